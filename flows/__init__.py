@@ -1,0 +1,1 @@
+"""WHEN: order, retries, concurrency, progress. The only importer of prefect."""

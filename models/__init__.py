@@ -1,0 +1,1 @@
+"""HOW: tensors in, tensors out; no tables, no run folders."""

@@ -1,0 +1,1 @@
+"""One file per paper; see models/method.py for the contract."""

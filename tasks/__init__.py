@@ -1,0 +1,1 @@
+"""WHAT a stage does: plain functions; files in, files out."""

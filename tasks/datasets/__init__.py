@@ -1,0 +1,1 @@
+"""One adapter per corpus: its files in, utterances and annotations out."""
