@@ -1,0 +1,271 @@
+"""Tables to batches: joins features and labels by id and pads dialogues."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from models.batch import MODALITIES, Batch, Target
+from models.errors import UserError
+from models.method import Level
+from tasks import paths
+from tasks.tables import EMI, FEATURES, LABELS, SPLIT, UTTERANCES, VAD, read_table
+
+#: Value targets: name to columns of the labels table, lowest, highest.
+_VALUE_TARGETS = {
+    "vad": (VAD, -1.0, 1.0),
+    "sentiment": (("sentiment",), -3.0, 3.0),
+    "emi": (EMI, 0.0, 1.0),
+}
+
+
+def find_targets(labels: pl.DataFrame) -> tuple[Target, ...]:
+    """Every target that the labels table has judgements for, with its classes or columns."""
+    targets = []
+    classes = labels.get_column("category").drop_nulls().unique().sort().to_list()
+    if len(classes) > 1:
+        targets.append(Target("category", "category", tuple(classes)))
+    for name, (columns, lower, upper) in _VALUE_TARGETS.items():
+        found = tuple(c for c in columns if labels.get_column(c).count())
+        if found:
+            targets.append(Target(name, "values", found, lower, upper))
+    many = labels.get_column("categories").drop_nulls().explode().drop_nulls().unique().sort()
+    if len(many):
+        targets.append(Target("categories", "labels", tuple(many.to_list())))
+    return tuple(targets)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One corpus with the features that methods read, joined by id.
+
+    Rows stand by dialogue and turn; every array has one entry per row.
+
+    Attributes:
+        ids: utterance ids.
+        dialogues: dialogue ids.
+        speakers: (N,) index of the speaker within the dialogue by first appearance.
+        features: modality to (N, D) float32; 0 where absent.
+        present: modality to (N,) bool.
+        targets: every target of the corpus.
+        labels: target name to (N,) int64, (N, K) or (N, C) float32 as ``Batch.targets`` has them.
+        splits: fold, utterance_id, split.
+    """
+
+    ids: np.ndarray
+    dialogues: np.ndarray
+    speakers: np.ndarray
+    features: Mapping[str, np.ndarray]
+    present: Mapping[str, np.ndarray]
+    targets: tuple[Target, ...]
+    labels: Mapping[str, np.ndarray]
+    splits: pl.DataFrame
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """Modality to feature width."""
+        return {name: values.shape[1] for name, values in self.features.items()}
+
+    @property
+    def folds(self) -> list[int]:
+        """The folds of the splits table."""
+        return sorted(self.splits.get_column("fold").unique().to_list())
+
+    def part(
+        self, fold: int, split: str, level: Level, targets: Sequence[Target], *, labelled: bool
+    ) -> "Dataset":
+        """The rows of one split of one fold.
+
+        Args:
+            fold: which fold.
+            split: ``train``, ``validation`` or ``test``.
+            level: dialogues stay whole for ``dialogue``; otherwise every row is an item.
+            targets: labels to carry.
+            labelled: drop items without any label of ``targets``.
+        """
+        chosen = self.splits.filter((pl.col("fold") == fold) & (pl.col("split") == split))
+        rows = np.flatnonzero(np.isin(self.ids, chosen.get_column("utterance_id").to_numpy()))
+        return Dataset(self, rows, level, tuple(targets), labelled)
+
+
+def load_source(corpus: str, inputs: Mapping[str, str], root: Path = Path()) -> Source:
+    """Read a corpus's tables and the features of ``inputs`` (modality to encoder name)."""
+    utterances = read_table(UTTERANCES, root / paths.utterances(corpus)).sort("dialogue_id", "turn")
+    labels = read_table(LABELS, root / paths.labels(corpus))
+    splits = read_table(SPLIT, root / paths.splits(corpus))
+    ids = utterances.get_column("utterance_id")
+    _check_known(ids, labels, paths.labels(corpus))
+    _check_known(ids, splits, paths.splits(corpus))
+    joined = utterances.select("utterance_id").join(
+        labels, on="utterance_id", how="left", maintain_order="left"
+    )
+    targets = find_targets(labels)
+    features, present = {}, {}
+    for modality in MODALITIES:
+        if modality in inputs:
+            folder = root / paths.features(corpus, inputs[modality])
+            features[modality], present[modality] = _read_pooled(ids, folder)
+    if not features:
+        raise UserError("params.yaml: inputs names no encoder; give one for audio, video or text")
+    speaker = pl.col("speaker").fill_null("?")
+    first_turn = pl.col("turn").min().over("dialogue_id", speaker)
+    speakers = utterances.select((first_turn.rank("dense").over("dialogue_id") - 1).cast(pl.Int64))
+    return Source(
+        ids=ids.to_numpy(),
+        dialogues=utterances.get_column("dialogue_id").to_numpy(),
+        speakers=speakers.to_series().to_numpy(),
+        features=features,
+        present=present,
+        targets=targets,
+        labels={target.name: _encode(target, joined) for target in targets},
+        splits=splits,
+    )
+
+
+def _check_known(ids: pl.Series, table: pl.DataFrame, path: Path) -> None:
+    strangers = table.filter(~pl.col("utterance_id").is_in(ids.implode()))
+    if strangers.height:
+        first = strangers.get_column("utterance_id")[0]
+        raise UserError(
+            f"{path}: {strangers.height} rows belong to no utterance, e.g. {first}; "
+            "rerun stages ingest, labels and splits"
+        )
+
+
+def _read_pooled(ids: pl.Series, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    table = read_table(FEATURES, folder, ["utterance_id", "status", "pooled"])
+    widths = table.schema["pooled"]
+    if not isinstance(widths, pl.Array):
+        raise UserError(f"{folder}: pooled has no fixed width; rerun stage features")
+    found = ids.to_frame().join(table, on="utterance_id", how="left", maintain_order="left")
+    missing = found.filter(pl.col("status").is_null())
+    if missing.height:
+        first = missing.get_column("utterance_id")[0]
+        raise UserError(
+            f"{folder}: {missing.height} utterances have no row, e.g. {first}; rerun stage features"
+        )
+    pooled = found.get_column("pooled")
+    present = pooled.is_not_null().to_numpy()
+    values = np.zeros((len(ids), widths.size), np.float32)
+    if present.any():
+        values[present] = np.stack(pooled.drop_nulls().to_numpy())  # type: ignore[arg-type]
+    bad = np.flatnonzero(~np.isfinite(values).all(1))
+    if len(bad):
+        raise UserError(
+            f"{folder}: features of {ids[int(bad[0])]} hold NaN or infinity ({len(bad)} rows); "
+            "rerun stage features or quarantine the clip"
+        )
+    return values, present
+
+
+def _encode(target: Target, labels: pl.DataFrame) -> np.ndarray:
+    if target.kind == "category":
+        codes = pl.col("category").replace_strict(
+            list(target.names), list(range(target.width)), default=-1, return_dtype=pl.Int64
+        )
+        return labels.select(codes.fill_null(-1)).to_series().to_numpy()
+    if target.kind == "values":
+        return labels.select(target.names).cast(pl.Float32).fill_null(float("nan")).to_numpy()
+    known = pl.col("categories").is_not_null()
+    columns = [
+        pl.when(known)
+        .then(pl.col("categories").list.contains(name).cast(pl.Float32))
+        .otherwise(float("nan"))
+        .alias(name)
+        for name in target.names
+    ]
+    return labels.select(columns).cast(pl.Float32).to_numpy()
+
+
+class Dataset:
+    """The ``models.method.Data`` of one split: items are dialogues, or single rows.
+
+    ``rows`` gives, for each row of the outputs of ``models.training.predict``, the row of the
+    ``Source``.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        rows: np.ndarray,
+        level: Level,
+        targets: tuple[Target, ...],
+        labelled: bool,
+    ) -> None:
+        self._source = source
+        self._targets = targets
+        items = _by_dialogue(source.dialogues, rows) if level == "dialogue" else list(rows[:, None])
+        if labelled:
+            has_label = np.zeros(len(source.ids), bool)
+            for target in targets:
+                has_label |= _is_labelled(target, source.labels[target.name])
+            items = [item for item in items if has_label[item].any()]
+        self._items = items
+        self.rows = np.concatenate(items) if items else np.zeros(0, np.int64)
+        self._starts = np.cumsum([0, *(len(item) for item in items)])
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """Targets that the batches carry."""
+        return self._targets
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def most_speakers(self) -> int:
+        """Speakers in the dialogue that has most of them."""
+        if not len(self.rows):
+            return 1
+        return int(self._source.speakers[self.rows].max()) + 1
+
+    def truth(self, target: Target) -> Tensor:
+        """Labels of ``target`` in the order of ``rows``."""
+        return torch.from_numpy(self._source.labels[target.name][self.rows])
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """These items, padded to the longest."""
+        items = [self._items[i] for i in indices]
+        longest = max(len(item) for item in items)
+        at = np.full((len(items), longest), -1)
+        index = np.full((len(items), longest), -1)
+        for b, (i, item) in enumerate(zip(indices, items, strict=True)):
+            at[b, : len(item)] = item
+            index[b, : len(item)] = np.arange(self._starts[i], self._starts[i + 1])
+        mask = torch.from_numpy(at >= 0)
+        source = self._source
+        present = {m: torch.from_numpy(values[at]) & mask for m, values in source.present.items()}
+        features = {
+            m: torch.from_numpy(values[at]) * present[m].unsqueeze(-1)
+            for m, values in source.features.items()
+        }
+        return Batch(
+            mask=mask,
+            speakers=torch.from_numpy(source.speakers[at]) * mask,
+            features=features,
+            present=present,
+            targets={t.name: _padded(t, source.labels[t.name][at], mask) for t in self._targets},
+            index=torch.from_numpy(index),
+        )
+
+
+def _by_dialogue(dialogues: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
+    if not len(rows):
+        return []
+    names = dialogues[rows]
+    return np.split(rows, np.flatnonzero(names[1:] != names[:-1]) + 1)
+
+
+def _is_labelled(target: Target, labels: np.ndarray) -> np.ndarray:
+    return labels >= 0 if target.kind == "category" else ~np.isnan(labels).all(1)
+
+
+def _padded(target: Target, labels: np.ndarray, mask: Tensor) -> Tensor:
+    values = torch.from_numpy(labels)
+    if target.kind == "category":
+        return values.masked_fill(~mask, -1)
+    return values.masked_fill(~mask.unsqueeze(-1), float("nan"))
