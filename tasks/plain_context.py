@@ -1,0 +1,116 @@
+"""The ``Context`` of a stage that runs without Prefect: local workers, one progress line."""
+
+import logging
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Literal, TextIO, TypeVar
+
+from tasks.context import Progress
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+log = logging.getLogger("affectloom")
+
+
+@dataclass
+class PlainContext:
+    """Runs shards on this machine and shows one progress line on the terminal.
+
+    Attributes:
+        stage: what the line begins with.
+        runner: threads share memory; processes give every worker its own interpreter.
+        workers: how many shards at once.
+        stream: where progress goes; lines are rewritten in place only on a terminal.
+    """
+
+    stage: str = ""
+    runner: Literal["threads", "processes"] = "threads"
+    workers: int = 1
+    stream: TextIO = field(default_factory=lambda: sys.stderr)
+    _started: float = field(default_factory=time.monotonic)
+    _shown: float = 0.0
+
+    def map(self, function: Callable[[In], Out], shards: Sequence[In], what: str) -> Iterable[Out]:
+        """See ``Context.map``. Results are yielded as soon as they and those before are there."""
+        if len(shards) < 2 or self.workers == 1:
+            yield from (function(shard) for shard in shards)
+            return
+        with make_pool(self.runner, min(self.workers, len(shards))) as pool:
+            yield from in_order(pool, function, shards, ahead=2 * self.workers)
+
+    def log(self, message: str) -> None:
+        """See ``Context.log``."""
+        log.info("%s: %s", self.stage, message) if self.stage else log.info("%s", message)
+
+    def progress(self, progress: Progress) -> None:
+        """See ``Context.progress``. At most five lines a second on a terminal, else one in 10 s."""
+        now = time.monotonic()
+        is_last = progress.done >= progress.total
+        pause = 0.2 if self.stream.isatty() else 10.0
+        if not is_last and now - self._shown < pause:
+            return
+        self._shown = now
+        line = progress_line(self.stage, progress, now - self._started)
+        if self.stream.isatty():
+            self.stream.write(f"\r\033[K{line}" + ("\n" if is_last else ""))
+        else:
+            self.stream.write(line + "\n")
+        self.stream.flush()
+
+    def table(self, title: str, rows: Sequence[Mapping[str, object]]) -> None:
+        """See ``Context.table``."""
+        for row in rows:
+            self.log(f"{title}: " + ", ".join(f"{key} {value}" for key, value in row.items()))
+
+
+def make_pool(runner: Literal["threads", "processes"], workers: int) -> Executor:
+    """A pool of ``workers`` threads or processes.
+
+    Processes come from a fork server: forking this one would copy the locks of polars and torch in
+    whatever state they are, which can hang the child.
+    """
+    if runner == "threads":
+        return ThreadPoolExecutor(workers)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["numpy", "torch", "polars"])
+    return ProcessPoolExecutor(workers, mp_context=context)
+
+
+def in_order(
+    pool: Executor, function: Callable[[In], Out], shards: Sequence[In], ahead: int
+) -> Iterable[Out]:
+    """Results in the order of ``shards``, with at most ``ahead`` waiting: memory stays flat.
+
+    The first failure cancels what has not started and is raised.
+    """
+    waiting: dict[int, Future[Out]] = {}
+    sent = 0
+    try:
+        for index in range(len(shards)):
+            while sent < len(shards) and sent < index + ahead:
+                waiting[sent] = pool.submit(function, shards[sent])
+                sent += 1
+            yield waiting.pop(index).result()
+    finally:
+        for future in waiting.values():
+            future.cancel()
+
+
+def progress_line(stage: str, progress: Progress, elapsed_s: float) -> str:
+    """``faces: 120/200 clips, 14.2/s, 0:06 left, 2 degraded, 1 quarantined``."""
+    rate = progress.done / elapsed_s if elapsed_s > 0 else 0.0
+    parts = [f"{progress.done}/{progress.total} {progress.unit}"]
+    if rate > 0:
+        left_s = (progress.total - progress.done) / rate
+        parts.append(f"{rate:.1f}/s")
+        parts.append(f"{int(left_s) // 60}:{int(left_s) % 60:02d} left")
+    if progress.degraded:
+        parts.append(f"{progress.degraded} degraded")
+    if progress.quarantined:
+        parts.append(f"{progress.quarantined} quarantined")
+    return (f"{stage}: " if stage else "") + ", ".join(parts)
