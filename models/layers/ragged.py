@@ -4,6 +4,7 @@ Dialogues differ by a factor of ten in length. Layers that treat every utterance
 norm, dropout) run on the real rows only; padding then costs nothing and cannot leak.
 """
 
+import torch
 from torch import Tensor
 
 
@@ -29,10 +30,17 @@ class Ragged:
         return padded.index_copy(0, self.index, rows).unflatten(0, self.mask.shape)
 
 
-def attendable(keys: Tensor) -> Tensor:
-    """``keys`` (B, U) bool with everything True where a dialogue has none.
+def attendable(keys: Tensor, mask: Tensor) -> Tensor:
+    """``keys`` where a dialogue has any, else its real utterances, else everything.
 
-    Softmax over nothing is NaN. Where a dialogue has no key (a modality absent throughout), what
-    is attended to is zeros or padding and says nothing about the input.
+    Softmax over nothing is NaN. Where a modality is absent throughout a dialogue, its cells hold
+    nothing of the input and may as well be attended to; padding never may, because how much of it
+    there is depends on the other dialogues.
+
+    Args:
+        keys: (B, U) bool; what should be attended to.
+        mask: (B, U) bool; real utterances.
     """
-    return keys | ~keys.any(1, keepdim=True)
+    wanted = keys & mask
+    wanted = torch.where(wanted.any(1, keepdim=True), wanted, mask)
+    return wanted | ~wanted.any(1, keepdim=True)

@@ -57,7 +57,7 @@ class MultiHeadAttention(nn.Module):
             rearrange(ragged.unpack(rows), "b u (h d) -> b h u d", h=self.heads)
             for rows in (q, k, v)
         )
-        allowed = attendable(ragged.mask if keys is None else keys)[:, None, None, :]
+        allowed = attendable(ragged.mask if keys is None else keys, ragged.mask)[:, None, None, :]
         mixed = F.scaled_dot_product_attention(
             q, k, v, attn_mask=allowed, dropout_p=self.dropout if self.training else 0.0
         )

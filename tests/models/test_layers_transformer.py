@@ -23,9 +23,14 @@ def test_packing_keeps_flat_order_and_unpacking_restores_the_places():
     assert ragged.unpack(ragged.pack(padded)).flatten().tolist() == [0, 1, 0, 3, 0, 0]
 
 
-def test_a_dialogue_always_has_keys():
-    keys = torch.tensor([[True, False], [False, False]])
-    assert attendable(keys).tolist() == [[True, False], [True, True]]
+def test_a_dialogue_without_keys_falls_back_to_its_real_utterances():
+    keys = torch.tensor([[True, False, True], [False, False, True], [False, False, False]])
+    mask = torch.tensor([[True, True, False], [True, True, False], [False, False, False]])
+    assert attendable(keys, mask).tolist() == [
+        [True, False, False],
+        [True, True, False],
+        [True, True, True],
+    ]
 
 
 def test_encoder_agrees_with_torch_own_post_norm_encoder():
