@@ -6,7 +6,7 @@ can predict and what it needs; one trainer (``models/training.py``) serves all o
 
 import difflib
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, cast
@@ -246,21 +246,25 @@ def find_method(name: str) -> type[Method]:
     return importlib.import_module(f"models.methods.{name}").METHOD
 
 
-def configure(kind: type, options: Mapping[str, object], where: str) -> Any:
+def configure(
+    kind: type, options: Mapping[str, object], where: str, also: Collection[str] = ()
+) -> Any:
     """``kind(**options)`` with an error that names the nearest right key for a wrong one.
 
     Args:
         kind: a dataclass of plain values.
         options: keys and values from ``params.yaml``.
         where: e.g. ``methods.corect``, for the message.
+        also: keys that are right there but read by somebody else; suggested for a misspelt one.
     """
     if not is_dataclass(kind):
         raise TypeError(f"{kind!r} is not a dataclass")
     known = {item.name: item for item in fields(kind)}
     for key in options:
         if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean '{near[0]}'?" if near else f"it has: {', '.join(known) or 'none'}"
+            right = [*known, *sorted(also)]
+            near = difflib.get_close_matches(key, right, 1)
+            hint = f"did you mean '{near[0]}'?" if near else f"it has: {', '.join(right) or 'none'}"
             raise UserError(f"params.yaml: {where} has no option '{key}'; {hint}")
     built = kind()
     values: dict[str, object] = {}

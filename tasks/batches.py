@@ -202,7 +202,7 @@ class Dataset:
         if labelled:
             has_label = np.zeros(len(source.ids), bool)
             for target in targets:
-                has_label |= _is_labelled(target, source.labels[target.name])
+                has_label |= is_labelled(target, source.labels[target.name])
             items = [item for item in items if has_label[item].any()]
         self._items = items
         self.rows = np.concatenate(items) if items else np.zeros(0, np.int64)
@@ -260,7 +260,8 @@ def _by_dialogue(dialogues: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
     return np.split(rows, np.flatnonzero(names[1:] != names[:-1]) + 1)
 
 
-def _is_labelled(target: Target, labels: np.ndarray) -> np.ndarray:
+def is_labelled(target: Target, labels: np.ndarray) -> np.ndarray:
+    """(N,) bool: rows that have at least one judgement of ``target``."""
     return labels >= 0 if target.kind == "category" else ~np.isnan(labels).all(1)
 
 

@@ -4,19 +4,9 @@ Stage functions take a ``Context`` and know nothing of Prefect. ``tasks.plain_co
 on a terminal; ``flows`` has one that reports to a Prefect API as well.
 """
 
-import logging
-import sys
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    Future,
-    ProcessPoolExecutor,
-    ThreadPoolExecutor,
-    wait,
-)
-from dataclasses import dataclass, field
-from typing import Literal, Protocol, TextIO, TypeVar
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 In = TypeVar("In")
 Out = TypeVar("Out")

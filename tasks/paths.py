@@ -96,6 +96,11 @@ def metrics(corpus: str, method: str) -> Path:
     return REPORTS / "metrics" / corpus / f"{method}.json"
 
 
+def details(corpus: str, method: str) -> Path:
+    """Everything measured about a method: by seed, by class, grids, provenance; JSON."""
+    return REPORTS / "metrics" / corpus / f"{method}.details.json"
+
+
 def predictions(corpus: str, method: str) -> Path:
     """Predictions of a method on validation and test, beside its scores."""
     return REPORTS / "metrics" / corpus / f"{method}.predictions.parquet"

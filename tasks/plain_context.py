@@ -2,11 +2,14 @@
 
 import logging
 import multiprocessing
+import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, TextIO, TypeVar
 
 from tasks.context import Progress
@@ -35,6 +38,11 @@ class PlainContext:
     _started: float = field(default_factory=time.monotonic)
     _shown: float = 0.0
 
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the stage began."""
+        return time.monotonic() - self._started
+
     def map(self, function: Callable[[In], Out], shards: Sequence[In], what: str) -> Iterable[Out]:
         """See ``Context.map``. Results are yielded as soon as they and those before are there."""
         if len(shards) < 2 or self.workers == 1:
@@ -55,7 +63,7 @@ class PlainContext:
         if not is_last and now - self._shown < pause:
             return
         self._shown = now
-        line = progress_line(self.stage, progress, now - self._started)
+        line = progress_line(self.stage, progress, self.elapsed_s)
         if self.stream.isatty():
             self.stream.write(f"\r\033[K{line}" + ("\n" if is_last else ""))
         else:
@@ -78,15 +86,36 @@ def make_pool(runner: Literal["threads", "processes"], workers: int) -> Executor
         return ThreadPoolExecutor(workers)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["numpy", "torch", "polars"])
-    return ProcessPoolExecutor(workers, mp_context=context)
+    return ProcessPoolExecutor(
+        workers, mp_context=context, initializer=end_with, initargs=(os.getpid(),)
+    )
+
+
+def end_with(pid: int, pause_s: float = 1.0) -> None:
+    """From now on, end this process with status 130 soon after process ``pid`` is gone.
+
+    Without it a killed stage would leave its workers behind, waiting for ever.
+    """
+
+    def watch() -> None:
+        while Path(f"/proc/{pid}").exists():
+            time.sleep(pause_s)
+        os._exit(130)  # the work is in files written atomically; nothing needs to be tidied up
+
+    threading.Thread(target=watch, name=f"watch-{pid}", daemon=True).start()
 
 
 def in_order(
-    pool: Executor, function: Callable[[In], Out], shards: Sequence[In], ahead: int
+    pool: Executor,
+    function: Callable[[In], Out],
+    shards: Sequence[In],
+    ahead: int,
+    started: Callable[[int], None] = lambda index: None,
 ) -> Iterable[Out]:
     """Results in the order of ``shards``, with at most ``ahead`` waiting: memory stays flat.
 
-    The first failure cancels what has not started and is raised.
+    The first failure cancels what has not started and is raised. ``started`` hears the index of
+    every shard that is handed to the pool.
     """
     waiting: dict[int, Future[Out]] = {}
     sent = 0
@@ -94,6 +123,7 @@ def in_order(
         for index in range(len(shards)):
             while sent < len(shards) and sent < index + ahead:
                 waiting[sent] = pool.submit(function, shards[sent])
+                started(sent)
                 sent += 1
             yield waiting.pop(index).result()
     finally:

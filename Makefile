@@ -1,0 +1,48 @@
+# Everything starts here, on a machine that has python3 (3.11+), make and a package index.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+# stages call `python`; it must be this environment's
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+export DO_NOT_TRACK := 1
+
+.PHONY: help setup repro test ui bench lint lock clean
+
+help:  ## show these commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+
+setup: $(READY)  ## make .venv with the exact versions of requirements.lock
+
+$(READY): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "affectloom needs Python 3.11 or newer; set PYTHON=/path/to/it")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install -q --disable-pip-version-check uv
+	$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e .
+	@touch $(READY)
+
+repro: $(READY)  ## run whatever is stale, from raw media to the leaderboard
+	@$(BIN)/affectloom run
+
+test: $(READY)  ## run the fast tests
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
+
+ui: $(READY)  ## start the Prefect server and UI; runs show up there
+	@$(BIN)/affectloom ui
+
+bench: $(READY)  ## run the benchmarks; each prints its figures
+	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
+
+lint: $(READY)  ## formatting, types and import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+lock:  ## resolve requirements.lock anew for every platform, with hashes and no index address
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-annotate --no-header --upgrade -q -o requirements.lock
+
+clean:  ## remove the environment, caches and everything the pipeline made
+	rm -rf .venv .cache .prefect .pytest_cache .ruff_cache .hypothesis data .dvc/cache .dvc/tmp

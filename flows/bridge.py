@@ -1,0 +1,163 @@
+"""Where a stage meets Prefect: shards become task runs when an API answers, else nothing else."""
+
+import os
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from flows.execution import worker_count
+from models.errors import UserError
+from tasks.context import Context, Progress
+from tasks.params import ExecutionParams
+from tasks.plain_context import PlainContext, in_order, make_pool, progress_line
+
+if TYPE_CHECKING:
+    from flows.reporting import FlowReport
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+#: Id of the pipeline's flow run, in the environment of its stages.
+PIPELINE_RUN = "AFFECTLOOM_PIPELINE_RUN"
+#: Process id of the pipeline, in the environment of its stages, which must not outlive it.
+PIPELINE_PID = "AFFECTLOOM_PIPELINE_PID"
+DEFAULT_API = "http://127.0.0.1:4200/api"
+_PROBE_S = 1.5
+
+
+def api_url() -> str:
+    """Where the Prefect API is looked for."""
+    return os.environ.get("PREFECT_API_URL") or DEFAULT_API
+
+
+def has_api() -> bool:
+    """Does a Prefect API answer? Asked without importing prefect, within 1.5 seconds."""
+    if os.environ.get("AFFECTLOOM_PREFECT") == "off":
+        return False
+    try:
+        with urllib.request.urlopen(f"{api_url()}/health", timeout=_PROBE_S) as answer:
+            return answer.status == 200
+    except (urllib.error.URLError, OSError, ValueError):
+        return False
+
+
+def prepare_environment(root: Path) -> None:
+    """Settings that Prefect reads while it is imported; what the user has set stays."""
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("PREFECT_API_URL", api_url())
+    os.environ.setdefault("PREFECT_HOME", str(root.resolve() / ".prefect"))
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
+
+
+@contextmanager
+def open_context(name: str, settings: ExecutionParams) -> Iterator[Context]:
+    """The context for one stage: reporting to Prefect when its API answers, plain otherwise."""
+    is_local = settings.runner in ("threads", "processes")
+    plain = PlainContext(
+        name,
+        runner=settings.runner if is_local else "processes",  # type: ignore[arg-type]
+        workers=worker_count(settings),
+    )
+    if not has_api():
+        if not is_local:
+            raise UserError(
+                f"execution.runner is {settings.runner}, which needs a Prefect API, but none "
+                f"answers at {api_url()}; start one with `affectloom ui` or use processes"
+            )
+        yield plain
+        return
+    prepare_environment(Path.cwd())
+    context = PrefectContext(plain, settings)
+    try:
+        yield context
+    except BaseException as error:
+        context.close("failed", str(error) or type(error).__name__)
+        raise
+    context.close("completed")
+
+
+class PrefectContext:
+    """A ``Context`` whose shards are task runs of a flow run, opened when there are several."""
+
+    def __init__(self, plain: PlainContext, settings: ExecutionParams) -> None:
+        self.plain, self.settings = plain, settings
+        self._report: FlowReport | None = None
+
+    @property
+    def workers(self) -> int:
+        """See ``Context.workers``."""
+        return self.plain.workers
+
+    def log(self, message: str) -> None:
+        """See ``Context.log``."""
+        self.plain.log(message)
+        if self._report:
+            self._report.say(message)
+
+    def progress(self, progress: Progress) -> None:
+        """See ``Context.progress``."""
+        self.plain.progress(progress)
+        if self._report:
+            line = progress_line(self.plain.stage, progress, self.plain.elapsed_s)
+            self._report.progress(progress, line)
+
+    def table(self, title: str, rows: Sequence[Mapping[str, object]]) -> None:
+        """See ``Context.table``."""
+        self.plain.table(title, rows)
+        if self._report:
+            self._report.table(title, rows)
+
+    def map(self, function: Callable[[In], Out], shards: Sequence[In], what: str) -> Iterable[Out]:
+        """See ``Context.map``."""
+        if len(shards) < 2:
+            return self.plain.map(function, shards, what)
+        report = self._open()
+        if self.settings.runner in ("dask", "ray"):
+            from flows.scale_out import map_on_cluster
+
+            return map_on_cluster(function, shards, what, self.settings)
+        return self._map_here(function, shards, what, report)
+
+    def _map_here(
+        self, function: Callable[[In], Out], shards: Sequence[In], what: str, report: "FlowReport"
+    ) -> Iterable[Out]:
+        tasks: dict[int, uuid.UUID | None] = {}
+        workers = min(self.workers, len(shards))
+
+        def started(index: int) -> None:
+            tasks[index] = report.task(f"{what} {index + 1}/{len(shards)}")
+
+        with make_pool(self.plain.runner, workers) as pool:
+            results = in_order(pool, function, shards, ahead=2 * workers, started=started)
+            index = 0
+            try:
+                for result in results:
+                    report.end_task(tasks.get(index), "completed")
+                    index += 1
+                    yield result
+            except BaseException:
+                report.end_task(tasks.get(index), "failed")
+                raise
+
+    def _open(self) -> "FlowReport":
+        if self._report is None:
+            from flows.reporting import FlowReport  # imports prefect: 2 s that a small stage saves
+
+            stage = self.plain.stage
+            self._report = FlowReport.open(
+                flow=f"stage-{stage.split('@')[0]}",
+                run=stage,
+                tags=["affectloom", f"stage:{stage}"],
+                parent=os.environ.get(PIPELINE_RUN),
+            )
+        return self._report
+
+    def close(self, ending: str, message: str = "") -> None:
+        """Set the flow run's final state, where one was opened."""
+        if self._report:
+            self._report.finish(ending, message)  # type: ignore[arg-type]

@@ -1,0 +1,81 @@
+"""Which of our files a module runs: its transitive first-party imports, read from the AST."""
+
+import ast
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+PACKAGES = ("flows", "tasks", "models")
+
+
+def closure(modules: Iterable[str], root: Path) -> list[Path]:
+    """Files that ``modules`` run, themselves included, relative to ``root`` and sorted.
+
+    Imports under ``if TYPE_CHECKING`` do not run and do not count; package files that hold only a
+    docstring do nothing and do not count either.
+    """
+    found: dict[Path, None] = {}
+    waiting = [_file_of(module, root) for module in modules]
+    while waiting:
+        file = waiting.pop()
+        if file is None or file in found:
+            continue
+        found[file] = None
+        waiting += [_file_of(name, root) for name in imports(root / file)]
+    return sorted(file for file in found if not _is_empty(root / file))
+
+
+def imports(file: Path) -> list[str]:
+    """Dotted names of first-party modules that ``file`` imports when it runs."""
+    return list(_imports(file, file.stat().st_mtime_ns))
+
+
+@lru_cache(maxsize=4096)
+def _imports(file: Path, _modified: int) -> tuple[str, ...]:
+    names: dict[str, None] = {}
+    for node in _running_nodes(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            # ``from package import module`` names a module as well as ``from module import name``
+            found = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        names.update(dict.fromkeys(n for n in found if n.split(".")[0] in PACKAGES))
+    return tuple(names)
+
+
+def _running_nodes(tree: ast.AST) -> Iterable[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for other in node.orelse:
+                yield other
+                yield from _running_nodes(other)
+            continue
+        yield node
+        yield from _running_nodes(node)
+
+
+def _file_of(module: str, root: Path) -> Path | None:
+    base = Path(*module.split("."))
+    for file in (base.with_suffix(".py"), base / "__init__.py"):
+        if (root / file).exists():
+            return file
+    return None
+
+
+def _is_empty(file: Path) -> bool:
+    body = ast.parse(file.read_text(encoding="utf-8")).body
+    return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body)
+
+
+def module_constant(file: Path, name: str) -> str:
+    """The value of a plain ``NAME = "text"`` at the top of a module, without importing it."""
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        if isinstance(node, ast.AnnAssign):
+            targets = [node.target]
+        for target in targets:
+            if isinstance(target, ast.Name) and target.id == name:
+                return ast.literal_eval(node.value)  # type: ignore[arg-type, union-attr]
+    raise LookupError(f"{file} has no constant {name}")

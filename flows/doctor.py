@@ -1,0 +1,157 @@
+"""``affectloom doctor``: what is wrong with this machine or this clone, and how to mend it."""
+
+import importlib
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows import graph
+from flows.bridge import api_url, has_api
+from models.errors import UserError
+from tasks import paths
+from tasks.params import Params
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at."""
+
+    what: str
+    is_ok: bool
+    detail: str
+
+
+def examine(root: Path, fix: bool = False) -> list[Finding]:
+    """Look at everything; with ``fix``, drop dead locks and leftovers and rewrite dvc.yaml."""
+    return [
+        _python(),
+        _libraries(),
+        _server_imports(),
+        _disk(root),
+        _params(root),
+        _dvc_yaml(root, fix),
+        _dead_locks(root, fix),
+        _leftovers(root, fix),
+        _prefect(),
+        _device(),
+    ]
+
+
+def _python() -> Finding:
+    found = sys.version.split()[0]
+    return Finding("python", sys.version_info >= (3, 11), f"{found} (3.11 or newer is needed)")
+
+
+def _libraries() -> Finding:
+    broken = []
+    for name in ("av", "cv2", "torch", "torchaudio", "transformers", "polars", "pyarrow", "dvc"):
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # whatever a broken library raises is what we report
+            broken.append(f"{name} ({error})")
+    return Finding(
+        "libraries", not broken, f"cannot import {'; '.join(broken)}" if broken else "all import"
+    )
+
+
+def _server_imports() -> Finding:
+    try:
+        importlib.import_module("prefect.server.api.server")
+    except Exception as error:  # a wrong fastapi raises TypeError, others may raise anything
+        return Finding(
+            "prefect server", False, f"does not import ({error}); run `make setup` to get the pins"
+        )
+    return Finding("prefect server", True, "imports")
+
+
+def _disk(root: Path) -> Finding:
+    free_gb = shutil.disk_usage(root).free / 1e9
+    return Finding("disk", free_gb > 2, f"{free_gb:.1f} GB free")
+
+
+def _params(root: Path) -> Finding:
+    try:
+        Params(graph.read_raw_params(root)).check_everything()
+    except UserError as error:
+        return Finding("params.yaml", False, str(error))
+    return Finding("params.yaml", True, "every key is known")
+
+
+def _dvc_yaml(root: Path, fix: bool) -> Finding:
+    try:
+        raw = graph.read_raw_params(root)
+        if not graph.out_of_step(raw, root):
+            return Finding("dvc.yaml", True, "in step with params.yaml and the code")
+        if fix:
+            graph.sync(raw, root)
+            return Finding("dvc.yaml", True, "rewritten")
+    except UserError as error:
+        return Finding("dvc.yaml", False, str(error))
+    return Finding("dvc.yaml", False, "out of step with params.yaml; run `affectloom sync`")
+
+
+def _dead_locks(root: Path, fix: bool) -> Finding:
+    """Entries of DVC's lock file whose process is gone, or is no longer a DVC process."""
+    file = root / ".dvc" / "tmp" / "rwlock"
+    if not file.exists() or not file.read_text().strip():
+        return Finding("locks", True, "none held")
+    entries = json.loads(file.read_text())
+    dead = 0
+    for path, held in list(entries.items()):
+        writer = held.get("write")
+        if writer and not _is_dvc(writer["pid"]):
+            dead += 1
+            held.pop("write")
+        readers = [reader for reader in held.get("read", []) if _is_dvc(reader["pid"])]
+        dead += len(held.get("read", [])) - len(readers)
+        held["read"] = readers
+        if not readers and not held.get("write"):
+            del entries[path]
+    if not dead:
+        return Finding("locks", True, f"{len(entries)} held by running processes")
+    if fix:
+        file.write_text(json.dumps(entries))
+        return Finding("locks", True, f"{dead} left by killed processes were dropped")
+    return Finding("locks", False, f"{dead} left by killed processes; `doctor --fix` drops them")
+
+
+def _is_dvc(pid: int) -> bool:
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return b"dvc" in command
+
+
+def _leftovers(root: Path, fix: bool) -> Finding:
+    """Temporary files of processes that were killed while writing."""
+    found = [
+        file
+        for folder in (root / "data", paths.cache())
+        if folder.exists()
+        for file in folder.rglob(".*.tmp")
+    ]
+    if fix:
+        for file in found:
+            file.unlink()
+        return Finding("leftovers", True, f"{len(found)} removed")
+    detail = f"{len(found)} temporary files of killed runs; `doctor --fix` removes them"
+    return Finding("leftovers", True, detail if found else "none")
+
+
+def _prefect() -> Finding:
+    if has_api():
+        return Finding("prefect API", True, f"answers at {api_url()}")
+    return Finding("prefect API", True, f"none at {api_url()}; `affectloom ui` starts one")
+
+
+def _device() -> Finding:
+    import torch
+
+    cores = len(os.sched_getaffinity(0))
+    if torch.cuda.is_available():
+        return Finding("device", True, f"{torch.cuda.get_device_name(0)}, {cores} cores")
+    return Finding("device", True, f"no GPU; {cores} cores")

@@ -1,0 +1,24 @@
+"""Who does the work: settings from params.yaml and the environment."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from tasks.params import ExecutionParams, parse
+
+_PREFIX = "AFFECTLOOM_EXECUTION__"
+
+
+def execution(raw: Mapping[str, Any]) -> ExecutionParams:
+    """``execution`` of params.yaml; ``AFFECTLOOM_EXECUTION__<KEY>`` variables win."""
+    values = dict(raw.get("execution") or {})
+    for key in ExecutionParams.model_fields:
+        value = os.environ.get(_PREFIX + key.upper())
+        if value is not None:
+            values[key] = value
+    return parse(ExecutionParams, values, "execution")
+
+
+def worker_count(settings: ExecutionParams) -> int:
+    """Workers to start: as asked, or one for each core this process may use."""
+    return settings.workers or len(os.sched_getaffinity(0))

@@ -1,0 +1,402 @@
+"""``dvc.yaml``, written from ``params.yaml`` and the imports of the code.
+
+DVC cannot follow imports, nor look up an encoder's family inside a matrix of corpora and encoders.
+So the file is written: every stage lists exactly the code files that its module imports and exactly
+the tables that it reads. What a user changes in an experiment stays a ``${...}`` reference, so
+``dvc exp run -S encoders.x.family=...`` needs no rewriting; only a new entry or a new import does.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flows.closure import closure, module_constant
+from models.errors import UserError
+from tasks import paths
+
+_HEADER = """\
+# Written by `affectloom sync` from params.yaml and the imports of the code: do not edit by hand.
+# `affectloom run` and `make repro` keep it up to date; tests/test_house.py checks it.
+# A stage of DVC begins where its first line here names it; what it does is in tasks/<stage>.py.
+"""
+
+#: Order of the stages; also the words that `affectloom stage` knows.
+STAGES = (
+    "sample",
+    "checkpoints",
+    "ingest",
+    "labels",
+    "splits",
+    "faces",
+    "features",
+    "train",
+    "evaluate",
+    "report",
+)
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One stage instance before it becomes YAML: what is its own beside the group's common part."""
+
+    key: str
+    deps: Sequence[str]
+    params: Sequence[str] = ()
+
+
+def render(params: Mapping[str, Any], root: Path) -> str:
+    """The text of ``dvc.yaml`` for these parameters and this code."""
+    graph = _Graph(params, root)
+    document = {"stages": graph.stages(), "metrics": graph.metrics(), "plots": graph.plots()}
+    document = {key: value for key, value in document.items() if value}
+    return _HEADER + yaml.dump(document, sort_keys=False, width=100, default_flow_style=False)
+
+
+def read_raw_params(root: Path) -> dict[str, Any]:
+    """``params.yaml`` as it stands, not yet validated."""
+    file = root / "params.yaml"
+    try:
+        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        place = getattr(error, "problem_mark", None)
+        line = f" line {place.line + 1}" if place else ""
+        raise UserError(
+            f"params.yaml{line}: not valid YAML ({error})".replace("\n", " ")
+        ) from error
+    if not isinstance(found, dict):
+        raise UserError("params.yaml is empty; take the one of the repository")
+    return found
+
+
+def out_of_step(params: Mapping[str, Any], root: Path) -> bool:
+    """True when ``dvc.yaml`` is not what ``render`` would write."""
+    file = root / "dvc.yaml"
+    return not file.exists() or file.read_text(encoding="utf-8") != render(params, root)
+
+
+def sync(params: Mapping[str, Any], root: Path) -> bool:
+    """Bring ``dvc.yaml`` up to date; True when it changed."""
+    text = render(params, root)
+    file = root / "dvc.yaml"
+    if file.exists() and file.read_text(encoding="utf-8") == text:
+        return False
+    temporary = file.with_suffix(".yaml.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(file)
+    return True
+
+
+def instances(params: Mapping[str, Any], stage: str) -> list[dict[str, str]]:
+    """The arguments of every instance of ``stage``: corpus, encoder, method."""
+    corpora = list(params.get("corpora") or {})
+    if stage in ("sample", "checkpoints", "report"):
+        return [{}]
+    if stage == "features":
+        return [
+            {"corpus": c, "encoder": e} for c in corpora for e in (params.get("encoders") or {})
+        ]
+    if stage in ("train", "evaluate"):
+        return [{"corpus": c, "method": m} for c in corpora for m in (params.get("methods") or {})]
+    return [{"corpus": c} for c in corpora]
+
+
+def address(stage: str, arguments: Mapping[str, str]) -> str:
+    """DVC's name of an instance, e.g. ``train@sample-corect``."""
+    return f"{stage}@{'-'.join(arguments.values())}" if arguments else stage
+
+
+def stage_code(stage: str, arguments: Mapping[str, str], params: Mapping[str, Any]) -> list[str]:
+    """Dotted modules that an instance runs; their closure is its code."""
+    modules = [f"tasks.{stage}"]
+    if stage == "ingest":
+        adapter = params["corpora"][arguments["corpus"]].get("adapter", arguments["corpus"])
+        modules.append(f"tasks.datasets.{adapter}")
+    if stage == "features":
+        family = params["encoders"][arguments["encoder"]].get("family")
+        modules.append(f"models.encoders.{family}")
+    if stage in ("train", "evaluate"):
+        modules += _method_modules(arguments["method"], params["methods"][arguments["method"]])
+    return modules
+
+
+def _method_modules(name: str, entry: Mapping[str, Any] | None) -> list[str]:
+    entry = entry or {}
+    if entry.get("plugin"):
+        backbone = entry.get("backbone") or entry.get("method") or name
+        return [
+            "models.plugin",
+            f"models.plugins.{entry['plugin']}",
+            f"models.methods.{backbone}",
+        ]
+    modules = [f"models.methods.{entry.get('method') or name}"]
+    if entry.get("backbone"):
+        modules.append(f"models.methods.{entry['backbone']}")
+    return modules
+
+
+class _Graph:
+    def __init__(self, params: Mapping[str, Any], root: Path) -> None:
+        self.params, self.root = params, root
+        self.corpora: list[str] = list(params.get("corpora") or {})
+
+    def stages(self) -> dict[str, Any]:
+        """All stages in order."""
+        return {stage: getattr(self, f"_{stage}")() for stage in STAGES}
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Files that `dvc metrics show` reads."""
+        return [str(paths.metrics(a["corpus"], a["method"])) for a in self._pairs()]
+
+    def plots(self) -> list[Any]:
+        """Files that `dvc plots show` draws."""
+        return []
+
+    def _pairs(self) -> list[dict[str, str]]:
+        return instances(self.params, "evaluate")
+
+    # single stages ------------------------------------------------------------------------
+
+    def _sample(self) -> dict[str, Any]:
+        return self._single("sample", ["sample"], [], [paths.raw("sample")])
+
+    def _checkpoints(self) -> dict[str, Any]:
+        return self._single("checkpoints", ["checkpoints"], [], [paths.CHECKPOINTS])
+
+    def _report(self) -> dict[str, Any]:
+        corpora, pairs = self.corpora, self._pairs()
+        deps = [paths.details(**pair) for pair in pairs]
+        deps += [paths.predictions(**pair) for pair in pairs]
+        for corpus in corpora:
+            deps += [
+                paths.utterances(corpus),
+                paths.quarantine(corpus),
+                paths.labels(corpus),
+                paths.labels_quarantine(corpus),
+                paths.agreement(corpus),
+                paths.splits(corpus),
+                paths.leaks(corpus),
+                paths.faces(corpus),
+            ]
+            deps += [paths.features(corpus, encoder) for encoder in self._encoders]
+        outs = [paths.leaderboard("json"), paths.leaderboard("csv")]
+        params = ["report", "corpora", "encoders", "inputs", "methods", "train"]
+        return self._single("report", params, deps, outs)
+
+    # stages with one instance a corpus --------------------------------------------------------
+
+    def _ingest(self) -> dict[str, Any]:
+        found = []
+        for corpus in self.corpora:
+            code = self._code("ingest", {"corpus": corpus})
+            found.append(Instance(corpus, code, [f"corpora.{corpus}"]))
+        return self._group(
+            "ingest",
+            "--corpus ${key}",
+            found,
+            deps=[paths.raw("${key}")],
+            outs=[
+                paths.utterances("${key}"),
+                paths.annotations("${key}"),
+                paths.quarantine("${key}"),
+            ],
+        )
+
+    def _labels(self) -> dict[str, Any]:
+        return self._per_corpus(
+            "labels",
+            deps=[paths.utterances("${key}"), paths.annotations("${key}")],
+            outs=[
+                paths.labels("${key}"),
+                paths.labels_quarantine("${key}"),
+                paths.agreement("${key}"),
+            ],
+        )
+
+    def _splits(self) -> dict[str, Any]:
+        return self._per_corpus(
+            "splits",
+            deps=[paths.utterances("${key}"), paths.labels("${key}")],
+            outs=[paths.splits("${key}"), paths.leaks("${key}")],
+        )
+
+    def _faces(self) -> dict[str, Any]:
+        return self._per_corpus(
+            "faces", deps=[paths.utterances("${key}")], outs=[paths.faces("${key}")]
+        )
+
+    def _per_corpus(self, stage: str, deps: list[Path], outs: list[Path]) -> dict[str, Any]:
+        found = []
+        for corpus in self.corpora:
+            own = self.params["corpora"][corpus] or {}
+            extra = [f"corpora.{corpus}.{stage}"] if stage in own else []
+            code = self._code(stage, {"corpus": corpus})
+            found.append(Instance(corpus, code, [stage, *extra]))
+        return self._group(stage, "--corpus ${key}", found, deps=deps, outs=outs)
+
+    # stages with one instance a corpus and encoder or method -------------------------------------
+
+    @property
+    def _encoders(self) -> dict[str, Any]:
+        return self.params.get("encoders") or {}
+
+    def _features(self) -> dict[str, Any]:
+        found = []
+        for arguments in instances(self.params, "features"):
+            corpus, name = arguments["corpus"], arguments["encoder"]
+            entry = self._encoders[name] or {}
+            deps = [*self._code("features", arguments), str(paths.utterances(corpus))]
+            if self._modality(name, entry) == "video":
+                deps.append(str(paths.faces(corpus)))
+            checkpoint = str(entry.get("checkpoint") or "")
+            if checkpoint.startswith(str(paths.CHECKPOINTS)):
+                deps.append(f"${{encoders.{name}.checkpoint}}")
+            found.append(Instance(f"{corpus}-{name}", deps, [f"encoders.{name}"]))
+        return self._group(
+            "features",
+            "--corpus ${item.corpus} --encoder ${item.encoder}",
+            found,
+            outs=[paths.features("${item.corpus}", "${item.encoder}")],
+            extra={address("", a)[1:]: a for a in instances(self.params, "features")},
+        )
+
+    def _modality(self, name: str, entry: Mapping[str, Any]) -> str:
+        family = entry.get("family")
+        file = self.root / "models" / "encoders" / f"{family}.py"
+        if not file.exists():
+            known = sorted(f.stem for f in file.parent.glob("[a-z]*.py"))
+            raise UserError(
+                f"params.yaml: encoders.{name}.family is '{family}'; known families: "
+                f"{', '.join(known)}"
+            )
+        return module_constant(file, "MODALITY")
+
+    def _train(self) -> dict[str, Any]:
+        return self._per_method(
+            "train",
+            params=["train", "inputs"],
+            deps=[
+                paths.utterances("${item.corpus}"),
+                paths.labels("${item.corpus}"),
+                paths.splits("${item.corpus}"),
+                *self._feature_folders(),
+            ],
+            outs=[paths.runs("${item.corpus}", "${item.method}")],
+        )
+
+    def _evaluate(self) -> dict[str, Any]:
+        return self._per_method(
+            "evaluate",
+            params=["evaluate", "inputs"],
+            deps=[
+                paths.utterances("${item.corpus}"),
+                paths.labels("${item.corpus}"),
+                paths.splits("${item.corpus}"),
+                *self._feature_folders(),
+                paths.runs("${item.corpus}", "${item.method}"),
+            ],
+            outs=[
+                paths.metrics("${item.corpus}", "${item.method}"),
+                paths.details("${item.corpus}", "${item.method}"),
+                paths.predictions("${item.corpus}", "${item.method}"),
+            ],
+        )
+
+    def _feature_folders(self) -> list[Path]:
+        inputs = self.params.get("inputs") or {}
+        return [paths.features("${item.corpus}", f"${{inputs.{m}}}") for m in inputs]
+
+    def _per_method(
+        self, stage: str, params: list[str], deps: list[Path], outs: list[Path]
+    ) -> dict[str, Any]:
+        found = []
+        for arguments in instances(self.params, stage):
+            name = arguments["method"]
+            code = self._code(stage, arguments)
+            found.append(Instance(address("", arguments)[1:], code, [*params, f"methods.{name}"]))
+        return self._group(
+            stage,
+            "--corpus ${item.corpus} --method ${item.method}",
+            found,
+            deps=deps,
+            outs=outs,
+            extra={address("", a)[1:]: a for a in instances(self.params, stage)},
+        )
+
+    # building blocks ------------------------------------------------------------------------
+
+    def _code(self, stage: str, arguments: Mapping[str, str]) -> list[str]:
+        modules = stage_code(stage, arguments, self.params)
+        for module in modules:
+            if not (self.root / Path(*module.split(".")).with_suffix(".py")).exists():
+                raise UserError(
+                    f"params.yaml: {address(stage, arguments)} needs "
+                    f"{module.replace('.', '/')}.py, which does not exist; "
+                    "write it or mend the name in params.yaml"
+                )
+        return [str(file) for file in closure(modules, self.root)]
+
+    def _single(
+        self, stage: str, params: list[str], deps: Sequence[Path], outs: list[Path]
+    ) -> dict[str, Any]:
+        code = [str(file) for file in closure([f"tasks.{stage}"], self.root)]
+        return {
+            "cmd": f"python -m flows.stage {stage}",
+            "deps": [*code, *map(str, deps)],
+            "params": [key for key in params if key in self.params],
+            "outs": [str(path) for path in outs],
+        }
+
+    def _group(
+        self,
+        stage: str,
+        arguments: str,
+        found: list[Instance],
+        outs: list[Path],
+        deps: Sequence[Path] = (),
+        extra: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> dict[str, Any]:
+        """A ``foreach``: what all instances share stands in ``do``, the rest in each item.
+
+        DVC wants lists to have a fixed length there, so shorter lists repeat their last entry;
+        it treats an entry that stands twice as one.
+        """
+        common = [d for d in (found[0].deps if found else []) if all(d in i.deps for i in found)]
+        same_params = [
+            p for p in (found[0].params if found else []) if all(p in i.params for i in found)
+        ]
+        own = {
+            i.key: (
+                [d for d in i.deps if d not in common],
+                [p for p in i.params if p not in same_params],
+            )
+            for i in found
+        }
+        most_deps = max((len(d) for d, _ in own.values()), default=0)
+        most_params = max((len(p) for _, p in own.values()), default=0)
+        items: dict[str, Any] = {}
+        for instance in found:
+            more_deps, more_params = own[instance.key]
+            items[instance.key] = {
+                **(extra or {}).get(instance.key, {}),
+                **_padded("deps", more_deps, most_deps, common),
+                **_padded("params", more_params, most_params, same_params),
+            }
+        all_deps = [*common, *(f"${{item.deps[{n}]}}" for n in range(most_deps)), *map(str, deps)]
+        all_params = [*same_params, *(f"${{item.params[{n}]}}" for n in range(most_params))]
+        do: dict[str, Any] = {
+            "cmd": f"python -m flows.stage {stage} {arguments}",
+            "deps": all_deps,
+            "params": all_params,
+            "outs": [str(path) for path in outs],
+        }
+        return {"foreach": items, "do": do}
+
+
+def _padded(what: str, own: list[str], length: int, common: Sequence[str]) -> dict[str, list[str]]:
+    if not length:
+        return {}
+    filler = own[-1] if own else common[-1]
+    return {what: [*own, *[filler] * (length - len(own))]}

@@ -1,0 +1,194 @@
+"""``affectloom run``: the whole graph, stale stages side by side, shown in Prefect if it answers.
+
+With an API the walk is the Prefect flow ``pipeline``; its stages hang below it as task runs, and
+those with several shards as child flow runs. Without one the same walk runs without Prefect.
+"""
+
+import fcntl
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows import graph
+from flows.bridge import PIPELINE_RUN, has_api, prepare_environment
+from flows.execution import execution, worker_count
+from flows.walk import Outcome, Plan, read_plan, walk
+from models.errors import UserError
+from tasks import paths
+from tasks.params import Params
+
+if TYPE_CHECKING:
+    from flows.reporting import FlowReport
+
+log = logging.getLogger("affectloom")
+
+_GOOD = ("cached", "reproduced", "restored")
+
+
+def run_pipeline(
+    root: Path, names: Sequence[str] = (), jobs: int | None = None, pull: bool = False
+) -> list[Outcome]:
+    """Bring ``names`` (default: everything) up to date; what they need comes first.
+
+    Args:
+        root: the repository.
+        names: stages or single instances.
+        jobs: stages at once (default: half the cores, at least one).
+        pull: fetch missing data from the DVC remote first.
+    """
+    raw = graph.read_raw_params(root)
+    Params(raw)
+    if graph.sync(raw, root):
+        log.info("dvc.yaml brought up to date with params.yaml and the code")
+    with only_one(root):
+        if has_api():
+            prepare_environment(root)
+            from flows.prefect_pipeline import pipeline
+
+            return pipeline(str(root), list(names), jobs, pull)
+        return walk_all(root, names, jobs, pull, None)
+
+
+def walk_all(
+    root: Path, names: Sequence[str], jobs: int | None, pull: bool, report: "FlowReport | None"
+) -> list[Outcome]:
+    """Read the plan and walk it, telling the terminal and the report."""
+    plan = read_plan(root)
+    if names:
+        plan = plan.upstream_of(plan.match(names))
+    watcher = Teller(plan, report)
+    watcher.begin()
+    # every stage spreads its own shards over all cores; two stages fill each other's gaps
+    slots = jobs or max(1, worker_count(execution(graph.read_raw_params(root))))
+    environment = {PIPELINE_RUN: str(report.id)} if report and report.id else {}
+    options = ["--pull", "--allow-missing"] if pull else []
+    outcomes = walk(root, plan, watcher, slots, environment, options)
+    watcher.finish(outcomes)
+    return outcomes
+
+
+class Teller:
+    """Tells a person what happens: one line a stage on the terminal, task runs in Prefect."""
+
+    def __init__(self, plan: Plan, report: "FlowReport | None") -> None:
+        self.plan, self.report = plan, report
+        self.total = len(plan.maybe)
+        self.count = 0
+        self.tasks: dict[str, Any] = {}
+        self._began = time.monotonic()
+        self._asked = 0.0
+
+    def begin(self) -> None:
+        """Say what is to be done."""
+        fresh = len(self.plan.nodes) - self.total
+        self._say(f"{self.total} of {len(self.plan.nodes)} stages to look at, {fresh} up to date")
+
+    def started(self, address: str) -> None:
+        """See ``Watcher.started``."""
+        self._say(f"  ... {address}")
+        if self.report:
+            self.tasks[address] = self.report.task(address)
+
+    def ended(self, outcome: Outcome) -> None:
+        """See ``Watcher.ended``."""
+        if outcome.address in self.plan.maybe:
+            self.count += 1
+            line = f"[{self.count}/{self.total}] {outcome.address}: {outcome.state}"
+            line += f" in {outcome.seconds:.1f} s" if outcome.seconds else ""
+            line += f": {outcome.reason}" if outcome.reason else ""
+            self._say(line)
+        if not self.report:
+            return
+        task = self.tasks.get(outcome.address) or self.report.task(outcome.address)
+        ending = "completed" if outcome.state in _GOOD else "failed"
+        names = {"cached": "Cached", "restored": "RunCache", "reproduced": "Reproduced"}
+        self.report.end_task(
+            task,
+            "cancelled" if outcome.state == "stopped" else ending,
+            names.get(outcome.state, outcome.state.title().replace(" ", "")),
+        )
+
+    def must_stop(self) -> bool:
+        """See ``Watcher.must_stop``: asks Prefect every two seconds."""
+        if not self.report or time.monotonic() - self._asked < 2.0:
+            return False
+        self._asked = time.monotonic()
+        return self.report.is_cancelled()
+
+    def finish(self, outcomes: Sequence[Outcome]) -> None:
+        """Sum up."""
+        seconds = time.monotonic() - self._began
+        counts: dict[str, int] = {}
+        for outcome in outcomes:
+            counts[outcome.state] = counts.get(outcome.state, 0) + 1
+        self._say(", ".join(f"{n} {state}" for state, n in counts.items()) + f"; {seconds:.1f} s")
+        if self.report:
+            rows: list[Mapping[str, object]] = [
+                {
+                    "stage": o.address,
+                    "state": o.state,
+                    "reason": o.reason or "; ".join(self.plan.nodes[o.address].reasons)[:300],
+                    "seconds": round(o.seconds, 1),
+                }
+                for o in outcomes
+            ]
+            self.report.table("stages", rows)
+
+    def _say(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+        if self.report:
+            self.report.say(line)
+
+
+@contextmanager
+def only_one(root: Path) -> Iterator[None]:
+    """Hold the project's pipeline lock; two pipelines at once would undo each other's work."""
+    folder = root / ".cache" / "affectloom"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "pipeline.lock").open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            stream.seek(0)
+            pid = stream.read().strip() or "unknown"
+            raise UserError(
+                f"another `affectloom run` (process {pid}) is at work in this folder; "
+                "wait for it or stop it with Ctrl-C"
+            ) from error
+        stream.truncate(0)
+        stream.write(str(os.getpid()))
+        stream.flush()
+        yield
+
+
+def has_failed(outcomes: Sequence[Outcome]) -> bool:
+    """True when anything did not end well."""
+    return any(outcome.state not in _GOOD for outcome in outcomes)
+
+
+def stage_times() -> dict[str, float]:
+    """Seconds that each stage took when it last ran here."""
+    import json
+
+    file = paths.cache() / "times.jsonl"
+    if not file.exists():
+        return {}
+    found = [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
+    return {entry["stage"]: entry["seconds"] for entry in found}
+
+
+def stop_on_signal() -> None:
+    """Let SIGTERM end the walk like Ctrl-C, so that no stage survives it."""
+    import signal
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, interrupt)

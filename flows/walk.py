@@ -1,0 +1,363 @@
+"""Walks DVC's graph: runs stale stages side by side, each through ``dvc repro`` of its own.
+
+DVC stays the only judge of what is stale and the only writer of its lock: this module decides the
+order and the company. ``--single-item`` together with ``--wait-for-lock`` is what makes parallel
+``dvc`` processes safe; without either most of them fail on each other's locks.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+import yaml
+
+from flows.bridge import PIPELINE_PID
+from models.errors import UserError
+
+log = logging.getLogger("affectloom")
+
+State = Literal["cached", "reproduced", "restored", "failed", "upstream failed", "stopped"]
+#: Seconds that a process group is given after each signal before the next, harder one.
+_SIGNALS = ((signal.SIGINT, 10.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
+
+
+@dataclass(frozen=True)
+class Node:
+    """A stage instance of DVC's graph."""
+
+    address: str
+    needs: frozenset[str]
+    reasons: tuple[str, ...] = ()  # why DVC calls it stale; empty = up to date
+    gpu: int = 0
+
+
+@dataclass
+class Outcome:
+    """What became of a node."""
+
+    address: str
+    state: State
+    reason: str = ""
+    seconds: float = 0.0
+
+
+class Watcher(Protocol):
+    """Hears what happens; the Prefect flow shows it, the terminal prints it."""
+
+    def started(self, address: str) -> None:
+        """A stage began."""
+        ...
+
+    def ended(self, outcome: Outcome) -> None:
+        """A stage ended or was found up to date."""
+        ...
+
+    def must_stop(self) -> bool:
+        """Somebody asked to stop."""
+        ...
+
+
+@dataclass
+class Plan:
+    """DVC's graph with what is stale in it, in topological order."""
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+
+    @property
+    def stale(self) -> list[str]:
+        """Stages that DVC itself calls stale."""
+        return [address for address, node in self.nodes.items() if node.reasons]
+
+    @property
+    def maybe(self) -> list[str]:
+        """Stale stages and all that follow from them, in order."""
+        found: set[str] = set()
+        for address, node in self.nodes.items():
+            if node.reasons or node.needs & found:
+                found.add(address)
+        return [address for address in self.nodes if address in found]
+
+    def upstream_of(self, targets: Iterable[str]) -> "Plan":
+        """Only ``targets`` and what they need."""
+        wanted: set[str] = set()
+        waiting = list(targets)
+        while waiting:
+            address = waiting.pop()
+            if address not in wanted:
+                wanted.add(address)
+                waiting += self.nodes[address].needs
+        return Plan({a: node for a, node in self.nodes.items() if a in wanted})
+
+    def match(self, names: Sequence[str]) -> list[str]:
+        """Addresses meant by ``names``: whole groups (``features``) or single instances."""
+        found: list[str] = []
+        for name in names:
+            hits = [a for a in self.nodes if a == name or a.split("@")[0] == name]
+            if not hits:
+                groups = sorted({a.split("@")[0] for a in self.nodes})
+                raise UserError(f"there is no stage '{name}'; stages: {', '.join(groups)}")
+            found += hits
+        return found
+
+
+def read_plan(root: Path) -> Plan:
+    """The graph and its status, read once through DVC's own code (about a second)."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(root)) as repo:
+            graph = repo.index.graph
+            status = repo.status()
+    except DvcException as error:
+        raise UserError(f"DVC cannot read the pipeline: {_flat(error)}") from error
+    reasons = {address: _reasons(found) for address, found in status.items()}
+    import networkx
+
+    nodes = {}
+    for stage in reversed(list(networkx.topological_sort(graph))):
+        needs = frozenset(other.addressing for other in graph.successors(stage))
+        gpu = int((getattr(stage, "meta", None) or {}).get("gpu", 0))
+        nodes[stage.addressing] = Node(
+            stage.addressing, needs, reasons.get(stage.addressing, ()), gpu
+        )
+    return Plan(nodes)
+
+
+def _flat(error: BaseException) -> str:
+    parts = [str(error)]
+    while error.__cause__ is not None:
+        error = error.__cause__
+        parts.append(str(error))
+    return " ".join(": ".join(dict.fromkeys(parts)).split())
+
+
+def _reasons(found: Sequence[object]) -> tuple[str, ...]:
+    lines = []
+    for entry in found:
+        if isinstance(entry, str):
+            lines.append(entry)
+            continue
+        for kind, changes in dict(entry).items():  # type: ignore[call-overload]
+            for path, what in dict(changes).items():
+                if isinstance(what, Mapping):  # parameters: file to {key: what}
+                    lines += [f"{key} {state}" for key, state in what.items()]
+                else:
+                    lines.append(f"{path} {what}" if kind != "changed command" else kind)
+    return tuple(lines)
+
+
+def walk(
+    root: Path,
+    plan: Plan,
+    watcher: Watcher,
+    jobs: int,
+    environment: Mapping[str, str] | None = None,
+    options: Sequence[str] = (),
+) -> list[Outcome]:
+    """Run what is stale and what follows from it; independent branches side by side.
+
+    A failure stops only what depends on it. Whatever ends this function early, no stage survives.
+
+    Args:
+        root: the repository.
+        plan: what to run.
+        watcher: hears what happens.
+        jobs: stages at once.
+        environment: more variables for the stages.
+        options: more options for ``dvc repro``, e.g. ``--pull``.
+    """
+    walker = _Walker(root, plan, watcher, jobs, dict(environment or {}), list(options))
+    try:
+        return walker.run()
+    except BaseException:
+        walker.stop_all()
+        raise
+    finally:
+        sort_lock(root)
+
+
+class _Child:
+    """A ``dvc repro`` process with the lines it printed."""
+
+    def __init__(self, address: str, command: list[str], root: Path, env: dict[str, str]) -> None:
+        self.address = address
+        self.before = _lock_entry(root, address)
+        self.began = time.monotonic()
+        self.lines: list[str] = []
+        self.process = subprocess.Popen(
+            command,
+            cwd=root,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # so that the whole group can be signalled
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+            log.debug("%s | %s", self.address, self.lines[-1])
+
+    def end(self) -> tuple[int, float]:
+        """Exit status and seconds, once it ended and all it printed is read."""
+        self._reader.join(timeout=5)
+        return self.process.returncode, time.monotonic() - self.began
+
+
+class _Walker:
+    def __init__(
+        self,
+        root: Path,
+        plan: Plan,
+        watcher: Watcher,
+        jobs: int,
+        environment: dict[str, str],
+        options: list[str],
+    ) -> None:
+        self.root, self.plan, self.watcher, self.jobs = root, plan, watcher, max(1, jobs)
+        self.options = options
+        self.environment = stage_environment(root) | environment
+        self.running: dict[str, _Child] = {}
+        self.done: dict[str, Outcome] = {}
+
+    def run(self) -> list[Outcome]:
+        """Walk until nothing is left."""
+        maybe = set(self.plan.maybe)
+        for address in self.plan.nodes:
+            if address not in maybe:
+                self._end(Outcome(address, "cached"))
+        waiting = [address for address in self.plan.nodes if address in maybe]
+        while waiting or self.running:
+            if self.watcher.must_stop():
+                self.stop_all()
+                for address in waiting:
+                    self._end(Outcome(address, "stopped"))
+                break
+            waiting = self._start_ready(waiting)
+            self._collect()
+            time.sleep(0.05)
+        return [self.done[address] for address in self.plan.nodes if address in self.done]
+
+    def _start_ready(self, waiting: list[str]) -> list[str]:
+        left = []
+        for address in waiting:
+            node = self.plan.nodes[address]
+            bad = [n for n in node.needs if n in self.done and _is_bad(self.done[n])]
+            if bad:
+                self._end(Outcome(address, "upstream failed", f"{sorted(bad)[0]} failed"))
+            elif node.needs <= set(self.done) and self._has_room(node):
+                self._start(address)
+            else:
+                left.append(address)
+        return left
+
+    def _has_room(self, node: Node) -> bool:
+        gpu_busy = any(self.plan.nodes[address].gpu for address in self.running)
+        return len(self.running) < self.jobs and not (node.gpu and gpu_busy)
+
+    def _start(self, address: str) -> None:
+        command = [
+            sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item",
+            *self.options, address,
+        ]  # fmt: skip
+        self.running[address] = _Child(address, command, self.root, self.environment)
+        self.watcher.started(address)
+
+    def _collect(self) -> None:
+        for address, child in list(self.running.items()):
+            if child.process.poll() is None:
+                continue
+            del self.running[address]
+            code, seconds = child.end()
+            if code != 0:
+                self._end(Outcome(address, "failed", _why(child.lines, code), seconds))
+            else:
+                self._end(Outcome(address, self._what_happened(child), "", seconds))
+
+    def _what_happened(self, child: _Child) -> State:
+        if any("is cached - skipping run" in line for line in child.lines):
+            return "restored"
+        if any("Running stage" in line for line in child.lines):
+            return "reproduced"
+        same = _lock_entry(self.root, child.address) == child.before
+        return "cached" if same else "reproduced"
+
+    def _end(self, outcome: Outcome) -> None:
+        self.done[outcome.address] = outcome
+        self.watcher.ended(outcome)
+
+    def stop_all(self) -> None:
+        """Signal every process group, harder each time, until none is left."""
+        groups = {address: child.process for address, child in self.running.items()}
+        for number, patience_s in _SIGNALS:
+            for process in groups.values():
+                if process.poll() is None:
+                    try:
+                        os.killpg(process.pid, number)
+                    except ProcessLookupError:
+                        continue
+            end = time.monotonic() + patience_s
+            while time.monotonic() < end and any(p.poll() is None for p in groups.values()):
+                time.sleep(0.05)
+        for address in groups:
+            self.running.pop(address, None)
+            self._end(Outcome(address, "stopped"))
+
+
+def _is_bad(outcome: Outcome) -> bool:
+    return outcome.state in ("failed", "upstream failed", "stopped")
+
+
+def _why(lines: list[str], code: int) -> str:
+    """The stage's own sentence, else DVC's last line."""
+    for line in reversed(lines):
+        if line.startswith("error: "):
+            return line.removeprefix("error: ")
+    said = [line for line in lines if line.strip()]
+    return said[-1] if said else f"exit status {code}"
+
+
+def stage_environment(root: Path) -> dict[str, str]:
+    """Variables that stages need: this interpreter first on PATH, one home for Prefect."""
+    environment = dict(os.environ)
+    here = str(Path(sys.executable).parent)
+    environment["PATH"] = here + os.pathsep + environment.get("PATH", "")
+    environment["DVC_NO_ANALYTICS"] = "1"
+    environment[PIPELINE_PID] = str(os.getpid())
+    return environment
+
+
+def _lock_entry(root: Path, address: str) -> object:
+    file = root / "dvc.lock"
+    if not file.exists():
+        return None
+    return (yaml.safe_load(file.read_text()) or {}).get("stages", {}).get(address)
+
+
+def sort_lock(root: Path) -> None:
+    """Put the entries of ``dvc.lock`` in one order, whatever order the stages ended in."""
+    from dvc.utils.serialize import dump_yaml, load_yaml
+
+    file = root / "dvc.lock"
+    found = load_yaml(str(file)) if file.exists() else {}
+    stages = found.get("stages") or {}
+    if list(stages) == sorted(stages):
+        return
+    found["stages"] = dict(sorted(stages.items()))
+    temporary = file.with_suffix(".lock.tmp")
+    dump_yaml(str(temporary), found)
+    temporary.replace(file)

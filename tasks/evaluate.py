@@ -1,0 +1,372 @@
+"""Stage ``evaluate``: scores the runs of a method; the only stage that reads test labels."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.torch import load_file
+
+from models.batch import MODALITIES, Target
+from models.errors import UserError
+from models.method import Data, Method, Spec
+from models.metrics import HEADLINE, score_target, undefined_reasons
+from models.training import predict
+from tasks import paths
+from tasks.batches import Dataset, Source, is_labelled, load_source
+from tasks.context import Context, Progress
+from tasks.methods import Recipe, build, resolve
+from tasks.missing import Hidden, draw_masks, only, subsets
+from tasks.tables import predictions_table, replacing, write_table
+
+_SPLITS = ("validation", "test")
+
+
+class EvaluateParams(BaseModel):
+    """What is measured beside the plain scores.
+
+    Attributes:
+        missing_rates: shares of missing cells for the robustness curve.
+        mask_seed: of the masks, the same for every method.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    missing_rates: list[float] = Field(default=[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
+    mask_seed: int = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trained network."""
+
+    folder: Path
+    seed: int
+    fold: int
+    method: Method
+    report: Mapping[str, Any]
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """What it predicts."""
+        return self.method.spec.targets
+
+
+def run(
+    params: EvaluateParams,
+    corpus: str,
+    method: str,
+    entry: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    ctx: Context,
+    code: str = "",
+) -> None:
+    """Score every run of ``method`` on ``corpus``; write metrics, details and predictions.
+
+    Args:
+        params: the grids.
+        corpus: whose test rows.
+        method: key under ``methods`` in params.yaml.
+        entry: what stands there.
+        inputs: modality to encoder.
+        ctx: progress.
+        code: not used here; every method stage is called alike.
+    """
+    recipe = resolve(method, entry)
+    source = load_source(corpus, recipe.inputs(inputs))
+    runs = load_runs(corpus, method, recipe)
+    outputs: list[tuple[Run, str, Dataset, dict[str, torch.Tensor]]] = []
+    extras: list[dict[str, Any]] = []
+    for done, one in enumerate(runs):
+        for split in _SPLITS:
+            data = source.part(one.fold, split, one.method.level, one.targets, labelled=False)
+            if len(data):
+                outputs.append((one, split, data, predict(one.method, data)))
+        extras.append(_grids(params, one, source))
+        ctx.progress(Progress(done + 1, len(runs), "runs"))
+    targets = _all_targets(runs)
+    details: dict[str, Any] = {"corpus": corpus, "method": method, "targets": {}}
+    for target in targets:
+        details["targets"][target.name] = _target_details(target, outputs, extras)
+    details["runs"] = [_provenance(one) for one in runs]
+    write_predictions(corpus, method, targets, outputs, source)
+    _write_json(paths.details(corpus, method), details)
+    _write_json(paths.metrics(corpus, method), _summary(details))
+
+
+def load_runs(corpus: str, method: str, recipe: Recipe) -> list[Run]:
+    """Every run of a method with its weights, by seed, fold and target."""
+    folder = paths.runs(corpus, method)
+    found = []
+    for file in sorted(folder.rglob("config.json")):
+        config = json.loads(file.read_text())
+        targets = tuple(
+            Target(t["name"], t["kind"], tuple(t["names"]), t["lower"], t["upper"])
+            for t in config["targets"]
+        )
+        network = build(recipe, Spec(config["dims"], targets, config["speakers"]))
+        network.load_state_dict(load_file(file.parent / "weights.safetensors"))
+        report = json.loads((file.parent / "report.json").read_text())
+        found.append(Run(file.parent, config["seed"], config["fold"], network, report))
+    if not found:
+        raise UserError(f"{folder}: there are no runs; run stage train for {corpus}-{method} first")
+    return found
+
+
+def _all_targets(runs: Sequence[Run]) -> list[Target]:
+    found: dict[str, Target] = {}
+    for one in runs:
+        found |= {target.name: target for target in one.targets}
+    return list(found.values())
+
+
+def probabilities(target: Target, output: torch.Tensor) -> np.ndarray:
+    """(N, C) probabilities of a category or of each label; (N, K) values as they are."""
+    if target.kind == "category":
+        return output.double().softmax(-1).numpy()
+    if target.kind == "labels":
+        return output.double().sigmoid().numpy()
+    return output.double().numpy()
+
+
+def score(target: Target, truth: np.ndarray, output: torch.Tensor) -> Mapping[str, Any]:
+    """All metrics of one target over the labelled rows."""
+    values = probabilities(target, output)
+    keep = is_labelled(target, truth)
+    if target.kind == "category":
+        return score_target(
+            target.kind, target.names, truth[keep], values[keep].argmax(1), values[keep]
+        )
+    return score_target(target.kind, target.names, truth[keep], values[keep])
+
+
+def _grids(params: EvaluateParams, one: Run, source: Source) -> dict[str, Any]:
+    """Headline scores on test with modalities hidden, and of every kept epoch."""
+    data = source.part(one.fold, "test", one.method.level, one.targets, labelled=False)
+    found: dict[str, Any] = {"run": one, "subsets": {}, "rates": {}, "epochs": {}}
+    if not len(data):
+        return found
+    modalities = one.method.spec.modalities
+    for subset in subsets(modalities):
+        seen = only(data, subset, len(data.rows))
+        found["subsets"]["+".join(subset)] = _headlines(one, data, seen)
+    for rate in params.missing_rates:
+        masks = draw_masks(len(source.ids), rate, params.mask_seed, len(MODALITIES))[data.rows]
+        seen = Hidden(data, {name: masks[:, i] for i, name in enumerate(MODALITIES)})
+        found["rates"][f"{rate:g}"] = _headlines(one, data, seen)
+    chosen = {name: value.clone() for name, value in one.method.state_dict().items()}
+    for file in sorted((one.folder / "snapshots").glob("*.safetensors")):
+        one.method.load_state_dict(load_file(file))
+        found["epochs"][file.stem] = _headlines(one, data, data)
+    one.method.load_state_dict(chosen)
+    return found
+
+
+def _headlines(one: Run, data: Dataset, seen: Data) -> dict[str, float]:
+    outputs = predict(one.method, seen)
+    return {
+        target.name: float(
+            score(target, data.truth(target).numpy(), outputs[target.name])[
+                HEADLINE[target.name][0]
+            ]
+        )
+        for target in one.targets
+    }
+
+
+def _target_details(
+    target: Target,
+    outputs: Sequence[tuple[Run, str, Dataset, dict[str, torch.Tensor]]],
+    extras: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    headline, sign = HEADLINE[target.name]
+    per_split: dict[str, Any] = {}
+    for split in _SPLITS:
+        by_seed = _pooled(target, split, outputs)
+        scores = {seed: score(target, truth, output) for seed, (truth, output) in by_seed.items()}
+        if not scores:
+            continue
+        names = next(iter(scores.values()))
+        per_split[split] = {
+            "n": int(max(is_labelled(target, truth).sum() for truth, _ in by_seed.values())),
+            "metrics": {
+                name: spread([float(found[name]) for found in scores.values()]) for name in names
+            },
+            "by_seed": {
+                str(seed): {name: _plain(float(value)) for name, value in found.items()}
+                for seed, found in scores.items()
+            },
+            "undefined": {
+                str(seed): undefined_reasons(found)
+                for seed, found in scores.items()
+                if undefined_reasons(found)
+            },
+        }
+    mine = [extra for extra in extras if target.name in [t.name for t in extra["run"].targets]]
+    return {
+        "headline": headline,
+        "higher_is_better": sign > 0,
+        "kind": target.kind,
+        "names": list(target.names),
+        **per_split,
+        "subsets": _over_runs(mine, "subsets", target.name),
+        "missing_rates": _over_runs(mine, "rates", target.name),
+        "test_oracle": _oracle(mine, target.name, sign),
+    }
+
+
+def _pooled(
+    target: Target,
+    split: str,
+    outputs: Iterable[tuple[Run, str, Dataset, dict[str, torch.Tensor]]],
+) -> dict[int, tuple[np.ndarray, torch.Tensor]]:
+    """Seed to (truth, output) over the folds together."""
+    parts: dict[int, list[tuple[np.ndarray, torch.Tensor]]] = {}
+    for one, where, data, output in outputs:
+        if where == split and target.name in output:
+            truth = data.truth(target).numpy()
+            parts.setdefault(one.seed, []).append((truth, output[target.name]))
+    return {
+        seed: (np.concatenate([t for t, _ in found]), torch.cat([o for _, o in found]))
+        for seed, found in sorted(parts.items())
+    }
+
+
+def spread(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean and sample standard deviation; null where undefined."""
+    array = np.asarray(values, float)
+    std = float(array.std(ddof=1)) if len(array) > 1 else math.nan
+    return {"mean": _plain(float(array.mean())), "std": _plain(std)}
+
+
+def _plain(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _over_runs(extras: Sequence[Mapping[str, Any]], grid: str, target: str) -> dict[str, Any]:
+    cells: dict[str, list[float]] = {}
+    for extra in extras:
+        for cell, scores in extra[grid].items():
+            cells.setdefault(cell, []).append(scores[target])
+    return {cell: spread(values) for cell, values in cells.items()}
+
+
+def _oracle(extras: Sequence[Mapping[str, Any]], target: str, sign: int) -> dict[str, Any] | None:
+    """What choosing the epoch on the test split would have given: for information only."""
+    best = []
+    for extra in extras:
+        scores = [found[target] for found in extra["epochs"].values()]
+        scores = [value for value in scores if math.isfinite(value)]
+        if scores:
+            best.append(max(scores, key=lambda value: sign * value))
+    if not best:
+        return None
+    return {**spread(best), "epochs_tried": max(len(extra["epochs"]) for extra in extras)}
+
+
+def _provenance(one: Run) -> dict[str, Any]:
+    keys = ("parameters", "chosen_epoch", "validation_score", "stopped_early", "rows", "data")
+    return {
+        "seed": one.seed,
+        "fold": one.fold,
+        "targets": [target.name for target in one.targets],
+        "history": one.report["history"],
+        **{key: one.report[key] for key in keys},
+    }
+
+
+def _summary(details: Mapping[str, Any]) -> dict[str, Any]:
+    """What `dvc metrics` shows: test metrics of whole targets, mean and sd over seeds."""
+    return {
+        name: {
+            metric: value
+            for metric, value in found.get("test", {}).get("metrics", {}).items()
+            if "/" not in metric
+        }
+        for name, found in details["targets"].items()
+    }
+
+
+def write_predictions(
+    corpus: str,
+    method: str,
+    targets: Sequence[Target],
+    outputs: Sequence[tuple[Run, str, Dataset, dict[str, torch.Tensor]]],
+    source: Source,
+) -> None:
+    """All predictions on validation and test, one row for each utterance, seed and fold."""
+    schema: dict[str, Any] = {}
+    for target in targets:
+        kind = {"category": pl.String, "labels": pl.List(pl.String)}.get(target.kind, pl.Float64)
+        for name in target.names if target.kind == "values" else (target.name,):
+            schema |= {f"target_{name}": kind, f"prediction_{name}": kind}
+    table = predictions_table(schema)
+    keys = ["utterance_id", "seed", "fold", "split"]
+    merged: dict[tuple[int, int, str], pl.DataFrame] = {}
+    for one, split, data, output in outputs:
+        frame = pl.DataFrame(
+            {"utterance_id": source.ids[data.rows]}, schema={"utterance_id": pl.String}
+        ).with_columns(
+            pl.lit(one.seed, pl.Int32).alias("seed"),
+            pl.lit(one.fold, pl.Int32).alias("fold"),
+            pl.lit(split).alias("split"),
+        )
+        for target in one.targets:
+            values = probabilities(target, output[target.name])
+            frame = frame.with_columns(_columns(target, data.truth(target).numpy(), values))
+        place = (one.seed, one.fold, split)
+        old = merged.get(place)
+        merged[place] = (
+            frame if old is None else old.join(frame, on=keys, how="full", coalesce=True)
+        )
+    frames = [
+        frame.with_columns(
+            pl.lit(None, column.dtype).alias(name)
+            for name, column in table.columns.items()
+            if name not in frame.columns
+        ).select(list(table.columns))
+        for frame in merged.values()
+    ]
+    classes = next((list(t.names) for t in targets if t.kind == "category"), [])
+    write_table(
+        table,
+        pl.concat(frames),
+        paths.predictions(corpus, method),
+        {"classes": json.dumps(classes)},
+    )
+
+
+def _columns(target: Target, truth: np.ndarray, values: np.ndarray) -> list[pl.Series]:
+    if target.kind == "category":
+        names = np.asarray([*target.names, None], dtype=object)
+        return [
+            pl.Series(f"target_{target.name}", names[truth].tolist(), pl.String),
+            pl.Series(f"prediction_{target.name}", names[values.argmax(1)].tolist(), pl.String),
+            pl.Series("probabilities", values.tolist(), pl.List(pl.Float64)),
+        ]
+    if target.kind == "values":
+        columns = []
+        for i, name in enumerate(target.names):
+            known = pl.Series(f"target_{name}", truth[:, i].astype(np.float64)).fill_nan(None)
+            columns += [known, pl.Series(f"prediction_{name}", values[:, i])]
+        return columns
+    names = np.asarray(target.names, dtype=object)
+    known = ~np.isnan(truth).all(1)
+    sets = [sorted(names[row > 0.5]) if k else None for row, k in zip(truth, known, strict=True)]
+    guessed = [sorted(names[row >= 0.5]) for row in values]
+    return [
+        pl.Series(f"target_{target.name}", sets, pl.List(pl.String)),
+        pl.Series(f"prediction_{target.name}", guessed, pl.List(pl.String)),
+    ]
+
+
+def _write_json(path: Path, value: object) -> None:
+    with replacing(path) as temporary:
+        text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
+        temporary.write_text(text + "\n")

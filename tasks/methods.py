@@ -1,0 +1,123 @@
+"""An entry under ``methods`` in params.yaml, made into a method, its options and its training.
+
+An entry is flat: options of the network, trainer settings, and a few keys of its own (``method``,
+``backbone``, ``plugin``, ``modalities``, ``targets``). Every key is checked against what the method
+declares.
+"""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from models.batch import MODALITIES, Target
+from models.errors import UserError
+from models.method import Method, Spec, configure, find_method
+from models.training import TrainConfig
+
+#: Keys of an entry that belong to neither the network nor the trainer.
+_OWN_KEYS = ("method", "backbone", "plugin", "modalities", "targets")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A method with its options, ready to be built.
+
+    Attributes:
+        name: key in params.yaml.
+        method: the class.
+        config: options of the network.
+        train: trainer settings: defaults, then the method's recipe, then params.yaml.
+        modalities: use only these.
+        targets: train only these.
+    """
+
+    name: str
+    method: type[Method]
+    config: Any
+    train: TrainConfig
+    modalities: tuple[str, ...]
+    targets: tuple[str, ...] | None
+
+    def inputs(self, inputs: Mapping[str, str]) -> dict[str, str]:
+        """The encoders that this method reads."""
+        usable = {
+            m: inputs[m]
+            for m in MODALITIES
+            if m in inputs and m in self.modalities and m in self.method.can_use
+        }
+        if not usable:
+            raise UserError(
+                f"params.yaml: methods.{self.name} can use {', '.join(sorted(self.modalities))} "
+                f"but inputs gives only {', '.join(sorted(inputs)) or 'nothing'}"
+            )
+        return usable
+
+    def target_groups(
+        self, found: Sequence[Target], wanted: Sequence[str] | None, corpus: str
+    ) -> list[tuple[Target, ...]]:
+        """The targets to train: one group per network."""
+        names = [target.name for target in found]
+        for asked in (*(self.targets or ()), *(wanted or ())):
+            if asked not in names:
+                raise UserError(
+                    f"corpus {corpus} has no labels for target '{asked}' that "
+                    f"methods.{self.name} is to predict; it has: {', '.join(names) or 'none'}"
+                )
+        chosen = [
+            target
+            for target in found
+            if (not self.targets or target.name in self.targets)
+            and (not wanted or target.name in wanted)
+        ]
+        usable = [target for target in chosen if target.kind in self.method.kinds]
+        refused = [target for target in chosen if target.kind not in self.method.kinds]
+        if refused and (self.targets or not usable):
+            raise UserError(
+                f"params.yaml: methods.{self.name} cannot predict {refused[0].name} "
+                f"({refused[0].kind}); it predicts: {', '.join(sorted(self.method.kinds))}"
+            )
+        return [tuple(usable)] if self.method.is_joint else [(target,) for target in usable]
+
+
+def resolve(name: str, entry: Mapping[str, Any]) -> Recipe:
+    """Check an entry of params.yaml and find what it names."""
+    where = f"methods.{name}"
+    trainer_keys = {item.name for item in fields(TrainConfig)}
+    method = _find(name, entry)
+    train = {k: v for k, v in entry.items() if k in trainer_keys}
+    options = {k: v for k, v in entry.items() if k not in trainer_keys and k not in _OWN_KEYS}
+    if "backbone" in entry and "plugin" not in entry:
+        options["backbone"] = entry["backbone"]  # an option of the method itself, as for spcl
+    modalities = tuple(entry.get("modalities") or MODALITIES)
+    for modality in modalities:
+        if modality not in MODALITIES:
+            raise UserError(
+                f"params.yaml: {where}.modalities names '{modality}'; "
+                f"known: {', '.join(MODALITIES)}"
+            )
+    targets = entry.get("targets")
+    config = configure(method.Config, options, where, also=trainer_keys | set(_OWN_KEYS))
+    defaults = configure(TrainConfig, method.recipe, f"{where} recipe")
+    return Recipe(
+        name=name,
+        method=method,
+        config=config,
+        train=configure(TrainConfig, {**vars(defaults), **train}, where),
+        modalities=modalities,
+        targets=tuple(targets) if targets else None,
+    )
+
+
+def _find(name: str, entry: Mapping[str, Any]) -> type[Method]:
+    if entry.get("plugin"):
+        # imported by name: a method without a plug-in does not depend on this file
+        plugins = importlib.import_module("models.plugin")
+        backbone = entry.get("backbone") or entry.get("method") or name
+        return plugins.attach(find_method(str(backbone)), plugins.find_plugin(str(entry["plugin"])))
+    return find_method(str(entry.get("method") or name))
+
+
+def build(recipe: Recipe, spec: Spec) -> Method:
+    """The method, freshly initialised from the current random state."""
+    return recipe.method(spec, recipe.config)

@@ -1,0 +1,81 @@
+"""Which modalities are hidden, for the robustness grid: the same masks for every method.
+
+Masks follow the protocol of the missing-modality papers: at rate r each utterance keeps one
+modality drawn at random, and each other one with probability max(0, 1 - r M / (M - 1)), so that on
+average a share r of all cells is missing and never all of one utterance.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.batch import MODALITIES, Batch, Target
+from models.method import Data
+
+
+def draw_masks(count: int, rate: float, seed: int, modalities: int = 3) -> np.ndarray:
+    """(count, modalities) bool, True where observed; at least one True in every row.
+
+    Args:
+        count: utterances, in the corpus's canonical order.
+        rate: share of cells that are to be missing, 0 to 1.
+        seed: of the masks; models have seeds of their own.
+        modalities: M.
+    """
+    if modalities == 1:
+        return np.ones((count, 1), bool)
+    random = np.random.default_rng([seed, round(1000 * rate)])
+    kept_for_sure = random.integers(modalities, size=count)
+    chance = max(0.0, 1.0 - rate * modalities / (modalities - 1))
+    observed = random.random((count, modalities)) < chance
+    observed[np.arange(count), kept_for_sure] = True
+    return observed
+
+
+def subsets(modalities: Sequence[str]) -> list[tuple[str, ...]]:
+    """Every non-empty subset, single ones first."""
+    return [
+        subset
+        for size in range(1, len(modalities) + 1)
+        for subset in combinations(modalities, size)
+    ]
+
+
+class Hidden:
+    """A data set seen through presence masks; a ``models.method.Data`` itself.
+
+    Attributes:
+        data: what is seen.
+        observed: modality to (N,) bool over the rows of ``data``.
+    """
+
+    def __init__(self, data: Data, observed: Mapping[str, np.ndarray]) -> None:
+        self._data = data
+        self._observed = {name: torch.from_numpy(mask) for name, mask in observed.items()}
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """See ``Data.targets``."""
+        return self._data.targets
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """See ``Data.batch``."""
+        batch = self._data.batch(indices)
+        return batch.with_present(
+            {name: mask & self._seen(name, batch.index) for name, mask in batch.present.items()}
+        )
+
+    def _seen(self, name: str, index: Tensor) -> Tensor:
+        return self._observed[name][index.clamp(min=0)]
+
+
+def only(data: Data, keep: Iterable[str], rows: int) -> Hidden:
+    """``data`` as if only the modalities in ``keep`` existed."""
+    kept = set(keep)
+    return Hidden(data, {name: np.full(rows, name in kept) for name in MODALITIES})

@@ -1,0 +1,158 @@
+"""``params.yaml``, mirrored and checked: an unknown or misspelt key is an error that helps.
+
+Each stage declares its own section beside its code; here they come together. Stages never import
+this file, so that a new key of one stage makes no other stage stale.
+"""
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from models.errors import UserError
+from tasks.tables import MODALITIES
+
+Model = TypeVar("Model", bound=BaseModel)
+
+#: Section of params.yaml to the module and class that declare it.
+SECTIONS = {
+    "sample": ("tasks.sample", "SampleParams"),
+    "checkpoints": ("tasks.checkpoints", "CheckpointsParams"),
+    "labels": ("tasks.labels", "LabelsParams"),
+    "splits": ("tasks.splits", "SplitsParams"),
+    "faces": ("tasks.faces", "FacesParams"),
+    "train": ("tasks.train", "TrainParams"),
+    "evaluate": ("tasks.evaluate", "EvaluateParams"),
+    "report": ("tasks.report", "ReportParams"),
+}
+#: Sections with named entries, and those declared here.
+_OTHER = ("corpora", "encoders", "inputs", "methods", "execution")
+
+
+class ExecutionParams(BaseModel):
+    """Who does the work; no stage's result depends on it.
+
+    ``AFFECTLOOM_EXECUTION__RUNNER`` and so on override these.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    runner: Literal["threads", "processes", "dask", "ray"] = "processes"
+    workers: int = Field(default=0, ge=0, description="0 = one for each core")
+    address: str | None = Field(default=None, description="of a Dask or Ray cluster that runs")
+
+
+class Params:
+    """A checked view of ``params.yaml``; sections are parsed when they are asked for."""
+
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        known = [*SECTIONS, *_OTHER]
+        for key in raw:
+            if key not in known:
+                raise UserError(f"params.yaml: there is no section '{key}'; {_near(key, known)}")
+        self.raw = raw
+        for name, modality in (raw.get("inputs") or {}).items():
+            if name not in MODALITIES:
+                raise UserError(
+                    f"params.yaml: inputs names '{name}'; {_near(name, list(MODALITIES))}"
+                )
+            if modality not in (raw.get("encoders") or {}):
+                raise UserError(
+                    f"params.yaml: inputs.{name} is '{modality}', which is no key of encoders; "
+                    f"{_near(str(modality), list(raw.get('encoders') or {}))}"
+                )
+
+    def section(self, name: str, corpus: str | None = None) -> Any:
+        """A stage's section; ``corpora.<corpus>.<name>`` overrides single keys of it."""
+        module, kind = SECTIONS[name]
+        values = dict(self.raw.get(name) or {})
+        where = name
+        if corpus is not None:
+            own = (self.corpus(corpus).get(name)) or {}
+            values |= own
+        return parse(getattr(importlib.import_module(module), kind), values, where)
+
+    def corpus(self, name: str) -> Mapping[str, Any]:
+        """The entry of a corpus."""
+        return self._entry("corpora", name)
+
+    def ingest(self, name: str) -> Any:
+        """How a corpus is read."""
+        kind = importlib.import_module("tasks.ingest").IngestParams
+        entry = self.corpus(name)
+        overridable = ("labels", "splits", "faces")
+        values = {key: value for key, value in entry.items() if key not in overridable}
+        values.setdefault("adapter", name)
+        return parse(kind, values, f"corpora.{name}", also=overridable)
+
+    def encoder(self, name: str) -> Any:
+        """How an encoder is made."""
+        kind = importlib.import_module("tasks.features").EncoderParams
+        return parse(kind, self._entry("encoders", name), f"encoders.{name}")
+
+    def method(self, name: str) -> Mapping[str, Any]:
+        """The entry of a method."""
+        return self._entry("methods", name)
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Modality to the encoder whose features methods read."""
+        return dict(self.raw.get("inputs") or {})
+
+    def check_everything(self) -> None:
+        """Parse every section and entry, so that a mistake shows before hours of work."""
+        for name in SECTIONS:
+            self.section(name)
+        for corpus in self.raw.get("corpora") or {}:
+            self.ingest(corpus)
+            for name in ("labels", "splits", "faces"):
+                self.section(name, corpus)
+        for name in self.raw.get("encoders") or {}:
+            self.encoder(name)
+        resolve = importlib.import_module("tasks.methods").resolve
+        for name in self.raw.get("methods") or {}:
+            resolve(name, self.method(name))
+
+    def _entry(self, section: str, name: str) -> Mapping[str, Any]:
+        entries = self.raw.get(section) or {}
+        if name not in entries:
+            raise UserError(
+                f"params.yaml: {section} has no entry '{name}'; {_near(name, list(entries))}"
+            )
+        return entries[name] or {}
+
+
+def parse(
+    kind: type[Model], values: Mapping[str, Any], where: str, also: tuple[str, ...] = ()
+) -> Model:
+    """``kind`` from ``values``; the first mistake becomes one sentence."""
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(part) for part in (where, *first["loc"]))
+        if first["type"] == "extra_forbidden":
+            key = str(first["loc"][-1])
+            known = [*_fields_at(kind, first["loc"][:-1]), *also]
+            raise UserError(f"params.yaml: there is no key {path}; {_near(key, known)}") from error
+        raise UserError(
+            f"params.yaml: {path} is {first['input']!r}: {first['msg'].lower()}"
+        ) from error
+
+
+def _fields_at(kind: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    for part in path:
+        inner = kind.model_fields.get(str(part))
+        if inner is None or not (
+            isinstance(inner.annotation, type) and issubclass(inner.annotation, BaseModel)
+        ):
+            return []
+        kind = inner.annotation
+    return list(kind.model_fields)
+
+
+def _near(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, 1)
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known) or 'none'}"

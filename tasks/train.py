@@ -1,0 +1,313 @@
+"""Stage ``train``: one method on one corpus, for every seed, fold and target; no test rows.
+
+Each run goes to ``data/runs/<corpus>/<method>/seed<k>/[fold<j>/]<target>/``. Runs that are finished
+or half finished wait in the cache folder, outside DVC's outs, so a killed stage goes on where it
+was and ends with the same bytes.
+"""
+
+import hashlib
+import json
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.torch import save_file
+
+from models.batch import MODALITIES, Target
+from models.errors import UserError
+from models.method import Method, Spec
+from models.metrics import selection_score
+from models.training import Fitted, TrainConfig, fit, seed_everything
+from tasks import paths
+from tasks.batches import Dataset, Source, is_labelled, load_source
+from tasks.context import Context, Progress
+from tasks.methods import Recipe, build, resolve
+from tasks.tables import replacing
+
+
+class TrainParams(BaseModel):
+    """What all methods share, so that they are compared on the same footing.
+
+    Attributes:
+        seeds: every method is trained once with each.
+        targets: train only these (default: all that the corpus has labels for).
+        snapshot_mb: keep the weights of as many epochs as fit, to show later how much choosing
+            the epoch on the test split would have flattered the method.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seeds: list[int] = Field(default=[0, 1, 2], min_length=1)
+    targets: list[str] | None = None
+    snapshot_mb: float = Field(default=8.0, ge=0)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run, as plain values that another process can be given."""
+
+    corpus: str
+    method: str
+    entry: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    seed: int
+    fold: int
+    targets: tuple[str, ...]
+    snapshot_mb: float
+    folder: str
+    key: str
+
+
+def run(
+    params: TrainParams,
+    corpus: str,
+    method: str,
+    entry: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    ctx: Context,
+    code: str = "",
+) -> None:
+    """Train ``method`` on ``corpus`` and write its run folders.
+
+    Args:
+        params: seeds and targets.
+        corpus: whose features, labels and splits to read.
+        method: key under ``methods`` in params.yaml.
+        entry: what stands there.
+        inputs: modality to encoder.
+        ctx: runs the seeds side by side.
+        code: fingerprint of the code that trains; half-finished runs of other code are not reused.
+    """
+    recipe = resolve(method, entry)
+    source = load_source(corpus, recipe.inputs(inputs))
+    groups = recipe.target_groups(source.targets, params.targets, corpus)
+    data = fingerprint_inputs(corpus, recipe.inputs(inputs))
+    several = len(source.folds) > 1
+    jobs = []
+    for seed in params.seeds:
+        for fold in source.folds:
+            for group in groups:
+                names = tuple(target.name for target in group)
+                folder = run_folder(corpus, method, seed, fold if several else None, names)
+                what = [method, entry, dict(inputs), seed, fold, names, params.snapshot_mb]
+                text = json.dumps([what, data, code], sort_keys=True)
+                key = hashlib.sha256(text.encode()).hexdigest()
+                jobs.append(
+                    Job(
+                        corpus, method, dict(entry), dict(inputs), seed, fold, names,
+                        params.snapshot_mb, str(folder), key,
+                    )
+                )  # fmt: skip
+    done = 0
+    total = len(jobs)
+    ctx.progress(Progress(done, total, "runs"))
+    for _ in ctx.map(partial(train_one, data=data), jobs, f"train {method}"):
+        done += 1
+        ctx.progress(Progress(done, total, "runs"))
+    for job in jobs:  # copied only when all are there: the out is whole or absent
+        shutil.copytree(_cached(job), job.folder, dirs_exist_ok=True)
+    for job in jobs:
+        shutil.rmtree(_cached(job).parent, ignore_errors=True)
+
+
+def run_folder(
+    corpus: str, method: str, seed: int, fold: int | None, targets: Sequence[str]
+) -> Path:
+    """Where one run lies."""
+    folder = paths.runs(corpus, method) / f"seed{seed}"
+    if fold is not None:
+        folder = folder / f"fold{fold}"
+    return folder / "+".join(targets)
+
+
+def _cached(job: Job) -> Path:
+    return paths.cache() / "runs" / job.key / "run"
+
+
+def train_one(job: Job, data: Mapping[str, str]) -> str:
+    """Train one run into the cache; goes on from its last epoch if it was interrupted."""
+    final = _cached(job)
+    if final.exists():
+        return job.key
+    torch.set_num_threads(1)  # one core a run: the same sums in the same order, seeds side by side
+    torch.use_deterministic_algorithms(True)
+    recipe = resolve(job.method, job.entry)
+    source = load_source(job.corpus, recipe.inputs(job.inputs))
+    targets = tuple(t for t in source.targets if t.name in job.targets)
+    level = recipe.method.level
+    train = source.part(job.fold, "train", level, targets, labelled=True)
+    validation = source.part(job.fold, "validation", level, targets, labelled=True)
+    for split, part in (("train", train), ("validation", validation)):
+        if not len(part):
+            raise UserError(
+                f"{paths.splits(job.corpus)}: the {split} split of fold {job.fold} has no rows "
+                f"labelled with {' or '.join(job.targets)}; change splits or labels in params.yaml"
+            )
+    _check_variety(train, targets, job)
+    seed_everything(job.seed)
+    spec = Spec(source.dims, targets, train.most_speakers)
+    method = build(recipe, spec)
+    work = final.parent
+    work.mkdir(parents=True, exist_ok=True)
+    state_file = work / "state.pt"
+    resume = torch.load(state_file, weights_only=True) if state_file.exists() else None
+    keeper = _Snapshots(method, recipe.train, job.snapshot_mb, work / "snapshots")
+    fitted = fit(
+        method,
+        train,
+        validation,
+        partial(_score, validation),
+        recipe.train,
+        seed=job.seed,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        resume=resume,
+        save=partial(_save_state, state_file),
+        keep=keeper.keep,
+    )
+    _write_run(work / "run.tmp", job, recipe, source, method, fitted, data, (train, validation))
+    keeper.write(work / "run.tmp")
+    (work / "run.tmp").replace(final)
+    state_file.unlink(missing_ok=True)
+    shutil.rmtree(keeper.folder, ignore_errors=True)
+    return job.key
+
+
+def _check_variety(train: Dataset, targets: Sequence[Target], job: Job) -> None:
+    for target in targets:
+        if target.kind != "category":
+            continue
+        truth = train.truth(target)
+        if len(truth[truth >= 0].unique()) < 2:
+            raise UserError(
+                f"{paths.labels(job.corpus)}: all training rows of fold {job.fold} have the same "
+                f"{target.name}; there is nothing to learn. Change splits or labels in params.yaml"
+            )
+
+
+def _score(data: Dataset, outputs: Mapping[str, torch.Tensor]) -> float:
+    """Mean selection score over the targets; higher is better."""
+    scores = []
+    for target in data.targets:
+        truth = data.truth(target)
+        scores.append(
+            selection_score(
+                target.name,
+                target.kind,
+                target.names,
+                truth.numpy(),
+                decide(target, outputs[target.name]).numpy(),
+                mask=is_labelled(target, truth.numpy()),
+            )
+        )
+    return float(sum(scores) / len(scores))
+
+
+def decide(target: Target, output: torch.Tensor) -> torch.Tensor:
+    """Outputs to predictions: (N,) class index, (N, K) values, or (N, C) label probabilities."""
+    if target.kind == "category":
+        return output.argmax(-1)
+    return output if target.kind == "values" else output.sigmoid()
+
+
+def _save_state(path: Path, state: Mapping[str, Any]) -> None:
+    with replacing(path) as temporary:
+        torch.save(state, temporary)
+
+
+class _Snapshots:
+    """Keeps the validated weights of evenly spaced epochs, as many as the budget allows."""
+
+    def __init__(self, method: Method, config: TrainConfig, budget_mb: float, folder: Path) -> None:
+        size_mb = sum(v.numel() * v.element_size() for v in method.state_dict().values()) / 1e6
+        count = int(budget_mb / size_mb) if size_mb else 0
+        self.stride = max(1, -(-config.epochs // count)) if count else 0
+        self.folder = folder
+
+    def keep(self, epoch: int, state: Mapping[str, torch.Tensor]) -> None:
+        """Keep the weights of ``epoch`` if it is one of those chosen."""
+        if self.stride and epoch % self.stride == 0:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with replacing(self.folder / f"epoch{epoch:04d}.safetensors") as temporary:
+                save_file(dict(state), temporary)
+
+    def write(self, run: Path) -> None:
+        """Put the kept weights beside the chosen ones."""
+        if self.folder.exists():
+            shutil.copytree(self.folder, run / "snapshots")
+
+
+def _write_run(
+    folder: Path,
+    job: Job,
+    recipe: Recipe,
+    source: Source,
+    method: Method,
+    fitted: Fitted,
+    data: Mapping[str, str],
+    parts: tuple[Dataset, Dataset],
+) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    save_file(fitted.state, folder / "weights.safetensors")
+    config = {
+        "method": job.method,
+        "entry": dict(job.entry),
+        "inputs": dict(job.inputs),
+        "dims": source.dims,
+        "speakers": method.spec.speakers,
+        "targets": [asdict(target) for target in method.spec.targets],
+        "seed": job.seed,
+        "fold": job.fold,
+    }
+    _write_json(folder / "config.json", config)
+    report = {
+        **config,
+        "corpus": job.corpus,
+        "method_options": asdict(recipe.config),
+        "training": asdict(recipe.train),
+        "data": dict(data),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "affectloom": version("affectloom"),
+        },
+        "parameters": sum(p.numel() for p in method.parameters()),
+        "rows": {"train": len(parts[0].rows), "validation": len(parts[1].rows)},
+        "chosen_epoch": fitted.chosen_epoch,
+        "validation_score": fitted.score,
+        "stopped_early": fitted.stopped_early,
+        "history": fitted.history,
+    }
+    _write_json(folder / "report.json", report)
+    if fitted.history:
+        columns = list(fitted.history[0])
+        lines = ["\t".join(["step", *columns[1:]])]
+        lines += [
+            "\t".join(f"{record[c]:.9g}" for c in columns if c in record)
+            for record in fitted.history
+        ]
+        (folder / "history.tsv").write_text("\n".join(lines) + "\n")
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def fingerprint_inputs(corpus: str, inputs: Mapping[str, str]) -> dict[str, str]:
+    """SHA-256 of every table that training reads."""
+    files = [paths.utterances(corpus), paths.labels(corpus), paths.splits(corpus)]
+    for modality in MODALITIES:
+        if modality in inputs:
+            files += sorted(paths.features(corpus, inputs[modality]).glob("*.parquet"))
+    found = {}
+    for file in files:
+        with file.open("rb") as stream:
+            found[str(file)] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return found
