@@ -39,6 +39,7 @@ _SOUND_OR_VIDEO = (
     *(b"RIFF", b"RIFX", b"RF64", b"FORM", b"OggS", b"fLaC", b"ID3", b"caff", b"FLV\x01", b"#!AMR"),
     *(b"\x1aE\xdf\xa3", b"0&\xb2u", b".RMF", b"\0\0\x01\xba", b"\0\0\x01\xb3", b"wvpk", b"MAC "),
 )
+_ISO_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 _AVIF_BRANDS = (b"avif", b"avis")
 _UNWANTED = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.dependent
@@ -172,12 +173,11 @@ def _wanted(stream: VideoStream | AudioStream) -> tuple[int, int]:
 
 def explain(path: Path, error: Exception | None = None) -> Problem:
     """Why a file of which nothing could be decoded is so: cut short, damaged or no media."""
-    head, size = _head(path), path.stat().st_size
+    head = _head(path)
     name = picture_format(path)
-    is_iso = head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
-    if not (name or is_iso or head.startswith(_SOUND_OR_VIDEO)):
+    if not (name or head[4:8] in _ISO_BOXES or head.startswith(_SOUND_OR_VIDEO)):
         return Problem("not_media", f"{path} does not begin like any known media format")
-    if (cut := _cut_short(path, head, size, is_iso)) is not None:
+    if (cut := cut_short(path)) is not None:
         return Problem("truncated", f"{path} {cut}")
     if isinstance(error, EOFError):
         return Problem("no_content", f"{path} ends right after its header")
@@ -185,18 +185,22 @@ def explain(path: Path, error: Exception | None = None) -> Problem:
     return Problem("unreadable", f"{path} cannot be decoded{because}")
 
 
-def _cut_short(path: Path, head: bytes, size: int, is_iso: bool) -> str | None:
-    """In what way the file is shorter than it says, or None."""
+def cut_short(path: Path) -> str | None:
+    """In what way the file is shorter than its own headers say, or None."""
+    head, size = _head(path), path.stat().st_size
     if head[:4] == b"RIFF":
         stated = 8 + int.from_bytes(head[4:8], "little")
-        return f"has {size} of {stated} bytes" if stated > size else None
+        # Programs that write into a pipe leave the largest number they can instead of a size.
+        # Others count their own header in, which is wrong by a few bytes only.
+        is_known = stated < 0x7FFF0000
+        return f"has {size} of {stated} bytes" if is_known and stated > size + 16 else None
     if head.startswith(b"\x89PNG"):
         return _cut_chunks(path, size)
     if head.startswith(b"\xff\xd8\xff"):
         with open(path, "rb") as file:
             file.seek(max(0, size - 65536))
             return None if b"\xff\xd9" in file.read() else "lacks the mark that ends a JPEG"
-    return _cut_boxes(path, size) if is_iso else None
+    return _cut_boxes(path, size) if head[4:8] in _ISO_BOXES else None
 
 
 def check_whole_png(path: Path) -> None:

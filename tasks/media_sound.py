@@ -76,6 +76,7 @@ class SoundCollector:
     rate_hz: int
     origin_s: float
     phase: tuple[int, int] | None = None
+    to_skip: int = 0  # frames to leave out: after a seek a codec trims its first one as if at 0
     in_rate_hz: int = 0
     first: int | None = None  # input sample number of the first frame seen
     cursor: int = 0  # input sample number after the last frame seen
@@ -107,6 +108,9 @@ class SoundCollector:
     def add(self, frame: av.AudioFrame) -> None:
         """Take the next decoded frame."""
         if frame.samples == 0:
+            return
+        if self.to_skip > 0:
+            self.to_skip -= 1
             return
         if self.in_rate_hz == 0:
             self._plan(frame.sample_rate)

@@ -15,7 +15,7 @@ import numpy as np
 from av.error import FFmpegError
 from av.stream import Discard
 
-from tasks.media_open import Tracks, open_tracks
+from tasks.media_open import Tracks, cut_short, open_tracks
 from tasks.media_picture import Converter, FrameCollector, pixel_aspect
 from tasks.media_probe import length_of, nothing_found, sound_phase
 from tasks.media_sound import TOLERATED_S, SoundCollector, margin_s
@@ -157,6 +157,8 @@ class Reading:
         try:
             offset = int((target_s + self.tracks.origin_s) / stream.time_base)
             self.tracks.container.seek(offset, stream=stream)
+            if self.sound is not None:
+                self.sound.to_skip = 2
         except FFmpegError:
             return False
         return True
@@ -254,9 +256,13 @@ class Reading:
         if self.sound is not None:
             ends_s.append(self.sound.end_reached_s)
         reached_s = max(ends_s)
+        cut = cut_short(self.path) if self.is_at_end else None
+        if cut is not None:
+            yield Problem("truncated", f"{self.path} {cut}")
         if self.is_at_end and reached_s < self.end_s - TOLERATED_S:
             if (
-                self.length_s > max(reached_s, self.stored_s) + 2 * TOLERATED_S
+                cut is None
+                and self.length_s > max(reached_s, self.stored_s) + 2 * TOLERATED_S
                 and self._has_all_tracks()
             ):
                 detail = f"{self.path} states {self.length_s:.3f} s and ends at {reached_s:.3f} s"

@@ -33,6 +33,7 @@ I = TypeVar("I")  # noqa: E741
 R = TypeVar("R")
 
 _ALARM_GRACE_S = 5.0  # the caller's own limit comes first and can say why
+_START_LIMIT_S = 120.0  # for Python and the function's modules to load, on a very busy machine
 _LOOKAHEAD = 4  # items per worker that may be finished before the oldest one is
 
 
@@ -151,6 +152,8 @@ class Decoders:
         for worker in list(self._busy):
             if worker.connection in ready:
                 try:
+                    if worker.has_begun(timeout_s):
+                        continue
                     outcome = Outcome(worker.receive())
                 except (EOFError, ConnectionError):
                     detail = f"{worker.task} ended its process ({worker.exit_reason()})"
@@ -199,15 +202,24 @@ class _Worker:
         self.connection = Connection(ours.detach())
         self.number = -1
         self.task = ""
+        self._is_running = False
         self.deadline = 0.0
 
     def start(self, number: int, function: Callable[[I], R], item: I, timeout_s: float) -> None:
-        """Send one item; the time limit begins now."""
-        self.number, self.task = number, _name(item)
-        self.deadline = time.monotonic() + timeout_s
+        """Send one item; its time limit begins when the process says that it has it."""
+        self.number, self.task, self._is_running = number, _name(item), False
+        self.deadline = time.monotonic() + _START_LIMIT_S
         # A worker that is already dead is noticed when its answer is read.
         with contextlib.suppress(ConnectionError):
             _send(self.connection, (function, item, timeout_s + _ALARM_GRACE_S))
+
+    def has_begun(self, timeout_s: float) -> bool:
+        """Whether the message that lies there says that work on the item begins."""
+        if self._is_running:
+            return False
+        self._is_running = self.connection.recv_bytes() == _BEGUN
+        self.deadline = time.monotonic() + timeout_s
+        return True
 
     def receive(self) -> Any:
         """The function's value; raises EOFError where the process died."""
@@ -241,6 +253,7 @@ class _Worker:
             self.kill()
 
 
+_BEGUN = b"begun"
 _BOOT = (
     "import sys; sys.path[:] = sys.argv[3:]; "
     "from tasks.media_worker import serve; serve(int(sys.argv[1]), int(sys.argv[2]))"
@@ -261,8 +274,10 @@ def serve(connection_fd: int, lifeline_fd: int) -> None:
         except (EOFError, ConnectionError):
             os._exit(0)
         except Exception:  # the function cannot be imported here: the caller must be told
+            connection.send_bytes(_BEGUN)
             _send(connection, ("error", traceback.format_exc()))
             continue
+        connection.send_bytes(_BEGUN)
         signal.setitimer(signal.ITIMER_REAL, alarm_s)
         try:
             answer = ("value", function(item))
