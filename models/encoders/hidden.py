@@ -1,0 +1,198 @@
+"""Shared by the transformer families: device and precision, choice of layers, pooling over time.
+
+T frames in an utterance   D width of a frame   K hidden layers, the input embedding as layer 0
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers.utils import logging as hf_logging
+
+from models.encoders.encoder import Dtype, Encoded, Pooling, Settings
+from models.errors import UserError
+
+
+def pick_device(wanted: str) -> torch.device:
+    """``auto`` takes the first GPU where there is one."""
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(wanted)
+
+
+def best_dtype() -> Dtype:
+    """bfloat16 where the default device multiplies it in hardware, else float32."""
+    if torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore").split())
+    except OSError:
+        return "float32"
+    return "bfloat16" if flags & {"avx512_bf16", "amx_bf16", "bf16"} else "float32"
+
+
+@contextmanager
+def precision(device: torch.device, dtype: Dtype) -> Iterator[None]:
+    """No gradients, and matrix products in ``dtype``; sums and normalisations stay in float32."""
+    with (
+        torch.inference_mode(),
+        torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16"),
+    ):
+        yield
+
+
+def load_model(automodel: type, settings: Settings) -> nn.Module:
+    """A checkpoint as a frozen float32 network; transformers unpickles no code."""
+    hf_logging.disable_progress_bar()  # this project shows its own
+    try:
+        model = automodel.from_pretrained(
+            str(settings.checkpoint), dtype=torch.float32, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        lines = str(error).strip().splitlines() or [repr(error)]
+        raise UserError(
+            f"checkpoint {settings.checkpoint} cannot be loaded ({lines[0]}); "
+            "fetch it again with `affectloom fetch` or rerun the stage checkpoints"
+        ) from error
+    return model.eval().requires_grad_(False)
+
+
+class Layers:
+    """Turns the hidden states of a network into what the settings ask for.
+
+    Args:
+        settings: ``layer``, ``layer_weights``, ``pooling`` and ``unit_norm`` are used.
+        blocks: transformer blocks of the network; it has K = blocks + 1 hidden layers.
+        width: D.
+    """
+
+    def __init__(self, settings: Settings, blocks: int, width: int) -> None:
+        self.layer = settings.layer
+        self.pooling: Pooling = settings.pooling
+        self.unit_norm = settings.unit_norm
+        self.count = blocks + 1
+        self.frame_dim = width
+        weights, where = settings.layer_weights, f"checkpoint {settings.checkpoint}"
+        if isinstance(self.layer, int):
+            if not -self.count <= self.layer < self.count:
+                raise UserError(
+                    f"{where} has hidden layers 0 to {self.count - 1}; layer {self.layer} is none "
+                    "of them: mend the encoder's `layer` in params.yaml"
+                )
+            self.layer %= self.count
+        if self.layer == "weighted":
+            if len(weights) != self.count or min(weights) < 0 or sum(weights) <= 0:
+                raise UserError(
+                    f"{where} has {self.count} hidden layers, so `layer_weights` must hold "
+                    f"{self.count} numbers of at least 0, not all 0; got {list(weights)}"
+                )
+        elif weights:
+            raise UserError(f"{where}: `layer_weights` needs `layer: weighted`")
+        self.weights = torch.tensor(weights, dtype=torch.float64)
+
+    @property
+    def pooled_dim(self) -> int:
+        """P."""
+        if self.layer == "all":
+            return self.count * 2 * self.frame_dim
+        return (2 if self.pooling == "mean_std" else 1) * self.frame_dim
+
+    @property
+    def needs_states(self) -> bool:
+        """The network must hand out its hidden states, not only its last output."""
+        return self.layer != "last"
+
+    def shorten(self, model: nn.Module) -> None:
+        """Drop the blocks above the wanted layer: they would be computed for nothing.
+
+        One block more than needed stays, because some networks normalise after their last one.
+        """
+        if not isinstance(self.layer, int):
+            return
+        stacks = [
+            module
+            for name, module in model.named_modules()
+            if isinstance(module, nn.ModuleList)
+            and len(module) == self.count - 1
+            and name.rsplit(".", 1)[-1] in {"layer", "layers"}
+        ]
+        if len(stacks) == 1:
+            del stacks[0][self.layer + 1 :]
+
+    def frames(self, output: object) -> Tensor:
+        """A network's output as (B, T, D) float32, or (B, T, K, D) for layer ``all``."""
+        if self.layer == "last":
+            return output.last_hidden_state.float()
+        states = output.hidden_states
+        if isinstance(self.layer, int):
+            return states[self.layer].float()
+        stacked = torch.stack([state.float() for state in states], dim=-2)
+        if self.layer == "all":
+            return stacked
+        if self.layer == "mean":
+            return stacked.mean(-2)
+        weights = (self.weights / self.weights.sum()).float().to(stacked.device)
+        return (stacked * weights[:, None]).sum(-2)
+
+    def encoded(
+        self,
+        parts: Iterable[Tensor],
+        *,
+        cls: Tensor | None = None,
+        hop_s: float | None = None,
+        reason: str | None = None,
+    ) -> Encoded:
+        """Features of one utterance.
+
+        Args:
+            parts: stretches of real frames that follow each other, each (T, D), or (T, K, D) for
+                layer ``all``, of which one is held at a time.
+            cls: (D,), the vector of the classification token.
+            hop_s: seconds between frames.
+            reason: passed on.
+        """
+        if self.layer == "all":
+            return Encoded(_layer_statistics(parts), None, hop_s, reason)
+        frames = torch.cat(list(parts))
+        pooled = pool(frames, self.pooling, cls)
+        if self.unit_norm:
+            pooled = nn.functional.normalize(pooled, dim=-1)
+        return Encoded(to_numpy(pooled), to_numpy(frames), hop_s, reason)
+
+
+def pool(frames: Tensor, pooling: Pooling, cls: Tensor | None = None) -> Tensor:
+    """(T, D) to (D,), or (2D,) for ``mean_std`` (population standard deviation)."""
+    if pooling == "cls":
+        if cls is None:
+            raise UserError("pooling `cls` needs a network with a classification token; use `mean`")
+        return cls
+    if pooling == "max":
+        return frames.amax(0)
+    if pooling == "mean":
+        return frames.mean(0)
+    return torch.cat([frames.mean(0), frames.std(0, correction=0)])
+
+
+def to_numpy(values: Tensor) -> np.ndarray:
+    """Float32 on the CPU."""
+    return np.ascontiguousarray(values.float().cpu().numpy())
+
+
+def _layer_statistics(parts: Iterable[Tensor]) -> np.ndarray:
+    """(K * 2 * D,) float32: mean and standard deviation over time, layer by layer."""
+    total, squares, count = 0.0, 0.0, 0
+    for part in parts:
+        part = part.double()
+        total, squares, count = total + part.sum(0), squares + (part**2).sum(0), count + len(part)
+    mean = total / count
+    deviation = (squares / count - mean**2).clamp(min=0).sqrt()
+    return to_numpy(torch.cat([mean, deviation], dim=-1).flatten())
+
+
+def runs(order: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    """``order`` cut into stretches of at most ``size``."""
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
