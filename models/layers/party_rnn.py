@@ -1,0 +1,306 @@
+"""DialogueRNN's recurrences: global history, party states, emotion states.
+
+The recurrence is sequential in the utterances, so everything else runs side by side: dialogues,
+directions and modality streams are one batched matrix product per step, and what does not depend on
+the past is computed before the loop. Only the speaking party changes state, so only that one is
+computed. Axis G counts the streams (directions times modalities).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.layers.sequence import positions, reorder, reversal
+
+Context = Literal["general", "simple", "other"]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Widths of the states.
+
+    Attributes:
+        glob: D_g, the dialogue so far.
+        party: D_p, each participant.
+        emotion: D_e, the emotion of the current turn.
+    """
+
+    glob: int
+    party: int
+    emotion: int
+
+
+class Memory(Protocol):
+    """What a step recalls of the global states before it. Made anew for every forward pass."""
+
+    def read(self, step: int) -> Tensor:
+        """(G, B, D_g) context of this step."""
+        ...
+
+    def write(self, state: Tensor) -> None:
+        """Remember the global state (G, B, D_g) of this step."""
+        ...
+
+
+class GeneralMemory:
+    """Attention with the utterance as the query: softmax over j < t of g_j . (W x_t).
+
+    Args:
+        query: (G, B, U, D_g) the projected utterances W x.
+    """
+
+    def __init__(self, query: Tensor) -> None:
+        self.query = query
+        self.states: list[Tensor] = []
+
+    def read(self, step: int) -> Tensor:
+        """(G, B, D_g); 0 at the first step."""
+        if not self.states:
+            return torch.zeros_like(self.query[:, :, 0])
+        past = torch.stack(self.states, 2)  # (G, B, t, D_g)
+        weight = torch.softmax(past @ self.query[:, :, step].unsqueeze(-1), 2)
+        return (weight.mT @ past).squeeze(2)
+
+    def write(self, state: Tensor) -> None:
+        """Remember a state."""
+        self.states.append(state)
+
+
+class SimpleMemory:
+    """Attention without a query: softmax over j < t of w . (g_j + position_j).
+
+    The scores never change, so a running maximum, weight and sum replace the list of states.
+
+    Args:
+        weight: (G, D_g) w.
+        shape: (G, B, U, D_g) of the pass.
+        dropout: rate on the remembered states with positions; 0 in evaluation.
+    """
+
+    def __init__(self, weight: Tensor, shape: tuple[int, int, int, int], dropout: float) -> None:
+        groups, batch, length, width = shape
+        self.weight = weight.view(groups, 1, width)
+        self.places = positions(length, width, weight)
+        self.dropout = dropout
+        self.top = weight.new_full((groups, batch, 1), -torch.inf)
+        self.norm = weight.new_zeros(groups, batch, 1)
+        self.sum = weight.new_zeros(groups, batch, width)
+        self.step = 0
+
+    def read(self, step: int) -> Tensor:
+        """(G, B, D_g); 0 at the first step."""
+        return self.sum if step == 0 else self.sum / self.norm
+
+    def write(self, state: Tensor) -> None:
+        """Fold a state into the running average."""
+        placed = F.dropout(state + self.places[self.step], self.dropout, self.dropout > 0)
+        score = (placed * self.weight).sum(-1, keepdim=True)
+        top = torch.maximum(self.top, score).detach()
+        old, new = torch.exp(self.top - top), torch.exp(score - top)
+        self.sum = self.sum * old + placed * new
+        self.norm = self.norm * old + new
+        self.top = top
+        self.step += 1
+
+
+class PartyCell(nn.Module):
+    """Weights of one stream in one direction.
+
+    Args:
+        width_in: D of an utterance.
+        sizes: D_g, D_p, D_e.
+        context: how the past is recalled; ``other``: by somebody else's weights.
+        has_listener: also update the parties that are silent.
+    """
+
+    def __init__(
+        self, width_in: int, sizes: Sizes, context: Context, has_listener: bool = False
+    ) -> None:
+        super().__init__()
+        self.width_in = width_in
+        self.global_gru = nn.GRUCell(width_in + sizes.party, sizes.glob)
+        self.party_gru = nn.GRUCell(width_in + sizes.glob, sizes.party)
+        self.emotion_gru = nn.GRUCell(sizes.party, sizes.emotion)
+        self.listener_gru = (
+            nn.GRUCell(width_in + sizes.party, sizes.party) if has_listener else None
+        )
+        if context == "general":
+            self.recall = nn.Linear(width_in, sizes.glob, bias=False)
+        elif context == "simple":
+            self.recall = nn.Linear(sizes.glob, 1, bias=False)
+
+
+class _Gru:
+    """The same GRU of several streams, its products with the utterances already done."""
+
+    def __init__(self, cells: Sequence[nn.GRUCell], known: Sequence[Tensor] | None) -> None:
+        """Stack the weights.
+
+        Args:
+            cells: one per stream.
+            known: the utterances (B, U, D), the first D columns of the cells' input; or None.
+        """
+        width = [0] * len(cells) if known is None else [x.shape[-1] for x in known]
+        pairs = list(zip(cells, width, strict=True))
+        self.rest = torch.stack([cell.weight_ih[:, start:].T for cell, start in pairs])
+        self.state = torch.stack([cell.weight_hh.T for cell in cells])
+        self.bias = torch.stack([cell.bias_hh for cell in cells]).unsqueeze(1)
+        if known is None:
+            self.known = torch.stack([cell.bias_ih for cell in cells])[:, None, None]
+        else:
+            parts = zip(pairs, known, strict=True)
+            self.known = torch.stack(
+                [F.linear(x, cell.weight_ih[:, :start], cell.bias_ih) for (cell, start), x in parts]
+            )
+
+    def step(self, known: Tensor, rest: Tensor, state: Tensor) -> Tensor:
+        """One step: (G, B, 3H), (G, B, R), (G, B, H) -> (G, B, H)."""
+        size = state.shape[-1]
+        x = torch.baddbmm(known, rest, self.rest)
+        h = torch.baddbmm(self.bias, state, self.state)
+        gates = torch.sigmoid(x[..., : 2 * size] + h[..., : 2 * size])
+        new = torch.tanh(x[..., 2 * size :] + gates[..., :size] * h[..., 2 * size :])
+        return torch.lerp(new, state, gates[..., size:])
+
+
+def run_parties(
+    cells: Sequence[PartyCell],
+    inputs: Sequence[Tensor],
+    speakers: Tensor,
+    memory: Memory,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Walk through the dialogues, all streams abreast.
+
+    Args:
+        cells: one per stream.
+        inputs: (B, U, D) of each stream.
+        speakers: (G, B, U) long; each stream has its own order of utterances.
+        memory: fresh; recalls the global states.
+        dropout: rate on global, party and emotion states at every step; 0 in evaluation.
+
+    Returns:
+        (G, B, U, D_e) emotion states.
+    """
+    global_gru = _Gru([cell.global_gru for cell in cells], inputs)
+    party_gru = _Gru([cell.party_gru for cell in cells], inputs)
+    emotion_gru = _Gru([cell.emotion_gru for cell in cells], None)
+    listeners = [cell.listener_gru for cell in cells if cell.listener_gru is not None]
+    listener_gru = _Gru(listeners, inputs) if listeners else None
+
+    groups, batch, length = speakers.shape
+    parties = int(speakers.max()) + 1
+    speaks = F.one_hot(speakers, parties).bool().unsqueeze(-1)  # (G, B, U, S, 1)
+    glob = inputs[0].new_zeros(groups, batch, global_gru.state.shape[1])
+    party = glob.new_zeros(groups, batch, parties, party_gru.state.shape[1])
+    emotion = glob.new_zeros(groups, batch, emotion_gru.state.shape[1])
+    emotion_bias = emotion_gru.known[:, :, 0].expand(-1, batch, -1)
+
+    emotions = []
+    for step in range(length):
+        now = speaks[:, :, step]  # (G, B, S, 1)
+        mine = (party * now).sum(2)  # (G, B, D_p)
+        context = memory.read(step)
+        glob = _drop(global_gru.step(global_gru.known[:, :, step], mine, glob), dropout)
+        memory.write(glob)
+        mine = _drop(party_gru.step(party_gru.known[:, :, step], context, mine), dropout)
+        if listener_gru is not None:
+            party = _listen(listener_gru, step, mine, party, dropout)
+        party = torch.where(now, mine.unsqueeze(2), party)
+        emotion = _drop(emotion_gru.step(emotion_bias, mine, emotion), dropout)
+        emotions.append(emotion)
+    return torch.stack(emotions, 2)
+
+
+def _listen(gru: _Gru, step: int, spoken: Tensor, party: Tensor, dropout: float) -> Tensor:
+    """All parties as listeners: (G, B, D_p), (G, B, S, D_p) -> (G, B, S, D_p)."""
+    parties = party.shape[2]
+    known = gru.known[:, :, step].unsqueeze(2).expand(-1, -1, parties, -1)
+    rest = spoken.unsqueeze(2).expand_as(party)
+    heard = gru.step(known.flatten(1, 2), rest.flatten(1, 2), party.flatten(1, 2))
+    return _drop(heard, dropout).view_as(party)
+
+
+def _drop(x: Tensor, rate: float) -> Tensor:
+    return F.dropout(x, rate) if rate > 0 else x
+
+
+class PartyRnn(nn.Module):
+    """Bidirectional DialogueRNN recurrences of one or several streams.
+
+    Args:
+        dims: stream to width D of its utterances.
+        sizes: D_g, D_p, D_e.
+        context: how the past is recalled.
+        dropout: rate on states at every step.
+        has_listener: also update the parties that are silent.
+        memory_dropout: rate on remembered states with positions, ``simple`` only.
+    """
+
+    def __init__(
+        self,
+        dims: Mapping[str, int],
+        sizes: Sizes,
+        context: Context = "general",
+        dropout: float = 0.1,
+        has_listener: bool = False,
+        memory_dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.context: Context = context
+        self.dropout = dropout
+        self.memory_dropout = memory_dropout
+        self.onward, self.backward = (
+            nn.ModuleDict(
+                {name: PartyCell(dim, sizes, context, has_listener) for name, dim in dims.items()}
+            )
+            for _ in range(2)
+        )
+
+    def cells(self, stream: str) -> list[PartyCell]:
+        """The two cells of a stream."""
+        return [cast(PartyCell, side[stream]) for side in (self.onward, self.backward)]
+
+    def forward(
+        self, streams: Mapping[str, Tensor], speakers: Tensor, mask: Tensor
+    ) -> dict[str, Tensor]:
+        """Encode.
+
+        Args:
+            streams: (B, U, D) each.
+            speakers: (B, U) long.
+            mask: (B, U) bool.
+
+        Returns:
+            (B, U, 2 D_e) each, forward then backward states.
+        """
+        names = list(streams)
+        index = reversal(mask)
+        both = [self.cells(name) for name in names]
+        cells = [ahead for ahead, _ in both] + [back for _, back in both]
+        inputs = [streams[name] for name in names]
+        inputs += [reorder(x, index) for x in inputs]
+        turned = speakers.gather(1, index)
+        who = torch.stack([speakers] * len(names) + [turned] * len(names))
+        states = run_parties(
+            cells, inputs, who, self.memory(cells, inputs), self.dropout if self.training else 0.0
+        )
+        ahead, back = states.split(len(names))
+        return {
+            name: torch.cat([ahead[i], reorder(back[i], index)], -1) for i, name in enumerate(names)
+        }
+
+    def memory(self, cells: Sequence[PartyCell], inputs: Sequence[Tensor]) -> Memory:
+        """A fresh memory for one pass over ``inputs``, forward streams first."""
+        if self.context == "general":
+            return GeneralMemory(
+                torch.stack([cell.recall(x) for cell, x in zip(cells, inputs, strict=True)])
+            )
+        weight = torch.cat([cell.recall.weight for cell in cells])
+        batch, length = inputs[0].shape[:2]
+        rate = self.memory_dropout if self.training else 0.0
+        return SimpleMemory(weight, (len(cells), batch, length, weight.shape[1]), rate)

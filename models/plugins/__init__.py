@@ -1,0 +1,1 @@
+"""Balancing plug-ins, one file each; ``PLUGIN`` is the class."""
