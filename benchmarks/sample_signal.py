@@ -20,7 +20,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the numbers must not depend on 
 
 import numpy as np
 import polars as pl
-from sample_features import media_features
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegressionCV, RidgeCV
 from sklearn.metrics import f1_score
@@ -173,6 +172,8 @@ def factor_scores(params: SampleParams) -> dict[str, tuple[float, float]]:
 
 def media_scores(folder: Path) -> dict[str, tuple[float, float]]:
     """The table on plain features of the media of a generated corpus."""
+    from sample_features import media_features  # heavy: torch and librosa
+
     utterances = pl.read_csv(folder / "utterances.csv", infer_schema_length=None)
     annotations = pl.read_csv(folder / "annotations.csv", infer_schema_length=None)
     vad, category = merged_targets(utterances["utterance"].to_list(), annotations)
@@ -197,11 +198,11 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / "sample"
-        start = time.perf_counter()
+        start = time.process_time()
         run(params, folder)
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        print(f"\ngenerated in {seconds:.1f} s, {size / 2**20:.1f} MB")
+        print(f"\ngenerated in {seconds:.1f} s of one core, {size / 2**20:.1f} MB")
         print_table("plain features of the media", media_scores(folder))
 
 

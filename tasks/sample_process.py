@@ -32,15 +32,15 @@ CUES = {
 # How far a mood moves from turn to turn, in the order of ``vad``.
 _INERTIA = np.array([0.33, 0.33, 0.36])
 _INFLUENCE = np.array([0.66, 0.66, -0.63])
-_INNOVATION = 0.13
+_INNOVATION = 0.09
 _CLIMATE = 0.35  # what the conversation is about sets where it starts
-_SPREAD = 2.2  # pushes moods towards the ends of the scale
+_SPREAD = 2.4  # pushes moods towards the ends of the scale
 _TEMPERAMENT = 0.10  # standard deviation of a speaker's resting point
 
 # What each modality shows: cue = weight * truth + noise, in the order of ``vad``.
-_FACE_WEIGHT, _FACE_NOISE = np.array([0.95, 0.60, 0.40]), np.array([0.42, 0.56, 0.64])
-_VOICE_WEIGHT, _VOICE_NOISE = np.array([0.20, 0.95, 0.80]), np.array([0.64, 0.42, 0.54])
-_TEXT_NOISE = {"valence": 0.34, "dominance": 0.40}
+_FACE_WEIGHT, _FACE_NOISE = np.array([0.95, 0.60, 0.40]), np.array([0.47, 0.63, 0.72])
+_VOICE_WEIGHT, _VOICE_NOISE = np.array([0.20, 0.95, 0.80]), np.array([0.72, 0.47, 0.61])
+_TEXT_NOISE = {"valence": 0.38, "dominance": 0.45}
 _NEUTRAL_SENTENCE, _SARCASM = 0.20, 0.08  # shares of sentences; sarcasm only says bad as good
 
 # Category regions: the nearest of these points of VAD space names the category.

@@ -64,9 +64,23 @@ _SARCASM = (
 )
 
 _OPENINGS = {
-    1: ("Hear my order,", "I am the boss,", "Do as I say,", "I command it,", "I insist,", "Obey me,"),
+    1: (
+        "Hear my order,",
+        "I am the boss,",
+        "Do as I say,",
+        "I command it,",
+        "I insist,",
+        "Obey me,",
+    ),
     0: ("", "", "Well,", "So,", "You know,", "Today"),
-    -1: ("I am so unsure,", "Please forgive me,", "I am afraid", "If I may ask,", "Sorry,", "Perhaps"),
+    -1: (
+        "I am so unsure,",
+        "Please forgive me,",
+        "I am afraid",
+        "If I may ask,",
+        "Sorry,",
+        "Perhaps",
+    ),
 }
 
 

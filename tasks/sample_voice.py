@@ -123,7 +123,7 @@ def speak(
     grid = np.arange(frames)
     voicing_fine, hiss_fine = (np.interp(at, grid, track) for track in (voicing, hiss))
     source = _glottis(
-        np.interp(at, grid, pitch), rate_hz, pressed=0.5 * dominance + 0.3 * arousal, rng=rng
+        np.interp(at, grid, pitch), rate_hz, pressed=0.8 * dominance + 0.3 * arousal, rng=rng
     )
     breath = rng.normal(0, 0.02, samples)
     voiced = _resonate((source + breath) * voicing_fine, formants, hop, rate_hz)
