@@ -59,7 +59,7 @@ class Tracks:
     """An open container and the tracks chosen from it.
 
     Attributes:
-        origin_s: What the container's clock shows at the beginning of the file.
+        origin_us: What the container's clock shows at the beginning of the file, in microseconds.
         stated_s: Duration that the container states, or None.
         is_still: A picture in a video container (HEIF).
     """
@@ -67,9 +67,14 @@ class Tracks:
     container: InputContainer
     video: VideoStream | None
     audio: AudioStream | None
-    origin_s: float
+    origin_us: int
     stated_s: float | None
     is_still: bool
+
+    @property
+    def origin_s(self) -> float:
+        """What the container's clock shows at the beginning of the file, in seconds."""
+        return self.origin_us / av.time_base
 
 
 def check_file(path: Path) -> None:
@@ -150,7 +155,7 @@ def _choose(path: Path, container: InputContainer) -> Tracks:
         container=container,
         video=video,
         audio=audio,
-        origin_s=start / av.time_base if start is not None else 0.0,
+        origin_us=start or 0,
         stated_s=length / av.time_base if length is not None and length > 0 else None,
         is_still=is_still,
     )

@@ -18,6 +18,7 @@ from tasks.media_types import Region
 
 F = TypeVar("F")
 
+_MOST_ROOM_BYTES = 1 << 30  # more is only taken as frames arrive
 SQUARE_TOLERANCE = 0.01  # pixels whose sides differ by less are taken for square
 
 
@@ -179,6 +180,7 @@ class FrameCollector(Generic[F]):
         wanted_s: Ascending wanted times; None keeps every frame shown in the span.
         convert: Makes the (H, W, 3) picture of a frame; called for kept frames only.
         tick_s: Half of the clock's step: a frame this much after a wanted time still answers it.
+        room: About how many frames are expected where every frame is wanted.
     """
 
     start_s: float
@@ -186,6 +188,7 @@ class FrameCollector(Generic[F]):
     wanted_s: np.ndarray | None
     convert: Callable[[F], np.ndarray]
     tick_s: float = 1e-6
+    room: int = 16
     first_s: float | None = None  # time of the first frame seen
     last_s: float | None = None  # time of the last frame seen
     is_done: bool = False
@@ -263,7 +266,8 @@ class FrameCollector(Generic[F]):
         picture = self.convert(frame)
         count = len(self.times_s)
         if self._pictures is None:
-            room = 16 if self.wanted_s is None else len(self.wanted_s)
+            room = self.room if self.wanted_s is None else min(self.room, len(self.wanted_s))
+            room = max(1, min(room, _MOST_ROOM_BYTES // picture.nbytes))
             self._pictures = np.empty((room, *picture.shape), np.uint8)
         elif count == len(self._pictures):
             grown = np.empty((2 * count, *picture.shape), np.uint8)

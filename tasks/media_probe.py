@@ -125,7 +125,7 @@ def sound_phase(path: Path) -> tuple[int, int] | None:
                 frames.append(frame)
         except FFmpegError:
             return None  # without the first frames, timestamps alone place the later ones
-        return frame_phase(frames, tracks.origin_s)
+        return frame_phase(frames, tracks.origin_us)
 
 
 def _has_packets(path: Path) -> bool:

@@ -66,7 +66,7 @@ class SoundCollector:
         start_s: Beginning of the span, on the file's own time line.
         end_s: End of the span.
         rate_hz: Output rate.
-        origin_s: What the container's clock shows at the beginning of the file.
+        origin_us: What the container's clock shows at the beginning of the file, in microseconds.
         phase: (first sample, frame size): where the track's frames begin, when the container's
             clock is coarser than a sample; see `frame_phase`.
     """
@@ -74,7 +74,7 @@ class SoundCollector:
     start_s: float
     end_s: float
     rate_hz: int
-    origin_s: float
+    origin_us: int
     phase: tuple[int, int] | None = None
     to_skip: int = 0  # frames to leave out: after a seek a codec trims its first one as if at 0
     in_rate_hz: int = 0
@@ -151,7 +151,7 @@ class SoundCollector:
         if frame.pts is None or frame.time_base is None:
             return self.cursor
         rate = self.in_rate_hz
-        at = round(frame.pts * frame.time_base * rate - Fraction(self.origin_s) * rate)
+        at = sample_number(frame.pts, frame.time_base, rate, self.origin_us)
         if self.first is not None:
             return self.cursor if abs(at - self.cursor) <= GAP_S * rate else max(at, self.cursor)
         if self.phase is not None:
@@ -206,7 +206,15 @@ def margin_s(in_rate_hz: int) -> float:
     return max(MARGIN_S, 256 / max(in_rate_hz, 1))
 
 
-def frame_phase(frames: list[av.AudioFrame], origin_s: float) -> tuple[int, int] | None:
+def sample_number(stamp: int, base: Fraction, rate_hz: int, origin_us: int) -> int:
+    """Number of the sample at a timestamp, counted from the beginning of the file."""
+    # Whole numbers alone: exact for any length, and far cheaper than fractions.
+    top = stamp * base.numerator * rate_hz * 1_000_000 - origin_us * rate_hz * base.denominator
+    bottom = base.denominator * 1_000_000
+    return (2 * top + bottom) // (2 * bottom)
+
+
+def frame_phase(frames: list[av.AudioFrame], origin_us: int) -> tuple[int, int] | None:
     """Where frames of equal size begin in a track whose clock is coarser than a sample.
 
     Matroska counts milliseconds, so the time of a frame found by seeking is up to half a
@@ -214,7 +222,7 @@ def frame_phase(frames: list[av.AudioFrame], origin_s: float) -> tuple[int, int]
 
     Args:
         frames: The first three frames of the track.
-        origin_s: What the container's clock shows at the beginning of the file.
+        origin_us: What the container's clock shows at the beginning of the file, in microseconds.
 
     Returns:
         (sample number where the second frame begins, samples per frame); None where the clock is
@@ -225,5 +233,5 @@ def frame_phase(frames: list[av.AudioFrame], origin_s: float) -> tuple[int, int]
     rate, base = frames[0].sample_rate, frames[0].time_base
     if base is None or base * rate <= 1:
         return None
-    at = round(frames[0].pts * base * rate - Fraction(origin_s) * rate)
+    at = sample_number(frames[0].pts, base, rate, origin_us)
     return at + frames[0].samples, frames[1].samples

@@ -23,6 +23,7 @@ from tasks.media_types import Clip, FrameSampling, Kind, Problem, Reason, Region
 
 _SEEK_WORTH_S = 2.0  # nearer to the beginning, decoding from there costs less than a second try
 _BACK_OFFS_S = (0.0, 5.0, 30.0)  # tries with more room where an index leads past the right frame
+_FAR_S = 3600.0
 _INTERLEAVED_S = 10.0  # tracks of one file lie no further apart; a track silent longer has ended
 
 
@@ -80,6 +81,8 @@ class Reading:
     ) -> Reading:
         """Plan a pass: the wanted times and the sound's time grid."""
         end_s = length_s if request.end_s is None else request.end_s
+        # A mistyped end far away must not make a list of a billion wanted times.
+        end_s = min(end_s, max(length_s, request.start_s) + _FAR_S)
         picture = sound = None
         sampling = request.frame_times
         if sampling is not None and tracks.video is not None:
@@ -89,10 +92,12 @@ class Reading:
             else:
                 tick_s = float(tracks.video.time_base or 0) / 2 + 1e-6
                 wanted = sampling.wanted_s(request.start_s, end_s)
-                picture = FrameCollector(request.start_s, end_s, wanted, convert, tick_s)
+                rate = float(tracks.video.average_rate or 25)
+                room = min(100_000, int((end_s - request.start_s) * rate * 1.02) + 16)
+                picture = FrameCollector(request.start_s, end_s, wanted, convert, tick_s, room)
         if request.audio_rate_hz and tracks.audio is not None:
             sound = SoundCollector(
-                request.start_s, end_s, request.audio_rate_hz, tracks.origin_s, phase
+                request.start_s, end_s, request.audio_rate_hz, tracks.origin_us, phase
             )
         return cls(path, tracks, request, length_s, end_s, picture, sound)
 
@@ -176,6 +181,7 @@ class Reading:
     def _packets(self, streams: list[av.VideoStream | av.AudioStream]) -> Iterator[av.Packet]:
         """Packets until both tracks have what they need or the file ends."""
         demuxed = self.tracks.container.demux(*streams)
+        tick_s = {stream.index: float(stream.time_base or 0) for stream in streams}
         while True:
             try:
                 packet = next(demuxed)
@@ -190,9 +196,10 @@ class Reading:
             yield packet
             if all(c is None or c.is_done for c in (self.picture, self.sound)):
                 return
-            if packet.dts is not None and packet.time_base is not None:
-                at_s = float(packet.dts * packet.time_base) - self.tracks.origin_s
-                after_s = at_s + float((packet.duration or 0) * packet.time_base)
+            if packet.dts is not None:
+                step_s = tick_s[packet.stream_index]
+                at_s = packet.dts * step_s - self.tracks.origin_s
+                after_s = at_s + (packet.duration or 0) * step_s
                 self.stored_s = max(self.stored_s, after_s)
                 if at_s > self.end_s + _INTERLEAVED_S:
                     self.is_at_end = True
@@ -201,7 +208,8 @@ class Reading:
     def _time_s(self, frame: av.VideoFrame) -> float:
         stamp = frame.pts if frame.pts is not None else frame.dts
         if stamp is not None and frame.time_base is not None:
-            return float(stamp * frame.time_base) - self.tracks.origin_s
+            base = frame.time_base
+            return stamp * base.numerator / base.denominator - self.tracks.origin_s
         # Bare streams carry no times: frames follow each other at the nominal rate.
         assert self.picture is not None
         assert self.tracks.video is not None

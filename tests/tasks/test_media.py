@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from media_factory import corner_names, corners, numbers, shade, tone, write
 
 from models.errors import UserError
 from tasks.media import (
@@ -20,6 +19,7 @@ from tasks.media import (
     probe,
 )
 from tasks.media_picture import FrameCollector, target_size
+from tests.tasks.media_factory import corner_names, corners, numbers, shade, tone, write
 
 EVERY = FrameSampling()
 TIMES = np.arange(50) / 25  # 2 s at 25 frames per second

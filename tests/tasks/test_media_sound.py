@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from media_factory import tone, write
 
 from tasks.media import decode
 from tasks.media_sound import to_mono
+from tests.tasks.media_factory import tone, write
 
 
 def sound(path, start_s=None, end_s=None, rate_hz=16000):

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from media_factory import corner_names, corners
 from PIL import Image
 
 from tasks.media import FrameSampling, Region, decode, probe
 from tasks.media_picture import EXIF_ORIENTATIONS
+from tests.tasks.media_factory import corner_names, corners
 
 EVERY = FrameSampling()
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from media_factory import tone, write
 
 from models.errors import UserError
 from tasks.media import Clip, FrameSampling, Problem, decode
 from tasks.media_worker import Decoders, WorkerError
+from tests.tasks.media_factory import tone, write
 
 ROOT = Path(__file__).parents[2]
 
