@@ -136,8 +136,8 @@ def _shared(
         examples.append(f"{what} in {where} of fold {row['fold']}")
     total = rows[column].n_unique() - int(rows[column].has_nulls())
     sentence = (
-        f"{_plural(named.height, noun)} of {total:,} {'occurs' if named.height == 1 else 'occur'} "
-        f"in more than one split of a fold, for instance {examples[0]}"
+        f"in more than one split of a fold: {named.height:,} of {_plural(total, noun)}, for "
+        f"instance {examples[0]}"
     )
     return [_finding(kind, severity, named.height, crossing["fold"], examples, sentence)]
 
@@ -177,8 +177,8 @@ def _overlaps(rows: pl.DataFrame) -> list[Finding]:
         .iter_rows(named=True)
     ]
     sentence = (
-        f"{_plural(count, 'utterance')} overlap in time, within one media file, with an utterance "
-        f"of another split, for instance {examples[0]}"
+        f"overlap in time, within one media file, of utterances in different splits: "
+        f"{_plural(count, 'utterance')}, for instance {examples[0]}"
     )
     return [_finding("overlapping_spans", "error", count, bad["fold"], examples, sentence)]
 
@@ -209,8 +209,8 @@ def _texts(rows: pl.DataFrame) -> list[Finding]:
             for row in shown.head(_EXAMPLES).iter_rows(named=True)
         ]
         sentence = (
-            f"{_plural(once.height, 'utterance')} of the {evaluated:,} in validation and test "
-            f"{what}, for instance {examples[0]}"
+            f"{once.height:,} of the {evaluated:,} utterances in validation and test {what}, for "
+            f"instance {examples[0]}"
         )
         findings.append(_finding(kind, severity, once.height, bad["fold"], examples, sentence))
     return findings + _scripts(found.scripts, found.evaluated)
@@ -231,9 +231,9 @@ def _scripts(scripts: pl.DataFrame, evaluated: pl.DataFrame) -> list[Finding]:
     ]
     mean = float(once["share"].mean())  # type: ignore[arg-type]
     sentence = (
-        f"{_plural(once.height, 'dialogue')} of the {dialogues:,} in validation and test follow a "
-        f"script that training holds too; they repeat {mean:.0%} of their longer texts on average, "
-        f"for instance {examples[0]}"
+        f"{once.height:,} of the {dialogues:,} dialogues in validation and test follow a script "
+        f"that training holds too and repeat {mean:.0%} of their longer texts on average, for "
+        f"instance {examples[0]}"
     )
     return [
         _finding("repeated_script", "warning", once.height, scripts["fold"], examples, sentence)
@@ -294,8 +294,8 @@ def _priors(rows: pl.DataFrame, labels: pl.DataFrame) -> list[Finding]:
         for row in apart.head(_EXAMPLES).iter_rows(named=True)
     ]
     sentence = (
-        f"{_plural(apart.height, 'part')} have other class shares than their training part, most "
-        f"of all {examples[0]}"
+        f"class shares differ from those of training in {_plural(apart.height, 'part')}, most of "
+        f"all in {examples[0]}"
     )
     return [
         _finding("class_priors_differ", "info", apart.height, apart["fold"], examples, sentence)
@@ -312,7 +312,7 @@ _COLUMN_SENTENCES = {
 def _column_finding(leak: ColumnLeak) -> Finding:
     severity: Severity = "error" if leak.kind == "label_bearing_column" else "warning"
     sentence = (
-        f"{_plural(len(leak.columns), 'feature column')} {_COLUMN_SENTENCES[leak.kind]}, for "
+        f"feature columns that {_COLUMN_SENTENCES[leak.kind]}: {len(leak.columns):,}, for "
         f"instance {leak.columns[0]}"
     )
     return _finding(leak.kind, severity, len(leak.columns), [], leak.columns, sentence)

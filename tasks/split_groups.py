@@ -57,7 +57,7 @@ def assign(counts: np.ndarray, shares: np.ndarray, rng: np.random.Generator) -> 
     # groups within a factor of two of each other count as equal: their order is the seed's
     order = np.lexsort((rng.permutation(n_groups), -np.floor(np.log2(np.maximum(size, 1)))))
     # the total is one more stratum, so that parts also get their share of the rows
-    weighted = np.column_stack([counts / np.sqrt(totals), size / np.sqrt(size.sum())])
+    weighted = np.column_stack([counts / np.sqrt(totals), size / np.sqrt(max(size.sum(), 1.0))])
     wanted = shares[:, None] * weighted.sum(axis=0)
     held = np.zeros((n_parts, weighted.shape[1]))
     part = np.empty(n_groups, dtype=np.int64)

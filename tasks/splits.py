@@ -111,7 +111,10 @@ def make_splits(
         folds = [_with_validation(params, corpus, plan, is_test, rng) for is_test in tests]
     table = pl.concat(
         pl.DataFrame(
-            {"utterance_id": plan.rows["utterance_id"], "split": pl.Series(part, dtype=pl.String)}
+            {
+                "utterance_id": plan.rows["utterance_id"],
+                "split": pl.Series(part.tolist(), dtype=pl.String),
+            }
         ).with_columns(fold=pl.lit(number, pl.Int32))
         for number, part in enumerate(folds)
     ).filter(pl.col("split").is_not_null())
