@@ -16,7 +16,18 @@ _FAMILIES = Path(__file__).parent.parent / "models" / "encoders"
 
 @dataclass(frozen=True)
 class Family:
-    """The constants of ``models/encoders/<name>.py``."""
+    """The constants of ``models/encoders/<name>.py``.
+
+    Attributes:
+        modality: what it reads.
+        feature_version: raised when the same input gives other features.
+        libraries: packages whose versions can change the features.
+        poolings: those it has, the default first.
+        chunk: utterances that it likes to get at once; so many are kept in one segment.
+        rate_hz: of the sound it reads.
+        checkpoint: what it takes where none is named; ``required``: one must be named; None: it
+            needs none.
+    """
 
     name: str
     modality: Modality
@@ -25,6 +36,7 @@ class Family:
     poolings: tuple[str, ...]
     chunk: int
     rate_hz: int
+    checkpoint: str | None
 
 
 @cache
@@ -51,6 +63,7 @@ def family_constants(name: str) -> Family:
         constants["POOLINGS"],
         constants["CHUNK"],
         constants.get("RATE_HZ", 0),
+        constants.get("CHECKPOINT", "required"),
     )
 
 

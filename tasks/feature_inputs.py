@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Literal
 
 import numpy as np
@@ -21,8 +20,8 @@ from PIL import Image, UnidentifiedImageError
 from models.encoders.encoder import Faces, Input, Sound, Text
 from models.encoders.faces_in_time import spread
 from models.errors import UserError
-from tasks import media, paths
-from tasks.media_worker import Decoders
+from tasks import paths
+from tasks.sound_decoding import SoundSpan, decode_sound, thread_decoders
 from tasks.tables import FACES, UTTERANCES, read_table, table_files
 
 Modality = Literal["audio", "video", "text"]
@@ -31,8 +30,6 @@ Modality = Literal["audio", "video", "text"]
 INPUT_VERSION = 1
 #: Packages whose version can change what is read.
 LIBRARIES: dict[Modality, tuple[str, ...]] = {"audio": ("av",), "video": ("pillow",), "text": ()}
-#: Seconds within which a clip must be decoded.
-_DECODE_LIMIT_S = 120.0
 #: Sound is brought in by at most this many seconds at once, however many clips make it up.
 _AHEAD_S = 240.0
 #: These may be gone next time, so nothing is remembered about them.
@@ -177,7 +174,7 @@ def _face_batches(faces: Path) -> Iterator[pl.DataFrame]:
 
 
 class Loader:
-    """Brings content in; use as a context manager.
+    """Brings content in.
 
     Args:
         modality: what the encoder reads.
@@ -195,20 +192,6 @@ class Loader:
         self.raw = raw
         self.faces = faces
         self.max_faces = max_faces
-        # media from strangers are decoded in a process of their own, which also works ahead
-        self._decoders = Decoders(1, _DECODE_LIMIT_S) if modality == "audio" else None
-
-    def __enter__(self) -> "Loader":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._decoders is not None:
-            self._decoders.close()
 
     def groups(self, items: Sequence[Item], most: int) -> Iterator[list[Loaded]]:
         """Contents in order, by at most ``most`` items and ``_AHEAD_S`` seconds at once."""
@@ -224,13 +207,14 @@ class Loader:
 
     def _sounds(self, items: Sequence[Item], most: int) -> Iterator[list[Loaded]]:
         jobs = [
-            _Decoding(str(self.raw / str(item.media)), item.start_s, item.end_s, self.rate_hz)
+            SoundSpan(str(self.raw / str(item.media)), item.start_s, item.end_s, self.rate_hz)
             for item in items
         ]
-        assert self._decoders is not None
+        # media from strangers are decoded in a process of their own, which also works ahead
+        clips = thread_decoders().clips(decode_sound, jobs)
         group: list[Loaded] = []
         seconds = 0.0
-        for item, clip in zip(items, self._decoders.clips(_decode_sound, jobs), strict=True):
+        for item, clip in zip(items, clips, strict=True):
             problem = clip.problems[0] if clip.problems else None
             reason, detail = (problem.reason, problem.detail) if problem else (None, None)
             if clip.audio is None or not len(clip.audio):
@@ -273,25 +257,6 @@ class Loader:
                 ) from error
         content = Faces(tuple(images), tuple(chosen.get_column("time_s").fill_null(0.0)))
         return Loaded(item, content, item.reason)
-
-
-@dataclass(frozen=True)
-class _Decoding:
-    """What the decoding process is asked for; its name stands in messages."""
-
-    path: str
-    start_s: float | None
-    end_s: float | None
-    rate_hz: int
-
-    def __str__(self) -> str:
-        return self.path
-
-
-def _decode_sound(job: _Decoding) -> media.Clip:
-    return media.decode(
-        job.path, job.start_s, job.end_s, audio_rate_hz=job.rate_hz, frame_times=None
-    )
 
 
 def read_utterances(root: Path, corpus: str) -> pl.DataFrame:

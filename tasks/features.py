@@ -55,6 +55,7 @@ class EncoderParams(BaseModel):
     Attributes:
         checkpoint: see ``models.encoders.weights``.
         revision: commit of a hub checkpoint.
+        pooling: default: the family's first, mostly ``mean``.
         sequence: keep every frame as well as the pooled vector.
         dtype: ``auto`` takes bfloat16 where the processor has it in hardware.
         context: turns before the utterance that a text encoder reads with it.
@@ -67,7 +68,7 @@ class EncoderParams(BaseModel):
     revision: str | None = None
     layer: Layer = "last"
     layer_weights: tuple[float, ...] = ()
-    pooling: Pooling = "mean"
+    pooling: Pooling | None = None
     tokens: Tokens = "cls"
     sequence: bool = False
     dtype: Literal["auto"] | Dtype = "auto"
@@ -81,7 +82,9 @@ class EncoderParams(BaseModel):
     @model_validator(mode="after")
     def _fits_its_family(self) -> "EncoderParams":
         family = family_constants(self.family)
-        if self.pooling not in family.poolings:
+        if family.checkpoint == "required" and self.checkpoint is None:
+            raise ValueError(f"{self.family} needs a checkpoint")
+        if self.pooling is not None and self.pooling not in family.poolings:
             raise ValueError(
                 f"{self.family} has no pooling '{self.pooling}'; it has "
                 f"{', '.join(family.poolings)}"
@@ -89,7 +92,7 @@ class EncoderParams(BaseModel):
         for name, modality in _ONLY.items():
             if name in self.model_fields_set and modality != family.modality:
                 raise ValueError(f"{name} is for {modality}; {self.family} reads {family.modality}")
-        if self.layer == "all" and (self.sequence or self.pooling != "mean"):
+        if self.layer == "all" and (self.sequence or self.pooling not in {None, "mean"}):
             raise ValueError("layer 'all' keeps statistics only: leave sequence and pooling out")
         return self
 
@@ -104,7 +107,7 @@ def make_settings(params: EncoderParams, weights: Weights) -> Settings:
         seed=weights.seed,
         layer=params.layer,
         layer_weights=params.layer_weights,
-        pooling=params.pooling,
+        pooling=params.pooling or family_constants(params.family).poolings[0],
         tokens=params.tokens,
         dtype=dtype,
         max_s=params.max_s,
@@ -172,18 +175,18 @@ def extract(job: _Job) -> _Done:
     store = Store(job.store, job.identity)
     states: Counter[str] = Counter()
     passing: dict[str, str] = {}
-    with inputs.Loader(
+    loader = inputs.Loader(
         family.modality, family.rate_hz, job.root / paths.RAW, job.faces, job.settings.max_faces
-    ) as loader:
-        for group in loader.groups(job.items, family.chunk):
-            entries = []
-            for loaded, entry in zip(group, _encode(encoder, group, job.sequence), strict=True):
-                states[str(entry.meta["status"])] += 1
-                if loaded.content is None and loaded.reason in inputs.PASSING_REASONS:
-                    passing[entry.key] = str(loaded.reason)
-                else:
-                    entries.append(entry)
-            store.write(entries)
+    )
+    for group in loader.groups(job.items, family.chunk):
+        entries = []
+        for loaded, entry in zip(group, _encode(encoder, group, job.sequence), strict=True):
+            states[str(entry.meta["status"])] += 1
+            if loaded.content is None and loaded.reason in inputs.PASSING_REASONS:
+                passing[entry.key] = str(loaded.reason)
+            else:
+                entries.append(entry)
+        store.write(entries)
     return _Done(
         len(job.items),
         states["degraded"],
@@ -252,7 +255,8 @@ def run(
     """
     root, cache_folder = (root or Path()).resolve(), (cache_folder or paths.cache()).resolve()
     family = family_constants(params.family)
-    weights = find_weights(params.checkpoint, params.revision, cache_folder, root)
+    checkpoint = params.checkpoint or family.checkpoint
+    weights = find_weights(checkpoint, params.revision, cache_folder, root)
     settings = make_settings(params, weights)
     identity = encoder_identity(params, weights, settings)
     store_root = cache_folder / "features"
@@ -292,7 +296,7 @@ def _metadata(
     return {
         "encoder": name,
         "family": params.family,
-        "checkpoint": params.checkpoint or "none",
+        "checkpoint": str(params.checkpoint or family_constants(params.family).checkpoint),
         "revision": params.revision or "none",
         "weights_sha256": weights.sha256,
         "trained": "yes" if weights.trained else "no",

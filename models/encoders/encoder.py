@@ -2,7 +2,7 @@
 
 A family is one file ``models/encoders/<family>.py`` that exports plain constants, which are read
 without running the file (``MODALITY``, ``FEATURE_VERSION``, ``LIBRARIES``, ``POOLINGS``, ``CHUNK``,
-``RATE_HZ``), and the class as ``ENCODER``.
+``RATE_HZ``, ``CHECKPOINT``), and the class as ``ENCODER``.
 
 The one law: the features of an utterance depend on that utterance alone. Never on what else is in
 the batch, on the order, or on padding. On a CPU they do not even differ in the last bit, so that
@@ -21,7 +21,7 @@ import numpy as np
 Dtype = Literal["float32", "bfloat16"]
 Pooling = Literal["mean", "mean_std", "max", "cls"]
 Layer = int | Literal["last", "mean", "weighted", "all"]
-Tokens = Literal["cls", "patches"]
+Tokens = Literal["cls", "mean"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Settings:
             layer, layer by layer, so that weights can be learnt later.
         layer_weights: one number of at least 0 per layer; scaled to sum to 1.
         pooling: how T frames become one vector. ``mean_std`` has width 2D.
-        tokens: a face is its classification token (``cls``) or the mean of its ``patches``.
+        tokens: a face is its classification token (``cls``) or the ``mean`` of its patches.
         dtype: in which precision the network computes; features come out in float32.
         max_s: longest stretch of sound that is encoded at once.
         overlap_s: how much neighbouring stretches share.

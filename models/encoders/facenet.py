@@ -27,6 +27,8 @@ FEATURE_VERSION = 1
 LIBRARIES = ("torch", "facenet-pytorch", "pillow")
 POOLINGS = ("mean", "mean_std", "max")
 CHUNK = 32
+#: Without a checkpoint the weights are drawn at random, and every table says so.
+CHECKPOINT = "random:0"
 
 _SIZE_PX = 160
 _WIDTH = 512

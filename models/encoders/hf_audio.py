@@ -198,9 +198,10 @@ class HfAudio:
     def _run(self, parts: Sequence[np.ndarray]) -> object:
         states = self.layers.needs_states
         if self.is_whisper:
-            features = self.extractor(
-                list(parts), sampling_rate=RATE_HZ, return_tensors="pt", padding="max_length"
-            ).input_features
+            with torch.autocast(self.device.type, enabled=False):  # a spectrogram needs float32
+                features = self.extractor(
+                    list(parts), sampling_rate=RATE_HZ, return_tensors="pt", padding="max_length"
+                ).input_features
             return self.model(features.to(self.device), output_hidden_states=states)
         longest = max(map(len, parts))
         values = torch.zeros(len(parts), longest)

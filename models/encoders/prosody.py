@@ -26,6 +26,7 @@ LIBRARIES = ("numpy", "scipy", "torchaudio")
 POOLINGS = ("mean_std",)
 RATE_HZ = 16000
 CHUNK = 64
+CHECKPOINT = None
 
 _HOP = 160
 _WINDOW = 400
