@@ -38,6 +38,12 @@ class MultimodalGraph:
             nodes: (B, M, U, D).
             exists: (B, M, U) bool; padding and absent modalities have no edges.
         """
+        with torch.autocast(nodes.device.type, enabled=False):
+            # bfloat16 would round the 0.99999 away, and with it the finite slope of arccos.
+            return MultimodalGraph._build(nodes.float(), exists)
+
+    @staticmethod
+    def _build(nodes: Tensor, exists: Tensor) -> "MultimodalGraph":
         unit = F.normalize(nodes.masked_fill(~exists.unsqueeze(-1), 0.0), dim=-1, eps=1e-8)
         within = exists.unsqueeze(-1) & exists.unsqueeze(-2)
         intra = angular_similarity(unit @ unit.mT) * within

@@ -278,6 +278,14 @@ class PartyRnn(nn.Module):
         Returns:
             (B, U, 2 D_e) each, forward then backward states.
         """
+        with torch.autocast(mask.device.type, enabled=False):
+            # Rounding errors of half precision add up over a long recurrence.
+            full = {name: values.float() for name, values in streams.items()}
+            return self._forward(full, speakers, mask)
+
+    def _forward(
+        self, streams: Mapping[str, Tensor], speakers: Tensor, mask: Tensor
+    ) -> dict[str, Tensor]:
         names = list(streams)
         index = reversal(mask)
         both = [self.cells(name) for name in names]
