@@ -6,6 +6,7 @@ dialogues in the room behind them. A head is drawn upright on a canvas of its ow
 as needed, and laid over the room with a slight turn and shift, which also smooths its edges.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -305,7 +306,7 @@ def _draw_eye(
     _ellipse(eye, (centre[0] - 4, centre[1] - 4), (3, 3), (250, 250, 250, 255))
     eye[: int(centre[1] - height + 5)] = eye[: int(centre[1] - height + 5)] * 0.75  # lid's shadow
     mask = np.zeros(patch.shape[:2], np.uint8)
-    _polygon(mask, outline - (left, top), 255)
+    _polygon(mask, outline - (left, top), (255,))
     share = mask[..., None].astype(np.uint16)
     patch[...] = ((eye * share + patch * (255 - share)) // 255).astype(np.uint8)
     patch[..., 3] = 255
@@ -373,16 +374,19 @@ def _fixed(points: object) -> np.ndarray:
     return np.rint(np.asarray(points, float) * 2**_SHIFT).astype(np.int32)
 
 
-def _polygon(image: np.ndarray, points: object, colour: object) -> None:
+def _polygon(image: np.ndarray, points: object, colour: Sequence[float]) -> None:
     cv2.fillPoly(image, [_fixed(points)], colour, cv2.LINE_AA, _SHIFT)
 
 
-def _line(image: np.ndarray, points: object, colour: object, width_px: int) -> None:
+def _line(image: np.ndarray, points: object, colour: Sequence[float], width_px: int) -> None:
     cv2.polylines(image, [_fixed(points)], False, colour, width_px, cv2.LINE_AA, _SHIFT)
 
 
 def _ellipse(
-    image: np.ndarray, centre: tuple[float, float], half_axes: tuple[float, float], colour: object
+    image: np.ndarray,
+    centre: tuple[float, float],
+    half_axes: tuple[float, float],
+    colour: Sequence[float],
 ) -> None:
     cv2.ellipse(
         image, _fixed(centre).tolist(), _fixed(half_axes).tolist(), 0, 0, 360, colour, -1,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import OutputContainer
 
 from models.errors import UserError
 
@@ -48,7 +49,7 @@ def write_clip(
 
 
 def _encode(
-    container: av.container.OutputContainer,
+    container: OutputContainer,
     parts: Iterable[tuple[list[np.ndarray], np.ndarray]],
     fps: int,
     rate_hz: int,

@@ -204,7 +204,7 @@ def _glottis(pitch_hz: Floats, rate_hz: int, pressed: float, rng: np.random.Gene
     # flow x^2 (1 - x) while open, its slope jumps to zero when the folds close
     slope = np.where(x < 1, 2 * x - 3 * x**2, 0.0) * shimmer[number]
     pole = np.clip(0.72 - 0.22 * pressed, 0.3, 0.92)
-    return lfilter([1 - pole], [1, -pole], slope)
+    return np.asarray(lfilter([1 - pole], [1, -pole], slope))
 
 
 def _resonate(source: Floats, formants_hz: Floats, hop: int, rate_hz: int) -> Floats:
