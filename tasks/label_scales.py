@@ -1,7 +1,7 @@
 """Rating scales with their exact maps to [-1, 1], and the signs that categories ask of VAD."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import polars as pl
@@ -49,12 +49,14 @@ SCALES = {
 
 def to_unit(values: Values, low: Values, high: Values, sign: Values) -> Values:
     """Map [low, high] onto [-1, 1] (turned round where ``sign`` is -1); [-1, 1] stays as it is."""
-    return sign * (2 * values - (high + low)) / (high - low)
+    unit: Any = sign * (2 * values - (high + low)) / (high - low)
+    return unit
 
 
 def from_unit(values: Values, low: Values, high: Values, sign: Values) -> Values:
     """Inverse of ``to_unit``."""
-    return (sign * values * (high - low) + (high + low)) / 2
+    raw: Any = (sign * values * (high - low) + (high + low)) / 2
+    return raw
 
 
 SignTable = Literal["table1", "equations", "code"]

@@ -74,7 +74,7 @@ def merge_labels(
         table = table.join(part, on="item", how="left", maintain_order="left")
     table = table.with_columns(pl.col("n_raters").fill_null(0)).select(list(LABELS.columns))
     flags = {"ewe_fallback": fallbacks, "category_ties": tied}
-    return MergedLabels(table.cast(dict(LABELS.schema)), quarantine, flags, weights)
+    return MergedLabels(table.cast(pl.Schema(LABELS.schema)), quarantine, flags, weights)
 
 
 def own_scale(part: pl.DataFrame, target: str) -> np.ndarray:

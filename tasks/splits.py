@@ -30,6 +30,13 @@ _LINKS: dict[str, tuple[str, ...]] = {
     "dialogue": ("dialogue_id",),
 }
 
+#: What a protocol keeps together, where it does not depend on ``group``.
+_PROMISED = {
+    "published": "published",
+    "leave_one_session_out": "session",
+    "random_by_dialogue": "dialogue",
+}
+
 
 class SplitsParams(BaseModel):
     """How a corpus is split (``params.yaml: splits``).
@@ -121,7 +128,7 @@ def make_splits(
     table = table.select(list(SPLIT.columns)).sort(SPLIT.key)
     metadata = {
         "protocol": params.protocol,
-        "group": params.group,
+        "group": _PROMISED.get(params.protocol, params.group),
         "seed": str(params.seed),
         "folds": str(len(folds)),
         "validation_by": json.dumps(plan.validation_by),

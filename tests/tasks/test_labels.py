@@ -578,6 +578,15 @@ def test_the_stage_writes_labels_quarantine_and_report(tmp_path, monkeypatch):
     assert before == (paths.labels("toy").read_bytes(), paths.agreement("toy").read_bytes())
 
 
+def test_a_corpus_without_judgements_gets_a_table_of_nulls(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    put_tables([])
+    run(LabelsParams(merge="ewe"), "toy")
+    table = read_table(LABELS, paths.labels("toy"))
+    assert table["n_raters"].to_list() == [0, 0]
+    assert table["category"].null_count() == table["joy"].null_count() == 2
+
+
 def test_too_many_unusable_judgements_stop_the_stage_after_saying_which(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     put_tables([number("a", 1), number("b", 9)])
