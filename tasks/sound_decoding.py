@@ -1,4 +1,4 @@
-"""What the decoding process of the stage ``features`` runs; it imports little, so it starts fast."""
+"""What the decoding process of the stage ``features`` runs; it imports little and starts fast."""
 
 import threading
 from dataclasses import dataclass

@@ -61,7 +61,7 @@ class Entry:
 
     key: str
     meta: Mapping[str, Json]
-    blobs: Mapping[str, bytes] = field(default_factory=dict)
+    blobs: Mapping[str, bytes | memoryview] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -344,8 +344,10 @@ def _read_entry(stream, key: str, place: _Place) -> Entry:
     content = stream.read(sum(place.sizes.values()))
     if hashlib.sha256(content).hexdigest() != place.sha256:
         raise CorruptSegment(place.segment, f"entry {key[:16]} is damaged")
-    blobs, start = {}, 0
+    if len(place.sizes) == 1:
+        return Entry(key, place.meta, {name: content for name in place.sizes})
+    blobs, start, view = {}, 0, memoryview(content)
     for name, size in place.sizes.items():
-        blobs[name] = content[start : start + size]
+        blobs[name] = view[start : start + size]  # no copy: sequences are long
         start += size
     return Entry(key, place.meta, blobs)
