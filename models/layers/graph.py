@@ -7,8 +7,11 @@ and it batches. Axis order is always [..., target, source]: a row lists whom a n
 from collections.abc import Sequence
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from models.layers.ragged import Ragged
 
 
 def offsets(utterances: int, device: torch.device | None = None) -> Tensor:
@@ -118,3 +121,34 @@ class NodeNorm(nn.BatchNorm1d):
                 self.eps,
             )  # fmt: skip
         return super().forward(input)
+
+
+class GraphAttention(nn.Module):
+    """Several heads of additive attention over the window: ELU of the weighted sums."""
+
+    def __init__(self, width: int, heads: int, head_width: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.project = nn.Linear(width, heads * head_width, bias=False)
+        self.target = nn.Parameter(torch.empty(heads, head_width))
+        self.source = nn.Parameter(torch.empty(heads, head_width))
+        self.dropout = nn.Dropout(dropout)
+        nn.init.xavier_uniform_(self.project.weight)
+        nn.init.xavier_uniform_(self.target)
+        nn.init.xavier_uniform_(self.source)
+
+    def forward(self, x: Tensor, windows: list[Tensor], ragged: Ragged) -> Tensor:
+        """(L, D) rows and who hears whom (B', U', U') in each group to (L, heads * head_width)."""
+        mixed = []
+        for part, window in zip(ragged.spread(self.project(x)), windows, strict=True):
+            sent = rearrange(part, "b u (h d) -> b h u d", h=self.heads)
+            alpha = self.dropout(self.weights(sent, window))
+            mixed.append(rearrange(alpha @ sent, "b h u d -> b u (h d)"))
+        return F.elu(ragged.collect(mixed))
+
+    def weights(self, sent: Tensor, window: Tensor) -> Tensor:
+        """Attention (B, H, U, U), [target, source], of projected nodes (B, H, U, D)."""
+        to = (sent * self.target[:, None]).sum(-1)
+        by = (sent * self.source[:, None]).sum(-1)
+        scores = F.leaky_relu(to[..., :, None] + by[..., None, :], 0.2)
+        return masked_softmax(scores, window[:, None])

@@ -33,17 +33,19 @@ class BiLstm(nn.Module):
             dropout=dropout if layers > 1 else 0.0,
         )
 
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+    def forward(self, x: Tensor, lengths: Tensor, seen: Tensor | None = None) -> Tensor:
         """Encode.
 
         Args:
             x: (B, U, D).
             lengths: (B,) long; real utterances, which come first.
+            seen: (B, U) bool; the input counts as 0 elsewhere.
 
         Returns:
             (B, U, D'), 0 on padding.
         """
         if x.is_cuda:
+            x = x if seen is None else x.masked_fill(~seen.unsqueeze(-1), 0.0)
             packed = pack_padded_sequence(
                 x, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False
             )
@@ -52,6 +54,8 @@ class BiLstm(nn.Module):
             return padded * (lengths > 0)[:, None, None]
         walk = _Walk(lengths, x.shape[1])
         rows = x.flatten(0, 1).index_select(0, walk.forth)
+        if seen is not None:
+            rows = rows.masked_fill_(~seen.flatten()[walk.forth].unsqueeze(1), 0.0)
         for layer in range(self.lstm.num_layers):
             if layer > 0:
                 rows = nn.functional.dropout(rows, self.lstm.dropout, self.training)
@@ -109,23 +113,24 @@ class _Lstm(torch.autograd.Function):
         gates = given.clone()
         states, cells, before, before_cells = given.new_zeros(4, 2, given.shape[1], width)
         inner = weight.mT.contiguous()
-        start = 0
-        last: slice | None = None
-        for count in counts:
-            now = slice(start, start + count)
-            gate = gates[:, now]
-            if last is not None:
-                before[:, now] = states[:, last][:, :count]
-                before_cells[:, now] = cells[:, last][:, :count]
-                gate.baddbmm_(before[:, now], inner)
+        # views of every step at once: slicing again and again costs as much as the arithmetic
+        steps = zip(
+            counts, *(x.split(counts, 1) for x in (gates, states, cells, before, before_cells)),
+            strict=True,
+        )  # fmt: skip
+        last_state = last_cell = None
+        for count, gate, state, cell, before_state, before_cell in steps:
+            if last_state is not None:
+                before_state.copy_(last_state[:, :count])
+                before_cell.copy_(last_cell[:, :count])
+                gate.baddbmm_(before_state, inner)
             gate[..., : 2 * width].sigmoid_()
             gate[..., 2 * width : 3 * width].tanh_()
             gate[..., 3 * width :].sigmoid_()
             i, f, g, o = gate.split(width, 2)
-            cell = torch.mul(i, g, out=cells[:, now])
-            cell.addcmul_(f, before_cells[:, now])
-            torch.mul(cell.tanh(), o, out=states[:, now])
-            last, start = now, start + count
+            torch.mul(i, g, out=cell).addcmul_(f, before_cell)
+            torch.mul(cell.tanh(), o, out=state)
+            last_state, last_cell = state, cell
         ctx.counts = counts
         ctx.save_for_backward(gates, cells, before, before_cells, weight)
         return states
@@ -147,15 +152,15 @@ class _Lstm(torch.autograd.Function):
         d_given = torch.empty_like(gates)
         d_state = gradient.new_zeros(2, max(ctx.counts, default=0), width)
         d_cell = torch.zeros_like(d_state)
-        stop = gates.shape[1]
-        for count in reversed(ctx.counts):
-            now = slice(stop - count, stop)
-            dh = d_state[:, :count].add_(gradient[:, now])
-            dc = d_cell[:, :count].addcmul_(dh, to_cell[:, now])
-            d_gate = d_given[:, now]
-            torch.mul(dc.repeat(1, 1, 3), slope[:, now, : 3 * width], out=d_gate[..., : 3 * width])
-            torch.mul(dh, slope[:, now, 3 * width :], out=d_gate[..., 3 * width :])
-            d_state[:, :count] = d_gate @ weight
-            dc.mul_(f[:, now])
-            stop -= count
+        steps = zip(
+            ctx.counts, *(x.split(ctx.counts, 1) for x in (gradient, to_cell, slope, f, d_given)),
+            strict=True,
+        )  # fmt: skip
+        for count, given, cell_slope, gate_slope, forget, d_gate in reversed(list(steps)):
+            dh = d_state[:, :count].add_(given)
+            dc = d_cell[:, :count].addcmul_(dh, cell_slope)
+            moves = torch.cat([dc, dc, dc, dh], 2)
+            torch.mul(moves, gate_slope, out=d_gate)
+            torch.bmm(d_gate, weight, out=dh)
+            dc.mul_(forget)
         return d_given, d_given.mT @ before, None

@@ -30,10 +30,11 @@ from torch.nn import functional as F
 
 from models.batch import Batch
 from models.errors import UserError
+from models.layers.cross_modal import CrossStack
 from models.layers.graph import NodeNorm, RelationalConv, offsets
 from models.layers.ragged import Ragged
 from models.layers.recurrent import BiLstm
-from models.layers.transformer import DialogueTransformer, MultiHeadAttention
+from models.layers.transformer import DialogueTransformer
 from models.method import Method, Spec
 
 #: Node order of the reference; it only permutes relation ids.
@@ -244,48 +245,6 @@ class GraphBranch(nn.Module):
             edges.shape[0], modalities**2, *edges.shape[2:], dtype=torch.uint8
         ).index_add(1, block.to(edges.device), edges.to(torch.uint8))
         return rearrange(joined > 0, "b (t s) i j -> b (t i) (s j)", t=modalities)
-
-
-class PreNormLayer(nn.Module):
-    """One layer of a cross-modal stack; the same norm serves queries, keys and values."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.attention = MultiHeadAttention(width, heads)
-        self.norm_feedforward = nn.LayerNorm(width)
-        self.feedforward = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width)
-        )
-        for module in self.feedforward:
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
-
-    def forward(self, x: Tensor, source: Tensor | None, ragged: Ragged, keys: Tensor) -> Tensor:
-        """(L, D) rows to (L, D); ``source`` None = self-attention."""
-        query = self.norm(x)
-        source = query if source is None else self.norm(source)
-        x = x + self.attention(query, source, ragged, keys)
-        return x + self.feedforward(self.norm_feedforward(x))
-
-
-class CrossStack(nn.Module):
-    """Layers that refine one sequence with another (or itself), then a norm."""
-
-    def __init__(self, width: int, heads: int, layers: int) -> None:
-        super().__init__()
-        self.scale = width**0.5
-        self.layers = nn.ModuleList(PreNormLayer(width, heads) for _ in range(layers))
-        self.norm = nn.LayerNorm(width)
-
-    def forward(self, x: Tensor, source: Tensor | None, ragged: Ragged, keys: Tensor) -> Tensor:
-        """(L, D) rows to (L, D); keys and values stay the source as it came in, at every layer."""
-        x = self.scale * x
-        source = None if source is None else self.scale * source
-        for layer in self.layers:
-            x = layer(x, source, ragged, keys)
-        return self.norm(x)
 
 
 class CrossModalBranch(nn.Module):

@@ -1,6 +1,10 @@
 import pytest
 import torch
-from dialogues import (
+
+from models.batch import Target
+from models.errors import UserError
+from models.methods.corect import Config, relations, typed_edges
+from tests.models.dialogues import (
     DIMS,
     SUBSETS,
     TARGETS,
@@ -13,10 +17,6 @@ from dialogues import (
     output,
     select,
 )
-
-from models.batch import Target
-from models.errors import UserError
-from models.methods.corect import Config, relations, typed_edges
 
 SMALL = {"width": 8}
 SIX = Target("category", "category", ("hap", "sad", "neu", "ang", "exc", "fru"))

@@ -4,12 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.layers.graph import (
+    GraphAttention,
     NodeNorm,
     RelationalConv,
     masked_softmax,
     symmetric_normalise,
     window_mask,
 )
+from models.layers.ragged import Ragged
 
 
 @given(st.integers(1, 12), st.integers(-1, 5), st.integers(-1, 5))
@@ -70,3 +72,18 @@ def test_node_norm_takes_a_single_row_in_training():
     assert norm.num_batches_tracked == 0
     rows = torch.randn(8, 3)
     assert torch.allclose(norm(rows), torch.nn.BatchNorm1d(3)(rows))
+
+
+def test_graph_attention_toy():
+    layer = GraphAttention(1, heads=1, head_width=1, dropout=0.0)
+    with torch.no_grad():
+        for weight in layer.parameters():
+            weight.fill_(1.0)
+    nodes = torch.tensor([[1.0], [-2.0]])
+    window = torch.ones(1, 2, 2, dtype=torch.bool)
+    alpha = layer.weights(nodes.view(1, 1, 2, 1), window)[0, 0]
+    assert alpha[0].tolist() == pytest.approx([0.900250, 0.099750], abs=1e-6)
+    assert alpha[1].tolist() == pytest.approx([0.645656, 0.354344], abs=1e-6)
+    out = layer(nodes, [window], Ragged(torch.ones(1, 2, dtype=torch.bool))).flatten()
+    expected = torch.nn.functional.elu(torch.tensor([0.700749, -0.063031]))
+    assert out.tolist() == pytest.approx(expected.tolist(), abs=1e-6)

@@ -23,6 +23,18 @@ def test_packing_keeps_flat_order_and_unpacking_restores_the_places():
     assert ragged.unpack(ragged.pack(padded)).flatten().tolist() == [0, 1, 0, 3, 0, 0]
 
 
+def test_groups_hold_dialogues_of_similar_length_and_lose_nothing():
+    mask = torch.arange(9) < torch.tensor([[2], [9], [1], [0], [8], [3], [2]])
+    padded = torch.randn(7, 9, 4)
+    ragged = Ragged(mask, group_size=3)
+    assert [tuple(group.mask.shape) for group in ragged.groups] == [(3, 9), (3, 2), (1, 1)]
+    rows = ragged.pack(padded)
+    assert torch.equal(ragged.unpack(rows), padded * mask.unsqueeze(-1))
+    parts = ragged.spread(rows)
+    assert torch.equal(parts[0][0], padded[1])
+    assert torch.equal(ragged.collect(parts), rows)
+
+
 def test_a_dialogue_without_keys_falls_back_to_its_real_utterances():
     keys = torch.tensor([[True, False, True], [False, False, True], [False, False, False]])
     mask = torch.tensor([[True, True, False], [True, True, False], [False, False, False]])

@@ -3,7 +3,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from dialogues import (
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.batch import Target
+from models.errors import UserError
+from models.methods.multidag_cl import (
+    Config,
+    bucket_sizes,
+    dag_edges,
+    difficulty,
+    emotion_shifts,
+)
+from tests.models.dialogues import (
     SUBSETS,
     TARGETS,
     VAD,
@@ -16,18 +28,6 @@ from dialogues import (
     dialogues,
     output,
     select,
-)
-from hypothesis import given
-from hypothesis import strategies as st
-
-from models.batch import Target
-from models.errors import UserError
-from models.methods.multidag_cl import (
-    Config,
-    bucket_sizes,
-    dag_edges,
-    difficulty,
-    emotion_shifts,
 )
 
 SMALL = {"width": 6, "layers": 2}
