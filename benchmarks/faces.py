@@ -1,0 +1,145 @@
+"""Faces: the stage against ``facenet_pytorch.MTCNN.detect``, frame by frame, on one 720p video.
+
+    python benchmarks/faces.py [--video FILE] [--seconds 30] [--rate-hz 5] [--detect-every 4]
+
+Both see the same sampled frames. Our time is that of the stage for the clip, with decoding,
+tracking, crops and encoding of crops; theirs is that of ``detect`` alone on decoded frames. A video
+of another size or length is scaled to 720 lines and repeated. Without ``--video`` one is drawn.
+Prints JSON: speedup, recall (their faces that ours overlap by half or more), median IoU.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tasks.face_media import ClipRequest
+from tasks.face_params import FacesParams
+from tasks.faces import detect_clips
+from tasks.media import FrameSampling, decode
+from tasks.tracking import iou
+
+HEIGHT_PX, WIDTH_PX, FPS = 720, 1280, 25
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--video", type=Path, default=None)
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--rate-hz", type=float, default=FacesParams().rate_hz)
+    parser.add_argument("--detect-every", type=int, default=FacesParams().detect_every)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    params = FacesParams(rate_hz=arguments.rate_hz, detect_every=arguments.detect_every)
+    with tempfile.TemporaryDirectory() as folder:
+        video = Path(folder) / "video.mp4"
+        write_video(video, source_frames(arguments.video), arguments.seconds)
+        print(json.dumps(compare(video, params, arguments.repeats), indent=2))
+
+
+def compare(video: Path, params: FacesParams, repeats: int) -> dict[str, object]:
+    """Time both ways in turn, take the best of each, and match their boxes."""
+    from facenet_pytorch import MTCNN
+
+    sampled = FrameSampling(rate_hz=params.rate_hz)
+    clip = decode(video, audio_rate_hz=None, frame_times=sampled)
+    detector = MTCNN(keep_all=True)
+    detector.detect(clip.frames[0])
+    request = ClipRequest("bench/0/0", str(video))
+    ours, theirs_time = [], []
+    for _ in range(repeats):
+        with timed(ours):
+            (rows,) = detect_clips(params, [request])
+        with timed(theirs_time):
+            theirs = [detector.detect(frame)[0] for frame in clip.frames]
+    (ours_s, ours_cpu_s), (theirs_s, theirs_cpu_s) = min(ours), min(theirs_time)
+    overlaps = []
+    for number, boxes in enumerate(theirs):
+        if boxes is not None:
+            mine = rows.filter(rows["frame"] == number)["box_px"].to_list()
+            found = iou(np.array(boxes, np.float64), np.array(mine, np.float64).reshape(-1, 4))
+            overlaps.extend(found.max(axis=1, initial=0.0).tolist())
+    count = len(clip.frames)
+    best = np.array(overlaps)
+    return {
+        "speedup": round(theirs_s / ours_s, 2),
+        "speedup_cpu": round(theirs_cpu_s / ours_cpu_s, 2),
+        "recall": round(float((best >= 0.5).mean()), 4) if len(best) else None,
+        "median_iou": round(float(np.median(best)), 3) if len(best) else None,
+        "fps_ours": round(count / ours_s, 1),
+        "fps_theirs": round(count / theirs_s, 1),
+        "frames": count,
+        "faces_theirs": len(best),
+        "faces_ours": int(rows.filter(rows["frame"] >= 0).height),
+        "looked_at": rows.filter(rows["is_detected"])["frame"].n_unique(),
+        "params": params.model_dump(mode="json"),
+        "torch_threads": torch.get_num_threads(),
+        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
+        "versions": {name: version(name) for name in ("torch", "av", "facenet-pytorch")},
+    }
+
+
+@contextmanager
+def timed(into: list[tuple[float, float]]) -> Iterator[None]:
+    """Append wall seconds and processor seconds, those of ended child processes included."""
+    wall_s, before = time.perf_counter(), os.times()
+    yield
+    after = os.times()
+    into.append((time.perf_counter() - wall_s, sum(after[:4]) - sum(before[:4])))
+
+
+def source_frames(video: Path | None) -> list[np.ndarray]:
+    """Frames of a given video at 25 per second, or drawn ones."""
+    if video is not None:
+        sampling = FrameSampling(rate_hz=FPS, max_height_px=HEIGHT_PX)
+        clip = decode(video, 0.0, 10.0, audio_rate_hz=None, frame_times=sampling)
+        if not len(clip.frames):
+            raise SystemExit(f"{video}: no picture: {[p.detail for p in clip.problems]}")
+        return list(clip.frames)
+    from tasks.sample_face import Expression, draw_clip, draw_look, draw_room
+
+    rng = np.random.default_rng(3)
+    look, room = draw_look(rng), draw_room(WIDTH_PX, HEIGHT_PX, rng)
+    opening = 0.5 - 0.5 * np.cos(np.arange(4 * FPS) * 0.8)
+    return draw_clip(look, room, Expression(0.3, 0.2, 0.1), opening, rng)
+
+
+def write_video(path: Path, frames: list[np.ndarray], seconds: float) -> None:
+    """The frames forth and back, without a cut, as H.264 of 1280 x 720."""
+    turn = frames + frames[-2:0:-1]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=FPS, options={"crf": "20"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH_PX, HEIGHT_PX, "yuv420p"
+        for number in range(round(seconds * FPS)):
+            frame = fitted(turn[number % len(turn)])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def fitted(frame: np.ndarray) -> np.ndarray:
+    """A frame scaled to 720 lines, on black where it is narrower than 1280 pixels."""
+    import cv2
+
+    scale = min(HEIGHT_PX / frame.shape[0], WIDTH_PX / frame.shape[1])
+    size = (round(frame.shape[1] * scale), round(frame.shape[0] * scale))
+    wide = np.zeros((HEIGHT_PX, WIDTH_PX, 3), np.uint8)
+    top, left = (HEIGHT_PX - size[1]) // 2, (WIDTH_PX - size[0]) // 2
+    wide[top : top + size[1], left : left + size[0]] = cv2.resize(frame, size)
+    return wide
+
+
+if __name__ == "__main__":
+    main()
