@@ -153,7 +153,9 @@ class Mtcnn(nn.Module):
         for name in _NETS:
             _load(getattr(self, name), name)
         self.device = torch.device(device)
-        self.to(device=self.device, memory_format=torch.channels_last)
+        self.to(self.device)
+        # torch's own stubs forget this argument
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.eval().requires_grad_(False)
 
     @torch.inference_mode()
@@ -211,7 +213,8 @@ class Mtcnn(nn.Module):
             step = count if self.device.type == "cuda" else 1
             for start in range(0, count, step):
                 level = _area_resize(sums[start : start + step], size)
-                found, frame = _cells(*self.pnet(self._scaled(level)), scale, self.config)
+                probability, shift = self.pnet(self._scaled(level))
+                found, frame = _cells(probability, shift, scale, self.config.thresholds[0])
                 kept = batched_nms(found[:, :4], found[:, 4], frame, 0.5)
                 boxes.append(found[kept].cpu())
                 index.append(frame[kept].cpu() + start)
@@ -373,10 +376,10 @@ def _area_crop(sums: Tensor, windows: Tensor, index: Tensor, size_px: int) -> Te
 
 
 def _cells(
-    probability: Tensor, shift: Tensor, scale: float, config: MtcnnConfig
+    probability: Tensor, shift: Tensor, scale: float, threshold: float
 ) -> tuple[Tensor, Tensor]:
     """PNet's cells above the threshold: (K, 9) box, probability, shift; and their frames (K,)."""
-    where = (probability >= config.thresholds[0]).nonzero()
+    where = (probability >= threshold).nonzero()
     frame, y, x = where.unbind(1)
     corner = _STRIDE_PX * torch.stack([x, y], dim=1).float()
     near, far = ((corner + 1) / scale).floor(), ((corner + _CELL_PX) / scale).floor()

@@ -130,7 +130,7 @@ class ClipFaces:
 
     def _detect(self, frames: np.ndarray, indices: list[int]) -> list[Faces]:
         """Faces of frames ``indices``, whose boxes are cut at the frame's border."""
-        height, width = reduced_size(*frames.shape[1:3], self.params.detect_height_px)
+        height, width = reduced_size(frames.shape[1], frames.shape[2], self.params.detect_height_px)
         smallest_px = max(MtcnnConfig.min_face_px, self.params.min_face * min(height, width))
         limit = np.array([frames.shape[2], frames.shape[1]] * 2, dtype=np.float32)
         cut = []
@@ -151,15 +151,16 @@ class ClipFaces:
 
     def rows(self) -> list[Row]:
         """The clip's rows: one for every track at every sampled frame, or one that says why not."""
-        if not self.tracker.tracks:
+        tracks = [t for t in self.tracker.tracks if max(t.confidence) >= self.params.min_confidence]
+        if not tracks:
             unseen = self.reasons[0] if self.reasons else "no_video"
             return [empty_row(self.request, "no_face" if self.times_s else unseen)]
         times_s = np.asarray(self.times_s)
-        chosen = choose(self.tracker.tracks, len(times_s), *self.size_px)
+        chosen = choose(tracks, len(times_s), *self.size_px)
         origin, scale = self._placement()
         status, reason = ("degraded", self.reasons[0]) if self.reasons else ("ok", None)
         rows: list[Row] = []
-        for track in self.tracker.tracks:
+        for number, track in enumerate(tracks):
             faces = track.at(np.arange(len(times_s)), times_s)
             kept = self._kept(faces) if track.number == chosen else set()
             speaking = self._speaking(faces)
@@ -172,7 +173,7 @@ class ClipFaces:
                         "utterance_id": self.request.utterance_id,
                         "frame": face.frame,
                         "time_s": None if self.is_still else float(times_s[face.frame]),
-                        "track": track.number,
+                        "track": number,
                         "chosen": track.number == chosen,
                         "box_px": box.ravel().tolist(),
                         "landmarks_px": landmarks.ravel().tolist(),

@@ -21,6 +21,8 @@ class FacesParams(BaseModel):
         min_face: smallest face looked for, as a share of the frame's shorter side; never below 20
             pixels of the frame in which faces are looked for.
         thresholds: probabilities that a candidate needs at MTCNN's three networks.
+        min_confidence: a track needs one look as sure as this; what never is surely a face is left
+            out.
         steady_iou: overlap of a face in two neighbouring looks from which the frames between are
             interpolated without a look.
         cut_likeness: correlation of neighbouring sampled frames below which there is a cut between
@@ -44,6 +46,7 @@ class FacesParams(BaseModel):
     detect_every: int = Field(default=4, ge=1)
     min_face: float = Field(default=0.065, gt=0, le=1)
     thresholds: tuple[Probability, Probability, Probability] = (0.6, 0.7, 0.7)
+    min_confidence: Probability = 0.9
     steady_iou: Probability = 0.6
     cut_likeness: Probability = 0.5
     track_iou: Probability = 0.25

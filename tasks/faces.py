@@ -129,19 +129,22 @@ def about(params: FacesParams) -> dict[str, object]:
         "version": FACES_VERSION,
         "params": params.model_dump(mode="json"),
         "weights_sha256": weights_sha256(),
-        "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+        "libraries": _libraries(),
     }
+
+
+def _libraries() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in _LIBRARIES}
 
 
 def metadata(params: FacesParams) -> dict[str, str]:
     """What the table's schema says about how it was made."""
-    made = about(params)
-    name = fingerprint(made)
-    flat = {f"param.{key}": json.dumps(value) for key, value in made["params"].items()}
-    flat |= {f"library.{name}": version for name, version in made["libraries"].items()}
+    knobs = params.model_dump(mode="json")
+    flat = {f"param.{key}": json.dumps(value) for key, value in knobs.items()}
+    flat |= {f"library.{name}": version for name, version in _libraries().items()}
     return flat | {
         "stage": "faces",
-        "fingerprint": name,
+        "fingerprint": fingerprint(about(params)),
         "version": str(FACES_VERSION),
         "detector": "mtcnn",
         "weights_sha256": weights_sha256(),
