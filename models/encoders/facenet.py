@@ -19,7 +19,7 @@ from torch import Tensor
 
 from models.encoders.encoder import Encoded, Faces, Settings
 from models.encoders.faces_in_time import hop_s, spread
-from models.encoders.hidden import pick_device, pool, precision, to_numpy
+from models.encoders.hidden import pick_device, pool, precision, prepare, to_numpy
 from models.errors import UserError
 
 MODALITY = "video"
@@ -51,7 +51,7 @@ class FaceNet:
             raise UserError(
                 "facenet needs a checkpoint: facenet:vggface2, a local file, or random:<seed>"
             )
-        self.model.eval().requires_grad_(False).to(self.device)
+        prepare(self.model, settings.dtype).to(self.device)
 
     @property
     def pooled_dim(self) -> int:

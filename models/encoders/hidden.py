@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from transformers.utils import logging as hf_logging
 
 from models.encoders.encoder import Dtype, Encoded, Pooling, Settings
@@ -57,7 +58,23 @@ def load_model(automodel: type, settings: Settings) -> nn.Module:
             f"checkpoint {settings.checkpoint} cannot be loaded ({lines[0]}); "
             "fetch it again with `affectloom fetch` or rerun the stage checkpoints"
         ) from error
-    return model.eval().requires_grad_(False)
+    return prepare(model, settings.dtype)
+
+
+def prepare(model: nn.Module, dtype: Dtype) -> nn.Module:
+    """Freeze a network and do once what it would do in every forward pass.
+
+    Weights that are computed from others (weight norm) are computed, and those of matrix products
+    are rounded to ``dtype`` as autocast would round them each time: the results do not change.
+    """
+    model.eval().requires_grad_(False)
+    for module in model.modules():
+        if parametrize.is_parametrized(module):
+            for name in list(module.parametrizations):
+                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+        if dtype == "bfloat16" and isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d)):
+            module.to(torch.bfloat16)
+    return model.requires_grad_(False)
 
 
 class Layers:

@@ -269,6 +269,16 @@ def test_bfloat16_stays_near_float32(checkpoints, sounds):
         assert 0 < error < 0.05
 
 
+@pytest.mark.parametrize("kind", ["wav2vec2", "vit", "bert"])
+def test_rounding_weights_once_equals_autocast(kind, checkpoints, sounds, faces):
+    items = inputs_of(kind, sounds, faces)[:2]
+    encoder = encoder_of(kind, checkpoints, dtype="bfloat16")
+    plain = encoder_of(kind, checkpoints)
+    plain.settings = encoder.settings  # float32 weights, rounded by autocast in each pass
+    for left, right in zip(encoder.encode(items), plain.encode(items), strict=True):
+        assert_same(left, right)
+
+
 def test_a_layer_that_does_not_exist_is_an_error(checkpoints):
     with pytest.raises(UserError, match="hidden layers 0 to 2; layer 7"):
         encoder_of("wav2vec2", checkpoints, layer=7)
