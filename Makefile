@@ -7,6 +7,8 @@ READY := .venv/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
+# every stage is a process of its own: compiled imports save it seconds
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup repro test ui bench lint lock clean
 

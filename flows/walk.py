@@ -7,6 +7,7 @@ order and the company. ``--single-item`` together with ``--wait-for-lock`` is wh
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -323,10 +324,13 @@ def _is_bad(outcome: Outcome) -> bool:
 
 
 def _why(lines: list[str], code: int) -> str:
-    """The stage's own sentence, else DVC's last line."""
+    """The stage's own sentence, else the last exception, else DVC's last line."""
     for line in reversed(lines):
         if line.startswith("error: "):
             return line.removeprefix("error: ")
+    for line in reversed(lines):
+        if re.match(r"[\w.]*(Error|Exception|Interrupt|Killed)\b", line):
+            return f"{line} (all lines: run `dvc repro -s` for this stage)"
     said = [line for line in lines if line.strip()]
     return said[-1] if said else f"exit status {code}"
 

@@ -177,9 +177,10 @@ class Method(nn.Module):
         """
         losses = self.losses(batch)
         optimizer.backward(total(losses))
-        self.after_backward(batch, optimizer.epoch)
-        optimizer.clip()
-        self.after_clip(batch, optimizer.epoch)
+        if optimizer.is_last_part:  # gradients are whole: changing parts of a sum would repeat it
+            self.after_backward(batch, optimizer.epoch)
+            optimizer.clip()
+            self.after_clip(batch, optimizer.epoch)
         optimizer.step()
         return losses
 
@@ -188,6 +189,11 @@ class Stepper(Protocol):
     """What the trainer offers to ``Method.update``: scaled backward, clipping, accumulating."""
 
     epoch: int
+
+    @property
+    def is_last_part(self) -> bool:
+        """True when the gradient of this batch completes an accumulated one."""
+        ...
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of ``loss`` (precision scaling and accumulation are taken care of)."""

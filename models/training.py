@@ -220,10 +220,15 @@ class _Run:
         """See ``Stepper.backward``."""
         if not torch.isfinite(loss):
             raise NotFinite(
-                f"the training loss became {loss.item()} in epoch {self.epoch + 1}; "
+                f"the training loss became {loss.item()} in epoch {self.epoch}; "
                 "lower lr, or look for extreme values in the features"
             )
         (loss / self.config.accumulate).backward()
+
+    @property
+    def is_last_part(self) -> bool:
+        """See ``Stepper.is_last_part``."""
+        return self.waiting + 1 >= self.config.accumulate
 
     def clip(self) -> float:
         """See ``Stepper.clip``."""
@@ -250,6 +255,7 @@ class _Run:
         self, epoch: int, train: Data, items: list[int], device: torch.device | str
     ) -> dict[str, float]:
         """One pass over ``items`` in a random order; returns mean losses by name."""
+        self.epoch = epoch
         self.method.train()
         self.optimizer.zero_grad(set_to_none=True)
         self.waiting = 0
@@ -269,7 +275,6 @@ class _Run:
         if self.waiting:  # a last, incomplete group of accumulated batches still counts
             self.waiting = self.config.accumulate - 1
             self.step()
-        self.epoch = epoch
         return {name: value / max(count, 1) for name, value in sums.items()}
 
     def _batches(self, items: list[int]) -> Iterator[Sequence[int]]:

@@ -16,7 +16,13 @@ from safetensors.torch import load_file
 from models.batch import MODALITIES, Target
 from models.errors import UserError
 from models.method import Data, Method, Spec
-from models.metrics import HEADLINE, score_target, undefined_reasons
+from models.metrics import (
+    HEADLINE,
+    UNDEFINED_SCORE,
+    score_target,
+    selection_score,
+    undefined_reasons,
+)
 from models.training import predict
 from tasks import paths
 from tasks.batches import Dataset, Source, is_labelled, load_source
@@ -169,15 +175,18 @@ def _grids(params: EvaluateParams, one: Run, source: Source) -> dict[str, Any]:
 
 
 def _headlines(one: Run, data: Dataset, seen: Data) -> dict[str, float]:
+    """The headline metric of each target: NaN where undefined."""
     outputs = predict(one.method, seen)
-    return {
-        target.name: float(
-            score(target, data.truth(target).numpy(), outputs[target.name])[
-                HEADLINE[target.name][0]
-            ]
-        )
-        for target in one.targets
-    }
+    found = {}
+    for target in one.targets:
+        truth = data.truth(target).numpy()
+        values = probabilities(target, outputs[target.name])
+        guess = values.argmax(1) if target.kind == "category" else values
+        keep = is_labelled(target, truth)
+        score = selection_score(target.name, target.kind, target.names, truth, guess, mask=keep)
+        sign = HEADLINE[target.name][1]
+        found[target.name] = math.nan if score == UNDEFINED_SCORE else sign * score
+    return found
 
 
 def _target_details(
@@ -306,6 +315,8 @@ def write_predictions(
         kind = {"category": pl.String, "labels": pl.List(pl.String)}.get(target.kind, pl.Float64)
         for name in target.names if target.kind == "values" else (target.name,):
             schema |= {f"target_{name}": kind, f"prediction_{name}": kind}
+        if target.kind == "labels":
+            schema[f"scores_{target.name}"] = pl.List(pl.Float64)
     table = predictions_table(schema)
     keys = ["utterance_id", "seed", "fold", "split"]
     merged: dict[tuple[int, int, str], pl.DataFrame] = {}
@@ -363,6 +374,7 @@ def _columns(target: Target, truth: np.ndarray, values: np.ndarray) -> list[pl.S
     return [
         pl.Series(f"target_{target.name}", sets, pl.List(pl.String)),
         pl.Series(f"prediction_{target.name}", guessed, pl.List(pl.String)),
+        pl.Series(f"scores_{target.name}", values.tolist(), pl.List(pl.Float64)),
     ]
 
 

@@ -137,6 +137,9 @@ def parse(
             key = str(first["loc"][-1])
             known = [*_fields_at(kind, first["loc"][:-1]), *also]
             raise UserError(f"params.yaml: there is no key {path}; {_near(key, known)}") from error
+        if first["type"] == "value_error":  # the section's own sentence
+            message = first["msg"].removeprefix("Value error, ")
+            raise UserError(f"params.yaml: {path}: {message}") from error
         raise UserError(
             f"params.yaml: {path} is {first['input']!r}: {first['msg'].lower()}"
         ) from error

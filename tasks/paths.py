@@ -5,12 +5,12 @@ from pathlib import Path
 
 from models.errors import UserError
 
-#: Files that mark the root of a project.
-_MARKS = ("params.yaml", "dvc.yaml")
+#: What marks the root of a project.
+_MARKS = ("params.yaml", ".dvc")
 
 
 def find_root(start: Path | None = None) -> Path:
-    """The nearest folder at or above ``start`` that holds params.yaml and dvc.yaml."""
+    """The nearest folder at or above ``start`` that holds params.yaml and .dvc."""
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
         if all((folder / mark).exists() for mark in _MARKS):
@@ -109,6 +109,11 @@ def predictions(corpus: str, method: str) -> Path:
 def leaderboard(suffix: str = "json") -> Path:
     """The leaderboard, as ``json`` or ``csv``."""
     return REPORTS / f"leaderboard.{suffix}"
+
+
+def page() -> Path:
+    """The page that people read."""
+    return REPORTS / "index.html"
 
 
 def cache() -> Path:

@@ -1,0 +1,68 @@
+"""dvc.yaml as it is written, and what DVC makes of one change."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows import graph
+from models.errors import UserError
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def raw():
+    return graph.read_raw_params(ROOT)
+
+
+def test_rendering_twice_gives_the_same_text(raw):
+    assert graph.render(raw, ROOT) == graph.render(raw, ROOT)
+
+
+def test_only_video_encoders_depend_on_faces(raw):
+    items = yaml.safe_load(graph.render(raw, ROOT))["stages"]["features"]["foreach"]
+    faces = {key for key, item in items.items() if "data/faces/sample.parquet" in item["deps"]}
+    assert faces == {"sample-vit_tiny", "sample-facenet"}
+
+
+def test_an_unknown_family_is_named_with_the_known_ones(raw):
+    raw["encoders"]["odd"] = {"family": "hf_smell"}
+    with pytest.raises(UserError, match=r"encoders\.odd\.family is 'hf_smell'; known.*hf_audio"):
+        graph.render(raw, ROOT)
+
+
+def test_a_method_without_a_file_is_an_error_that_names_it(raw):
+    raw["methods"]["nothing_like_it"] = {}
+    with pytest.raises(UserError, match=r"models/methods/nothing_like_it\.py"):
+        graph.render(raw, ROOT)
+
+
+def test_sync_writes_once(tmp_path, raw):
+    for package in ("flows", "tasks", "models"):
+        shutil.copytree(
+            ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    assert graph.sync(raw, tmp_path)
+    assert not graph.sync(raw, tmp_path)
+
+
+def test_a_broken_params_file_is_named_with_its_line(tmp_path):
+    (tmp_path / "params.yaml").write_text("train:\n  seeds: [0, 1\n")
+    with pytest.raises(UserError, match=r"params\.yaml line \d+: not valid YAML"):
+        graph.read_raw_params(tmp_path)
+
+
+def test_every_stage_is_known_to_dvc():
+    result = subprocess.run(
+        [sys.executable, "-m", "dvc", "stage", "list", "--name-only"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = {line.split("@")[0] for line in result.stdout.split()}
+    assert found == set(graph.STAGES)

@@ -1,0 +1,148 @@
+import copy
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from models.batch import Batch
+from models.errors import UserError
+from models.method import Method, Spec, configure, find_method
+from models.training import NotFinite, TrainConfig, fit, predict, seed_everything
+from tests.factories import CATEGORY, DIMS, ToyData
+from tests.models.test_conformance import accuracy, build
+
+TRAIN, VALIDATION = ToyData(lengths=(5,) * 10, seed=1), ToyData(lengths=(4,) * 6, seed=2)
+CONFIG = TrainConfig(epochs=6, patience=0, batch_size=3, lr=1e-2)
+
+
+def train(config=CONFIG, name="early_fusion", **more):
+    return fit(build(name), TRAIN, VALIDATION, accuracy(VALIDATION), config, seed=5, **more)
+
+
+@pytest.mark.parametrize("options", [
+    {},
+    {"scheduler": "cosine"},
+    {"scheduler": "plateau", "plateau_patience": 0},
+    {"ema_decay": 0.9},
+    {"accumulate": 2},
+    {"modality_dropout": 0.3},
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("stop_at", [1, 4])
+def test_resuming_after_a_kill_gives_the_same_bits(stop_at, options):
+    config = replace(CONFIG, **options)
+    states = []
+    whole = train(config, save=lambda state: states.append(copy.deepcopy(state)))
+    resumed = train(config, resume=states[stop_at - 1])
+    assert resumed.history == whole.history
+    assert resumed.chosen_epoch == whole.chosen_epoch
+    for name, value in whole.state.items():
+        assert torch.equal(resumed.state[name], value), name
+
+
+def test_the_chosen_epoch_has_the_best_validation_score():
+    fitted = train()
+    scores = [record["score"] for record in fitted.history]
+    assert fitted.score == max(scores)
+    assert fitted.chosen_epoch == 1 + scores.index(max(scores))
+
+
+def test_the_returned_weights_are_those_of_the_chosen_epoch():
+    kept = {}
+    fitted = train(keep=lambda epoch, state: kept.update({epoch: state}))
+    for name, value in fitted.state.items():
+        assert torch.equal(kept[fitted.chosen_epoch][name], value)
+
+
+def test_patience_stops_training():
+    scores = iter([0.5, 0.4, 0.3, 0.2, 0.1, 0.0])
+    config = replace(CONFIG, patience=2)
+    fitted = fit(build("linear"), TRAIN, VALIDATION, lambda _: next(scores), config, seed=0)
+    assert fitted.stopped_early
+    assert len(fitted.history) == 3
+    assert fitted.chosen_epoch == 1
+
+
+def test_a_score_that_is_not_finite_is_an_error():
+    with pytest.raises(NotFinite, match="validation score of epoch 1 is nan"):
+        fit(build("linear"), TRAIN, VALIDATION, lambda _: math.nan, CONFIG, seed=0)
+
+
+def test_a_loss_that_is_not_finite_is_an_error():
+    class Broken(find_method("linear")):
+        def losses(self, batch: Batch):
+            return {"category": super().losses(batch)["category"] * math.inf}
+
+    seed_everything(0)
+    method = Broken(Spec(DIMS, (CATEGORY,)), find_method("linear").Config())
+    with pytest.raises(NotFinite, match="training loss became"):
+        fit(method, TRAIN, VALIDATION, accuracy(VALIDATION), CONFIG, seed=0)
+
+
+def test_an_empty_split_is_named():
+    with pytest.raises(UserError, match="no labelled validation data"):
+        fit(build("linear"), TRAIN, ToyData(lengths=()), lambda _: 0.0, CONFIG, seed=0)
+
+
+def test_gradients_of_accumulated_batches_equal_those_of_one_large_batch():
+    data = ToyData(lengths=(4,) * 6)
+
+    def weights(batch_size: int, accumulate: int):
+        config = TrainConfig(
+            epochs=1, batch_size=batch_size, accumulate=accumulate, optimizer="sgd",
+            lr=0.1, weight_decay=0.0, clip_norm=0.0,
+        )  # fmt: skip
+        method = build("linear", dropout=0.0)
+        return fit(method, data, data, lambda _: 0.0, config, seed=0).state
+
+    whole, parts = weights(6, 1), weights(2, 3)
+    for name in whole:
+        torch.testing.assert_close(whole[name], parts[name])
+
+
+def test_cosine_schedule_warms_up_and_ends_at_one_percent():
+    config = replace(CONFIG, scheduler="cosine", epochs=20, warmup=0.25)
+    rates = [record["lr"] for record in train(config).history]
+    assert rates[0] < rates[3]
+    assert max(rates) <= config.lr
+    assert rates[-1] == pytest.approx(0.01 * config.lr, rel=0.2)
+
+
+def test_averaged_weights_differ_from_the_last_ones_and_are_the_ones_kept():
+    plain, averaged = train(), train(replace(CONFIG, ema_decay=0.99))
+    assert any(not torch.equal(plain.state[n], averaged.state[n]) for n in plain.state)
+
+
+def test_predictions_stand_in_the_order_of_rows_whatever_the_batches():
+    method = build("early_fusion")
+    method.prepare(TRAIN)
+    one, many = predict(method, TRAIN, 1), predict(method, TRAIN, 10)
+    torch.testing.assert_close(one["category"], many["category"], atol=1e-5, rtol=1e-4)
+
+
+def test_normalising_uses_present_cells_only():
+    data = ToyData(lengths=(50,), absent=0.5)
+    method = build("linear")
+    method.prepare(data)
+    batch = method.normalise(data.batch([0]))
+    for name, values in batch.features.items():
+        rows = values[batch.present[name]]
+        torch.testing.assert_close(rows.mean(0), torch.zeros(rows.shape[1]), atol=1e-4, rtol=0)
+        assert not values[~batch.present[name]].any()
+
+
+def test_a_misspelt_option_names_the_nearest():
+    with pytest.raises(UserError, match="early has no option 'hiden'; did you mean 'hidden'"):
+        configure(find_method("early_fusion").Config, {"hiden": 3}, "early")
+
+
+@pytest.mark.parametrize("value", ["64", 1.5, True])
+def test_an_option_of_the_wrong_type_is_an_error(value):
+    with pytest.raises(UserError, match=r"early\.hidden is .* expected a int"):
+        configure(find_method("early_fusion").Config, {"hidden": value}, "early")
+
+
+def test_the_base_method_says_that_it_cannot_predict():
+    method = Method(Spec(DIMS, (CATEGORY,)), None)
+    with pytest.raises(TypeError, match="no predict"):
+        method.predict(TRAIN.batch([0]))

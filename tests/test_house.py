@@ -1,0 +1,95 @@
+"""The house agrees with itself: dvc.yaml, params.yaml, imports, file names and the lock."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows import graph
+from flows.closure import closure
+from models.method import find_method, method_names
+from tasks.params import Params
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def raw():
+    return graph.read_raw_params(ROOT)
+
+
+def test_dvc_yaml_is_what_params_and_code_ask_for(raw):
+    assert (ROOT / "dvc.yaml").read_text() == graph.render(raw, ROOT), "run `affectloom sync`"
+
+
+def test_every_key_of_params_is_known(raw):
+    Params(raw).check_everything()
+
+
+def test_a_stage_depends_on_exactly_the_code_that_it_imports(raw):
+    resolved = _resolved_stages()
+    for stage in graph.STAGES:
+        for arguments in graph.instances(raw, stage):
+            address = graph.address(stage, arguments)
+            listed = {path for path in resolved[address] if path.endswith(".py")}
+            used = {str(f) for f in closure(graph.stage_code(stage, arguments, raw), ROOT)}
+            assert listed == used, address
+
+
+def _resolved_stages() -> dict[str, set[str]]:
+    from dvc.repo import Repo
+
+    with Repo(str(ROOT)) as repo:
+        return {s.addressing: {d.def_path for d in s.deps} for s in repo.index.stages}
+
+
+def test_orchestration_is_no_dependency_of_any_stage(raw):
+    text = (ROOT / "dvc.yaml").read_text()
+    assert not re.search(r"- flows/", text)
+    assert "tasks/params.py" not in text
+
+
+def test_every_method_file_has_a_method_of_its_name():
+    for name in method_names():
+        method = find_method(name)
+        assert method.__name__.lower() == name.replace("_", "")
+
+
+def test_lock_has_hashes_and_no_address():
+    text = (ROOT / "requirements.lock").read_text()
+    pinned = re.findall(r"^([a-zA-Z0-9_.-]+)==", text, re.MULTILINE)
+    assert len(pinned) > 100
+    assert "--hash=sha256:" in text
+    assert "://" not in text
+    assert "--index-url" not in text
+
+
+def test_pins_that_matter_are_kept():
+    text = (ROOT / "requirements.lock").read_text()
+    version = re.search(r"^fastapi==0\.(\d+)", text, re.MULTILINE)
+    assert version
+    assert 139 <= int(version[1]) < 151
+    assert re.search(r"^facenet-pytorch==2\.5\.3", text, re.MULTILINE)
+
+
+def test_outs_are_ignored_by_git():
+    outs = []
+    for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values():
+        outs += stage.get("outs") or stage["do"]["outs"]
+    assert outs
+    assert all(out.startswith("data/") for out in outs)
+    assert "/data/" in (ROOT / ".gitignore").read_text()
+
+
+def test_imports_go_down_only():
+    executable = Path(sys.executable).parent / "lint-imports"
+    result = subprocess.run([executable], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout[-2000:]
+
+
+def test_no_file_is_called_utils():
+    found = [f for package in ("flows", "tasks", "models") for f in (ROOT / package).rglob("util*")]
+    assert not found
