@@ -53,33 +53,58 @@ class BiLstm(nn.Module):
             padded = pad_packed_sequence(hidden, batch_first=True, total_length=x.shape[1])[0]
             return padded * (lengths > 0)[:, None, None]
         walk = _Walk(lengths, x.shape[1])
-        rows = x.flatten(0, 1).index_select(0, walk.forth)
-        if seen is not None:
-            rows = rows.masked_fill_(~seen.flatten()[walk.forth].unsqueeze(1), 0.0)
+        rows = walk.pack(x)
         for layer in range(self.lstm.num_layers):
             if layer > 0:
                 rows = nn.functional.dropout(rows, self.lstm.dropout, self.training)
-            rows = self._both_ways(rows, layer, walk)
-        padded = rows.new_zeros(x.shape[0] * x.shape[1], rows.shape[1])
-        return padded.index_copy(0, walk.forth, rows).unflatten(0, x.shape[:2])
+            rows = self._both_ways(rows, layer, walk, seen if layer == 0 else None)[0]
+        return walk.unpack(rows)
 
-    def _both_ways(self, rows: Tensor, layer: int, walk: "_Walk") -> Tensor:
-        """(L, D) rows step by step to (L, 2H)."""
+    def twice(
+        self, x: Tensor, lengths: Tensor, seen: Tensor, complete: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Encode with the input 0 outside ``seen``, and again with it 0 outside ``complete``.
+
+        The second has no gradient; on the CPU, with one layer, it costs much less than another
+        call. Shapes as in ``forward``.
+        """
+        if x.is_cuda or self.lstm.num_layers > 1:
+            with torch.no_grad():
+                second = self(x, lengths, complete)
+            return self(x, lengths, seen), second
+        walk = _Walk(lengths, x.shape[1])
+        first, second = self._both_ways(walk.pack(x), 0, walk, seen, complete)
+        return walk.unpack(first), walk.unpack(second.detach())
+
+    def _both_ways(
+        self,
+        rows: Tensor,
+        layer: int,
+        walk: "_Walk",
+        seen: Tensor | None,
+        complete: Tensor | None = None,
+    ) -> list[Tensor]:
+        """(L, D) rows step by step to (L, 2H), once or, with ``complete``, twice."""
         names = (f"l{layer}", f"l{layer}_reverse")
         # a hundred steps want full precision, whatever the surroundings compute in
         with torch.autocast(rows.device.type, enabled=False):
             weights = [getattr(self.lstm, f"weight_ih_{name}") for name in names]
-            bias = [
-                getattr(self.lstm, f"bias_ih_{name}") + getattr(self.lstm, f"bias_hh_{name}")
-                for name in names
-            ]
-            inner = [getattr(self.lstm, f"weight_hh_{name}") for name in names]
-            rows = rows.to(weights[0].dtype)
-            given = nn.functional.linear(rows, torch.cat(weights), torch.cat(bias))
-            forth, back = given.chunk(2, 1)
-            given = torch.stack([forth, back.index_select(0, walk.flip)])  # (2, L, 4H)
-            hidden = _Lstm.apply(given, torch.stack(inner), walk.counts)
-            return torch.cat([hidden[0], hidden[1].index_select(0, walk.flip)], 1)
+            bias = torch.cat(
+                [
+                    getattr(self.lstm, f"bias_ih_{name}") + getattr(self.lstm, f"bias_hh_{name}")
+                    for name in names
+                ]
+            )
+            inner = torch.stack([getattr(self.lstm, f"weight_hh_{name}") for name in names])
+            # an input of 0 gives 0, so masks can wait until after the product
+            product = rows.to(bias.dtype) @ torch.cat(weights).T
+            given = walk.directions(product, bias, seen)
+            extra = None
+            if complete is not None:
+                extra = walk.directions(product.detach(), bias.detach(), complete)
+            hidden = _Lstm.apply(given, inner, walk.counts, extra)
+            pairs = zip(hidden[0::2], hidden[1::2], strict=True)
+            return [torch.cat([forth, back[walk.flip]], 1) for forth, back in pairs]
 
 
 class _Walk:
@@ -93,6 +118,7 @@ class _Walk:
     """
 
     def __init__(self, lengths: Tensor, utterances: int) -> None:
+        self.shape = (len(lengths), utterances)
         step = torch.arange(utterances)
         order = torch.argsort(lengths, descending=True, stable=True)
         runs = step[:, None] < lengths[order]  # (U, B)
@@ -102,25 +128,49 @@ class _Walk:
         mirrored = (lengths[order] - 1 - step[:, None]).clamp(min=0)
         self.flip = row.gather(0, mirrored)[runs]
 
+    def pack(self, padded: Tensor) -> Tensor:
+        """(B, U, D) to (L, D) rows."""
+        return padded.flatten(0, 1).index_select(0, self.forth)
+
+    def unpack(self, rows: Tensor) -> Tensor:
+        """(L, D) rows to (B, U, D), 0 on padding."""
+        padded = rows.new_zeros(self.shape[0] * self.shape[1], rows.shape[1])
+        return padded.index_copy(0, self.forth, rows).unflatten(0, self.shape)
+
+    def directions(self, product: Tensor, bias: Tensor, seen: Tensor | None) -> Tensor:
+        """(L, 8H) products of all inputs to (2, L, 4H): masked, biased, the second reversed."""
+        if seen is not None:
+            product = product.masked_fill(~seen.flatten()[self.forth].unsqueeze(1), 0.0)
+        forth, back = (product + bias).chunk(2, 1)
+        return torch.stack([forth, back.index_select(0, self.flip)])
+
 
 class _Lstm(torch.autograd.Function):
     """The sequential part of both directions; gates in the library's order i, f, g, o."""
 
     @staticmethod
-    def forward(ctx, given: Tensor, weight: Tensor, counts: list[int]) -> Tensor:
-        """(2, L, 4H) what inputs give, (2, 4H, H) recurrent weights -> (2, L, H) states."""
+    def forward(
+        ctx, given: Tensor, weight: Tensor, counts: list[int], extra: Tensor | None
+    ) -> Tensor:
+        """(2, L, 4H) what inputs give, (2, 4H, H) recurrent weights -> (2, L, H) states.
+
+        With ``extra``, a second pair of inputs without gradient, (4, L, H).
+        """
         width = weight.shape[2]
+        inner = weight.mT
         gates = given.clone()
-        states, cells, before, before_cells = given.new_zeros(4, 2, given.shape[1], width)
-        inner = weight.mT.contiguous()
+        if extra is not None:
+            gates, inner = torch.cat([given, extra]), torch.cat([inner, inner])
+        inner = inner.contiguous()
+        states, cells, before, before_cells = given.new_zeros(4, *gates.shape[:2], width)
         # views of every step at once: slicing again and again costs as much as the arithmetic
         steps = zip(
             counts, *(x.split(counts, 1) for x in (gates, states, cells, before, before_cells)),
             strict=True,
         )  # fmt: skip
-        last_state = last_cell = None
+        last_state = last_cell = states[:, :0]  # nothing comes before the first step
         for count, gate, state, cell, before_state, before_cell in steps:
-            if last_state is not None:
+            if last_state.shape[1]:
                 before_state.copy_(last_state[:, :count])
                 before_cell.copy_(last_cell[:, :count])
                 gate.baddbmm_(before_state, inner)
@@ -132,7 +182,7 @@ class _Lstm(torch.autograd.Function):
             torch.mul(cell.tanh(), o, out=state)
             last_state, last_cell = state, cell
         ctx.counts = counts
-        ctx.save_for_backward(gates, cells, before, before_cells, weight)
+        ctx.save_for_backward(*(x[:2] for x in (gates, cells, before, before_cells)), weight)
         return states
 
     @staticmethod
@@ -141,6 +191,7 @@ class _Lstm(torch.autograd.Function):
         """Gradients of ``given`` and ``weight``."""
         gates, cells, before, before_cells, weight = ctx.saved_tensors
         width = weight.shape[2]
+        gradient = gradient[:2]
         i, f, g, o = gates.split(width, 2)
         squashed = cells.tanh()
         to_cell = o * (1 - squashed**2)
@@ -163,4 +214,4 @@ class _Lstm(torch.autograd.Function):
             torch.mul(moves, gate_slope, out=d_gate)
             torch.bmm(d_gate, weight, out=dh)
             dc.mul_(forget)
-        return d_given, d_given.mT @ before, None
+        return d_given, d_given.mT @ before, None, None

@@ -137,6 +137,14 @@ class UtteranceEncoder(nn.Module):
         hidden = ~ragged.pack(usable).unsqueeze(1)
         return F.relu(self.project(ragged.pack(x).masked_fill_(hidden, 0.0)))
 
+    def twice(
+        self, x: Tensor, usable: Tensor, complete: Tensor, ragged: Ragged
+    ) -> tuple[Tensor, Tensor]:
+        """The same, and once more from ``complete`` without gradient."""
+        with torch.no_grad():
+            whole = self(x, complete, ragged)
+        return self(x, usable, ragged), whole
+
 
 class TextEncoder(nn.Module):
     """Bidirectional LSTM over the dialogue."""
@@ -148,6 +156,13 @@ class TextEncoder(nn.Module):
     def forward(self, x: Tensor, usable: Tensor, ragged: Ragged) -> Tensor:
         """(B, U, D_in) and what may be looked at (B, U) bool to (L, D) rows."""
         return ragged.pack(self.lstm(x, ragged.mask.sum(1), usable))
+
+    def twice(
+        self, x: Tensor, usable: Tensor, complete: Tensor, ragged: Ragged
+    ) -> tuple[Tensor, Tensor]:
+        """The same, and once more from ``complete`` without gradient."""
+        both = self.lstm.twice(x, ragged.mask.sum(1), usable, complete)
+        return ragged.pack(both[0]), ragged.pack(both[1])
 
 
 class FeatureEstimation(nn.Module):
@@ -181,12 +196,12 @@ class Stages:
 
     Attributes:
         outputs: target name to (L, C).
-        latents: (L, d) encodings of each modality before dropout and masking.
+        complete: (L, M, d) encodings of the complete input, without gradient.
         estimates: (L, M, d) estimated encodings that reconstruction looks at; None without them.
     """
 
     outputs: dict[str, Tensor]
-    latents: list[Tensor]
+    complete: Tensor
     estimates: Tensor | None
 
 
@@ -298,7 +313,7 @@ class MiCga(Method):
             ragged: the real utterances.
         """
         config = self.config
-        latents = self.encode(batch, observed, ragged)
+        latents, complete = self.encode(batch, observed, ragged)
         incomplete = self.with_speaker(batch, self.mask_latents(latents, observed), ragged)
         windows = [
             window_mask(group.mask, config.window_past, config.window_future)
@@ -319,25 +334,26 @@ class MiCga(Method):
         compared = coarse if config.reconstruct == "coarse" else full
         return Stages(
             outputs={name: head(read) for name, head in self.heads.items()},
-            latents=latents,
+            complete=complete,
             estimates=None if coarse is None or compared is None else self.blocks(compared),
         )
 
-    def encode(self, batch: Batch, observed: Tensor, ragged: Ragged) -> list[Tensor]:
-        """Encodings (L, d) of each modality, without features that must not be looked at."""
-        return [
-            self.encode_one(name, batch, seen if self.hides_input(name) else None, ragged)
-            for name, seen in zip(self.spec.modalities, observed.unbind(1), strict=True)
-        ]
-
-    def encode_one(
-        self, name: str, batch: Batch, observed: Tensor | None, ragged: Ragged
-    ) -> Tensor:
-        """(L, d) encoding of what is present and, if given, ``observed`` (L,) bool."""
-        usable = batch.present[name]
-        if observed is not None:
-            usable = usable & ragged.unpack(observed)
-        return self.encoders[name](batch.features[name], usable, ragged)
+    def encode(self, batch: Batch, observed: Tensor, ragged: Ragged) -> tuple[list[Tensor], Tensor]:
+        """Encodings (L, d) of each modality, and (L, M, d) of the complete input for targets."""
+        latents, complete = [], []
+        for name, seen in zip(self.spec.modalities, observed.unbind(1), strict=True):
+            features, present = batch.features[name], batch.present[name]
+            encoder = cast("UtteranceEncoder | TextEncoder", self.encoders[name])
+            if not self.hides_input(name):
+                latent = whole = encoder(features, present, ragged)
+            elif self.training and self.reconstructs:
+                usable = present & ragged.unpack(seen)
+                latent, whole = encoder.twice(features, usable, present, ragged)
+            else:  # no target is needed
+                latent = whole = encoder(features, present & ragged.unpack(seen), ragged)
+            latents.append(latent)
+            complete.append(whole.detach())
+        return latents, torch.stack(complete, 1)
 
     def hides_input(self, name: str) -> bool:
         """Whether raw features are zeroed at missing cells.
@@ -390,19 +406,8 @@ class MiCga(Method):
             ]
             error = torch.stack(errors, 1)
         else:
-            error = cell_errors(kind, stages.estimates, self.complete(batch, stages, ragged))
+            error = cell_errors(kind, stages.estimates, stages.complete)
         return masked_mean(error, hidden, self.config.reconstruction_mean)
-
-    def complete(self, batch: Batch, stages: Stages, ragged: Ragged) -> Tensor:
-        """(L, M, d) encodings of the complete input, as targets: without gradient."""
-        with torch.no_grad():
-            return torch.stack(
-                [
-                    self.encode_one(name, batch, None, ragged) if self.hides_input(name) else latent
-                    for name, latent in zip(self.spec.modalities, stages.latents, strict=True)
-                ],
-                1,
-            )
 
 
 METHOD = MiCga

@@ -47,3 +47,23 @@ def test_dropout_lies_between_layers_in_training_only():
     assert not torch.equal(layer(x, LENGTHS), layer(x, LENGTHS))
     layer.eval()
     assert torch.equal(layer(x, LENGTHS), layer(x, LENGTHS))
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_encoding_twice_equals_two_calls_with_gradient_of_the_first_only(layers):
+    torch.manual_seed(0)
+    layer = BiLstm(4, 6, layers).double()
+    x = torch.randn(5, 8, 4, dtype=torch.float64)
+    seen, complete = torch.rand(2, 5, 8) < torch.tensor([0.4, 0.9]).view(2, 1, 1)
+    first, second = layer.twice(x, LENGTHS, seen, complete)
+    assert not second.requires_grad
+    (first**3).sum().backward()
+    gradients = [p.grad.clone() for p in layer.parameters()]
+    layer.zero_grad()
+    expected = layer(x.masked_fill(~seen.unsqueeze(-1), 0.0), LENGTHS)
+    (expected**3).sum().backward()
+    assert torch.allclose(first, expected, atol=1e-10)
+    whole = layer(x.masked_fill(~complete.unsqueeze(-1), 0.0), LENGTHS)
+    assert torch.allclose(second, whole, atol=1e-10)
+    for found, parameter in zip(gradients, layer.parameters(), strict=True):
+        assert torch.allclose(found, parameter.grad, atol=1e-10)
