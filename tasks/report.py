@@ -33,12 +33,15 @@ class ReportParams(BaseModel):
     Attributes:
         resamples: of the cluster bootstrap behind intervals and tests.
         seed: of the bootstrap.
+        allow_faces: show small face crops of real people in the page; those of the synthetic
+            corpus always are.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     resamples: int = Field(default=10_000, ge=100)
     seed: int = 0
+    allow_faces: bool = False
 
 
 def run(params: ReportParams, raw: Mapping[str, Any], ctx: Context) -> None:
@@ -73,7 +76,8 @@ def draw_page(raw: Mapping[str, Any]) -> Path:
 def provenance(raw: Mapping[str, Any]) -> dict[str, Any]:
     """What the numbers were made from: parameters, encoders trained or not, clip accounting."""
     corpora = list(raw.get("corpora") or {})
-    encoders = {}
+    encoders: dict[str, dict[str, str]] = {}
+    versions: dict[str, str] = {}
     for corpus in corpora:
         for name in raw.get("encoders") or {}:
             found = read_metadata(paths.features(corpus, name))
@@ -81,9 +85,11 @@ def provenance(raw: Mapping[str, Any]) -> dict[str, Any]:
                 key: found.get(key, "")
                 for key in ("family", "checkpoint", "revision", "weights_sha256", "trained")
             }
+            versions |= json.loads(found.get("libraries") or "{}")
     return {
         "parameters": {key: value for key, value in raw.items() if key != "execution"},
         "encoders": encoders,
+        "versions": dict(sorted(versions.items())),
         "clips": {corpus: account(corpus, list(raw.get("encoders") or {})) for corpus in corpora},
     }
 

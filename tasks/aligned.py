@@ -1,0 +1,307 @@
+"""Test predictions of several methods on exactly the same rows, checked before anything is judged.
+
+A prediction that is missing, repeated, not finite, of another label space or of too few seeds
+stops the comparison with one sentence: a score over other rows would compare nothing.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from models.errors import UserError
+from tasks import failures, paths
+from tasks.tables import SPLIT, UTTERANCES, read_table
+
+_REMEDY = "rerun stage evaluate"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Test predictions of all methods on the rows that have a truth.
+
+    Attributes:
+        ids: utterances (n,).
+        truth: class codes (n,), values (n, K) with NaN where not annotated, or labels (n, L).
+        predictions: method to (S, n, ...), seeds in the order of ``seeds``.
+        dialogues: of each row (n,).
+        seeds: method to its seeds.
+    """
+
+    ids: pl.Series
+    truth: np.ndarray
+    predictions: dict[str, np.ndarray]
+    dialogues: np.ndarray
+    seeds: dict[str, list[int]]
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What evaluation left of one method: its details and its test predictions, checked.
+
+    Attributes:
+        details: content of ``<method>.details.json``.
+        table: test rows of ``<method>.predictions.parquet``.
+        where: file of the predictions, for messages.
+    """
+
+    details: Mapping[str, Any]
+    table: pl.DataFrame
+    where: str
+
+    @property
+    def targets(self) -> Mapping[str, Mapping[str, Any]]:
+        """Targets with a score on test."""
+        return {name: t for name, t in self.details["targets"].items() if "test" in t}
+
+
+def load_tested(corpus: str, methods: Sequence[str]) -> tuple[dict[str, Tested], dict[str, str]]:
+    """Everything evaluated of ``methods``, and the reason for each one that failed before that.
+
+    Args:
+        corpus: whose files to read.
+        methods: keys under ``methods`` in params.yaml.
+    """
+    found: dict[str, Tested] = {}
+    failed: dict[str, str] = {}
+    reasons = failures.latest()
+    splits = read_table(SPLIT, paths.splits(corpus))
+    for method in methods:
+        if paths.details(corpus, method).exists():
+            found[method] = read_tested(corpus, method, splits)
+        else:
+            failed[method] = _why(corpus, method, reasons)
+    check_label_spaces(found)
+    return found, failed
+
+
+def _why(corpus: str, method: str, reasons: Mapping[str, str]) -> str:
+    for stage in ("train", "evaluate"):
+        if reason := reasons.get(f"{stage}@{corpus}-{method}"):
+            return f"{stage} failed: {reason}"
+    stage = "evaluate" if paths.runs(corpus, method).exists() else "train"
+    return f"not finished: run stage {stage}@{corpus}-{method}"
+
+
+def read_tested(corpus: str, method: str, splits: pl.DataFrame) -> Tested:
+    """One method's details and test predictions, checked against the splits table."""
+    file = paths.predictions(corpus, method)
+    if not file.exists():
+        raise UserError(f"{file}: no such table; run stage evaluate for {corpus}-{method} first")
+    details = json.loads(paths.details(corpus, method).read_text(encoding="utf-8"))
+    return check_tested(details, pl.read_parquet(file), splits, str(file))
+
+
+def check_tested(
+    details: Mapping[str, Any], table: pl.DataFrame, splits: pl.DataFrame | None, where: str
+) -> Tested:
+    """Hold predictions to what every comparison relies on.
+
+    Args:
+        details: of the method.
+        table: its predictions on all splits.
+        splits: folds and splits that the test rows must equal; None where they are not at hand.
+        where: file name for messages.
+    """
+    nameless = table.filter(pl.col("utterance_id").is_null())
+    if nameless.height:
+        seed = nameless.get_column("seed")[0]
+        raise UserError(f"{where}: {nameless.height} rows of seed {seed} have no id; {_REMEDY}")
+    test = table.filter(pl.col("split") == "test")
+    repeated = test.filter(pl.struct("utterance_id", "seed", "fold").is_duplicated())
+    if repeated.height:
+        first = repeated.sort("utterance_id", "seed").row(0, named=True)
+        raise UserError(
+            f"{where}: seed {first['seed']} predicts {first['utterance_id']} twice; {_REMEDY}"
+        )
+    _check_finite(test, where)
+    _check_seeds(details, test, where)
+    if splits is not None:
+        _check_complete(test, splits.filter(pl.col("split") == "test"), where)
+    return Tested(details, test, where)
+
+
+def _check_finite(test: pl.DataFrame, where: str) -> None:
+    for name in test.columns:
+        if not name.startswith(("prediction_", "scores_", "probabilities")):
+            continue
+        kind = test.schema[name]
+        if kind.is_float():
+            broken = pl.col(name).is_not_null() & ~pl.col(name).is_finite()
+        elif kind == pl.List(pl.Float64):
+            broken = (
+                pl.col(name).is_not_null()
+                & ~pl.col(name)
+                .list.eval(pl.element().is_not_null() & pl.element().is_finite())
+                .list.all()
+            )
+        else:
+            continue
+        bad = test.filter(broken).sort("utterance_id", "seed")
+        if bad.height:
+            first = bad.row(0, named=True)
+            raise UserError(
+                f"{where}: {name} of {first['utterance_id']}, seed {first['seed']}, is not finite "
+                f"({bad.height} such rows); train the method again, for instance with a lower "
+                "learning rate"
+            )
+
+
+def _check_seeds(details: Mapping[str, Any], test: pl.DataFrame, where: str) -> None:
+    trained = sorted({run["seed"] for run in details["runs"]})
+    present = test.get_column("seed").unique().sort().to_list()
+    missing = [seed for seed in trained if seed not in present]
+    if missing:
+        raise UserError(f"{where}: there is no prediction of seed {missing[0]}; {_REMEDY}")
+
+
+def _check_complete(test: pl.DataFrame, expected: pl.DataFrame, where: str) -> None:
+    keys = ["utterance_id", "fold"]
+    wanted = expected.select(keys).join(test.select("seed").unique(), how="cross")
+    lost = wanted.join(test, on=["seed", *keys], how="anti").sort("utterance_id", "seed")
+    if lost.height:
+        first = lost.row(0, named=True)
+        raise UserError(
+            f"{where}: seed {first['seed']} lacks {lost.height} test rows, e.g. "
+            f"{first['utterance_id']}; {_REMEDY}"
+        )
+    extra = test.join(expected, on=keys, how="anti").sort("utterance_id", "seed")
+    if extra.height:
+        first = extra.row(0, named=True)
+        raise UserError(
+            f"{where}: {first['utterance_id']} is predicted as a test row, but the splits table "
+            f"does not have it there ({extra.height} such rows); {_REMEDY}"
+        )
+
+
+def check_label_spaces(tested: Mapping[str, Tested]) -> None:
+    """Raise unless all methods judge the same classes, columns or labels, seeds included."""
+    first: dict[str, str] = {}
+    for method, one in tested.items():
+        for name, target in one.targets.items():
+            other = first.setdefault(name, method)
+            theirs = tested[other].targets[name]
+            if list(target["names"]) != list(theirs["names"]) or target["kind"] != theirs["kind"]:
+                raise UserError(
+                    f"{one.where}: target {name} has the labels {', '.join(target['names'])}, but "
+                    f"{other} has {', '.join(theirs['names'])}; rerun stages train and evaluate "
+                    "for both"
+                )
+
+
+def check_seeds(rows: Rows, where: Mapping[str, str]) -> None:
+    """Raise unless every method was trained with the same seeds."""
+    everything = sorted({seed for seeds in rows.seeds.values() for seed in seeds})
+    for method, seeds in rows.seeds.items():
+        missing = [seed for seed in everything if seed not in seeds]
+        if missing:
+            other = next(m for m, s in rows.seeds.items() if missing[0] in s)
+            raise UserError(
+                f"{where[method]}: {method} lacks seed {missing[0]}, which {other} has; rerun "
+                "stages train and evaluate"
+            )
+
+
+def align(name: str, tested: Mapping[str, Tested], utterances: pl.DataFrame) -> Rows:
+    """The rows of one target that have a truth, in order of their ids.
+
+    Args:
+        name: the target.
+        tested: methods that predict it; keys become the names in the result.
+        utterances: utterance_id and dialogue_id.
+    """
+    target = next(iter(tested.values())).targets[name]
+    truths, guesses = columns_of(name, target)
+    known = pl.any_horizontal(pl.col(column).is_not_null() for column in truths)
+    reference: pl.DataFrame | None = None
+    predictions: dict[str, np.ndarray] = {}
+    seeds: dict[str, list[int]] = {}
+    for method, one in tested.items():
+        mine = one.table.filter(known).sort("utterance_id", "seed")
+        seeds[method] = mine.get_column("seed").unique().sort().to_list()
+        parts = []
+        for seed in seeds[method]:
+            rows = mine.filter(pl.col("seed") == seed)
+            truth = rows.select("utterance_id", *truths)
+            _check_same(truth, reference, one.where, seed)
+            reference = truth if reference is None else reference
+            parts.append(encode(rows.select(guesses), target, one.where))
+        if not parts:
+            raise UserError(f"{one.where}: no test row has a {name}; {_REMEDY}")
+        predictions[method] = np.stack(parts)
+    assert reference is not None
+    place = reference.join(utterances, on="utterance_id", how="left", maintain_order="left")
+    return Rows(
+        ids=reference.get_column("utterance_id"),
+        truth=encode(reference.select(truths), target, next(iter(tested.values())).where, True),
+        predictions=predictions,
+        dialogues=place.get_column("dialogue_id").to_numpy(),
+        seeds=seeds,
+    )
+
+
+def read_dialogues(corpus: str) -> pl.DataFrame:
+    """utterance_id, dialogue_id of every utterance."""
+    return read_table(UTTERANCES, Path(paths.utterances(corpus)), ["utterance_id", "dialogue_id"])
+
+
+def columns_of(name: str, target: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Columns of truth and of predictions of a target."""
+    if target["kind"] == "values":
+        names = target["names"]
+        return [f"target_{n}" for n in names], [f"prediction_{n}" for n in names]
+    guess = f"scores_{name}" if target["kind"] == "labels" else f"prediction_{name}"
+    return [f"target_{name}"], [guess]
+
+
+def _check_same(truth: pl.DataFrame, reference: pl.DataFrame | None, where: str, seed: int) -> None:
+    if reference is None or truth.equals(reference):
+        return
+    ids, expected = truth.get_column("utterance_id"), reference.get_column("utterance_id")
+    missing = expected.filter(~expected.is_in(ids.implode()))
+    extra = ids.filter(~ids.is_in(expected.implode()))
+    if len(missing):
+        raise UserError(
+            f"{where}: seed {seed} lacks {len(missing)} test rows that the others have, "
+            f"e.g. {missing[0]}; {_REMEDY}"
+        )
+    if len(extra):
+        raise UserError(
+            f"{where}: seed {seed} has {len(extra)} test rows that the others lack, "
+            f"e.g. {extra[0]}; {_REMEDY}"
+        )
+    raise UserError(
+        f"{where}: seed {seed} was scored against other labels than the others; "
+        f"{_REMEDY} for all methods"
+    )
+
+
+def encode(
+    frame: pl.DataFrame, target: Mapping[str, Any], where: str, is_truth: bool = False
+) -> np.ndarray:
+    """Columns of a target as numbers: class codes (n,), values (n, K) or labels (n, L)."""
+    names = list(target["names"])
+    if target["kind"] == "values":
+        return frame.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    column = frame.to_series()
+    if target["kind"] == "category":
+        codes = column.replace_strict(
+            names, list(range(len(names))), default=-1, return_dtype=pl.Int64
+        )
+        if (codes < 0).any():
+            stranger = column.filter(codes < 0)[0]
+            raise UserError(
+                f"{where}: {column.name} holds {stranger!r}, which is none of "
+                f"{', '.join(names)}; rerun stages train and evaluate"
+            )
+        return codes.to_numpy()
+    if not is_truth:
+        return np.array(column.to_list(), float)
+    found = column.to_frame("set").select(
+        pl.col("set").list.contains(name).cast(pl.Float64).alias(name) for name in names
+    )
+    return found.to_numpy()

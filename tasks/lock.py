@@ -1,0 +1,77 @@
+"""What ``dvc.lock`` remembers of a stage: hashes of code and data, values of parameters."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import yaml
+
+Cause = Literal["code", "features", "split", "data"]
+
+#: Folder of a dependency to what a difference in it means, first match wins.
+_FOLDERS: tuple[tuple[str, Cause], ...] = (
+    ("tasks/", "code"),
+    ("models/", "code"),
+    ("flows/", "code"),
+    ("data/features/", "features"),
+    ("data/splits/", "split"),
+    ("data/", "data"),
+)
+
+
+@dataclass(frozen=True)
+class Locked:
+    """One stage instance as it last ran.
+
+    Attributes:
+        files: dependency to its hash.
+        parameters: dotted key of params.yaml to its value.
+    """
+
+    files: Mapping[str, str]
+    parameters: Mapping[str, Any]
+
+    def by_cause(self, cause: Cause) -> dict[str, str]:
+        """Dependencies of one kind."""
+        return {path: md5 for path, md5 in self.files.items() if cause_of(path) == cause}
+
+    def digest(self, cause: Cause) -> str:
+        """One hash over the dependencies of one kind."""
+        text = "\n".join(f"{path} {md5}" for path, md5 in sorted(self.by_cause(cause).items()))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def cause_of(path: str) -> Cause:
+    """What kind of input a dependency is."""
+    return next((cause for folder, cause in _FOLDERS if path.startswith(folder)), "data")
+
+
+def read_lock(text: str) -> dict[str, Locked]:
+    """Every stage instance of a ``dvc.lock``, by DVC's name of it."""
+    stages = (yaml.safe_load(text) or {}).get("stages") or {}
+    return {
+        address: Locked(
+            {dep["path"]: dep.get("md5", "") for dep in stage.get("deps") or []},
+            flatten(
+                {
+                    key: value
+                    for file in (stage.get("params") or {}).values()
+                    for key, value in file.items()
+                }
+            ),
+        )
+        for address, stage in stages.items()
+    }
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}.{key}" if prefix else str(key)
+        if isinstance(value, Mapping) and value:
+            found |= flatten(value, name)
+        else:
+            found[name] = value
+    return found

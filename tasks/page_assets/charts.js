@@ -1,0 +1,116 @@
+// Charts of one target: confusion, circumplex, coverage, robustness, contribution.
+section("confusion", "Confusion matrix", "Rows are what the corpus says, columns what the method says. The shade is the share of the row. Counts are summed over the chosen seeds.", () => {
+  const found = target()?.confusion?.[state.method];
+  if (!found) return null;
+  const names = target().names;
+  const matrices = state.seed === "all" ? Object.values(found) : [found[state.seed] ?? Object.values(found)[0]];
+  const total = names.map((_, i) => names.map((__, j) => d3.sum(matrices, (m) => m[i][j])));
+  const cell = (value, sum, row, column) => {
+    const share = sum ? value / sum : 0;
+    return h("td", { style: `background: rgba(var(--heat), calc(var(--heat-top) * ${share.toFixed(3)}))`, title: `${names[row]} taken for ${names[column]}: ${value} of ${sum}` },
+      h("span", { class: "cell" }, String(value), h("small", {}, percent(share))));
+  };
+  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Confusion matrix" },
+    h("table", { class: "matrix confusion" }, h("caption", {}, `${state.method}, ${state.seed === "all" ? `${matrices.length} seeds together` : `seed ${state.seed}`}`),
+      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "true ↓ predicted →"), names.map((n) => h("th", { scope: "col" }, words(n))))),
+      h("tbody", {}, total.map((row, i) => h("tr", {}, h("th", { scope: "row" }, words(names[i])), row.map((v, j) => cell(v, d3.sum(row), i, j)))))));
+});
+
+const AXES = [["valence", "arousal"], ["valence", "dominance"], ["arousal", "dominance"]];
+const MOST_ARROWS = 160;
+
+section("circumplex", "Circumplex: true against predicted", "Each arrow goes from the true place of a test utterance to the predicted one; long arrows are large errors. Colour and shape are the true category.", () => {
+  const vad = corpus().targets.vad;
+  const rows = decoded("vad", state.method);
+  if (!vad || !rows) return null;
+  const [x, y] = state.axes.split(",");
+  const [xi, yi] = [vad.names.indexOf(x), vad.names.indexOf(y)];
+  const truth = truths("vad");
+  const classes = corpus().targets.category?.names ?? [];
+  const categories = truths("category");
+  const points = [];
+  rows.forEach((p, i) => {
+    const t = truth[i];
+    if ([t[xi], t[yi], p[xi], p[yi]].every(isNumber)) points.push({ i, tx: t[xi], ty: t[yi], px: p[xi], py: p[yi], category: classes[categories?.[i]] ?? "no category" });
+  });
+  if (!points.length) return null;
+  const stride = Math.max(1, Math.ceil(points.length / MOST_ARROWS));
+  const shown = points.filter((_, i) => i % stride === 0);
+  const kinds = [...classes.filter((name) => shown.some((p) => p.category === name)), ...(shown.some((p) => p.category === "no category") ? ["no category"] : [])];
+  const reach = Math.max(1.05, ...shown.flatMap((p) => [p.px, p.py].map(Math.abs))) + 0.02;
+  const select = h("select", { onchange: () => { state.axes = select.value; draw(["circumplex"]); } },
+    AXES.filter((pair) => pair.every((n) => vad.names.includes(n))).map((pair) => h("option", { value: pair.join(","), selected: pair.join(",") === state.axes }, `${pair[0]} and ${pair[1]}`)));
+  const color = (name) => classColor(Math.max(0, kinds.indexOf(name)));
+  const figure = chart(`${state.method}, seed ${shownSeed()}: ${shown.length} of ${points.length} test utterances. Hollow: true, filled: predicted.`, (width) => {
+    const size = Math.min(width, 560);
+    return plot(size, {
+      height: size, marginLeft: 42, x: { domain: [-reach, reach], label: x, ticks: 5 }, y: { domain: [-reach, reach], label: y, ticks: 5 },
+      symbol: { domain: kinds, range: kinds.map((_, i) => SYMBOLS[i % 7]) }, color: { domain: kinds, range: kinds.map(color) },
+      marks: [
+        Plot.line(d3.range(0, 361, 3).map((a) => [Math.cos(a * Math.PI / 180), Math.sin(a * Math.PI / 180)]), { stroke: "var(--line)" }),
+        Plot.ruleX([0], { stroke: "var(--line)" }), Plot.ruleY([0], { stroke: "var(--line)" }),
+        Plot.arrow(shown, { x1: "tx", y1: "ty", x2: "px", y2: "py", stroke: "category", strokeOpacity: 0.55, strokeWidth: 1.2, headLength: 9, inset: 3 }),
+        Plot.dot(shown, { x: "tx", y: "ty", stroke: "category", symbol: "category", r: 3.2, fill: "var(--panel)", strokeWidth: 1.4 }),
+        Plot.dot(shown, { x: "px", y: "py", fill: "category", symbol: "category", r: 3.2, ...tip, title: (d) => `${uttered(d.i)}\ntrue ${x} ${d.tx.toFixed(2)}, ${y} ${d.ty.toFixed(2)}\npredicted ${d.px.toFixed(2)}, ${d.py.toFixed(2)}` }),
+      ],
+    });
+  }, ["utterance", "category", `true ${x}`, `true ${y}`, `predicted ${x}`, `predicted ${y}`], () => shown.map((p) => [corpus().dialogues.utterances.utterance_id[p.i], p.category, score(p.tx, 2), score(p.ty, 2), score(p.px, 2), score(p.py, 2)]));
+  return [h("div", { class: "tools" }, h("label", {}, "Axes ", select)), colorLegend(kinds.map(words), (i) => classColor(i), SYMBOLS), figure];
+});
+
+function methodLines(points, methods, options) {
+  const others = methods.filter((m) => m !== state.method);
+  const line = (m) => Plot.line(points.filter((p) => p.method === m), { x: "x", y: "y", stroke: looks(m).color, strokeDasharray: looks(m).dash, strokeWidth: m === state.method ? 3.5 : 1.6 });
+  return [...others.map(line), methods.includes(state.method) ? line(state.method) : null,
+    Plot.tip(points, Plot.pointer({ x: "x", y: "y", fill: "var(--panel)", stroke: "var(--line)", title: options.title }))];
+}
+
+section("coverage", "How often the error is small", "Share of test utterances whose absolute error is at most the value below; higher and further left is better. The area above a curve is the mean absolute error. The chosen method is drawn thick.", () => {
+  const found = target()?.coverage;
+  if (!found) return null;
+  const methods = ranked().map((e) => e.method).filter((m) => found.curves[m]);
+  const names = [...new Set(methods.flatMap((m) => Object.keys(found.curves[m])))];
+  const figures = names.map((name) => {
+    const points = methods.flatMap((method) => (found.curves[method][name] ?? []).map((y, i) => ({ method, x: found.limit * i / found.steps, y })));
+    return h("div", {}, h("h3", {}, name === "joint" ? "all dimensions at once" : words(name)), chart(`Coverage of the absolute error, ${words(name)}`, (width) => plot(width, {
+      height: 250, x: { label: "absolute error", domain: [0, found.limit] }, y: { label: "share of utterances", domain: [0, 1], tickFormat: ".0%", grid: true },
+      marks: methodLines(points, methods, { title: (d) => `${d.method}: ${percent(d.y)} within ${d.x.toFixed(2)}` }),
+    }), ["method", ...[0.1, 0.25, 0.5, 0.75, 1].map((s) => `within ${(s * found.limit).toFixed(2)}`)], () => methods.filter((m) => found.curves[m][name]).map((m) => [m, ...[0.1, 0.25, 0.5, 0.75, 1].map((s) => percent(found.curves[m][name][Math.round(s * found.steps)]))])));
+  });
+  return [methodLegend(methods), h("div", { class: "grid" }, figures)];
+});
+
+section("robustness", "When modalities are missing", "The score as a growing share of audio, video and text cells is hidden at test time, with the same masks for every method.", () => {
+  const found = target()?.rates;
+  const methods = ranked().map((e) => e.method).filter((m) => Object.keys(found?.[m] ?? {}).length);
+  if (!methods.length) return null;
+  const rates = Object.keys(found[methods[0]]).sort((a, b) => a - b);
+  const points = methods.flatMap((method) => rates.map((r) => ({ method, x: Number(r), y: found[method][r]?.[0], std: found[method][r]?.[1] })).filter((p) => isNumber(p.y)));
+  const figure = chart(`${words(target().metric)} by share of missing cells`, (width) => plot(width, {
+    height: 320, x: { label: "share of cells missing", tickFormat: ".0%" }, y: { label: words(target().metric), grid: true, nice: true },
+    marks: [
+      Plot.areaY(points.filter((p) => p.method === state.method && isNumber(p.std)), { x: "x", y1: (d) => d.y - d.std, y2: (d) => d.y + d.std, fill: looks(state.method).color, fillOpacity: 0.15 }),
+      ...methodLines(points, methods, { title: (d) => `${d.method}: ${score(d.y)}${isNumber(d.std) ? ` ± ${score(d.std)}` : ""} with ${percent(d.x)} missing` }),
+    ],
+  }), ["method", ...rates.map((r) => percent(Number(r))), "average"], () => methods.map((m) => [m, ...rates.map((r) => score(found[m][r]?.[0])), score(d3.mean(rates, (r) => found[m][r]?.[0]))]));
+  return [methodLegend(methods), figure];
+});
+
+const MODALITY = { audio: "var(--c0)", video: "var(--c1)", text: "var(--c2)" };
+
+section("contribution", "What each modality adds", null, () => {
+  const found = target()?.contribution;
+  const methods = ranked().map((e) => e.method).filter((m) => found?.shares[m] && Object.keys(found.shares[m]).length > 1);
+  if (!methods.length) return null;
+  const sign = target().higher ? 1 : -1;
+  const used = ["audio", "video", "text"];
+  const rows = methods.flatMap((method) => used.filter((m) => m in found.shares[method]).map((modality) => ({ method, modality, value: sign * found.shares[method][modality] })));
+  const subsets = Object.keys(target().subsets[methods[0]]);
+  const figure = chart(`Shapley value of each modality in ${words(target().metric)}; positive helps`, (width) => plot(width, {
+    height: 60 + 44 * methods.length, marginLeft: Math.min(130, width * 0.3), marginTop: 40, marginBottom: 10,
+    x: { labelOffset: 34, label: `gain in ${words(target().metric)}`, grid: true, axis: "top", ticks: Math.max(3, Math.round(width / 110)) }, y: { domain: used, axis: null }, fy: { domain: methods, label: null, padding: 0.18 },
+    marks: [Plot.barX(rows, { x: "value", y: "modality", fy: "method", fill: (d) => MODALITY[d.modality], ...tip, title: (d) => `${d.method}, ${d.modality}: ${signed(d.value)}` }), Plot.ruleX([0], { stroke: "var(--soft)" })],
+  }), ["method", ...used, ...subsets], () => methods.map((m) => [m, ...used.map((k) => signed(sign * found.shares[m][k])), ...subsets.map((s) => score(target().subsets[m][s]?.[0]))]));
+  return [h("p", { class: "note" }, `The average gain from adding a modality, over all orders of adding them (Shapley value over the subsets of modalities). ${found.floor === null ? "" : `Without any modality the score counts as ${score(found.floor)}${target().entries.some((e) => e.method === "constant" && !e.failed) ? ", that of the method constant" : ""}.`} The table also has the score with each subset alone.`),
+    colorLegend(used, (i) => MODALITY[used[i]]), figure];
+});

@@ -1,0 +1,380 @@
+"""A small project's tables, scores and predictions on disk, as the stages would have left them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from models.metrics import HEADLINE, score_target
+from tasks import paths
+from tasks.evaluate import spread
+from tasks.tables import (
+    FACES,
+    LABELS,
+    QUARANTINE,
+    SPLIT,
+    UTTERANCES,
+    VAD,
+    predictions_table,
+    write_arrow,
+    write_table,
+)
+
+CLASSES = ("angry", "happy", "neutral", "sad")
+MODALITIES = ("audio", "video", "text")
+RATES = (0.0, 0.3, 0.7)
+KINDS = {"category": "category", "vad": "values", "sentiment": "values", "categories": "labels"}
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "category": CLASSES,
+    "vad": VAD,
+    "sentiment": ("sentiment",),
+    "categories": ("calm", "tense", "tired"),
+}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What to make; ``text`` is what everybody says, and may be hostile."""
+
+    methods: tuple[str, ...] = ("constant", "linear", "corect")
+    seeds: tuple[int, ...] = (0, 1)
+    dialogues: int = 8
+    turns: int = 6
+    targets: tuple[str, ...] = ("category", "vad", "sentiment", "categories")
+    corpora: tuple[str, ...] = ("toy",)
+    text: str = "It was a long day."
+
+
+def make_project(root: Path, scene: Scene | None = None) -> dict[str, Any]:
+    """Write everything that the report reads below ``root``; return params.yaml's content."""
+    scene = scene or Scene()
+    for number, corpus in enumerate(scene.corpora):
+        _make_corpus(root, corpus, scene, number)
+    return {
+        "corpora": {corpus: {"adapter": "sample"} for corpus in scene.corpora},
+        "encoders": {"tiny": {"family": "prosody"}},
+        "inputs": {"audio": "tiny"},
+        "train": {"seeds": list(scene.seeds)},
+        "methods": {method: {} for method in scene.methods},
+        "report": {"resamples": 200},
+    }
+
+
+def _make_corpus(root: Path, corpus: str, scene: Scene, number: int) -> None:
+    random = np.random.default_rng(number)
+    size = 3 * scene.dialogues * scene.turns
+    dialogue = np.arange(size) // scene.turns
+    turn = np.arange(size) % scene.turns
+    ids = [f"{corpus}/d{d:03d}/u{t:02d}" for d, t in zip(dialogue, turn, strict=True)]
+    split = np.array(["train", "validation", "test"])[dialogue % 3]
+    rows = [
+        {
+            "utterance_id": name,
+            "dialogue_id": name.rsplit("/", 1)[0],
+            "turn": int(t),
+            "speaker": f"p{int(d) % 5}_{int(t) % 2}",
+            "start_s": float(t),
+            "end_s": float(t) + 0.9,
+            "media": f"{corpus}/d{d:03d}.mp4",
+            "media_sha256": f"{d:064d}",
+            "text": None if i % 17 == 3 else scene.text,
+            "language": "en",
+        }
+        for i, (name, d, t) in enumerate(zip(ids, dialogue, turn, strict=True))
+    ]
+    write_table(UTTERANCES, UTTERANCES.frame(rows), root / paths.utterances(corpus))
+    code = random.integers(len(CLASSES), size=size)
+    centre = np.array([[-0.6, 0.6, 0.4], [0.7, 0.5, 0.3], [0.0, -0.1, 0.0], [-0.6, -0.5, -0.4]])
+    vad = np.clip(centre[code] + 0.2 * random.standard_normal((size, 3)), -1, 1)
+    sentiment = np.clip(3 * vad[:, 0], -3, 3)
+    tags = random.random((size, 3)) < 0.4
+    labels = [
+        {
+            "utterance_id": name,
+            "category": CLASSES[code[i]] if i % 11 else None,
+            "categories": [n for n, on in zip(NAMES["categories"], tags[i], strict=True) if on],
+            **dict(zip(VAD, vad[i].tolist(), strict=True)),
+            "n_raters": 3,
+            "sentiment": float(sentiment[i]),
+        }
+        for i, name in enumerate(ids)
+    ]
+    write_table(LABELS, LABELS.frame(labels), root / paths.labels(corpus))
+    truth = {
+        "category": np.where(np.arange(size) % 11, code, -1),
+        "vad": vad,
+        "sentiment": sentiment[:, None],
+        "categories": tags.astype(float),
+    }
+    splits = [
+        {"utterance_id": name, "fold": 0, "split": str(s)}
+        for name, s in zip(ids, split, strict=True)
+    ]
+    write_table(SPLIT, SPLIT.frame(splits), root / paths.splits(corpus))
+    bad = {
+        "utterance_id": f"{corpus}/?/row 7",
+        "stage": "ingest",
+        "reason": "file_missing",
+        "detail": "row 7 names a file that is not there",
+    }
+    write_table(QUARANTINE, QUARANTINE.frame([bad]), root / paths.quarantine(corpus))
+    write_table(QUARANTINE, QUARANTINE.frame([]), root / paths.labels_quarantine(corpus))
+    _write_faces(root, corpus, ids)
+    _write_features(root, corpus, ids)
+    _write_reports(root, corpus)
+    test = np.flatnonzero(split == "test")
+    for position, method in enumerate(scene.methods):
+        write_method(
+            root, corpus, method, scene, ids, truth, test, 0.9 - 0.6 * position / len(scene.methods)
+        )
+
+
+def _write_faces(root: Path, corpus: str, ids: Sequence[str]) -> None:
+    rows = [
+        {
+            "utterance_id": name,
+            "frame": -1 if i % 9 == 4 else 0,
+            "track": -1 if i % 9 == 4 else 0,
+            "chosen": i % 9 != 4,
+            "is_detected": i % 9 != 4,
+            "crop": None if i % 9 == 4 else tiny_png(i),
+            "status": "degraded" if i % 9 == 4 else "ok",
+            "reason": "no_face" if i % 9 == 4 else None,
+        }
+        for i, name in enumerate(ids)
+    ]
+    write_table(FACES, FACES.frame(rows), root / paths.faces(corpus))
+
+
+def tiny_png(shade: int) -> bytes:
+    """A grey square."""
+    import io
+
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 64), (shade * 7 % 255, 120, 160)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _write_features(root: Path, corpus: str, ids: Sequence[str]) -> None:
+    import pyarrow as pa
+
+    frame = pl.DataFrame(
+        {
+            "utterance_id": list(ids),
+            "status": ["degraded" if i % 17 == 3 else "ok" for i in range(len(ids))],
+            "reason": ["no_text" if i % 17 == 3 else None for i in range(len(ids))],
+            "frames": pl.Series([0] * len(ids), dtype=pl.Int32),
+            "dim": pl.Series([2] * len(ids), dtype=pl.Int32),
+            "hop_s": pl.Series([None] * len(ids), dtype=pl.Float64),
+            "pooled": pl.Series([[0.0, 1.0]] * len(ids), dtype=pl.Array(pl.Float32, 2)),
+            "sequence": pl.Series([None] * len(ids), dtype=pl.Binary),
+        }
+    ).sort("utterance_id")
+    arrow: pa.Table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+    metadata = {"family": "hf_audio", "checkpoint": "data/x", "revision": "", "trained": "false"}
+    write_arrow(
+        arrow.replace_schema_metadata(metadata), root / paths.features(corpus, "tiny") / "0.parquet"
+    )
+
+
+def _write_reports(root: Path, corpus: str) -> None:
+    agreement = {
+        "agreement": {
+            "valence": {
+                "alpha_interval": 0.8,
+                "icc_single": 0.81,
+                "icc_average": 0.9,
+                "mean_pairwise_pearson": 0.84,
+                "raters": 3,
+                "items": 100,
+                "judgements": 300,
+            },
+            "category": {
+                "alpha_nominal": 0.6,
+                "agreeing_pairs": 0.7,
+                "raters": 3,
+                "items": 100,
+                "judgements": 300,
+            },
+        },
+        "utterances": {"all": 100, "labelled": 100, "no_label": 0},
+    }
+    leaks = {
+        "corpus": corpus,
+        "protocol": "group_kfold",
+        "notes": [],
+        "findings": [
+            {
+                "kind": "same_speaker",
+                "severity": "warning",
+                "count": 2,
+                "folds": [0],
+                "examples": ["p0_0 in train and test of fold 0"],
+                "sentence": "in more than one split of a fold: 2 of 10 speakers",
+            }
+        ],
+    }
+    for path, content in ((paths.agreement(corpus), agreement), (paths.leaks(corpus), leaks)):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(json.dumps(content))
+
+
+def write_method(
+    root: Path,
+    corpus: str,
+    method: str,
+    scene: Scene,
+    ids: Sequence[str],
+    truth: Mapping[str, np.ndarray],
+    test: np.ndarray,
+    noise: float,
+) -> None:
+    """Predictions that are the truth plus ``noise``, and their scores."""
+    schema: dict[str, Any] = {}
+    details: dict[str, Any] = {"corpus": corpus, "method": method, "targets": {}, "runs": []}
+    columns: dict[str, list[Any]] = {}
+    seed_column = np.repeat(scene.seeds, len(test))
+    for target in scene.targets:
+        made = {
+            seed: _predict(target, truth[target][test], noise, [seed, len(method), ord(method[0])])
+            for seed in scene.seeds
+        }
+        details["targets"][target] = _details(target, truth[target][test], made)
+        new, types = _columns(target, truth[target][test], made)
+        columns |= new
+        schema |= types
+    for seed in scene.seeds:
+        details["runs"].append(
+            {
+                "seed": seed,
+                "fold": 0,
+                "targets": list(scene.targets),
+                "parameters": 1000 + 10 * len(method),
+                "chosen_epoch": 2,
+                "validation_score": 0.5,
+                "stopped_early": False,
+                "rows": {"train": 8, "validation": 8},
+                "data": {str(paths.splits(corpus)): "a" * 64},
+                "history": [
+                    {"epoch": e, "train_loss": 1 / (e + 1), "validation_score": 0.1 * e}
+                    for e in range(4)
+                ],
+            }
+        )
+    table = predictions_table(schema)
+    base = {
+        "utterance_id": [ids[i] for i in test] * len(scene.seeds),
+        "seed": pl.Series(seed_column.tolist(), dtype=pl.Int32),
+        "fold": pl.Series([0] * len(seed_column), dtype=pl.Int32),
+        "split": ["test"] * len(seed_column),
+    }
+    frame = pl.DataFrame({**base, **columns}, schema_overrides=table.schema)
+    write_table(
+        table,
+        frame.select(list(table.columns)),
+        root / paths.predictions(corpus, method),
+        {"classes": json.dumps(list(CLASSES))},
+    )
+    file = root / paths.details(corpus, method)
+    file.write_text(json.dumps(details, indent=1, sort_keys=True))
+
+
+def _predict(target: str, truth: np.ndarray, noise: float, seed: Sequence[int]) -> np.ndarray:
+    random = np.random.default_rng(list(seed))
+    if target == "category":
+        scores = 1.2 * np.eye(len(CLASSES))[np.maximum(truth, 0)]
+        scores = np.exp(scores + 2 * noise * random.standard_normal(scores.shape))
+        return scores / scores.sum(1, keepdims=True)
+    if target == "categories":
+        return np.clip(0.5 + 0.4 * (truth - 0.5) + 0.4 * noise * random.random(truth.shape), 0, 1)
+    return truth * (1 - noise / 2) + 0.5 * noise * random.standard_normal(truth.shape)
+
+
+def _details(target: str, truth: np.ndarray, made: Mapping[int, np.ndarray]) -> dict[str, Any]:
+    kind, names = KINDS[target], NAMES[target]
+    scores = {}
+    for seed, values in made.items():
+        if target == "category":
+            keep = truth >= 0
+            found = score_target(kind, names, truth[keep], values[keep].argmax(1), values[keep])
+        else:
+            found = score_target(kind, names, truth, values)
+        scores[seed] = {name: float(value) for name, value in found.items()}
+    headline, sign = HEADLINE[target]
+    best = [found[headline] for found in scores.values()]
+    names_of = next(iter(scores.values()))
+    metrics = {name: spread([s[name] for s in scores.values()]) for name in names_of}
+    subsets = ("audio", "video", "text", "audio+video", "audio+text", "video+text")
+    part = {
+        "+".join(MODALITIES): spread(best),
+        **{
+            name: spread([b * (0.5 + 0.1 * i if sign > 0 else 1.6 - 0.1 * i) for b in best])
+            for i, name in enumerate(subsets)
+        },
+    }
+    return {
+        "headline": headline,
+        "higher_is_better": sign > 0,
+        "kind": kind,
+        "names": list(names),
+        "test": {
+            "n": int((truth >= 0).sum()) if target == "category" else len(truth),
+            "metrics": metrics,
+            "by_seed": {
+                str(seed): {n: v if np.isfinite(v) else None for n, v in found.items()}
+                for seed, found in scores.items()
+            },
+            "undefined": {},
+        },
+        "validation": {"metrics": metrics},
+        "subsets": part,
+        "missing_rates": {
+            f"{rate:g}": spread([b * (1 - sign * 0.4 * rate) for b in best]) for rate in RATES
+        },
+        "test_oracle": {**spread([b + sign * 0.02 for b in best]), "epochs_tried": 4},
+    }
+
+
+def _columns(
+    target: str, truth: np.ndarray, made: Mapping[int, np.ndarray]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    seeds = list(made)
+    values = np.concatenate([made[seed] for seed in seeds])
+    if target == "category":
+        known = [CLASSES[c] if c >= 0 else None for c in truth] * len(seeds)
+        return (
+            {
+                "target_category": known,
+                "prediction_category": [CLASSES[c] for c in values.argmax(1)],
+                "probabilities": values.tolist(),
+            },
+            {"target_category": pl.String, "prediction_category": pl.String},
+        )
+    if target == "categories":
+        names = NAMES[target]
+        sets = [[n for n, on in zip(names, row, strict=True) if on] for row in truth]
+        guess = [[n for n, p in zip(names, row, strict=True) if p >= 0.5] for row in values]
+        kind = pl.List(pl.String)
+        return (
+            {
+                "target_categories": sets * len(seeds),
+                "prediction_categories": guess,
+                "scores_categories": values.tolist(),
+            },
+            {
+                "target_categories": kind,
+                "prediction_categories": kind,
+                "scores_categories": pl.List(pl.Float64),
+            },
+        )
+    columns: dict[str, Any] = {}
+    for i, name in enumerate(NAMES[target]):
+        columns[f"target_{name}"] = np.tile(truth[:, i], len(seeds))
+        columns[f"prediction_{name}"] = values[:, i]
+    return columns, dict.fromkeys(columns, pl.Float64)
