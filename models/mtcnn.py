@@ -335,9 +335,12 @@ def _summed(frames: Sequence[np.ndarray] | np.ndarray, size: tuple[int, int]) ->
     int32 may wrap around in frames beyond 8 megapixels; differences of it stay right.
     """
     tables = np.empty((len(frames), size[0] + 1, size[1] + 1, 3), np.int32)
+    # below a half, sampling would alias; above, averaging takes ten times longer for no gain
+    is_small = size[0] * 2 <= frames[0].shape[0]
+    method = cv2.INTER_AREA if is_small else cv2.INTER_LINEAR
     for table, frame in zip(tables, frames, strict=True):
         if frame.shape[:2] != size:
-            frame = cv2.resize(frame, (size[1], size[0]), interpolation=cv2.INTER_AREA)
+            frame = cv2.resize(frame, (size[1], size[0]), interpolation=method)
         cv2.integral(np.ascontiguousarray(frame), table, sdepth=cv2.CV_32S)
     return torch.from_numpy(tables)
 

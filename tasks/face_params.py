@@ -41,10 +41,10 @@ class FacesParams(BaseModel):
 
     rate_hz: float = Field(default=5.0, gt=0, le=120)
     max_frames: int = Field(default=600, ge=1)
-    frame_height_px: int = Field(default=720, ge=32)
+    frame_height_px: int = Field(default=540, ge=32)
     detect_height_px: int = Field(default=360, ge=32)
     detect_every: int = Field(default=4, ge=1)
-    min_face: float = Field(default=0.065, gt=0, le=1)
+    min_face: float = Field(default=0.08, gt=0, le=1)
     thresholds: tuple[Probability, Probability, Probability] = (0.6, 0.7, 0.7)
     min_confidence: Probability = 0.9
     steady_iou: Probability = 0.6

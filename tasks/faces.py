@@ -9,12 +9,13 @@ import hashlib
 import importlib.metadata
 import json
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
+from typing import cast
 
 import cv2
 import polars as pl
@@ -29,6 +30,7 @@ from tasks.context import Context, Progress, shard_count
 from tasks.face_clip import ClipFaces, empty_row
 from tasks.face_media import (
     ClipRequest,
+    Window,
     WindowRequest,
     decode_window,
     failed_window,
@@ -37,7 +39,7 @@ from tasks.face_media import (
 )
 from tasks.face_params import FacesParams
 from tasks.media import Media
-from tasks.media_worker import Decoders
+from tasks.media_worker import Decoders, Outcome
 from tasks.store import CorruptSegment, Entry, Store, fingerprint
 from tasks.tables import FACES, ROW_GROUP, UTTERANCES, TableError, read_table, replacing
 
@@ -56,6 +58,9 @@ _REPAIRS = 3
 #: A guess, for cutting shards: seconds of work for one sampled frame, and for a clip beside them.
 _FRAME_S, _CLIP_S, _UNKNOWN_CLIP_S = 0.02, 0.05, 5.0
 _LIBRARIES = ("torch", "torchvision", "opencv-python-headless", "av", "numpy", "facenet-pytorch")
+
+
+_local = threading.local()
 
 
 @dataclass(frozen=True)
@@ -241,12 +246,14 @@ def detect_clips(params: FacesParams, clips: Sequence[ClipRequest]) -> Iterator[
     others.
     """
     with ExitStack() as stack:
-        decoders = stack.enter_context(Decoders(workers=1, timeout_s=_DECODE_TIMEOUT_S))
+        decoders = _thread_decoders()
         stack.enter_context(_one_thread())
         detector = _detector(params.thresholds)
         media = _probe(decoders, clips)
         plans = [list(_windows(clip, media[clip.path], params)) for clip in clips]
-        outcomes = decoders.map(decode_window, (window for plan in plans for window in plan))
+        asked = (window for plan in plans for window in plan)
+        outcomes = cast(Generator[Outcome[Window], None, None], decoders.map(decode_window, asked))
+        stack.callback(outcomes.close)  # whatever happens, the process is free for the next shard
         for clip, plan in zip(clips, plans, strict=True):
             faces = ClipFaces(clip, media[clip.path], detector, params)
             if not plan:
@@ -258,6 +265,13 @@ def detect_clips(params: FacesParams, clips: Sequence[ClipRequest]) -> Iterator[
                 elif outcome.problem is not None:
                     faces.add(failed_window(outcome.problem))
             yield FACES.frame(faces.rows())
+
+
+def _thread_decoders() -> Decoders:
+    """This thread's decoding process; it serves one shard after the other."""
+    if not hasattr(_local, "decoders"):
+        _local.decoders = Decoders(workers=1, timeout_s=_DECODE_TIMEOUT_S)
+    return _local.decoders
 
 
 def _why_unseen(media: Media) -> str:
