@@ -98,22 +98,20 @@ def _dead_locks(root: Path, fix: bool) -> Finding:
     file = root / ".dvc" / "tmp" / "rwlock"
     if not file.exists() or not file.read_text().strip():
         return Finding("locks", True, "none held")
-    entries = json.loads(file.read_text())
-    dead = 0
-    for path, held in list(entries.items()):
-        writer = held.get("write")
-        if writer and not _is_dvc(writer["pid"]):
-            dead += 1
-            held.pop("write")
-        readers = [reader for reader in held.get("read", []) if _is_dvc(reader["pid"])]
-        dead += len(held.get("read", [])) - len(readers)
-        held["read"] = readers
-        if not readers and not held.get("write"):
-            del entries[path]
+    held = json.loads(file.read_text())  # {"read": {path: [holder]}, "write": {path: holder}}
+    kept: dict[str, dict[str, object]] = {"read": {}, "write": {}}
+    total = dead = 0
+    for kind, paths_held in held.items():
+        for path, holders in paths_held.items():
+            found = holders if isinstance(holders, list) else [holders]
+            alive = [holder for holder in found if _is_dvc(holder["pid"])]
+            total, dead = total + len(found), dead + len(found) - len(alive)
+            if alive:
+                kept[kind][path] = alive if isinstance(holders, list) else alive[0]
     if not dead:
-        return Finding("locks", True, f"{len(entries)} held by running processes")
+        return Finding("locks", True, f"{total} held by running processes" if total else "none")
     if fix:
-        file.write_text(json.dumps(entries))
+        file.write_text(json.dumps({kind: found for kind, found in kept.items() if found}))
         return Finding("locks", True, f"{dead} left by killed processes were dropped")
     return Finding("locks", False, f"{dead} left by killed processes; `doctor --fix` drops them")
 

@@ -247,8 +247,9 @@ class _Graph:
         for arguments in instances(self.params, "features"):
             corpus, name = arguments["corpus"], arguments["encoder"]
             entry = self._encoders[name] or {}
+            modality = self._modality(name, entry)
             deps = [*self._code("features", arguments), str(paths.utterances(corpus))]
-            if self._modality(name, entry) == "video":
+            if modality == "video":
                 deps.append(str(paths.faces(corpus)))
             checkpoint = str(entry.get("checkpoint") or "")
             if checkpoint.startswith(str(paths.CHECKPOINTS)):

@@ -5,6 +5,7 @@ order and the company. ``--single-item`` together with ``--wait-for-lock`` is wh
 ``dvc`` processes safe; without either most of them fail on each other's locks.
 """
 
+import contextlib
 import logging
 import os
 import re
@@ -16,7 +17,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import yaml
 
@@ -114,22 +115,24 @@ def read_plan(root: Path) -> Plan:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    try:
-        with Repo(str(root)) as repo:
-            graph = repo.index.graph
-            status = repo.status()
-    except DvcException as error:
-        raise UserError(f"DVC cannot read the pipeline: {_flat(error)}") from error
-    reasons = {address: _reasons(found) for address, found in status.items()}
+    # DVC names stages relative to the current folder
+    with contextlib.chdir(root):
+        try:
+            with Repo(".") as repo:
+                return _plan_of(repo.index.graph, repo.status())
+        except DvcException as error:
+            raise UserError(f"DVC cannot read the pipeline: {_flat(error)}") from error
+
+
+def _plan_of(graph: Any, status: Mapping[str, Sequence[object]]) -> Plan:
     import networkx
 
     nodes = {}
     for stage in reversed(list(networkx.topological_sort(graph))):
+        address = stage.addressing
         needs = frozenset(other.addressing for other in graph.successors(stage))
         gpu = int((getattr(stage, "meta", None) or {}).get("gpu", 0))
-        nodes[stage.addressing] = Node(
-            stage.addressing, needs, reasons.get(stage.addressing, ()), gpu
-        )
+        nodes[address] = Node(address, needs, _reasons(status.get(address, ())), gpu)
     return Plan(nodes)
 
 

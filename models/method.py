@@ -131,7 +131,7 @@ class Method(nn.Module):
     #: True: all targets are trained together in one network; False: one network per target.
     is_joint: ClassVar[bool] = False
     #: Hyperparameters of the network and losses; a frozen dataclass of plain values.
-    Config: ClassVar[type]
+    config_type: ClassVar[type]
     #: Trainer settings that differ from the defaults of ``models.training.TrainConfig``.
     recipe: ClassVar[Mapping[str, object]] = {}
 

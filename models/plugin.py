@@ -30,7 +30,7 @@ class Plugin(nn.Module):
     """
 
     #: A frozen dataclass; names are distinct from those of every backbone.
-    Config: ClassVar[type]
+    config_type: ClassVar[type]
     #: Trainer settings that differ from the backbone's.
     recipe: ClassVar[Mapping[str, object]] = {}
     #: It weighs probabilities of classes.
@@ -133,21 +133,21 @@ def attach(backbone: type[Method], plugin: type[Plugin] | None) -> type[Backbone
             f"per modality for a plug-in to balance; backbones: {', '.join(backbone_names())}"
         )
     variant = backbone.plugin_variant
-    extra = [] if plugin is None else [_as_field(item) for item in fields(plugin.Config)]
-    taken = {item.name for item in fields(backbone.Config)} & {name for name, _, _ in extra}
+    extra = [] if plugin is None else [_as_field(item) for item in fields(plugin.config_type)]
+    taken = {item.name for item in fields(backbone.config_type)} & {name for name, _, _ in extra}
     if taken:
         raise TypeError(f"{backbone.__name__} and {plugin} share the options {sorted(taken)}")
     config = make_dataclass(
         "Config",
         [("variant", str, field(default=variant)), *extra],
-        bases=(backbone.Config,),
+        bases=(backbone.config_type,),
         frozen=True,
     )
     what = plugin.__name__ if plugin else "no plug-in"
     members: dict[str, Any] = {
         "__doc__": f"{backbone.__name__} trained with {what}.",
         "__module__": backbone.__module__,
-        "Config": config,
+        "config_type": config,
         "recipe": {**backbone.variants[variant].recipe, **(plugin.recipe if plugin else {})},
     }
     if plugin is None:

@@ -97,7 +97,7 @@ def resolve(name: str, entry: Mapping[str, Any]) -> Recipe:
                 f"known: {', '.join(MODALITIES)}"
             )
     targets = entry.get("targets")
-    config = configure(method.Config, options, where, also=trainer_keys | set(_OWN_KEYS))
+    config = configure(method.config_type, options, where, also=trainer_keys | set(_OWN_KEYS))
     defaults = configure(TrainConfig, method.recipe, f"{where} recipe")
     return Recipe(
         name=name,

@@ -236,7 +236,7 @@ class ModalityWeighting(nn.Module):
 class Ada2I(Method):
     """Encoders, feature weighting, modality weighting; gradients modulated by disparity."""
 
-    Config = Config
+    config_type = Config
     recipe: ClassVar[Mapping[str, object]] = {
         "optimizer": "adam",
         "lr": 1.7e-4,

@@ -95,7 +95,7 @@ class Stage(nn.Module):
 class BcLstm(Backbone):
     """bc-LSTM in its conversational, per-modality and hierarchical forms."""
 
-    Config = Config
+    config_type = Config
     variants: ClassVar[Mapping[str, Variant]] = {
         "original": Variant(False, {"hidden": 100}, RECIPE),
         "streams": Variant(True, {"hidden": 100}, RECIPE),

@@ -163,7 +163,7 @@ class Readout(nn.Module):
 class Biddin(Backbone):
     """BiDDIN with cross-modal recall, or SPCL's separate streams."""
 
-    Config = Config
+    config_type = Config
     variants: ClassVar[Mapping[str, Variant]] = {
         "original": Variant(
             False,

@@ -24,7 +24,7 @@ class Constant(Method):
     """Outputs log priors (``category``), means (``values``) or log odds (``labels``)."""
 
     level = "utterance"
-    Config = Config
+    config_type = Config
     recipe: ClassVar[Mapping[str, object]] = {"batch_size": 256}
 
     def __init__(self, spec: Spec, config: Config) -> None:

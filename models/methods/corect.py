@@ -334,7 +334,7 @@ class Corect(Method):
     """Graph branch and cross-modal branch side by side, joined before the head."""
 
     class_weights: Tensor
-    Config = Config
+    config_type = Config
     recipe: ClassVar[Mapping[str, object]] = {
         "optimizer": "adam",
         "lr": 2.5e-4,

@@ -191,7 +191,7 @@ class Stream(nn.Module):
 class DialogueGcn(Backbone):
     """DialogueGCN on concatenated modalities, or one network per modality."""
 
-    Config = Config
+    config_type = Config
     variants: ClassVar[Mapping[str, Variant]] = {
         "original": Variant(
             False,

@@ -78,7 +78,7 @@ class Readout(nn.Module):
 class DialogueRnn(Backbone):
     """Bidirectional DialogueRNN with attention over emotion states."""
 
-    Config = Config
+    config_type = Config
     variants: ClassVar[Mapping[str, Variant]] = {
         "original": Variant(False, recipe=RECIPE),
         "streams": Variant(True, recipe=RECIPE),

@@ -28,7 +28,7 @@ class EarlyFusion(Method):
     """Project each modality, put a learnt vector where one is absent, join, predict."""
 
     level = "utterance"
-    Config = Config
+    config_type = Config
     recipe: ClassVar[Mapping[str, object]] = {"batch_size": 32, "epochs": 60, "patience": 12}
 
     def __init__(self, spec: Spec, config: Config) -> None:

@@ -32,7 +32,7 @@ class LateFusion(Method):
     """Average of unimodal outputs with learnt weights over the modalities that are there."""
 
     level = "utterance"
-    Config = Config
+    config_type = Config
     recipe: ClassVar[Mapping[str, object]] = {"batch_size": 32, "epochs": 60, "patience": 12}
 
     def __init__(self, spec: Spec, config: Config) -> None:

@@ -30,7 +30,7 @@ class Linear(Method):
     """Concatenate what is there, then one linear layer per target."""
 
     level = "utterance"
-    Config = Config
+    config_type = Config
     recipe: ClassVar[Mapping[str, object]] = {
         "batch_size": 32,
         "lr": 3e-3,

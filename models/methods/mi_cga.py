@@ -209,7 +209,7 @@ class MiCga(Method):
     """Estimate what is missing from the graph, then attend within and across modalities."""
 
     step: Tensor
-    Config = Config
+    config_type = Config
     recipe: ClassVar[Mapping[str, object]] = {
         "optimizer": "adam",
         "lr": 1e-3,

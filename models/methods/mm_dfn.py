@@ -128,7 +128,7 @@ class PairGate(nn.Module):
 class MmDfn(Backbone):
     """MM-DFN with graph-based dynamic fusion, or SPCL's gated pairs."""
 
-    Config = Config
+    config_type = Config
     variants: ClassVar[Mapping[str, Variant]] = {
         "original": Variant(
             True,

@@ -69,7 +69,7 @@ class SequenceEncoder(nn.Module):
 class Mmgcn(Backbone):
     """MMGCN with the paper's encoders, or with SPCL's transformers."""
 
-    Config = Config
+    config_type = Config
     variants: ClassVar[Mapping[str, Variant]] = {
         "original": Variant(
             True,

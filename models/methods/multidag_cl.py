@@ -155,7 +155,7 @@ class NodalAttention(nn.Module):
 class MultiDagCl(Method):
     """Graph layers over the concatenated features; every layer and the input reach the head."""
 
-    Config = Config
+    config_type = Config
     recipe: ClassVar[Mapping[str, object]] = {
         "optimizer": "adamw",
         "lr": 5e-4,

@@ -39,7 +39,7 @@ class Spcl(Method):
     """A backbone under self-paced curriculum learning."""
 
     kinds = frozenset({"category"})
-    Config = Config
+    config_type = Config
     recipe: ClassVar[Mapping[str, object]] = {
         "optimizer": "adam",
         "lr": 1e-4,
@@ -54,7 +54,7 @@ class Spcl(Method):
         super().__init__(spec, config)
         options = asdict(config)
         balanced = attach(find_method(options.pop("backbone")), SpclPlugin)
-        self.inner = balanced(spec, balanced.Config(**options))
+        self.inner = balanced(spec, balanced.config_type(**options))
         # One set of feature statistics, seen under both names.
         self.normalise = self.inner.normalise
 

@@ -82,7 +82,7 @@ def select_neurons(lead: Tensor, beta: float) -> Tensor:
 class Fagm(Plugin):
     """Slows the modules of important modalities, and their neurons in shared modules."""
 
-    Config = Config
+    config_type = Config
 
     def __init__(self, backbone: Backbone, config: Config) -> None:
         super().__init__(backbone, config)

@@ -42,7 +42,7 @@ class Config:
 class OgmGe(Plugin):
     """Slows the encoders of modalities that are ahead."""
 
-    Config = Config
+    config_type = Config
 
     def __init__(self, backbone: Backbone, config: Config) -> None:
         super().__init__(backbone, config)

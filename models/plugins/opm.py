@@ -57,7 +57,7 @@ def compensation(chances: Tensor, widths: Tensor) -> Tensor:
 class Opm(Plugin):
     """Hides features by how far their modality is ahead in the current batch."""
 
-    Config = Config
+    config_type = Config
 
     def __init__(self, backbone: Backbone, config: Config) -> None:
         super().__init__(backbone, config)

@@ -44,7 +44,7 @@ def norm_gap(norms: Mapping[str, Tensor]) -> Tensor:
 class Rna(Plugin):
     """Adds the norm gap of the features just before fusion."""
 
-    Config = Config
+    config_type = Config
     needs_classes = False
 
     def losses(self, backbone: Backbone, batch: Batch) -> dict[str, Tensor]:

@@ -122,7 +122,7 @@ def threshold_at(epoch: int, first: float, config: Config) -> float:
 class Spcl(Plugin):
     """Trains on the utterances whose difficulty lies under a growing threshold."""
 
-    Config = Config
+    config_type = Config
 
     def __init__(self, backbone: Backbone, config: Config) -> None:
         super().__init__(backbone, config)

@@ -109,7 +109,7 @@ def build(
     kind = find_method(name)
     torch.manual_seed(seed)
     spec = Spec({m: dims[m] for m in MODALITIES if m in modalities}, (target,), speakers)
-    return kind(spec, configure(kind.Config, options, name))
+    return kind(spec, configure(kind.config_type, options, name))
 
 
 def output(method: Method, batch: Batch) -> torch.Tensor:

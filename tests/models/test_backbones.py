@@ -34,7 +34,7 @@ SEPARABLE = [(n, f) for n, f in FORMS if find_method(n).variants[f].is_separable
 def build(name, form, dims=DIMS, target=CATEGORY, speakers=2, **options) -> Backbone:
     torch.manual_seed(0)
     backbone = find_method(name)
-    config = configure(backbone.Config, {"variant": form, **options}, name)
+    config = configure(backbone.config_type, {"variant": form, **options}, name)
     return backbone(Spec(dims, (target,), speakers), config)
 
 

@@ -22,7 +22,7 @@ TARGETS = [CATEGORY, VAD_TARGET, LABELS]
 def build(name: str, targets=(CATEGORY,), dims=None, speakers: int = 2, seed: int = 0, **options):
     seed_everything(seed)
     method = find_method(name)
-    config = configure(method.Config, options, name)
+    config = configure(method.config_type, options, name)
     return method(Spec(DIMS if dims is None else dims, tuple(targets), speakers), config)
 
 

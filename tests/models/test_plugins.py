@@ -23,7 +23,7 @@ EVERYTHING = ToyData(lengths=(4, 2, 5, 1, 3, 6), absent=0.2)
 def build(backbone="mmgcn", plugin="ogm_ge", dims=DIMS, target=CATEGORY, **options):
     torch.manual_seed(0)
     method = find_balanced(backbone, plugin)
-    return method(Spec(dims, (target,), 2), configure(method.Config, options, "methods.test"))
+    return method(Spec(dims, (target,), 2), configure(method.config_type, options, "methods.test"))
 
 
 class Stepper:
@@ -105,19 +105,19 @@ def test_in_evaluation_the_loss_is_the_plain_one(plugin):
 
 
 def test_options_of_both_are_merged_and_the_form_is_the_separable_one():
-    config = find_balanced("mmgcn", "ogm_ge").Config
+    config = find_balanced("mmgcn", "ogm_ge").config_type
     names = {item.name for item in fields(config)}
     assert {"hidden", "alpha", "ogm_alpha", "variant"} <= names
     assert config().variant == "spcl"
-    assert find_balanced("bc_lstm", "none").Config().variant == "streams"
-    assert find_method("mmgcn").Config().variant == "original"
+    assert find_balanced("bc_lstm", "none").config_type().variant == "streams"
+    assert find_method("mmgcn").config_type().variant == "original"
 
 
 @pytest.mark.parametrize("plugin", plugin_names())
 @pytest.mark.parametrize("backbone", backbone_names())
 def test_option_names_never_collide(backbone, plugin):
-    mine = {item.name for item in fields(find_plugin(plugin).Config)}
-    theirs = {item.name for item in fields(find_method(backbone).Config)}
+    mine = {item.name for item in fields(find_plugin(plugin).config_type)}
+    theirs = {item.name for item in fields(find_method(backbone).config_type)}
     assert not mine & theirs
     assert all(name.startswith(plugin.split("_")[0]) for name in mine)
 

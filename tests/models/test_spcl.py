@@ -23,7 +23,7 @@ COUNTS = torch.tensor([2, 1])
 def build(backbone="bc_lstm", dims=DIMS, targets=(CATEGORY,), **options):
     torch.manual_seed(0)
     method = find_method("spcl")
-    config = configure(method.Config, {"backbone": backbone, **options}, "methods.spcl")
+    config = configure(method.config_type, {"backbone": backbone, **options}, "methods.spcl")
     return method(Spec(dims, targets, 2), config)
 
 

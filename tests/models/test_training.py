@@ -74,7 +74,7 @@ def test_a_loss_that_is_not_finite_is_an_error():
             return {"category": super().losses(batch)["category"] * math.inf}
 
     seed_everything(0)
-    method = Broken(Spec(DIMS, (CATEGORY,)), find_method("linear").Config())
+    method = Broken(Spec(DIMS, (CATEGORY,)), find_method("linear").config_type())
     with pytest.raises(NotFinite, match="training loss became"):
         fit(method, TRAIN, VALIDATION, accuracy(VALIDATION), CONFIG, seed=0)
 
@@ -133,13 +133,13 @@ def test_normalising_uses_present_cells_only():
 
 def test_a_misspelt_option_names_the_nearest():
     with pytest.raises(UserError, match="early has no option 'hiden'; did you mean 'hidden'"):
-        configure(find_method("early_fusion").Config, {"hiden": 3}, "early")
+        configure(find_method("early_fusion").config_type, {"hiden": 3}, "early")
 
 
 @pytest.mark.parametrize("value", ["64", 1.5, True])
 def test_an_option_of_the_wrong_type_is_an_error(value):
     with pytest.raises(UserError, match=r"early\.hidden is .* expected a int"):
-        configure(find_method("early_fusion").Config, {"hidden": value}, "early")
+        configure(find_method("early_fusion").config_type, {"hidden": value}, "early")
 
 
 def test_the_base_method_says_that_it_cannot_predict():
