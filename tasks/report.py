@@ -16,6 +16,7 @@ from tasks import paths
 from tasks.context import Context, Progress
 from tasks.leaderboard import Judged, judge, to_csv
 from tasks.page import render
+from tasks.plots import write_plots
 from tasks.tables import (
     FACES,
     FEATURES,
@@ -64,6 +65,7 @@ def run(params: ReportParams, raw: Mapping[str, Any], ctx: Context) -> None:
     content["provenance"] = provenance(raw)  # type: ignore[assignment]
     _write(paths.leaderboard("json"), json.dumps(content, indent=1, sort_keys=True) + "\n")
     _write(paths.leaderboard("csv"), to_csv(board))
+    write_plots(corpora, methods)
     draw_page(raw)
 
 

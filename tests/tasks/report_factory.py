@@ -262,8 +262,8 @@ def write_method(
                 "rows": {"train": 8, "validation": 8},
                 "data": {str(paths.splits(corpus)): "a" * 64},
                 "history": [
-                    {"epoch": e, "train_loss": 1 / (e + 1), "validation_score": 0.1 * e}
-                    for e in range(4)
+                    {"epoch": float(e), "loss_category": 1 / e, "lr": 0.001, "score": 0.1 * e}
+                    for e in range(1, 5)
                 ],
             }
         )

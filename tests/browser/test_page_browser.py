@@ -1,0 +1,213 @@
+"""The report in a real browser: no complaint, no request, and everything a reader does works."""
+
+import pytest
+
+from tasks import paths
+from tasks.report import ReportParams, run
+from tests.browser.chromium import EXECUTABLE, browser
+from tests.tasks.report_factory import Scene, make_project
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not EXECUTABLE.exists(), reason=f"{EXECUTABLE} is not installed"),
+]
+
+METHODS = ("constant", "linear", "early_fusion", "late_fusion", "corect")
+TEXT = "</script><script>document.title='hacked'</script><img src=x onerror=alert(1)>"
+
+
+class Silent:
+    def progress(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("AFFECTLOOM_CACHE", raising=False)
+        raw = make_project(folder, Scene(methods=METHODS, corpora=("toy", "more"), text=TEXT))
+        raw["methods"]["broken"] = {}
+        run(ReportParams(**raw["report"]), raw, Silent())
+        page = (folder / paths.page()).resolve()
+        with browser() as found:
+            found.page = page
+            yield found
+
+
+@pytest.fixture(autouse=True)
+def fresh(tab):
+    tab.width(1180)
+    tab.scheme("light")
+    tab.complaints.clear()
+    tab.requests.clear()
+    tab.open(tab.page)
+    yield
+    assert tab.complaints == []
+    assert tab.requests == [tab.page.as_uri()]
+
+
+def methods(tab):
+    return tab.run("[...document.querySelectorAll('.board tbody th')].map((e) => e.textContent)")
+
+
+def pick(tab, control, value):
+    tab.run(
+        f"(() => {{ const e = document.getElementById('{control}'); e.value = '{value}';"
+        "e.dispatchEvent(new Event('change')); })()"
+    )
+
+
+def visible(tab, section):
+    return tab.run(f"!document.getElementById('{section}').hidden")
+
+
+def test_every_section_is_drawn(tab):
+    titles = tab.run("[...document.querySelectorAll('main h2')].map((e) => e.textContent)")
+    assert len(titles) == 15
+    assert tab.run("document.querySelectorAll('#robustness svg path').length") > 4
+    assert tab.run("document.querySelectorAll('#circumplex svg').length") > 0
+
+
+def test_text_from_data_is_never_run(tab):
+    assert tab.run("document.title") == "affectloom report"
+    assert TEXT in tab.run("document.querySelector('.turns').textContent")
+    assert tab.run("document.querySelectorAll('main img[src=x]').length") == 0
+
+
+def test_columns_sort_both_ways_and_say_so(tab):
+    tab.run("document.querySelector('[data-sort=method]').click()")
+    assert methods(tab)[:-1] == sorted(METHODS)
+    assert tab.run("document.querySelector('[aria-sort=ascending]').textContent") == "Method"
+    tab.run("document.querySelector('[data-sort=method]').click()")
+    assert methods(tab)[:-1] == sorted(METHODS, reverse=True)
+    assert "Sorted by Method" in tab.run("document.getElementById('live').textContent")
+
+
+def test_a_failed_method_stays_last_with_its_reason(tab):
+    assert methods(tab)[-1] == "broken"
+    assert "not finished" in tab.run("document.querySelector('tr.failed').textContent")
+
+
+def test_the_filter_leaves_matching_methods(tab):
+    tab.run(
+        "(() => { const e = document.getElementById('filter'); e.value = 'FUSION';"
+        "e.dispatchEvent(new Event('input')); })()"
+    )
+    assert sorted(methods(tab)) == ["early_fusion", "late_fusion"]
+
+
+def test_choosing_target_and_corpus_changes_the_charts(tab):
+    assert visible(tab, "confusion")
+    assert not visible(tab, "coverage")
+    pick(tab, "target", "vad")
+    assert visible(tab, "coverage")
+    assert not visible(tab, "confusion")
+    before = tab.run("document.getElementById('summary').textContent")
+    pick(tab, "corpus", "more")
+    assert tab.run("document.getElementById('summary').textContent") != before
+
+
+def test_choosing_method_and_seed_changes_the_confusion_matrix(tab):
+    caption = "document.querySelector('#confusion caption').textContent"
+    pick(tab, "method", "linear")
+    assert tab.run(caption) == "linear, 2 seeds together"
+    pick(tab, "seed", "1")
+    assert tab.run(caption) == "linear, seed 1"
+
+
+def test_a_cell_of_the_matrix_tells_the_verdict(tab):
+    tab.run("document.querySelector('#significance td button').click()")
+    text = tab.run("document.querySelector('#significance p[role=status]').textContent")
+    assert "weighted_f1" in text
+    assert "p = " in text
+
+
+def test_dialogues_step_through_turns_with_truth_and_prediction(tab):
+    first = tab.run("document.getElementById('dialogue').value")
+    assert tab.run("document.querySelectorAll('.turns li').length") == 6
+    assert "predicted: " in tab.run("document.querySelector('.turns').textContent")
+    assert tab.run("document.querySelectorAll('#dialogues figure svg').length") >= 3
+    tab.run("[...document.querySelectorAll('#dialogues button')].at(-1).click()")
+    assert tab.run("document.getElementById('dialogue').value") != first
+
+
+def test_faces_of_the_synthetic_corpus_are_shown(tab):
+    assert tab.run("document.querySelector('.turns img').naturalWidth") == 48
+
+
+def test_every_chart_has_its_values_as_a_table(tab):
+    missing = tab.run(
+        "[...document.querySelectorAll('figure')].filter((f) => !f.querySelector('details')).length"
+    )
+    assert missing == 0
+    tab.run("document.querySelector('#robustness details').open = true")
+    tab.run("new Promise((done) => setTimeout(done, 100))")
+    assert tab.run("document.querySelectorAll('#robustness details td').length") >= 5 * 4
+
+
+def test_everything_can_be_reached_by_keyboard(tab):
+    reached = []
+    for _ in range(40):
+        tab.key("Tab", 9)
+        reached.append(
+            tab.run("document.activeElement.id || document.activeElement.dataset.sort || ''")
+        )
+    for wanted in ("theme", "corpus", "target", "method", "seed", "filter", "rank", "mean"):
+        assert wanted in reached
+    tab.run("document.querySelector('[data-sort=mean]').focus()")
+    tab.key("Enter", 13)
+    assert tab.run("document.activeElement.dataset.sort") == "mean"
+    assert tab.run("document.querySelector('[aria-sort=descending]') !== null")
+
+
+def test_images_and_controls_have_names(tab):
+    assert tab.run("[...document.querySelectorAll('select,input')].every((e) => e.labels.length)")
+    assert tab.run(
+        "[...document.querySelectorAll('figure svg')].every((e) => e.getAttribute('aria-label'))"
+    )
+    assert tab.run(
+        "[...document.querySelectorAll('button')].every((e) => e.textContent.trim()"
+        " || e.getAttribute('aria-label'))"
+    )
+
+
+def colors(tab):
+    return tab.run(
+        "(() => { const s = getComputedStyle(document.body);"
+        "const parts = (c) => c.match(/\\d+/g).slice(0, 3).map(Number);"
+        "return [parts(s.backgroundColor), parts(s.color)]; })()"
+    )
+
+
+def contrast(first, second):
+    def luminance(rgb):
+        parts = [c / 255 for c in rgb]
+        linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((luminance(first), luminance(second)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_dark_follows_the_system_and_the_button_overrides_it(tab):
+    light = colors(tab)
+    tab.scheme("dark")
+    dark = colors(tab)
+    assert sum(light[0]) > 600 > 200 > sum(dark[0])
+    assert contrast(*light) > 7
+    assert contrast(*dark) > 7
+    tab.run("document.getElementById('theme').click()")
+    assert colors(tab) == light
+
+
+def test_a_phone_needs_no_sideways_scrolling(tab):
+    tab.width(360, 740)
+    tab.open(tab.page)
+    tab.requests.pop()
+    assert tab.run("document.documentElement.scrollWidth") == 360
+    right = tab.run(
+        "document.querySelector('.board td.num:nth-of-type(2)').getBoundingClientRect().right"
+    )
+    assert right <= 360

@@ -1,0 +1,286 @@
+import base64
+import json
+import re
+from itertools import permutations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from models.errors import UserError
+from tasks import failures, paths
+from tasks.leaderboard import judge
+from tasks.page import embed
+from tasks.page_dialogues import Budget, dialogues
+from tasks.page_results import shapley
+from tasks.plots import PLOTS
+from tasks.report import ReportParams, draw_page, run
+from tasks.tables import SPLIT, read_table
+from tests.tasks.report_factory import Scene, make_project
+
+HOSTILE = '</script><script>alert(1)</script><!-- <b>&amp; \u2028 it\'s "quoted"'
+
+
+class Silent:
+    """A context that tells nobody."""
+
+    def progress(self, *_):
+        pass
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AFFECTLOOM_CACHE", raising=False)
+    return make_project(tmp_path, Scene(text=HOSTILE))
+
+
+def make_report(raw):
+    run(ReportParams(**raw["report"]), raw, Silent())
+    return paths.page().read_text(encoding="utf-8")
+
+
+def content(page):
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found
+    return json.loads(found[1])
+
+
+def board():
+    return json.loads(paths.leaderboard("json").read_text())
+
+
+def change_predictions(corpus, method, change):
+    file = paths.predictions(corpus, method)
+    change(pl.read_parquet(file)).write_parquet(file)
+
+
+def test_the_page_is_one_file_that_loads_nothing(project):
+    page = make_report(project)
+    assert not re.search(r"<(script|img|iframe)[^>]+src=|<link[^>]+href=[\"']?http|@import", page)
+    assert "default-src 'none'" in page
+    assert "<!--DATA-->" not in page
+    assert "<!--SCRIPT-->" not in page
+
+
+def test_hostile_text_stays_text_and_survives(project):
+    page = make_report(project)
+    assert page.count("<script") == make_report_count(page)
+    assert HOSTILE in content(page)["corpora"]["toy"]["dialogues"]["utterances"]["text"]
+    assert "alert(1)</script>" not in page
+
+
+def make_report_count(page):
+    """Script elements of the template itself: data, vendor, own; libraries mention the word."""
+    return 3 + sum(
+        part.count("<script") for part in re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    )
+
+
+def test_embedded_json_holds_no_character_that_ends_a_script():
+    text = embed({HOSTILE: [HOSTILE]})
+    assert not set("<>&\u2028\u2029") & set(text)
+    assert json.loads(text) == {HOSTILE: [HOSTILE]}
+
+
+def test_same_inputs_give_the_same_page_and_leaderboard(project):
+    first = make_report(project), paths.leaderboard("json").read_bytes()
+    assert (make_report(project), paths.leaderboard("json").read_bytes()) == first
+    assert draw_page(project).read_text(encoding="utf-8") == first[0]
+
+
+def test_leaderboard_keeps_its_contract(project):
+    make_report(project)
+    entries = board()["toy"]["category"]
+    assert [entry["rank"] for entry in entries] == [1, 2, 3]
+    for entry in entries:
+        assert {"method", "metric", "rank", "seeds", "n_test", "significant_vs_next"} <= set(entry)
+        assert {"name", "mean", "std", "ci_low", "ci_high"} <= set(entry["metric"])
+    assert [len(entry["against"]) for entry in entries] == [2, 1, 0]
+
+
+def test_a_pair_is_told_from_the_better_ranked_side(project):
+    make_report(project)
+    for target in ("category", "sentiment"):
+        entries = {entry["method"]: entry for entry in board()["toy"][target]}
+        for entry in entries.values():
+            for other in entry["against"]:
+                gap = entry["metric"]["mean"] - entries[other["method"]]["metric"]["mean"]
+                assert other["difference"] == pytest.approx(gap)
+                assert other["ci_low"] <= other["difference"] <= other["ci_high"]
+
+
+def test_every_part_of_the_page_has_its_data(project):
+    found = content(make_report(project))
+    corpus = found["corpora"]["toy"]
+    category, vad = corpus["targets"]["category"], corpus["targets"]["vad"]
+    assert set(category["confusion"]) == {"constant", "linear", "corect"}
+    assert set(vad["coverage"]["curves"]["linear"]) == {
+        "valence", "arousal", "dominance", "joint",
+    }  # fmt: skip
+    assert set(category["rates"]["linear"]) == {"0", "0.3", "0.7"}
+    assert set(category["contribution"]["shares"]["linear"]) == {"audio", "video", "text"}
+    assert corpus["clips"]["stages"][0]["stage"] == "ingest"
+    assert corpus["clips"]["examples"][0]["reason"] == "file_missing"
+    assert corpus["leaks"]["findings"]
+    assert corpus["agreement"]["agreement"]["valence"]
+    assert found["provenance"]["untrained_inputs"] == ["tiny"]
+
+
+def test_confusion_counts_are_those_of_the_predictions(project):
+    confusion = content(make_report(project))["corpora"]["toy"]["targets"]["category"]["confusion"]
+    rows = pl.read_parquet(paths.predictions("toy", "linear")).filter(
+        (pl.col("seed") == 1) & pl.col("target_category").is_not_null()
+    )
+    both = rows.filter(
+        (pl.col("target_category") == "happy") & (pl.col("prediction_category") == "sad")
+    )
+    assert confusion["linear"]["1"][1][3] == both.height
+    assert np.sum(confusion["linear"]["1"]) == rows.height
+
+
+def test_packed_numbers_are_the_predictions(project):
+    found = content(make_report(project))["corpora"]["toy"]["dialogues"]
+    ids = found["utterances"]["utterance_id"]
+    text = found["predictions"]["linear"]["1"]["vad"]
+    values = np.frombuffer(base64.b64decode(text), "<i2").reshape(-1, 3) / 1000
+    rows = pl.read_parquet(paths.predictions("toy", "linear")).filter(pl.col("seed") == 1)
+    place = {name: i for i, name in enumerate(rows.get_column("utterance_id"))}
+    wanted = rows.get_column("prediction_arousal").to_numpy()[[place[name] for name in ids]]
+    assert np.abs(values[:, 1] - wanted).max() <= 0.0005 + 1e-9
+
+
+def test_faces_of_people_stay_out_unless_allowed(project):
+    project["corpora"]["toy"]["adapter"] = "meld"
+    assert content(make_report(project))["corpora"]["toy"]["dialogues"]["faces"] == {}
+    project["report"]["allow_faces"] = True
+    assert content(make_report(project))["corpora"]["toy"]["dialogues"]["faces"]
+
+
+def test_a_small_budget_leaves_out_whole_dialogues_and_seeds_and_says_so(project):
+    test = read_table(SPLIT, paths.splits("toy")).filter(pl.col("split") == "test")
+    from tasks.aligned import load_tested
+
+    tested, _ = load_tested("toy", ["linear"])
+    found = dialogues("toy", tested, test, True, Budget(1, 100, 3_000, 13))
+    assert found["total"] == 48
+    assert len(found["utterances"]["utterance_id"]) == 12
+    assert found["seeds"] == [0]
+    assert 0 < len(found["faces"]) < 11
+
+
+def test_shapley_values_share_out_the_whole_gain_fairly():
+    value = {
+        frozenset(): 0.1,
+        frozenset("a"): 0.4,
+        frozenset("b"): 0.3,
+        frozenset("c"): 0.1,
+        frozenset("ab"): 0.5,
+        frozenset("ac"): 0.4,
+        frozenset("bc"): 0.3,
+        frozenset("abc"): 0.8,
+    }
+    found = shapley("abc", value)
+    naive = dict.fromkeys("abc", 0.0)
+    for order in permutations("abc"):
+        for i, player in enumerate(order):
+            naive[player] += (value[frozenset(order[: i + 1])] - value[frozenset(order[:i])]) / 6
+    assert found == pytest.approx(naive)
+    assert sum(found.values()) == pytest.approx(0.7)
+
+
+def test_a_failed_method_appears_with_its_reason(project):
+    project["methods"] |= {"broken": {}, "waiting": {}}
+    failures.note("train@toy-broken", "loss is not finite in epoch 3")
+    page = make_report(project)
+    entries = {entry["method"]: entry for entry in board()["toy"]["vad"]}
+    assert entries["broken"]["failed"] == "train failed: loss is not finite in epoch 3"
+    assert entries["waiting"]["failed"] == "not finished: run stage train@toy-waiting"
+    assert entries["broken"]["rank"] is None
+    shown = content(page)["corpora"]["toy"]
+    assert shown["failed"]["broken"].startswith("train failed")
+    assert "broken" in paths.leaderboard("csv").read_text()
+
+
+def test_a_failure_is_forgotten_once_the_stage_works(project):
+    failures.note("train@toy-x", "bad")
+    failures.note("train@toy-x", None)
+    assert failures.latest() == {}
+
+
+def test_plots_files_have_their_columns_and_rows(project):
+    make_report(project)
+    for name, columns in PLOTS.items():
+        table = pl.read_csv(paths.REPORTS / "plots" / f"{name}.csv")
+        assert tuple(table.columns) == columns
+        assert table.height > 10
+
+
+def drop_id(frame):
+    return frame.with_columns(
+        pl.when(pl.int_range(pl.len()) == 5)
+        .then(None)
+        .otherwise("utterance_id")
+        .alias("utterance_id")
+    )
+
+
+def poison(frame):
+    return frame.with_columns(
+        pl.when(pl.int_range(pl.len()) == 5)
+        .then(float("nan"))
+        .otherwise("prediction_arousal")
+        .alias("prediction_arousal")
+    )
+
+
+def rename_class(frame):
+    return frame.with_columns(
+        pl.col("prediction_category").replace("happy", "joyful").alias("prediction_category")
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (drop_id, r"linear\.predictions\.parquet: 1 rows of seed \d have no id"),
+        (lambda f: f.vstack(f[:1]), r"seed 0 predicts toy/d002/u00 twice"),
+        (poison, r"prediction_arousal of toy/d\d+/u\d+, seed \d, is not finite \(1 such rows\)"),
+        (lambda f: f[1:], r"seed 0 lacks 1 test rows, e\.g\. toy/d002/u00"),
+        (lambda f: f.filter(pl.col("seed") != 1), r"there is no prediction of seed 1"),
+        (rename_class, r"prediction_category holds 'joyful', which is none of angry, happy"),
+    ],
+)
+def test_bad_predictions_are_an_error_that_names_them(project, change, sentence):
+    change_predictions("toy", "linear", change)
+    with pytest.raises(UserError, match=sentence):
+        judge("toy", list(project["methods"]), resamples=100, seed=0)
+
+
+def test_two_label_spaces_are_an_error(project):
+    file = paths.details("toy", "linear")
+    details = json.loads(file.read_text())
+    details["targets"]["category"]["names"][0] = "furious"
+    file.write_text(json.dumps(details))
+    with pytest.raises(UserError, match="target category has the labels furious, happy"):
+        judge("toy", list(project["methods"]), resamples=100, seed=0)
+
+
+def test_a_method_with_fewer_seeds_is_an_error(project):
+    file = paths.details("toy", "linear")
+    details = json.loads(file.read_text())
+    details["runs"] = [one for one in details["runs"] if one["seed"] == 0]
+    file.write_text(json.dumps(details))
+    change_predictions("toy", "linear", lambda f: f.filter(pl.col("seed") == 0))
+    with pytest.raises(UserError, match="linear lacks seed 1, which constant has"):
+        judge("toy", list(project["methods"]), resamples=100, seed=0)
+
+
+def test_a_test_row_unknown_to_the_splits_is_an_error(project):
+    rename = pl.col("utterance_id").replace("toy/d002/u00", "toy/d000/u00")
+    splits = read_table(SPLIT, paths.splits("toy"))
+    splits = splits.filter(pl.col("utterance_id") != "toy/d002/u00")
+    splits.write_parquet(paths.splits("toy"))
+    change_predictions("toy", "linear", lambda f: f.with_columns(rename))
+    with pytest.raises(UserError, match="toy/d000/u00 is predicted as a test row, but"):
+        judge("toy", ["linear"], resamples=100, seed=0)

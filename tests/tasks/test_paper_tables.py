@@ -1,0 +1,91 @@
+import re
+
+import pytest
+
+from tasks import paths
+from tasks.paper_tables import (
+    Cell,
+    PaperTable,
+    columns,
+    latex_text,
+    paper_tables,
+    render_tables,
+    to_latex,
+    to_markdown,
+)
+from tests.tasks.report_factory import CLASSES, Scene, make_project
+
+
+@pytest.fixture
+def tables(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AFFECTLOOM_CACHE", raising=False)
+    raw = make_project(tmp_path, Scene(dialogues=12))
+    return paper_tables(["toy"], [*raw["methods"], "broken"], resamples=200, seed=0)
+
+
+def table(tables, start):
+    return next(t for t in tables if t.caption.startswith(start))
+
+
+def test_category_table_has_f1_by_class_then_accuracy_and_weighted_f1(tables):
+    assert table(tables, "toy, category: mean").headings == (*CLASSES, "Acc", "wF1")
+
+
+def test_sentiment_table_names_both_conventions():
+    names = [c.heading for c in columns("sentiment", "values", ["sentiment"])]
+    assert names[:3] == ["MAE", "Corr", "Acc-7"]
+    assert {"Acc-2 has0", "Acc-2 non0"} <= set(names)
+
+
+def test_vad_table_has_rmse_and_ccc_by_dimension(tables):
+    assert table(tables, "toy, vad: mean").headings == (
+        "V RMSE", "A RMSE", "D RMSE", "V CCC", "A CCC", "D CCC", "mean CCC",
+    )  # fmt: skip
+
+
+def test_the_best_is_bold_and_a_clearly_worse_method_is_not(tables):
+    rows = dict(table(tables, "toy, vad: mean").rows)
+    mean_ccc = {method: row[-1] for method, row in rows.items() if method != "broken"}
+    best = max(mean_ccc, key=lambda m: float(mean_ccc[m].text.split()[0]))
+    assert mean_ccc[best].is_bold
+    assert not mean_ccc["constant"].is_bold
+    rmse = {method: float(row[0].text.split()[0]) for method, row in rows.items() if row[0].is_bold}
+    assert min(rmse, key=lambda m: rmse[m]) == best
+
+
+def test_missing_rate_table_ends_with_the_plain_mean(tables):
+    found = table(tables, "toy, vad: ccc by share")
+    assert found.headings == ("0", "0.3", "0.7", "Average")
+    values = [float(cell.text) for cell in dict(found.rows)["linear"]]
+    assert values[-1] == pytest.approx(sum(values[:3]) / 3, abs=0.001)
+    assert sum(row[-1].is_bold for _, row in found.rows) == 1
+
+
+def test_a_failed_method_has_a_row_that_says_so(tables):
+    row = dict(table(tables, "toy, category: mean").rows)["broken"]
+    assert {cell.text for cell in row} == {"failed"}
+    assert not paths.details("toy", "broken").exists()
+
+
+def test_latex_rows_have_as_many_cells_as_columns(tables):
+    for found in tables:
+        text = to_latex(found)
+        width = len(re.search(r"\\begin\{tabular\}\{(l r*|lr*)\}", text)[1])
+        body = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
+        assert {line.count(" & ") + 1 for line in body} == {width}
+        assert all(line.endswith(r"\\") for line in body)
+
+
+def test_names_cannot_break_latex_or_markdown():
+    found = PaperTable("50 % & more", ("a_b|c",), (("x_y&z", (Cell("1.0 ± 0.1", True),)),))
+    assert r"x\_y\&z & \textbf{1.0 $\pm$ 0.1} \\" in to_latex(found)
+    assert r"\caption{50 \% \& more}" in to_latex(found)
+    assert "| x\\_y&z | **1.0 ± 0.1** |" in to_markdown(found)
+    assert latex_text("\\{}") == r"\textbackslash{}\{\}"
+
+
+def test_tables_are_the_same_each_time(tables):
+    again = paper_tables(["toy"], ["constant", "linear", "corect", "broken"], resamples=200, seed=0)
+    for style in ("latex", "markdown"):
+        assert render_tables(again, style) == render_tables(tables, style)
