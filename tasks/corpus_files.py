@@ -1,0 +1,222 @@
+"""What adapters of corpora share: options, tables and text files read strictly, rows set aside.
+
+Nothing here guesses types: every field of a text file is a string until an adapter parses it, and
+what cannot be parsed is set aside with the file and the row it stands in.
+"""
+
+import csv
+import difflib
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv as pc
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from models.errors import UserError
+from tasks.tables import ANNOTATIONS, QUARANTINE, UTTERANCES
+
+#: Name of the column that counts the data rows of a file from 1.
+ROW = "row"
+
+#: Columns of an adapter's utterances; ingest fills the hash.
+UTTERANCE_COLUMNS = [name for name in UTTERANCES.columns if name != "media_sha256"]
+#: Columns of an adapter's judgements; values stay text, so that ingest can name a bad one.
+JUDGEMENT_SCHEMA = {**ANNOTATIONS.schema, "value": pl.String}
+
+#: The control characters that stand where cp1252 text was taken for Latin-1.
+_CP1252 = {
+    chr(code): bytes([code]).decode("cp1252")
+    for code in range(0x80, 0xA0)
+    if code not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)
+}
+_CP1252["\xa0"] = " "
+
+
+class Options(BaseModel):
+    """What ``params.yaml: corpora.<corpus>.options`` may say; an adapter adds its own fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Kind = TypeVar("Kind", bound=Options)
+
+
+def parse_options(kind: type[Kind], options: Mapping[str, object], adapter: str) -> Kind:
+    """``options`` as ``kind``; the first mistake becomes one sentence."""
+    try:
+        return kind.model_validate(dict(options))
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(part) for part in first["loc"])
+        where = f"params.yaml: options of adapter {adapter}"
+        if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
+            known = list(kind.model_fields)
+            close = difflib.get_close_matches(path, known, 1)
+            hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
+            raise UserError(f"{where}: there is no option '{path}'; {hint}") from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{where}: {path or 'they'}: {message}; correct it") from error
+
+
+def read_csv(
+    path: Path,
+    delimiter: str = ",",
+    encoding: str = "utf-8",
+    names: Sequence[str] | None = None,
+) -> pl.DataFrame:
+    """A delimited text file: all fields as strings, and ``row`` counting data rows from 1.
+
+    Fields stay as they are: ``NA`` and ``None`` are words, an empty field is an empty string. A
+    row with too many or too few fields is an error.
+
+    Args:
+        path: the file; a byte order mark is skipped.
+        delimiter: one character.
+        encoding: of the bytes; ``auto`` takes UTF-8, and cp1252 where that fails.
+        names: of the columns, where the file has no header.
+    """
+    text = read_text(path, encoding)
+    header = list(names) if names is not None else _header(path, text, delimiter)
+    if not text.strip() or (names is None and not text.partition("\n")[2].strip()):
+        return pl.DataFrame(schema={ROW: pl.Int64, **dict.fromkeys(header, pl.String)})
+    try:
+        table = pc.read_csv(
+            io.BytesIO(text.encode()),
+            read_options=pc.ReadOptions(column_names=names and header, use_threads=False),
+            parse_options=pc.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+            convert_options=pc.ConvertOptions(column_types=dict.fromkeys(header, pa.string())),
+        )
+    except pa.ArrowInvalid as error:
+        reason = str(error).removeprefix("CSV parse error: ")
+        raise UserError(f"{path}: {reason}; mend that row, or its quotes") from error
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame.with_row_index(ROW, 1).with_columns(pl.col(ROW).cast(pl.Int64))
+
+
+def _header(path: Path, text: str, delimiter: str) -> list[str]:
+    header = next(csv.reader(io.StringIO(text), delimiter=delimiter), [])
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise UserError(f"{path}: two columns are called '{twice[0]}'; rename one of them")
+    if ROW in header:
+        raise UserError(f"{path}: a column is called '{ROW}', which is used here; rename it")
+    return header
+
+
+def read_text(path: Path, encoding: str = "utf-8") -> str:
+    """The text of a file without byte order mark; ``auto`` is UTF-8, else cp1252."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; check the corpus's folder") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); check it") from error
+    tried = ("utf-8-sig", "cp1252") if encoding == "auto" else (encoding,)
+    for name in tried:
+        try:
+            return data.decode("utf-8-sig" if name.lower() in ("utf-8", "utf8") else name)
+        except LookupError:
+            raise UserError(
+                f"params.yaml: no encoding is called '{encoding}'; correct it"
+            ) from None
+        except UnicodeDecodeError:
+            continue
+    raise UserError(
+        f"{path} is not {encoding} text; save it as UTF-8, or name its encoding in the options"
+    )
+
+
+def read_lines(root: Path, files: Iterable[Path]) -> pl.DataFrame:
+    """Lines of text files: columns file (relative to ``root``), line (from 1), text (stripped)."""
+    frames = []
+    for file in files:
+        lines = read_text(file, "auto").splitlines()
+        frames.append(
+            pl.DataFrame({"text": lines}, schema={"text": pl.String})
+            .with_row_index("line", 1)
+            .select(
+                file=pl.lit(file.relative_to(root).as_posix()),
+                line=pl.col("line").cast(pl.Int64),
+                text=pl.col("text").str.strip_chars(),
+            )
+        )
+    schema = {"file": pl.String, "line": pl.Int64, "text": pl.String}
+    return pl.concat(frames) if frames else pl.DataFrame(schema=schema)
+
+
+def require(frame: pl.DataFrame, columns: Iterable[str], path: Path) -> None:
+    """Raise unless ``frame``, read from ``path``, has all of ``columns``."""
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        has = ", ".join(name for name in frame.columns if name != ROW)
+        raise UserError(f"{path} lacks column '{missing[0]}' (it has {has}); check the file")
+
+
+def first_existing(root: Path, candidates: Sequence[str]) -> Path | None:
+    """The first of ``candidates`` that exists under ``root``."""
+    return next((root / name for name in candidates if (root / name).exists()), None)
+
+
+def blank_to_null(name: str | pl.Expr) -> pl.Expr:
+    """A column of strings, stripped; nothing left becomes null."""
+    text = (pl.col(name) if isinstance(name, str) else name).str.strip_chars()
+    return pl.when(text != "").then(text)
+
+
+def to_number(name: str | pl.Expr) -> pl.Expr:
+    """A column of strings as floats; null where a field is no number (see ``is_no_number``)."""
+    text = pl.col(name) if isinstance(name, str) else name
+    return text.str.strip_chars().cast(pl.Float64, strict=False)
+
+
+def is_no_number(name: str) -> pl.Expr:
+    """True where a field holds something that is not a finite number; a blank is no mistake."""
+    text, value = blank_to_null(name), to_number(name)
+    return (text.is_not_null() & (value.is_null() | ~value.is_finite())).fill_null(False)
+
+
+def mend_cp1252(name: str) -> pl.Expr:
+    """Text whose quotes and dashes were read as control characters, with the right ones."""
+    return pl.col(name).str.replace_many(list(_CP1252), list(_CP1252.values()))
+
+
+def set_aside(
+    rows: pl.DataFrame, utterance: pl.Expr, reason: str | pl.Expr, detail: pl.Expr
+) -> pl.DataFrame:
+    """``rows`` as quarantine rows of the stage ingest.
+
+    Args:
+        rows: what cannot be used.
+        utterance: id without the corpus; null where there is none (``?`` takes its place).
+        reason: typed reason.
+        detail: one sentence with file, row, value and remedy.
+    """
+    return rows.select(
+        utterance_id=utterance.fill_null("?"),
+        stage=pl.lit("ingest"),
+        reason=pl.lit(reason) if isinstance(reason, str) else reason,
+        detail=detail,
+    ).cast(pl.Schema(QUARANTINE.schema))
+
+
+def judgements(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Frames of judgements below each other, with all columns; absent ones become null."""
+    empty = pl.DataFrame(schema=JUDGEMENT_SCHEMA)
+    return pl.concat(
+        [
+            empty,
+            *(
+                frame.with_columns(
+                    pl.lit(None).alias(name) for name in JUDGEMENT_SCHEMA if name not in frame
+                )
+                .select(list(JUDGEMENT_SCHEMA))
+                .cast(pl.Schema(JUDGEMENT_SCHEMA))
+                for frame in frames
+            ),
+        ]
+    )
