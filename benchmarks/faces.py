@@ -5,8 +5,8 @@
 Both see the same sampled frames. Our time is that of the stage for the clip, with decoding,
 tracking, crops and encoding of crops; theirs is that of ``detect`` alone on decoded frames. A video
 of another size or length is scaled to 720 lines and repeated. Without ``--video`` one is drawn.
-Prints JSON: speedup by the clock and by processor time, recall (their faces that ours overlap by half
-or more; `recall_sure`: those of their faces with a probability of 0.9 and more), median IoU.
+Prints JSON: speedup by the clock and by processor time, recall (their faces that ours overlap by
+half or more; `recall_sure`: only those to which they give 0.9 and more), median IoU.
 """
 
 import argparse
@@ -70,12 +70,13 @@ def compare(video: Path, params: FacesParams, repeats: int) -> dict[str, object]
             theirs = [detector.detect(frame) for frame in clip.frames]
     (ours_s, ours_cpu_s), (theirs_s, theirs_cpu_s) = min(ours), min(theirs_time)
     overlaps, sure = [], []
-    for number, (boxes, probabilities) in enumerate(theirs):
+    for number, found in enumerate(theirs):
+        boxes, probabilities = found[0], found[1]
         if boxes is not None:
             sure.extend(probability >= 0.9 for probability in probabilities)
             mine = rows.filter(rows["frame"] == number)["box_px"].to_list()
-            found = iou(np.array(boxes, np.float64), np.array(mine, np.float64).reshape(-1, 4))
-            overlaps.extend(found.max(axis=1, initial=0.0).tolist())
+            overlap = iou(np.array(boxes, np.float64), np.array(mine, np.float64).reshape(-1, 4))
+            overlaps.extend(overlap.max(axis=1, initial=0.0).tolist())
     count = len(clip.frames)
     best = np.array(overlaps)
     return {

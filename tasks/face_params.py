@@ -48,7 +48,7 @@ class FacesParams(BaseModel):
     thresholds: tuple[Probability, Probability, Probability] = (0.6, 0.7, 0.7)
     min_confidence: Probability = 0.9
     steady_iou: Probability = 0.6
-    cut_likeness: Probability = 0.5
+    cut_likeness: Probability = 0.4
     track_iou: Probability = 0.25
     max_gap_s: float = Field(default=1.0, gt=0)
     crop_px: int = Field(default=160, ge=32, le=1024)

@@ -169,9 +169,10 @@ def is_cut(before: np.ndarray, after: np.ndarray, min_likeness: float) -> bool:
 
 
 def choose(tracks: Sequence[Track], frame_count: int, width: int, height: int) -> int | None:
-    """Number of the track taken as the speaker's: large, central, lasting and surely a face.
+    """Number of the track taken as the speaker's: lasting, large, central and surely a face.
 
-    Each of the four counts between 0 and 1; size and duration weigh most. None without tracks.
+    Duration multiplies the rest, so that a face shown large for a moment does not win over one that
+    is there all along. None without tracks.
 
     Args:
         tracks: the tracks of an utterance.
@@ -187,10 +188,6 @@ def choose(tracks: Sequence[Track], frame_count: int, width: int, height: int) -
     off = np.abs(centre / [width, height] - 0.5).max(axis=1) * 2
     covered = np.array([t.frames[-1] - t.frames[0] + 1 for t in tracks]) / max(frame_count, 1)
     sure = np.array([np.mean(track.confidence) for track in tracks])
-    score = (
-        0.35 * side / side.max()
-        + 0.20 * np.clip(1 - off, 0, 1)
-        + 0.35 * np.clip(covered, 0, 1)
-        + 0.10 * sure
-    )
+    looks = 0.55 * side / side.max() + 0.30 * np.clip(1 - off, 0, 1) + 0.15 * sure
+    score = np.sqrt(np.clip(covered, 0, 1)) * looks
     return tracks[int(np.argmax(score))].number

@@ -155,6 +155,12 @@ def test_of_equal_faces_the_lasting_one_is_chosen():
     assert chosen(brief, lasting) == 1
 
 
+def test_a_large_face_shown_for_a_moment_does_not_win():
+    flash = [(f, box(100, 60, 120)) for f in range(1)]
+    lasting = [(f, box(130, 90, 60)) for f in range(10)]
+    assert chosen(flash, lasting) == 1
+
+
 def test_nobody_is_chosen_where_nobody_is():
     assert choose([], 10, 320, 240) is None
 
