@@ -12,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from flows.data_commands import fetch, lint, store_app
+from flows.report_commands import compare, report
 from models.errors import UserError
 from tasks import paths
 
@@ -174,6 +176,13 @@ def ui(
     raise typer.Exit(code)
 
 
+app.command(epilog="Example: affectloom lint --strict")(lint)
+app.command(epilog="Example: affectloom fetch wav2vec2_base")(fetch)
+app.command(epilog="Example: affectloom report --markdown")(report)
+app.command(epilog="Example: affectloom compare early_fusion late_fusion")(compare)
+app.add_typer(store_app)
+
+
 def _wait_for(url: str, patience_s: float = 120.0) -> None:
     from flows.bridge import has_api
 
@@ -192,6 +201,12 @@ def main() -> None:
         if os.environ.get("AFFECTLOOM_DEBUG"):
             raise
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("AFFECTLOOM_DEBUG"):
+            raise
+        what = f"{type(error).__name__}: {error}"
+        print(f"error: unexpected {what}; run again with --debug and report it", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("stopped; run the same command again to go on from here", file=sys.stderr)

@@ -79,3 +79,16 @@ def module_constant(file: Path, name: str) -> str:
             if isinstance(target, ast.Name) and target.id == name:
                 return ast.literal_eval(node.value)  # type: ignore[arg-type, union-attr]
     raise LookupError(f"{file} has no constant {name}")
+
+
+def dataclass_default(file: Path, field: str) -> object | None:
+    """The default of ``field`` in a class of ``file``, without importing it; None without one."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if (
+            isinstance(node, ast.AnnAssign)
+            and isinstance(node.target, ast.Name)
+            and node.target.id == field
+            and isinstance(node.value, ast.Constant)
+        ):
+            return node.value.value
+    return None

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from flows.closure import closure, module_constant
+from flows.closure import closure, dataclass_default, module_constant
 from models.errors import UserError
 from tasks import paths
 
@@ -108,7 +108,9 @@ def address(stage: str, arguments: Mapping[str, str]) -> str:
     return f"{stage}@{'-'.join(arguments.values())}" if arguments else stage
 
 
-def stage_code(stage: str, arguments: Mapping[str, str], params: Mapping[str, Any]) -> list[str]:
+def stage_code(
+    stage: str, arguments: Mapping[str, str], params: Mapping[str, Any], root: Path
+) -> list[str]:
     """Dotted modules that an instance runs; their closure is its code."""
     modules = [f"tasks.{stage}"]
     if stage == "ingest":
@@ -118,23 +120,26 @@ def stage_code(stage: str, arguments: Mapping[str, str], params: Mapping[str, An
         family = params["encoders"][arguments["encoder"]].get("family")
         modules.append(f"models.encoders.{family}")
     if stage in ("train", "evaluate"):
-        modules += _method_modules(arguments["method"], params["methods"][arguments["method"]])
+        modules += _method_modules(
+            arguments["method"], params["methods"][arguments["method"]], root
+        )
     return modules
 
 
-def _method_modules(name: str, entry: Mapping[str, Any] | None) -> list[str]:
+def _method_modules(name: str, entry: Mapping[str, Any] | None, root: Path) -> list[str]:
     entry = entry or {}
     if entry.get("plugin"):
         backbone = entry.get("backbone") or entry.get("method") or name
-        return [
-            "models.plugin",
-            f"models.plugins.{entry['plugin']}",
-            f"models.methods.{backbone}",
-        ]
-    modules = [f"models.methods.{entry.get('method') or name}"]
-    if entry.get("backbone"):
-        modules.append(f"models.methods.{entry['backbone']}")
-    return modules
+        plugin = str(entry["plugin"])
+        own = [] if plugin == "none" else [f"models.plugins.{plugin}"]
+        return ["models.plugin", *own, f"models.methods.{backbone}"]
+    method = entry.get("method") or name
+    file = root / "models" / "methods" / f"{method}.py"
+    # a method may train a backbone that it finds by name, as spcl does
+    backbone = entry.get("backbone") or (
+        dataclass_default(file, "backbone") if file.exists() else None
+    )
+    return [f"models.methods.{method}", *([f"models.methods.{backbone}"] if backbone else [])]
 
 
 class _Graph:
@@ -329,7 +334,7 @@ class _Graph:
     # building blocks ------------------------------------------------------------------------
 
     def _code(self, stage: str, arguments: Mapping[str, str]) -> list[str]:
-        modules = stage_code(stage, arguments, self.params)
+        modules = stage_code(stage, arguments, self.params, self.root)
         for module in modules:
             if not (self.root / Path(*module.split(".")).with_suffix(".py")).exists():
                 raise UserError(

@@ -179,7 +179,8 @@ class FlowReport:
 
     def is_cancelled(self) -> bool:
         """Did somebody press Cancel in the UI?"""
-        found = self._try(lambda: self.client.read_flow_run(self.id)) if self.id else None
+        run = self.id
+        found = self._try(lambda: self.client.read_flow_run(run)) if run else None
         return bool(
             found
             and found.state
@@ -189,9 +190,10 @@ class FlowReport:
     def finish(self, ending: Ending, message: str = "") -> None:
         """Send what is waiting and set the final state."""
         self.flush()
-        if self.id is not None:
+        run = self.id
+        if run is not None:
             state = _state(ending, message=message)
-            self._try(lambda: self.client.set_flow_run_state(self.id, state, force=True))
+            self._try(lambda: self.client.set_flow_run_state(run, state, force=True))
         self.end_task(self._parent_task, ending)
 
     def flush(self) -> None:

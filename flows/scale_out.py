@@ -26,11 +26,10 @@ def map_on_cluster(
     """
     folder = os.getcwd()
 
-    def work(shard: Any) -> Any:
+    @task(name=what, retries=1, persist_result=False)
+    def step(shard: Any) -> Any:
         os.chdir(folder)
         return function(shard)
-
-    step = task(work, name=what, retries=1, persist_result=False)
 
     @flow(name=f"{what} on {settings.runner}", task_runner=_runner(settings), log_prints=False)
     def spread() -> list[Any]:

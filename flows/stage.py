@@ -57,7 +57,7 @@ def run_stage(stage: str, arguments: Mapping[str, str], params: Params, ctx: Con
 
 def _code_fingerprint(stage: str, arguments: Mapping[str, str], raw: Mapping[str, Any]) -> str:
     digest = hashlib.sha256()
-    for file in closure(graph.stage_code(stage, arguments, raw), Path()):
+    for file in closure(graph.stage_code(stage, arguments, raw, Path()), Path()):
         digest.update(str(file).encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()
 

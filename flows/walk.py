@@ -124,7 +124,7 @@ def read_plan(root: Path) -> Plan:
             raise UserError(f"DVC cannot read the pipeline: {_flat(error)}") from error
 
 
-def _plan_of(graph: Any, status: Mapping[str, Sequence[object]]) -> Plan:
+def _plan_of(graph: Any, status: Mapping[str, Sequence[str | Mapping[str, Any]]]) -> Plan:
     import networkx
 
     nodes = {}
@@ -144,13 +144,13 @@ def _flat(error: BaseException) -> str:
     return " ".join(": ".join(dict.fromkeys(parts)).split())
 
 
-def _reasons(found: Sequence[object]) -> tuple[str, ...]:
+def _reasons(found: Sequence[str | Mapping[str, Any]]) -> tuple[str, ...]:
     lines = []
     for entry in found:
         if isinstance(entry, str):
             lines.append(entry)
             continue
-        for kind, changes in dict(entry).items():  # type: ignore[call-overload]
+        for kind, changes in entry.items():
             for path, what in dict(changes).items():
                 if isinstance(what, Mapping):  # parameters: file to {key: what}
                     lines += [f"{key} {state}" for key, state in what.items()]

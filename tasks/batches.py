@@ -108,7 +108,7 @@ def load_source(corpus: str, inputs: Mapping[str, str], root: Path = Path()) -> 
     for modality in MODALITIES:
         if modality in inputs:
             folder = root / paths.features(corpus, inputs[modality])
-            features[modality], present[modality] = _read_pooled(ids, folder)
+            features[modality], present[modality] = read_pooled(ids, folder)
     if not features:
         raise UserError("params.yaml: inputs names no encoder; give one for audio, video or text")
     speaker = pl.col("speaker").fill_null("?")
@@ -136,7 +136,8 @@ def _check_known(ids: pl.Series, table: pl.DataFrame, path: Path) -> None:
         )
 
 
-def _read_pooled(ids: pl.Series, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_pooled(ids: pl.Series, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Pooled features of ``ids`` in their order: (N, D), 0 where absent, and (N,) presence."""
     table = read_table(FEATURES, folder, ["utterance_id", "status", "pooled"])
     widths = table.schema["pooled"]
     if not isinstance(widths, pl.Array):
@@ -262,7 +263,7 @@ def _by_dialogue(dialogues: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
 
 def is_labelled(target: Target, labels: np.ndarray) -> np.ndarray:
     """(N,) bool: rows that have at least one judgement of ``target``."""
-    return labels >= 0 if target.kind == "category" else ~np.isnan(labels).all(1)
+    return labels >= 0 if target.kind == "category" else ~np.all(np.isnan(labels), axis=1)
 
 
 def _padded(target: Target, labels: np.ndarray, mask: Tensor) -> Tensor:

@@ -84,6 +84,7 @@ def run(
         ctx: progress.
         code: not used here; every method stage is called alike.
     """
+    torch.set_num_threads(1)  # test sets are small: a second thread would only wait
     recipe = resolve(method, entry)
     source = load_source(corpus, recipe.inputs(inputs))
     runs = load_runs(corpus, method, recipe)
@@ -368,7 +369,7 @@ def _columns(target: Target, truth: np.ndarray, values: np.ndarray) -> list[pl.S
             columns += [known, pl.Series(f"prediction_{name}", values[:, i])]
         return columns
     names = np.asarray(target.names, dtype=object)
-    known = ~np.isnan(truth).all(1)
+    known = ~np.all(np.isnan(truth), axis=1)
     sets = [sorted(names[row > 0.5]) if k else None for row, k in zip(truth, known, strict=True)]
     guessed = [sorted(names[row >= 0.5]) for row in values]
     return [

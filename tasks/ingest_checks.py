@@ -293,11 +293,16 @@ def count_findings(
     return findings
 
 
+#: Reasons of utterances that the protocol leaves out, so that nobody expects them.
+_ON_PURPOSE = ("outside_protocol", "unlabelled", "not_evaluated")
+
+
 def _missing(kept: pl.DataFrame, quarantine: pl.DataFrame, missing: int) -> str:
     """What is known about utterances that are not there."""
     orphan = pl.col("reason") == "orphan_label"
     # judgements of kept utterances may be set aside too; those utterances are not missing
-    aside = quarantine.filter(~orphan).join(kept, on="utterance_id", how="anti")["utterance_id"]
+    aside = quarantine.filter(~orphan & ~pl.col("reason").is_in(_ON_PURPOSE))
+    aside = aside.join(kept, on="utterance_id", how="anti")["utterance_id"]
     named = aside.unique().sort().to_list()
     unread = quarantine.filter(orphan)["utterance_id"].unique().sort().to_list()
     gaps = (

@@ -84,7 +84,7 @@ class LabelsParams(_Params):
     aliases: dict[str, str | None] = {}
     scales: dict[str, str | ScaleParams] = {}
     released_raters: tuple[str, ...] = ("released",)
-    kinds: dict[str, Kind] = {}
+    kinds: dict[str, Kind] = {"self_report": "self_report"}
     use_kinds: tuple[Kind, ...] = ("rated",)
     precedence: tuple[str, ...] = ()
     source_tolerance: float = Field(0.05, ge=0)

@@ -46,7 +46,7 @@ class TrainParams(BaseModel):
 
     seeds: list[int] = Field(default=[0, 1, 2], min_length=1)
     targets: list[str] | None = None
-    snapshot_mb: float = Field(default=8.0, ge=0)
+    snapshot_mb: float = Field(default=4.0, ge=0)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def test_a_stage_depends_on_exactly_the_code_that_it_imports(raw):
         for arguments in graph.instances(raw, stage):
             address = graph.address(stage, arguments)
             listed = {path for path in resolved[address] if path.endswith(".py")}
-            used = {str(f) for f in closure(graph.stage_code(stage, arguments, raw), ROOT)}
+            used = {str(f) for f in closure(graph.stage_code(stage, arguments, raw, ROOT), ROOT)}
             assert listed == used, address
 
 

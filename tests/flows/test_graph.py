@@ -41,6 +41,15 @@ def test_a_method_without_a_file_is_an_error_that_names_it(raw):
         graph.render(raw, ROOT)
 
 
+def test_a_method_depends_on_its_backbone_and_plugin(raw):
+    raw["methods"] = {"spcl": {}, "mixed": {"backbone": "mm_dfn", "plugin": "fagm"}}
+    stage = yaml.safe_load(graph.render(raw, ROOT))["stages"]["train"]
+    items = {key: set(item["deps"]) for key, item in stage["foreach"].items()}
+    assert "models/methods/mmgcn.py" in items["sample-spcl"]
+    assert {"models/methods/mm_dfn.py", "models/plugins/fagm.py"} <= items["sample-mixed"]
+    assert "models/plugins/fagm.py" not in items["sample-spcl"]
+
+
 def test_sync_writes_once(tmp_path, raw):
     for package in ("flows", "tasks", "models"):
         shutil.copytree(

@@ -1,0 +1,179 @@
+"""The walk over DVC's graph, on small projects of shell commands."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from dvc.repo import Repo
+
+from flows.pipeline import only_one
+from flows.walk import Outcome, read_plan, sort_lock, walk
+from models.errors import UserError
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Quiet:
+    """A watcher that remembers."""
+
+    def __init__(self, stop_after: int = 10**6) -> None:
+        self.started_at: dict[str, float] = {}
+        self.outcomes: list[Outcome] = []
+        self.stop_after = stop_after
+
+    def started(self, address: str) -> None:
+        self.started_at[address] = time.monotonic()
+
+    def ended(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+
+    def must_stop(self) -> bool:
+        return len(self.started_at) >= self.stop_after
+
+
+def make_project(root: Path, stages: dict) -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    Repo.init(str(root), no_scm=True).close()
+    (root / "dvc.yaml").write_text(yaml.dump({"stages": stages}, sort_keys=False))
+    return root
+
+
+def chain(root: Path, cmd_of_b: str = "cp a b") -> Path:
+    return make_project(
+        root,
+        {
+            "a": {"cmd": "echo one > a", "outs": ["a"]},
+            "b": {"cmd": cmd_of_b, "deps": ["a"], "outs": ["b"]},
+            "c": {"cmd": "cp b c", "deps": ["b"], "outs": ["c"]},
+            "x": {"cmd": "echo other > x", "outs": ["x"]},
+        },
+    )
+
+
+def states(outcomes: list[Outcome]) -> dict[str, str]:
+    return {outcome.address: outcome.state for outcome in outcomes}
+
+
+def test_the_walk_leaves_what_dvc_repro_would_have_left(tmp_path):
+    walked, reproduced = chain(tmp_path / "walked"), chain(tmp_path / "reproduced")
+    assert set(states(walk(walked, read_plan(walked), Quiet(), jobs=2)).values()) == {"reproduced"}
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "repro", "-q"], cwd=reproduced, check=True, timeout=120
+    )
+    locks = [yaml.safe_load((root / "dvc.lock").read_text()) for root in (walked, reproduced)]
+    assert locks[0] == locks[1]
+    for name in "abcx":
+        assert (walked / name).read_bytes() == (reproduced / name).read_bytes()
+    assert set(states(walk(walked, read_plan(walked), Quiet(), jobs=2)).values()) == {"cached"}
+
+
+def test_a_failure_stops_only_what_depends_on_it_and_is_told(tmp_path):
+    root = chain(tmp_path, cmd_of_b="echo 'error: file q.csv row 3 is empty' && exit 3")
+    outcomes = walk(root, read_plan(root), Quiet(), jobs=1)
+    assert states(outcomes) == {
+        "a": "reproduced", "b": "failed", "c": "upstream failed", "x": "reproduced",
+    }  # fmt: skip
+    failed = next(o for o in outcomes if o.state == "failed")
+    assert failed.reason == "file q.csv row 3 is empty"
+
+
+def test_an_unchanged_out_cuts_off_what_follows(tmp_path):
+    root = make_project(
+        tmp_path,
+        {
+            "a": {"cmd": "echo same > a", "deps": ["source"], "outs": ["a"]},
+            "b": {"cmd": "cp a b", "deps": ["a"], "outs": ["b"]},
+        },
+    )
+    (root / "source").write_text("1")
+    walk(root, read_plan(root), Quiet(), jobs=2)
+    (root / "source").write_text("2")
+    assert states(walk(root, read_plan(root), Quiet(), jobs=2)) == {
+        "a": "reproduced", "b": "cached",
+    }  # fmt: skip
+
+
+def test_independent_stages_run_side_by_side(tmp_path):
+    stages = {name: {"cmd": f"sleep 2; echo {name} > {name}", "outs": [name]} for name in "abc"}
+    root = make_project(tmp_path, stages)
+    watcher = Quiet()
+    outcomes = walk(root, read_plan(root), watcher, jobs=3)
+    assert {o.state for o in outcomes} == {"reproduced"}
+    begun = watcher.started_at.values()
+    assert max(begun) - min(begun) < 2
+
+
+def test_stopping_leaves_no_process_and_no_lock(tmp_path):
+    root = make_project(tmp_path, {"slow": {"cmd": "sleep 987", "outs": ["never"]}})
+    outcomes = walk(root, read_plan(root), _StopSoon(), jobs=1)
+    assert states(outcomes) == {"slow": "stopped"}
+    assert not _processes("sleep 987")
+    lock = root / ".dvc" / "tmp" / "rwlock"
+    held = json.loads(lock.read_text() or "{}") if lock.exists() else {}
+    assert not any(held.values())
+
+
+class _StopSoon(Quiet):
+    def must_stop(self) -> bool:
+        return bool(self.started_at) and time.monotonic() - min(self.started_at.values()) > 2.5
+
+
+def test_interrupting_the_command_stops_its_stages(tmp_path):
+    root = make_project(tmp_path, {"slow": {"cmd": "sleep 986", "outs": ["never"]}})
+    (root / "params.yaml").write_text("{}\n")
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
+        "from flows.pipeline import Teller\nfrom flows.walk import read_plan, walk\n"
+        "plan = read_plan(Path('.'))\nwalk(Path('.'), plan, Teller(plan, None), 1)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(ROOT)], cwd=root, stderr=subprocess.DEVNULL
+    )
+    end = time.monotonic() + 60
+    while not _processes("sleep 986") and time.monotonic() < end:
+        time.sleep(0.1)
+    assert _processes("sleep 986")
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=30)
+    assert not _processes("sleep 986")
+
+
+def _processes(command: str) -> list[int]:
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and int(folder.name) != os.getpid():
+            try:
+                line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+            if line.strip() == command:
+                found.append(int(folder.name))
+    return found
+
+
+def test_the_lock_file_is_put_in_one_order(tmp_path):
+    text = "schema: '2.0'\nstages:\n  b:\n    cmd: x\n  a:\n    cmd: y\n"
+    (tmp_path / "dvc.lock").write_text(text)
+    sort_lock(tmp_path)
+    found = (tmp_path / "dvc.lock").read_text()
+    assert found.index("  a:") < found.index("  b:")
+    assert yaml.safe_load(found) == yaml.safe_load(text)
+
+
+def test_names_select_groups_and_what_they_need(tmp_path):
+    plan = read_plan(chain(tmp_path))
+    assert set(plan.upstream_of(plan.match(["b"])).nodes) == {"a", "b"}
+    with pytest.raises(UserError, match="no stage 'zz'; stages: a, b, c, x"):
+        plan.match(["zz"])
+
+
+def test_two_pipelines_at_once_are_refused(tmp_path):
+    second = only_one(tmp_path)
+    with only_one(tmp_path), pytest.raises(UserError, match="another `affectloom run`"):
+        second.__enter__()
