@@ -15,11 +15,20 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModel, WhisperFeatureExtractor
 
 from models.encoders.encoder import Encoded, Settings, Sound
-from models.encoders.hidden import Layers, load_model, pick_device, precision, runs
+from models.encoders.hidden import (
+    Layers,
+    Output,
+    checkpoint_folder,
+    load_model,
+    pick_device,
+    place,
+    precision,
+    runs,
+)
 from models.errors import UserError
 
 MODALITY = "audio"
@@ -60,11 +69,11 @@ class HfAudio:
         self.settings = settings
         self.device = pick_device(settings.device)
         self.batch = batch or (16 if self.device.type == "cuda" else 1)
-        self.model = load_model(AutoModel, settings)
-        self.config = self.model.config
+        model = load_model(AutoModel, settings)
+        self.config = model.config
         self.is_whisper = self.config.model_type == "whisper"
+        self.model: nn.Module = model.get_encoder() if self.is_whisper else model
         if self.is_whisper:
-            self.model = self.model.get_encoder()
             self.extractor = WhisperFeatureExtractor.from_pretrained(str(settings.checkpoint))
             self.hop, self.receptive = 320, 320
             blocks, width = self.config.encoder_layers, self.config.d_model
@@ -82,7 +91,7 @@ class HfAudio:
             )
         self.layers = Layers(settings, blocks, width)
         self.layers.shorten(self.model)
-        self.model.to(self.device)
+        place(self.model, self.device)
         self.normalizes = self._reads_normalization()
         self.mask_is_exact = (
             self.config.model_type in _MASK_IS_EXACT and self.config.feat_extract_norm == "layer"
@@ -195,7 +204,7 @@ class HfAudio:
         for same in by_length.values():
             yield from runs(same, self.batch)
 
-    def _run(self, parts: Sequence[np.ndarray]) -> object:
+    def _run(self, parts: Sequence[np.ndarray]) -> Output:
         states = self.layers.needs_states
         if self.is_whisper:
             with torch.autocast(self.device.type, enabled=False):  # a spectrogram needs float32
@@ -217,7 +226,7 @@ class HfAudio:
         """Whether the network was trained on normalised waveforms: its own preprocessor says."""
         if self.is_whisper:
             return False
-        file = self.settings.checkpoint / "preprocessor_config.json"
+        file = checkpoint_folder(self.settings) / "preprocessor_config.json"
         if not file.exists():
             return True
         preprocessor = json.loads(file.read_text(encoding="utf-8"))

@@ -19,7 +19,16 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from models.encoders.encoder import Encoded, Settings, Text
-from models.encoders.hidden import Layers, load_model, pick_device, precision, runs
+from models.encoders.hidden import (
+    Layers,
+    Output,
+    checkpoint_folder,
+    load_model,
+    pick_device,
+    place,
+    precision,
+    runs,
+)
 from models.errors import UserError
 
 MODALITY = "text"
@@ -60,7 +69,7 @@ class HfText:
         config = self.model.config
         self.layers = Layers(settings, config.num_hidden_layers, config.hidden_size)
         self.layers.shorten(self.model)
-        self.model.to(self.device)
+        place(self.model, self.device)
         self.has_types = "token_type_ids" in self.tokenizer.model_input_names
         self.limit = self._limit()
 
@@ -117,7 +126,7 @@ class HfText:
         cls = row[0] if self.layers.pooling == "cls" and self.layers.layer != "all" else None
         return self.layers.encoded([row[tokens.own]], cls=cls, reason=tokens.reason)
 
-    def _run(self, group: Sequence[_Tokens], rows: int, length: int) -> object:
+    def _run(self, group: Sequence[_Tokens], rows: int, length: int) -> Output:
         """The network on (rows, length); rows beyond the group hold one token each."""
         pad = self.tokenizer.pad_token_id or 0
         ids = torch.full((rows, length), pad)
@@ -137,7 +146,7 @@ class HfText:
 
     def _limit(self) -> int:
         """Longest sequence of tokens that is read: one less than fits, for the masked one."""
-        config, folder = self.model.config, self.settings.checkpoint
+        config, folder = self.model.config, checkpoint_folder(self.settings)
         positions = getattr(config, "max_position_embeddings", 512)
         if config.model_type in _SHIFTED_POSITIONS:
             positions -= (config.pad_token_id or 0) + 1

@@ -18,7 +18,14 @@ from transformers import AutoModel
 
 from models.encoders.encoder import Encoded, Faces, Settings
 from models.encoders.faces_in_time import hop_s, spread
-from models.encoders.hidden import Layers, load_model, pick_device, precision
+from models.encoders.hidden import (
+    Layers,
+    checkpoint_folder,
+    load_model,
+    pick_device,
+    place,
+    precision,
+)
 from models.errors import UserError
 
 MODALITY = "video"
@@ -47,7 +54,7 @@ class HfVision:
         if self.layers.pooling == "cls":
             self.layers.pooling = "mean"
         self.layers.shorten(self.model)
-        self.model.to(self.device)
+        place(self.model, self.device)
         self._read_preprocessor(config.image_size)
 
     @property
@@ -88,7 +95,7 @@ class HfVision:
             return self.layers.encoded([vectors], hop_s=hop_s(times_s))
 
     def _read_preprocessor(self, image_size: int | Sequence[int]) -> None:
-        file = self.settings.checkpoint / "preprocessor_config.json"
+        file = checkpoint_folder(self.settings) / "preprocessor_config.json"
         if not file.exists():
             raise UserError(
                 f"checkpoint {self.settings.checkpoint} lacks preprocessor_config.json, so nobody "

@@ -6,6 +6,7 @@ T frames in an utterance   D width of a frame   K hidden layers, the input embed
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -15,6 +16,24 @@ from transformers.utils import logging as hf_logging
 
 from models.encoders.encoder import Dtype, Encoded, Pooling, Settings
 from models.errors import UserError
+
+if TYPE_CHECKING:  # slow to import, and `best_dtype` needs none of it
+    from transformers import PreTrainedModel
+
+Network = TypeVar("Network", bound=nn.Module)
+Item = TypeVar("Item")
+
+
+class Output(Protocol):
+    """What a network of transformers gives out.
+
+    Attributes:
+        last_hidden_state: (B, T, D).
+        hidden_states: K of (B, T, D); there only where ``Layers.needs_states`` asked for them.
+    """
+
+    last_hidden_state: Tensor
+    hidden_states: tuple[Tensor, ...]
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -45,23 +64,31 @@ def precision(device: torch.device, dtype: Dtype) -> Iterator[None]:
         yield
 
 
-def load_model(automodel: type, settings: Settings) -> nn.Module:
+def checkpoint_folder(settings: Settings) -> Path:
+    """Folder of the checkpoint, which every family of transformers needs."""
+    if settings.checkpoint is None:
+        raise UserError("params.yaml: an encoder of transformers needs a `checkpoint`; name one")
+    return settings.checkpoint
+
+
+def load_model(automodel: type, settings: Settings) -> "PreTrainedModel":
     """A checkpoint as a frozen float32 network; transformers unpickles no code."""
     hf_logging.disable_progress_bar()  # this project shows its own
+    checkpoint = checkpoint_folder(settings)
     try:
-        model = automodel.from_pretrained(
-            str(settings.checkpoint), dtype=torch.float32, local_files_only=True
+        model: PreTrainedModel = automodel.from_pretrained(
+            str(checkpoint), dtype=torch.float32, local_files_only=True
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         lines = str(error).strip().splitlines() or [repr(error)]
         raise UserError(
-            f"checkpoint {settings.checkpoint} cannot be loaded ({lines[0]}); "
+            f"checkpoint {checkpoint} cannot be loaded ({lines[0]}); "
             "fetch it again with `affectloom fetch` or rerun the stage checkpoints"
         ) from error
     return prepare(model, settings.dtype)
 
 
-def prepare(model: nn.Module, dtype: Dtype) -> nn.Module:
+def prepare(model: Network, dtype: Dtype) -> Network:
     """Freeze a network and do once what it would do in every forward pass.
 
     Weights that are computed from others (weight norm) are computed, and those of matrix products
@@ -70,11 +97,16 @@ def prepare(model: nn.Module, dtype: Dtype) -> nn.Module:
     model.eval().requires_grad_(False)
     for module in model.modules():
         if parametrize.is_parametrized(module):
-            for name in list(module.parametrizations):
+            for name in list(cast(nn.ModuleDict, module.parametrizations)):
                 parametrize.remove_parametrizations(module, name, leave_parametrized=True)
         if dtype == "bfloat16" and isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d)):
             module.to(torch.bfloat16)
     return model.requires_grad_(False)
+
+
+def place(model: nn.Module, device: torch.device) -> None:
+    """Move a network to ``device``; the type of transformers' own ``to`` is lost in a wrapper."""
+    model.to(device)
 
 
 class Layers:
@@ -139,7 +171,7 @@ class Layers:
         if len(stacks) == 1:
             del stacks[0][self.layer + 1 :]
 
-    def frames(self, output: object) -> Tensor:
+    def frames(self, output: Output) -> Tensor:
         """A network's output as (B, T, D) float32, or (B, T, K, D) for layer ``all``."""
         if self.layer == "last":
             return output.last_hidden_state.float()
@@ -200,7 +232,8 @@ def to_numpy(values: Tensor) -> np.ndarray:
 
 def _layer_statistics(parts: Iterable[Tensor]) -> np.ndarray:
     """(K * 2 * D,) float32: mean and standard deviation over time, layer by layer."""
-    total, squares, count = 0.0, 0.0, 0
+    total, squares = torch.zeros(2, dtype=torch.float64)
+    count = 0
     for part in parts:
         part = part.double()
         total, squares, count = total + part.sum(0), squares + (part**2).sum(0), count + len(part)
@@ -209,7 +242,7 @@ def _layer_statistics(parts: Iterable[Tensor]) -> np.ndarray:
     return to_numpy(torch.cat([mean, deviation], dim=-1).flatten())
 
 
-def runs(order: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+def runs(order: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     """``order`` cut into stretches of at most ``size``."""
     for start in range(0, len(order), size):
         yield order[start : start + size]

@@ -9,11 +9,12 @@ values in order. Everything is plain numpy on one thread: the same sound gives t
 S samples   T frames   W samples of a window
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy.fft import dct, irfft, rfft
+from scipy import fft
 from scipy.signal import medfilt
 from torchaudio.functional import melscale_fbanks
 
@@ -27,6 +28,10 @@ POOLINGS = ("mean_std",)
 RATE_HZ = 16000
 CHUNK = 64
 CHECKPOINT = None
+
+# scipy's stubs tell what its dispatcher sees inside; what comes out are arrays
+_Transform = Callable[..., np.ndarray]
+_dct, _rfft, _irfft = (cast(_Transform, each) for each in (fft.dct, fft.rfft, fft.irfft))
 
 _HOP = 160
 _WINDOW = 400
@@ -168,7 +173,7 @@ class Prosody:
         for block in _frames(samples, _WINDOW, _WINDOW):
             energy_db = 10 * np.log10((block**2).mean(1) + _FLOOR)
             crossings = (np.diff(np.signbit(block), axis=1) != 0).mean(1)
-            power = np.abs(rfft(block * self._window, _FFT, axis=1)) ** 2 / _WINDOW + _FLOOR
+            power = np.abs(_rfft(block * self._window, _FFT, axis=1)) ** 2 / _WINDOW + _FLOOR
             share = power / power.sum(1, keepdims=True)
             magnitude = np.sqrt(share)
             before = np.concatenate([magnitude[:1] if last is None else last, magnitude[:-1]])
@@ -192,7 +197,7 @@ class Prosody:
                         10 * np.log10(power[:, low].sum(1) / power[:, high].sum(1)),
                         level_db[:, peak_low].max(1) - level_db[:, peak_high].max(1),
                         crossings,
-                        dct(mel_db, norm="ortho", axis=1)[:, 1:_COEFFICIENTS],
+                        _dct(mel_db, norm="ortho", axis=1)[:, 1:_COEFFICIENTS],
                         mel_db @ self._bands.T,
                     ]
                 )
@@ -247,9 +252,9 @@ def _frames(samples: np.ndarray, width: int, step_width: int):
 def _autocorrelation(blocks: np.ndarray) -> np.ndarray:
     """(T, W) to (T, lags): lags of 1 / _FINE_HZ up to a little more than the longest period."""
     size = 1024
-    power = np.abs(rfft(blocks, size, axis=1)) ** 2
+    power = np.abs(_rfft(blocks, size, axis=1)) ** 2
     power[:, -1] /= 2  # the highest frequency stands for two once there are higher ones
-    return irfft(power, size * _FINE, axis=1)[:, : int(_FINE_HZ / _F0_MIN_HZ) + 3]
+    return _irfft(power, size * _FINE, axis=1)[:, : int(_FINE_HZ / _F0_MIN_HZ) + 3]
 
 
 def _over(voice: np.ndarray, is_voiced: np.ndarray, statistic) -> np.ndarray:
@@ -323,7 +328,7 @@ def _modulation(
             syllables, last = syllables + 1, top
             valley = top
     size = max(512, len(smooth))
-    power = np.abs(rfft((smooth - smooth.mean()) * np.hanning(len(smooth)), size)) ** 2
+    power = np.abs(_rfft((smooth - smooth.mean()) * np.hanning(len(smooth)), size)) ** 2
     rates_hz = np.fft.rfftfreq(size, hop_s)
     band = (rates_hz >= 1) & (rates_hz <= 10)
     best = power[band].argmax()
