@@ -10,7 +10,7 @@ import string
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypedDict
 
 import torch
 import transformers as hf
@@ -52,9 +52,28 @@ class TinyCheckpoint(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Kind
-    width: int = Field(64, ge=16)
-    layers: int = Field(2, ge=1)
-    heads: int = Field(4, ge=1)
+    width: int = Field(default=64, ge=16)
+    layers: int = Field(default=2, ge=1)
+    heads: int = Field(default=4, ge=1)
+
+
+class _Sizes(TypedDict):
+    """Sizes that all transformers of ``transformers`` call alike."""
+
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+
+
+class _ImageSizes(_Sizes):
+    image_size: int
+    patch_size: int
+
+
+class _TextSizes(_Sizes):
+    vocab_size: int
+    pad_token_id: int
 
 
 class CheckpointsParams(BaseModel):
@@ -147,8 +166,8 @@ def _whisper(tiny: TinyCheckpoint, folder: Path) -> hf.PreTrainedModel:
     return hf.WhisperModel(config)
 
 
-def _image_sizes(tiny: TinyCheckpoint) -> dict[str, int]:
-    return dict(
+def _image_sizes(tiny: TinyCheckpoint) -> _ImageSizes:
+    return _ImageSizes(
         hidden_size=tiny.width,
         num_hidden_layers=tiny.layers,
         num_attention_heads=tiny.heads,
@@ -182,7 +201,9 @@ def _vit(tiny: TinyCheckpoint, folder: Path) -> hf.PreTrainedModel:
 
 def _dinov2(tiny: TinyCheckpoint, folder: Path) -> hf.PreTrainedModel:
     _image_preprocessor(folder)
-    return hf.Dinov2Model(hf.Dinov2Config(**_image_sizes(tiny), mlp_ratio=2))
+    # intermediate_size is only a note here: the network takes mlp_ratio
+    sizes: dict[str, Any] = dict(_image_sizes(tiny))
+    return hf.Dinov2Model(hf.Dinov2Config(**sizes, mlp_ratio=2))
 
 
 def _clip(tiny: TinyCheckpoint, folder: Path) -> hf.PreTrainedModel:
@@ -194,12 +215,12 @@ def _clip(tiny: TinyCheckpoint, folder: Path) -> hf.PreTrainedModel:
         num_hidden_layers=1,
         num_attention_heads=tiny.heads,
     )
-    config = hf.CLIPConfig(vision_config=_image_sizes(tiny), text_config=text)
+    config = hf.CLIPConfig(vision_config=dict(_image_sizes(tiny)), text_config=text)
     return hf.CLIPModel(config)
 
 
-def _text_sizes(tiny: TinyCheckpoint, vocabulary: Mapping[str, int]) -> dict[str, int]:
-    return dict(
+def _text_sizes(tiny: TinyCheckpoint, vocabulary: Mapping[str, int]) -> _TextSizes:
+    return _TextSizes(
         vocab_size=len(vocabulary),
         hidden_size=tiny.width,
         num_hidden_layers=tiny.layers,

@@ -6,8 +6,9 @@ import threading
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from models.encoders.encoder import Encoder, Settings
+from models.encoders.encoder import Encoder, Pooling, Settings
 from models.errors import UserError
 from tasks.feature_inputs import Modality
 
@@ -33,7 +34,7 @@ class Family:
     modality: Modality
     feature_version: int
     libraries: tuple[str, ...]
-    poolings: tuple[str, ...]
+    poolings: tuple[Pooling, ...]
     chunk: int
     rate_hz: int
     checkpoint: str | None
@@ -44,7 +45,7 @@ def family_constants(name: str) -> Family:
     """What a family's file says about itself, read without running it: torch is slow to import."""
     file = _FAMILIES / f"{name}.py"
     tree = ast.parse(file.read_text(encoding="utf-8")) if file.is_file() else ast.Module([], [])
-    constants: dict[str, object] = {}
+    constants: dict[str, Any] = {}
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             try:

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -33,6 +34,12 @@ _COMPRESSION = {
     "hop_s": "zstd",
     "pooled.list.element": "none",
     "sequence": "none",
+}
+#: pyarrow has no stubs: type checkers guess each option's type from its default.
+_WRITING: dict[str, Any] = {
+    "compression": _COMPRESSION,
+    "use_dictionary": ["status", "reason"],
+    "write_statistics": ["utterance_id", "status"],
 }
 _CHECKED = [name for name in FEATURES.columns if name != "sequence"]  # bytes have no rules
 
@@ -120,13 +127,7 @@ def _write_bucket(
 ) -> None:
     with (
         replacing(path) as temporary,
-        pq.ParquetWriter(
-            temporary,
-            schema,
-            compression=_COMPRESSION,
-            use_dictionary=["status", "reason"],
-            write_statistics=["utterance_id", "status"],
-        ) as writer,
+        pq.ParquetWriter(temporary, schema, **_WRITING) as writer,
     ):
         for start in range(0, len(rows), ROW_GROUP):
             group = _row_group(store, rows[start : start + ROW_GROUP], schema, pooled_dim, dim)
@@ -139,7 +140,7 @@ def _row_group(
 ) -> pa.Table:
     pooled = np.zeros((len(rows), pooled_dim), np.float32)
     is_absent = np.ones(len(rows), bool)
-    sequences: list[bytes | None] = [None] * len(rows)
+    sequences: list[bytes | memoryview | None] = [None] * len(rows)
     places = [place for place, row in enumerate(rows) if row.key is not None]
     entries = store.read([str(rows[place].key) for place in places])
     for place, entry in zip(places, entries, strict=True):

@@ -142,6 +142,19 @@ def encoder_identity(params: EncoderParams, weights: Weights, settings: Settings
     }
 
 
+class _Meta(BaseModel):
+    """What the store tells about a clip without reading its features; see ``_entry``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    status: str
+    reason: str | None
+    frames: int
+    hop_s: float | None
+    pooled_dim: int
+    frame_dim: int
+
+
 @dataclass(frozen=True)
 class _Job:
     """A shard's work, for a worker that may be another process."""
@@ -352,23 +365,16 @@ def _row(store: Store, item: Item, passing: Mapping[str, str]) -> Row:
         return Row(item.utterance_id, None, "quarantined", item.reason, 0, None)
     if item.key in passing:
         return Row(item.utterance_id, None, "quarantined", passing[item.key], 0, None)
-    meta = store.meta(item.key)
-    return Row(
-        item.utterance_id,
-        item.key,
-        str(meta["status"]),
-        meta["reason"],
-        int(meta["frames"]),
-        meta["hop_s"],
-    )
+    meta = _Meta.model_validate(store.meta(item.key))
+    return Row(item.utterance_id, item.key, meta.status, meta.reason, meta.frames, meta.hop_s)
 
 
 def _dims(store: Store, items: Sequence[Item], family: str, settings: Settings) -> tuple[int, int]:
     """Widths of pooled vectors and of frames: from any entry, else from the encoder itself."""
     for item in items:
         if item.key is not None and store.has(item.key):
-            meta = store.meta(item.key)
-            return int(meta["pooled_dim"]), int(meta["frame_dim"])
+            meta = _Meta.model_validate(store.meta(item.key))
+            return meta.pooled_dim, meta.frame_dim
     encoder = load_encoder(family, settings)
     return encoder.pooled_dim, encoder.frame_dim
 

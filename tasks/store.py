@@ -25,6 +25,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from tasks.tables import replacing
 
@@ -144,7 +145,7 @@ class Store:
         Raises ``CorruptSegment`` on the first damaged one; ``set_aside`` that segment, and its
         entries are missing from then on.
         """
-        streams: dict[Path, object] = {}
+        streams: dict[Path, BinaryIO] = {}
         try:
             for key in keys:
                 place = self._places[key]
@@ -339,7 +340,7 @@ def _read_header(path: Path) -> dict[str, _Place]:
     }
 
 
-def _read_entry(stream, key: str, place: _Place) -> Entry:
+def _read_entry(stream: BinaryIO, key: str, place: _Place) -> Entry:
     stream.seek(place.offset)
     content = stream.read(sum(place.sizes.values()))
     if hashlib.sha256(content).hexdigest() != place.sha256:
