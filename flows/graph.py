@@ -151,7 +151,7 @@ class _Graph:
         """All stages in order."""
         return {stage: getattr(self, f"_{stage}")() for stage in STAGES}
 
-    def metrics(self) -> list[dict[str, Any]]:
+    def metrics(self) -> list[str]:
         """Files that `dvc metrics show` reads."""
         return [str(paths.metrics(a["corpus"], a["method"])) for a in self._pairs()]
 
