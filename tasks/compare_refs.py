@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import polars as pl
 import yaml
@@ -176,18 +177,19 @@ def _reader_at(revision: str) -> Reader | None:
         if not files.exists(str(path)):
             return None
         try:
-            return files.cat_file(str(path))
+            found = files.read_bytes(str(path))
         except (DvcException, OSError) as error:
             raise UserError(
                 f"{revision}: {path} is in neither DVC's cache nor a remote ({error}); "
                 f"`dvc fetch --rev {revision}` or `git checkout {revision}` and `dvc repro` "
                 "bring it back"
             ) from error
+        return found.encode() if isinstance(found, str) else found
 
     return read
 
 
-def _unknown(text: str, here: Ref) -> None:
+def _unknown(text: str, here: Ref) -> NoReturn:
     names = sorted({m for _, m in here.methods()})
     close = difflib.get_close_matches(text.rpartition("/")[2], names, 1)
     hint = f"did you mean '{close[0]}'?" if close else f"methods: {', '.join(names) or 'none'}"

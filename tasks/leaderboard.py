@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from models.comparison import Comparison, verdict
 from models.resampling import resamplable
 from models.statistics import compare_all, confidence_interval, resample
@@ -49,7 +51,9 @@ def judge(corpus: str, methods: Sequence[str], *, resamples: int, seed: int) -> 
         mine = {m: one for m, one in tested.items() if name in one.targets}
         rows = align(name, mine, dialogues)
         check_seeds(rows, {m: one.where for m, one in mine.items()})
-        judged[name] = _judge_target(name, mine, failed, rows, resamples, seed)
+        # many small products: threads only get in each other's way, and one sums in one order
+        with threadpool_limits(1):
+            judged[name] = _judge_target(name, mine, failed, rows, resamples, seed)
     return judged
 
 

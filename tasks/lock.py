@@ -44,7 +44,10 @@ class Locked:
 
 def cause_of(path: str) -> Cause:
     """What kind of input a dependency is."""
-    return next((cause for folder, cause in _FOLDERS if path.startswith(folder)), "data")
+    for folder, cause in _FOLDERS:
+        if path.startswith(folder):
+            return cause
+    return "data"
 
 
 def read_lock(text: str) -> dict[str, Locked]:

@@ -61,7 +61,7 @@ def results(
 
 
 def _entry(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in entry.items() if key != "metrics"}
+    return {"against": [], **{key: value for key, value in entry.items() if key != "metrics"}}
 
 
 def _metrics(targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

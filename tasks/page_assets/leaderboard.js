@@ -94,7 +94,9 @@ function drawBoard(holder) {
 }
 
 section("leaderboard", "Leaderboard", "Ranks follow the score of the epoch chosen on validation. Intervals hold for fresh dialogues and fresh training runs (cluster bootstrap by dialogue, seeds counted). Choose a method to see it in the charts below.", () => {
-  if (!target()) return h("p", {}, "Nothing has been judged yet on this corpus.");
+  if (!target()) {
+    return [h("p", {}, "Nothing has been judged yet on this corpus."), h("ul", {}, Object.entries(corpus().failed).map(([method, reason]) => h("li", {}, `${method}: ${reason}`)))];
+  }
   const holder = h("div");
   const input = h("input", { type: "search", id: "filter", value: board.filter, placeholder: "part of a name", oninput: () => {
     board.filter = input.value;
@@ -120,6 +122,7 @@ section("significance", "Who beats whom", "▲ the row's method is significantly
     if (row === column) return h("td", { class: "self" });
     const isAbove = place.get(row.method) < place.get(column.method);
     const pair = pairs.get(isAbove ? `${row.method}\n${column.method}` : `${column.method}\n${row.method}`);
+    if (!pair) return h("td", { title: "not compared" }, "");
     const kind = !pair.significant ? "" : (pair.difference > 0) === (isAbove === target().higher) ? "better" : "worse";
     const label = `${row.method} against ${column.method}: ${kind ? `significantly ${kind}` : "no significant difference"}, ${pValue(pair.p_holm)}`;
     return h("td", { class: kind || null }, h("button", { type: "button", title: label, "aria-label": label, onclick: () => { sentence.textContent = pair.verdict; } },

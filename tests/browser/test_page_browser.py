@@ -202,6 +202,19 @@ def test_dark_follows_the_system_and_the_button_overrides_it(tab):
     assert colors(tab) == light
 
 
+def test_a_project_whose_methods_all_failed_still_has_a_page(tab, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AFFECTLOOM_CACHE", raising=False)
+    raw = make_project(tmp_path, Scene(methods=("linear",)))
+    raw["methods"] = {"broken": {}}
+    run(ReportParams(**raw["report"]), raw, Silent())
+    tab.open(paths.page())
+    tab.requests.pop()
+    assert "No method has been judged" in tab.run("document.getElementById('summary').textContent")
+    assert "broken: not finished" in tab.run("document.querySelector('main').textContent")
+    assert visible(tab, "clips")
+
+
 def test_a_phone_needs_no_sideways_scrolling(tab):
     tab.width(360, 740)
     tab.open(tab.page)
