@@ -221,12 +221,12 @@ def align(name: str, tested: Mapping[str, Tested], utterances: pl.DataFrame) -> 
     predictions: dict[str, np.ndarray] = {}
     seeds: dict[str, list[int]] = {}
     for method, one in tested.items():
-        mine = one.table.filter(known).sort("utterance_id", "seed")
+        mine = one.table.filter(known).sort("utterance_id", "fold", "seed")
         seeds[method] = mine.get_column("seed").unique().sort().to_list()
         parts = []
         for seed in seeds[method]:
             rows = mine.filter(pl.col("seed") == seed)
-            truth = rows.select("utterance_id", *truths)
+            truth = rows.select("utterance_id", "fold", *truths)
             _check_same(truth, reference, one.where, seed)
             reference = truth if reference is None else reference
             parts.append(encode(rows.select(guesses), target, one.where))

@@ -117,7 +117,11 @@ def _pack_methods(
     for method, one in tested.items():
         by_seed = {}
         for seed in seeds:
-            mine = one.table.filter(pl.col("seed") == seed).unique("utterance_id")
+            mine = (
+                one.table.filter(pl.col("seed") == seed)
+                .sort("utterance_id", "fold")
+                .unique("utterance_id", keep="first", maintain_order=True)
+            )
             mine = ids.to_frame().join(mine, on="utterance_id", how="left", maintain_order="left")
             by_seed[str(seed)] = {
                 name: _pack(name, target, mine, "prediction_")

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from models.errors import UserError
-from tasks import failures, paths
+from tasks import aligned, failures, paths
 from tasks.leaderboard import judge
 from tasks.page import embed
 from tasks.page_dialogues import Budget, dialogues
@@ -159,9 +159,7 @@ def test_faces_of_people_stay_out_unless_allowed(project):
 
 def test_a_small_budget_leaves_out_whole_dialogues_and_seeds_and_says_so(project):
     test = read_table(SPLIT, paths.splits("toy")).filter(pl.col("split") == "test")
-    from tasks.aligned import load_tested
-
-    tested, _ = load_tested("toy", ["linear"])
+    tested, _ = aligned.load_tested("toy", ["linear"])
     found = dialogues("toy", tested, test, True, Budget(1, 100, 3_000, 13))
     assert found["total"] == 48
     assert len(found["utterances"]["utterance_id"]) == 12
@@ -284,3 +282,27 @@ def test_a_test_row_unknown_to_the_splits_is_an_error(project):
     change_predictions("toy", "linear", lambda f: f.with_columns(rename))
     with pytest.raises(UserError, match="toy/d000/u00 is predicted as a test row, but"):
         judge("toy", ["linear"], resamples=100, seed=0)
+
+
+def test_rows_tested_in_two_folds_are_two_rows_in_one_order():
+    keys = [(u, fold, seed) for u in "ab" for fold in (0, 1) for seed in (0, 1)]
+    table = pl.DataFrame(
+        {
+            "utterance_id": [f"toy/d/{u}" for u, _, _ in keys],
+            "fold": [fold for _, fold, _ in keys],
+            "seed": [seed for _, _, seed in keys],
+            "target_sentiment": [1.0 + (u == "b") for u, _, _ in keys],
+            "prediction_sentiment": [
+                10.0 * fold + seed + 100 * (u == "b") for u, fold, seed in keys
+            ],
+        }
+    )
+    target = {"kind": "values", "names": ["sentiment"], "test": {}}
+    details = {"targets": {"sentiment": target}}
+    dialogues = pl.DataFrame({"utterance_id": ["toy/d/a", "toy/d/b"], "dialogue_id": ["toy/d"] * 2})
+    shuffled = {
+        "m": aligned.Tested(details, table.sample(fraction=1, shuffle=True, seed=3), "file")
+    }
+    rows = aligned.align("sentiment", shuffled, dialogues)
+    assert rows.truth[:, 0].tolist() == [1, 1, 2, 2]
+    assert rows.predictions["m"][1, :, 0].tolist() == [1, 11, 101, 111]
