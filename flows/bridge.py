@@ -16,7 +16,7 @@ from tasks.params import ExecutionParams
 from tasks.plain_context import PlainContext, in_order, make_pool, progress_line
 
 if TYPE_CHECKING:
-    from flows.reporting import FlowReport
+    from flows.reporting import Ending, FlowReport
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -57,12 +57,9 @@ def prepare_environment(root: Path) -> None:
 @contextmanager
 def open_context(name: str, settings: ExecutionParams) -> Iterator[Context]:
     """The context for one stage: reporting to Prefect when its API answers, plain otherwise."""
-    is_local = settings.runner in ("threads", "processes")
-    plain = PlainContext(
-        name,
-        runner=settings.runner if is_local else "processes",  # type: ignore[arg-type]
-        workers=worker_count(settings),
-    )
+    runner = settings.runner if settings.runner in ("threads", "processes") else "processes"
+    is_local = runner == settings.runner
+    plain = PlainContext(name, runner=runner, workers=worker_count(settings))
     if not has_api():
         if not is_local:
             raise UserError(
@@ -157,7 +154,7 @@ class PrefectContext:
             )
         return self._report
 
-    def close(self, ending: str, message: str = "") -> None:
+    def close(self, ending: "Ending", message: str = "") -> None:
         """Set the flow run's final state, where one was opened."""
         if self._report:
-            self._report.finish(ending, message)  # type: ignore[arg-type]
+            self._report.finish(ending, message)

@@ -72,12 +72,15 @@ def _is_empty(file: Path) -> bool:
 def module_constant(file: Path, name: str) -> str:
     """The value of a plain ``NAME = "text"`` at the top of a module, without importing it."""
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        targets = node.targets if isinstance(node, ast.Assign) else []
-        if isinstance(node, ast.AnnAssign):
-            targets = [node.target]
+        if isinstance(node, ast.Assign):
+            targets, value = node.targets, node.value
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            targets, value = [node.target], node.value
+        else:
+            continue
         for target in targets:
             if isinstance(target, ast.Name) and target.id == name:
-                return ast.literal_eval(node.value)  # type: ignore[arg-type, union-attr]
+                return ast.literal_eval(value)
     raise LookupError(f"{file} has no constant {name}")
 
 

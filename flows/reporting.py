@@ -125,7 +125,7 @@ class FlowReport:
                 name="affectloom",
                 level=level,
                 message=message,
-                timestamp=datetime.now(UTC),  # type: ignore[arg-type]
+                timestamp=datetime.now(UTC),  # pyright: ignore[reportArgumentType]  # pydantic converts
                 flow_run_id=self.id,
             )
         )

@@ -58,11 +58,11 @@ def run(params: ReportParams, raw: Mapping[str, Any], ctx: Context) -> None:
     for done, corpus in enumerate(corpora):
         board[corpus] = judge(corpus, methods, resamples=params.resamples, seed=params.seed)
         ctx.progress(Progress(done + 1, len(corpora), "corpora"))
-    content = {
+    content: dict[str, Any] = {
         corpus: {target: judged.entries for target, judged in targets.items()}
         for corpus, targets in board.items()
     }
-    content["provenance"] = provenance(raw)  # type: ignore[assignment]
+    content["provenance"] = provenance(raw)
     _write(paths.leaderboard("json"), json.dumps(content, indent=1, sort_keys=True) + "\n")
     _write(paths.leaderboard("csv"), to_csv(board))
     write_plots(corpora, methods)

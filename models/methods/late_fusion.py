@@ -6,7 +6,7 @@ network is also trained on its own, so that a strong modality cannot starve a we
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -58,8 +58,9 @@ class LateFusion(Method):
     def unimodal(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
         """Target name to modality to (B, U, C) or (B, U, K)."""
         hidden = {m: self.bodies[m](batch.features[m]) for m in self.spec.modalities}
+        heads = {m: cast(nn.ModuleDict, self.heads[m]) for m in self.spec.modalities}
         return {
-            t.name: {m: self.heads[m][t.name](hidden[m]) for m in self.spec.modalities}  # type: ignore[index]
+            t.name: {m: heads[m][t.name](hidden[m]) for m in self.spec.modalities}
             for t in self.spec.targets
         }
 
