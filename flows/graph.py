@@ -155,9 +155,23 @@ class _Graph:
         """Files that `dvc metrics show` reads."""
         return [str(paths.metrics(a["corpus"], a["method"])) for a in self._pairs()]
 
-    def plots(self) -> list[Any]:
-        """Files that `dvc plots show` draws."""
-        return []
+    def plots(self) -> list[dict[str, Any]]:
+        """Files that `dvc plots show` draws, with the templates of .dvc/plots."""
+        folder = paths.plots()
+        return [
+            _plot("Training histories", "history", "epoch", f"{folder}/history.csv", "score"),
+            _plot(
+                "Confusion matrices", "confusion", "actual", f"{folder}/confusion.csv", "predicted"
+            ),
+            _plot(
+                "Robustness to missing modalities",
+                "robustness",
+                "missing_rate",
+                f"{folder}/robustness.csv",
+                "score",
+            ),
+            _plot("Circumplex", "circumplex", "valence", f"{folder}/circumplex.csv", "arousal"),
+        ]
 
     def _pairs(self) -> list[dict[str, str]]:
         return instances(self.params, "evaluate")
@@ -186,7 +200,7 @@ class _Graph:
                 paths.faces(corpus),
             ]
             deps += [paths.features(corpus, encoder) for encoder in self._encoders]
-        outs = [paths.leaderboard("json"), paths.leaderboard("csv")]
+        outs = [paths.leaderboard("json"), paths.leaderboard("csv"), paths.plots()]
         params = ["report", "corpora", "encoders", "inputs", "methods", "train"]
         return self._single("report", params, deps, outs)
 
@@ -406,3 +420,7 @@ def _padded(what: str, own: list[str], length: int, common: Sequence[str]) -> di
         return {}
     filler = own[-1] if own else common[-1]
     return {what: [*own, *[filler] * (length - len(own))]}
+
+
+def _plot(title: str, template: str, x: str, file: str, y: str) -> dict[str, Any]:
+    return {title: {"template": f"affectloom_{template}", "x": x, "y": {file: y}}}

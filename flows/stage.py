@@ -21,7 +21,7 @@ from flows.bridge import PIPELINE_PID, open_context
 from flows.closure import closure
 from flows.execution import execution
 from models.errors import UserError
-from tasks import paths
+from tasks import failures, paths
 from tasks.context import Context
 from tasks.params import Params
 from tasks.plain_context import end_with
@@ -75,8 +75,13 @@ def execute(stage: str, arguments: Mapping[str, str]) -> None:
     settings = execution(raw)
     name = graph.address(stage, arguments)
     started = time.monotonic()
-    with open_context(name, settings) as ctx:
-        run_stage(stage, arguments, params, ctx)
+    try:
+        with open_context(name, settings) as ctx:
+            run_stage(stage, arguments, params, ctx)
+    except Exception as error:
+        failures.note(name, str(error) or type(error).__name__)
+        raise
+    failures.note(name, None)
     note_time(name, time.monotonic() - started)
 
 

@@ -111,6 +111,11 @@ def leaderboard(suffix: str = "json") -> Path:
     return REPORTS / f"leaderboard.{suffix}"
 
 
+def plots() -> Path:
+    """Data files of `dvc plots`."""
+    return REPORTS / "plots"
+
+
 def page() -> Path:
     """The page that people read."""
     return REPORTS / "index.html"

@@ -105,12 +105,15 @@ def run(
                         params.snapshot_mb, str(folder), key,
                     )
                 )  # fmt: skip
+    shards = [
+        [job for job in jobs if (job.seed, job.fold) == place]
+        for place in dict.fromkeys((job.seed, job.fold) for job in jobs)
+    ]
     done = 0
-    total = len(jobs)
-    ctx.progress(Progress(done, total, "runs"))
-    for _ in ctx.map(partial(train_one, data=data), jobs, f"train {method}"):
-        done += 1
-        ctx.progress(Progress(done, total, "runs"))
+    ctx.progress(Progress(done, len(jobs), "runs"))
+    for keys in ctx.map(partial(train_shard, data=data), shards, f"train {method}"):
+        done += len(keys)
+        ctx.progress(Progress(done, len(jobs), "runs"))
     for job in jobs:  # copied only when all are there: the out is whole or absent
         shutil.copytree(_cached(job), job.folder, dirs_exist_ok=True)
     for job in jobs:
@@ -129,6 +132,11 @@ def run_folder(
 
 def _cached(job: Job) -> Path:
     return paths.cache() / "runs" / job.key / "run"
+
+
+def train_shard(jobs: Sequence[Job], data: Mapping[str, str]) -> list[str]:
+    """Train the runs of one seed and fold."""
+    return [train_one(job, data) for job in jobs]
 
 
 def train_one(job: Job, data: Mapping[str, str]) -> str:
