@@ -133,7 +133,7 @@ def read(root: Path, options: Mapping[str, object]) -> Corpus:
         label=code.replace_strict(dict(enumerate(EXPRESSIONS)), default=pl.col("expression")),
         code=code,
     )
-    most = len(EXPRESSIONS) if classes == "all" else classes
+    most = len(EXPRESSIONS) if classes == "all" else int(str(classes))
     left_out = rows.filter(pl.col("code").is_between(most, len(EXPRESSIONS) - 1))
     rows = rows.filter(~pl.col("code").is_between(most, len(EXPRESSIONS) - 1).fill_null(False))
     quarantine = [

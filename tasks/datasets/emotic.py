@@ -10,7 +10,7 @@ the released combination (union of labels, mean of VAD) is the published truth; 
 ``released``, which need not be a whole number.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -189,7 +189,7 @@ def _add_image(rows: _Rows, image: Any, split: str, where: str, pictures: str, e
             }
         )
         for rater, labels, vad in _views(person, split, each):
-            common = {"utterance_id": utterance, "rater": rater, "source": split}
+            common: dict[str, object] = {"utterance_id": utterance, "rater": rater, "source": split}
             rows.judgements += [
                 {**common, "target": "categories", "label": str(label)} for label in labels
             ]
@@ -202,7 +202,7 @@ def _add_image(rows: _Rows, image: Any, split: str, where: str, pictures: str, e
 
 def _views(
     person: Any, split: str, each: bool
-) -> Iterator[tuple[str, Sequence[object], Sequence[float | None]]]:
+) -> Iterator[tuple[str, Iterable[object], list[float | None]]]:
     """Rater, labels and VAD of a person, as the release or the single annotators say."""
     if split != "train" and not each:
         yield (
