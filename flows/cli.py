@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from flows.data_commands import fetch, lint, store_app
+from flows.import_command import EPILOG, import_files
 from flows.report_commands import compare, report
 from models.errors import UserError
 from tasks import paths
@@ -176,6 +177,7 @@ def ui(
     raise typer.Exit(code)
 
 
+app.command("import", epilog=EPILOG)(import_files)
 app.command(epilog="Example: affectloom lint --strict")(lint)
 app.command(epilog="Example: affectloom fetch wav2vec2_base")(fetch)
 app.command(epilog="Example: affectloom report --markdown")(report)

@@ -9,6 +9,7 @@ import typer
 
 from models.errors import UserError
 from tasks import paths
+from tasks.selection import encoders_of
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
 
@@ -36,7 +37,7 @@ def lint(
     for name in corpora or ():
         if name not in known:
             raise UserError(f"params.yaml has no corpus '{name}'; it has: {', '.join(known)}")
-    found = {name: lint_corpus(name, list(raw.get("encoders") or {})) for name in corpora or known}
+    found = {name: lint_corpus(name, encoders_of(raw, name)) for name in corpora or known}
     if as_json:
         print(json.dumps(found, indent=1))
     else:
@@ -156,7 +157,7 @@ def prune(
     raw = graph.read_raw_params(Path())
     keep = []
     for corpus in raw.get("corpora") or {}:
-        tables = [paths.features(corpus, name) for name in raw.get("encoders") or {}]
+        tables = [paths.features(corpus, name) for name in encoders_of(raw, corpus)]
         for table in (*tables, paths.faces(corpus)):
             if table.is_file() or any(table.glob("*.parquet")):
                 keep.append(read_metadata(table).get("fingerprint", ""))

@@ -16,6 +16,7 @@ import yaml
 from flows.closure import closure, dataclass_default, module_constant
 from models.errors import UserError
 from tasks import paths
+from tasks.selection import encoders_of, inputs_of, methods_of
 
 _HEADER = """\
 # Written by `affectloom sync` from params.yaml and the imports of the code: do not edit by hand.
@@ -96,10 +97,16 @@ def instances(params: Mapping[str, Any], stage: str) -> list[dict[str, str]]:
         return [{}]
     if stage == "features":
         return [
-            {"corpus": c, "encoder": e} for c in corpora for e in (params.get("encoders") or {})
+            {"corpus": corpus, "encoder": encoder}
+            for corpus in corpora
+            for encoder in encoders_of(params, corpus)
         ]
     if stage in ("train", "evaluate"):
-        return [{"corpus": c, "method": m} for c in corpora for m in (params.get("methods") or {})]
+        return [
+            {"corpus": corpus, "method": method}
+            for corpus in corpora
+            for method in methods_of(params, corpus)
+        ]
     return [{"corpus": c} for c in corpora]
 
 
@@ -119,6 +126,8 @@ def stage_code(
     if stage == "features":
         family = params["encoders"][arguments["encoder"]].get("family")
         modules.append(f"models.encoders.{family}")
+        if family == "imported":
+            modules.append("tasks.imported_features")
     if stage in ("train", "evaluate"):
         modules += _method_modules(
             arguments["method"], params["methods"][arguments["method"]], root
@@ -199,7 +208,7 @@ class _Graph:
                 paths.leaks(corpus),
                 paths.faces(corpus),
             ]
-            deps += [paths.features(corpus, encoder) for encoder in self._encoders]
+            deps += [paths.features(corpus, name) for name in encoders_of(self.params, corpus)]
         outs = [paths.leaderboard("json"), paths.leaderboard("csv"), paths.plots()]
         params = ["report", "corpora", "encoders", "inputs", "methods", "train"]
         return self._single("report", params, deps, outs)
@@ -271,7 +280,7 @@ class _Graph:
             if modality == "video":
                 deps.append(str(paths.faces(corpus)))
             checkpoint = str(entry.get("checkpoint") or "")
-            if checkpoint.startswith(str(paths.CHECKPOINTS)):
+            if checkpoint.startswith((str(paths.CHECKPOINTS), str(paths.RAW))):
                 deps.append(f"${{encoders.{name}.checkpoint}}")
             found.append(Instance(f"{corpus}-{name}", deps, [f"encoders.{name}"]))
         return self._group(
@@ -296,12 +305,11 @@ class _Graph:
     def _train(self) -> dict[str, Any]:
         return self._per_method(
             "train",
-            params=["train", "inputs"],
+            params=["train"],
             deps=[
                 paths.utterances("${item.corpus}"),
                 paths.labels("${item.corpus}"),
                 paths.splits("${item.corpus}"),
-                *self._feature_folders(),
             ],
             outs=[paths.runs("${item.corpus}", "${item.method}")],
         )
@@ -309,12 +317,11 @@ class _Graph:
     def _evaluate(self) -> dict[str, Any]:
         return self._per_method(
             "evaluate",
-            params=["evaluate", "inputs"],
+            params=["evaluate"],
             deps=[
                 paths.utterances("${item.corpus}"),
                 paths.labels("${item.corpus}"),
                 paths.splits("${item.corpus}"),
-                *self._feature_folders(),
                 paths.runs("${item.corpus}", "${item.method}"),
             ],
             outs=[
@@ -324,9 +331,16 @@ class _Graph:
             ],
         )
 
-    def _feature_folders(self) -> list[Path]:
-        inputs = self.params.get("inputs") or {}
-        return [paths.features("${item.corpus}", f"${{inputs.{m}}}") for m in inputs]
+    def _feature_folders(self, corpus: str) -> list[str]:
+        """What methods read, as references, so that an experiment can change them."""
+        own = (self.params["corpora"][corpus] or {}).get("inputs")
+        key = f"corpora.{corpus}.inputs" if own else "inputs"
+        names = inputs_of(self.params, corpus)
+        return [str(paths.features(corpus, f"${{{key}.{modality}}}")) for modality in names]
+
+    def _input_params(self, corpus: str) -> str:
+        own = (self.params["corpora"][corpus] or {}).get("inputs")
+        return f"corpora.{corpus}.inputs" if own else "inputs"
 
     def _per_method(
         self, stage: str, params: list[str], deps: list[Path], outs: list[Path]
@@ -334,8 +348,10 @@ class _Graph:
         found = []
         for arguments in instances(self.params, stage):
             name = arguments["method"]
-            code = self._code(stage, arguments)
-            found.append(Instance(address("", arguments)[1:], code, [*params, f"methods.{name}"]))
+            corpus = arguments["corpus"]
+            deps_here = [*self._code(stage, arguments), *self._feature_folders(corpus)]
+            keys = [*params, self._input_params(corpus), f"methods.{name}"]
+            found.append(Instance(address("", arguments)[1:], deps_here, keys))
         return self._group(
             stage,
             "--corpus ${item.corpus} --method ${item.method}",

@@ -31,10 +31,10 @@ def report(
     settings = Params(raw).section("report")
     if latex or markdown:
         from tasks.paper_tables import paper_tables, render_tables
+        from tasks.selection import methods_of
 
         tables = paper_tables(
-            list(raw.get("corpora") or {}),
-            list(raw.get("methods") or {}),
+            {corpus: methods_of(raw, corpus) for corpus in raw.get("corpora") or {}},
             resamples=settings.resamples,
             seed=settings.seed,
         )

@@ -48,7 +48,7 @@ def run_stage(stage: str, arguments: Mapping[str, str], params: Params, ctx: Con
         name = arguments["method"]
         section, entry = params.section(stage), params.method(name)
         code = _code_fingerprint(stage, arguments, params.raw)
-        module.run(section, corpus, name, entry, params.inputs, ctx, code=code)
+        module.run(section, corpus, name, entry, params.inputs(corpus), ctx, code=code)
     elif stage == "report":
         module.run(params.section(stage), params.raw, ctx)
     else:

@@ -22,6 +22,7 @@ from models.errors import UserError
 from tasks import paths
 from tasks.aligned import Tested, check_tested
 from tasks.lock import Locked, read_lock
+from tasks.selection import methods_of
 
 #: Path to content, or None where it does not exist.
 Reader = Callable[[Path], bytes | None]
@@ -62,7 +63,7 @@ class Ref:
         return [
             (corpus, method)
             for corpus in raw.get("corpora") or {}
-            for method in raw.get("methods") or {}
+            for method in methods_of(raw, corpus)
             if self.corpus in (None, corpus) and self.method in (None, method)
         ]
 

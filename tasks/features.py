@@ -59,6 +59,7 @@ class EncoderParams(BaseModel):
         sequence: keep every frame as well as the pooled vector.
         dtype: ``auto`` takes bfloat16 where the processor has it in hardware.
         context: turns before the utterance that a text encoder reads with it.
+        corpora: run on these only (default: on all).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -78,6 +79,7 @@ class EncoderParams(BaseModel):
     max_tokens: int | None = Field(None, ge=8)
     context: int = Field(0, ge=0)
     unit_norm: bool = False
+    corpora: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
     def _fits_its_family(self) -> "EncoderParams":
@@ -267,6 +269,9 @@ def run(
         The folder of bucket files.
     """
     root, cache_folder = (root or Path()).resolve(), (cache_folder or paths.cache()).resolve()
+    if params.family == "imported":  # computed by somebody else; named so that only it depends
+        imported = importlib.import_module("tasks.imported_features")
+        return imported.run(str(params.checkpoint), params.sequence, name, corpus, root)
     family = family_constants(params.family)
     checkpoint = params.checkpoint or family.checkpoint
     weights = find_weights(checkpoint, params.revision, cache_folder, root)

@@ -1,8 +1,8 @@
 """An entry under ``methods`` in params.yaml, made into a method, its options and its training.
 
 An entry is flat: options of the network, trainer settings, and a few keys of its own (``method``,
-``backbone``, ``plugin``, ``modalities``, ``targets``). Every key is checked against what the method
-declares.
+``backbone``, ``plugin``, ``modalities``, ``targets``, ``corpora``). Every key is checked against
+what the method declares.
 """
 
 import importlib
@@ -16,7 +16,7 @@ from models.method import Method, Spec, configure, find_method
 from models.training import TrainConfig
 
 #: Keys of an entry that belong to neither the network nor the trainer.
-_OWN_KEYS = ("method", "backbone", "plugin", "modalities", "targets")
+_OWN_KEYS = ("method", "backbone", "plugin", "modalities", "targets", "corpora")
 
 
 @dataclass(frozen=True)

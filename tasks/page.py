@@ -17,6 +17,7 @@ from tasks.page_corpus import clips, overview
 from tasks.page_dialogues import Budget, dialogues
 from tasks.page_provenance import provenance, stage_times
 from tasks.page_results import results
+from tasks.selection import methods_of
 from tasks.tables import SPLIT, read_table
 
 _SCRIPTS = ("core.js", "leaderboard.js", "charts.js", "dialogues.js", "corpus.js", "start.js")
@@ -65,7 +66,7 @@ def embed(content: object) -> str:
 def _corpus(
     corpus: str, raw: Mapping[str, Any], board: Mapping[str, Any], budget: Budget
 ) -> dict[str, Any]:
-    methods = list(raw.get("methods") or {})
+    methods = methods_of(raw, corpus)
     tested, failed = load_tested(corpus, methods)
     entries: Mapping[str, Any] = board.get(corpus) or {}
     splits = read_table(SPLIT, paths.splits(corpus))

@@ -51,18 +51,17 @@ class PaperTable:
 
 
 def paper_tables(
-    corpora: Sequence[str], methods: Sequence[str], *, resamples: int, seed: int
+    corpora: Mapping[str, Sequence[str]], *, resamples: int, seed: int
 ) -> list[PaperTable]:
     """Every table of every corpus.
 
     Args:
-        corpora: whose predictions to read.
-        methods: rows, in this order.
+        corpora: corpus to its methods, the rows in their order.
         resamples: of the cluster bootstrap behind the ties.
         seed: of the bootstrap.
     """
     found = []
-    for corpus in corpora:
+    for corpus, methods in corpora.items():
         tested, failed = load_tested(corpus, methods)
         for target in dict.fromkeys(t for one in tested.values() for t in one.targets):
             mine = {m: one for m, one in tested.items() if target in one.targets}

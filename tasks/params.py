@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.errors import UserError
+from tasks.selection import encoders_of, inputs_of
 from tasks.tables import MODALITIES
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -53,16 +54,10 @@ class Params:
             if key not in known:
                 raise UserError(f"params.yaml: there is no section '{key}'; {_near(key, known)}")
         self.raw = raw
-        for name, modality in (raw.get("inputs") or {}).items():
-            if name not in MODALITIES:
-                raise UserError(
-                    f"params.yaml: inputs names '{name}'; {_near(name, list(MODALITIES))}"
-                )
-            if modality not in (raw.get("encoders") or {}):
-                raise UserError(
-                    f"params.yaml: inputs.{name} is '{modality}', which is no key of encoders; "
-                    f"{_near(str(modality), list(raw.get('encoders') or {}))}"
-                )
+        _check_inputs("inputs", raw.get("inputs") or {}, list(raw.get("encoders") or {}))
+        for corpus, entry in (raw.get("corpora") or {}).items():
+            where = f"corpora.{corpus}.inputs"
+            _check_inputs(where, (entry or {}).get("inputs") or {}, encoders_of(raw, corpus))
 
     def section(self, name: str, corpus: str | None = None) -> Any:
         """A stage's section; ``corpora.<corpus>.<name>`` overrides single keys of it."""
@@ -82,7 +77,7 @@ class Params:
         """How a corpus is read."""
         kind = importlib.import_module("tasks.ingest").IngestParams
         entry = self.corpus(name)
-        overridable = ("labels", "splits", "faces")
+        overridable = ("labels", "splits", "faces", "inputs")
         values = {key: value for key, value in entry.items() if key not in overridable}
         values.setdefault("adapter", name)
         return parse(kind, values, f"corpora.{name}", also=overridable)
@@ -96,10 +91,9 @@ class Params:
         """The entry of a method."""
         return self._entry("methods", name)
 
-    @property
-    def inputs(self) -> dict[str, str]:
+    def inputs(self, corpus: str) -> dict[str, str]:
         """Modality to the encoder whose features methods read."""
-        return dict(self.raw.get("inputs") or {})
+        return inputs_of(self.raw, corpus)
 
     def check_everything(self) -> None:
         """Parse every section and entry, so that a mistake shows before hours of work."""
@@ -122,6 +116,19 @@ class Params:
                 f"params.yaml: {section} has no entry '{name}'; {_near(name, list(entries))}"
             )
         return entries[name] or {}
+
+
+def _check_inputs(where: str, inputs: Mapping[str, Any], encoders: list[str]) -> None:
+    for modality, encoder in inputs.items():
+        if modality not in MODALITIES:
+            raise UserError(
+                f"params.yaml: {where} names '{modality}'; {_near(modality, list(MODALITIES))}"
+            )
+        if encoder not in encoders:
+            raise UserError(
+                f"params.yaml: {where}.{modality} is '{encoder}', which is no key of encoders; "
+                f"{_near(str(encoder), encoders)}"
+            )
 
 
 def parse(

@@ -32,15 +32,14 @@ def folder() -> Path:
     return paths.REPORTS / "plots"
 
 
-def write_plots(corpora: Sequence[str], methods: Sequence[str]) -> list[Path]:
+def write_plots(corpora: Mapping[str, Sequence[str]]) -> list[Path]:
     """Write every file; empty ones keep their header, so that DVC finds what it tracks.
 
     Args:
-        corpora: whose details and predictions to read.
-        methods: keys under ``methods`` in params.yaml.
+        corpora: corpus to its methods, whose details and predictions to read.
     """
     rows: dict[str, list[Row]] = {name: [] for name in PLOTS}
-    for corpus in corpora:
+    for corpus, methods in corpora.items():
         tested, _ = load_tested(corpus, methods)
         for method, one in tested.items():
             rows["history"] += _history(corpus, method, one)

@@ -17,6 +17,7 @@ from tasks.context import Context, Progress
 from tasks.leaderboard import Judged, judge, to_csv
 from tasks.page import render
 from tasks.plots import write_plots
+from tasks.selection import encoders_of, methods_of
 from tasks.tables import (
     FACES,
     FEATURES,
@@ -53,9 +54,9 @@ def run(params: ReportParams, raw: Mapping[str, Any], ctx: Context) -> None:
         raw: all of params.yaml, for names and provenance.
         ctx: progress.
     """
-    corpora, methods = list(raw.get("corpora") or {}), list(raw.get("methods") or {})
+    corpora = {corpus: methods_of(raw, corpus) for corpus in raw.get("corpora") or {}}
     board: dict[str, dict[str, Judged]] = {}
-    for done, corpus in enumerate(corpora):
+    for done, (corpus, methods) in enumerate(corpora.items()):
         board[corpus] = judge(corpus, methods, resamples=params.resamples, seed=params.seed)
         ctx.progress(Progress(done + 1, len(corpora), "corpora"))
     content: dict[str, Any] = {
@@ -65,7 +66,7 @@ def run(params: ReportParams, raw: Mapping[str, Any], ctx: Context) -> None:
     content["provenance"] = provenance(raw)
     _write(paths.leaderboard("json"), json.dumps(content, indent=1, sort_keys=True) + "\n")
     _write(paths.leaderboard("csv"), to_csv(board))
-    write_plots(corpora, methods)
+    write_plots(corpora)
     draw_page(raw)
 
 
@@ -81,7 +82,7 @@ def provenance(raw: Mapping[str, Any]) -> dict[str, Any]:
     encoders: dict[str, dict[str, str]] = {}
     versions: dict[str, str] = {}
     for corpus in corpora:
-        for name in raw.get("encoders") or {}:
+        for name in encoders_of(raw, corpus):
             found = read_metadata(paths.features(corpus, name))
             encoders[name] = {
                 key: found.get(key, "")
@@ -92,7 +93,7 @@ def provenance(raw: Mapping[str, Any]) -> dict[str, Any]:
         "parameters": {key: value for key, value in raw.items() if key != "execution"},
         "encoders": encoders,
         "versions": dict(sorted(versions.items())),
-        "clips": {corpus: account(corpus, list(raw.get("encoders") or {})) for corpus in corpora},
+        "clips": {corpus: account(corpus, encoders_of(raw, corpus)) for corpus in corpora},
     }
 
 

@@ -20,6 +20,8 @@ def build(data=None, **options):
 class Sgd:
     """Stands in for the trainer; keeps the gradients of every stage."""
 
+    is_last_part = True
+
     def __init__(self, method, epoch):
         self.method, self.epoch, self.stages = method, epoch, {}
 

@@ -21,7 +21,7 @@ def tables(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("AFFECTLOOM_CACHE", raising=False)
     raw = make_project(tmp_path, Scene(dialogues=12))
-    return paper_tables(["toy"], [*raw["methods"], "broken"], resamples=200, seed=0)
+    return paper_tables({"toy": [*raw["methods"], "broken"]}, resamples=200, seed=0)
 
 
 def table(tables, start):
@@ -86,6 +86,6 @@ def test_names_cannot_break_latex_or_markdown():
 
 
 def test_tables_are_the_same_each_time(tables):
-    again = paper_tables(["toy"], ["constant", "linear", "corect", "broken"], resamples=200, seed=0)
+    again = paper_tables({"toy": ["constant", "linear", "corect", "broken"]}, resamples=200, seed=0)
     for style in ("latex", "markdown"):
         assert render_tables(again, style) == render_tables(tables, style)
