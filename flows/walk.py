@@ -234,7 +234,7 @@ class _Walker:
     ) -> None:
         self.root, self.plan, self.watcher, self.jobs = root, plan, watcher, max(1, jobs)
         self.options = options
-        self.environment = stage_environment(root) | environment
+        self.environment = stage_environment(self.jobs) | environment
         self.running: dict[str, _Child] = {}
         self.done: dict[str, Outcome] = {}
 
@@ -338,9 +338,16 @@ def _why(lines: list[str], code: int) -> str:
     return said[-1] if said else f"exit status {code}"
 
 
-def stage_environment(root: Path) -> dict[str, str]:
-    """Variables that stages need: this interpreter first on PATH, one home for Prefect."""
+def stage_environment(jobs: int) -> dict[str, str]:
+    """Variables that stages need: this interpreter first on PATH, and each its share of the cores.
+
+    Without a share every stage would start a thread for each core, and those of stages side by
+    side would spend most of their time waiting for each other.
+    """
     environment = dict(os.environ)
+    share = max(1, len(os.sched_getaffinity(0)) // jobs)
+    environment.setdefault("OMP_NUM_THREADS", str(share))
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     here = str(Path(sys.executable).parent)
     environment["PATH"] = here + os.pathsep + environment.get("PATH", "")
     environment["DVC_NO_ANALYTICS"] = "1"
