@@ -32,6 +32,11 @@ from tasks.missing import Hidden, draw_masks, only, subsets
 from tasks.tables import predictions_table, replacing, write_table
 
 _SPLITS = ("validation", "test")
+#: Metrics that `dvc metrics` shows; the details file has all.
+_SHOWN = (
+    "accuracy", "weighted_f1", "macro_f1", "uar", "ccc", "pearson", "mae", "rmse",
+    "acc7", "acc2_has0", "acc2_non0", "f1_non0", "map", "micro_f1",
+)  # fmt: skip
 
 
 class EvaluateParams(BaseModel):
@@ -297,7 +302,7 @@ def _summary(details: Mapping[str, Any]) -> dict[str, Any]:
         name: {
             metric: value
             for metric, value in found.get("test", {}).get("metrics", {}).items()
-            if "/" not in metric
+            if metric in _SHOWN
         }
         for name, found in details["targets"].items()
     }
