@@ -145,10 +145,11 @@ def resample(
         truth: (n,) or (n, K).
         predictions: method -> (seeds, n) or (seeds, n, K), rows in the order of `truth`.
         clusters: dialogue of each row (n,).
-        n_resamples: bootstrap resamples R.
+        n_resamples: bootstrap resamples R, fewer where the metric's `most_resamples` says so.
         seed: of the draws; the same seed gives the same bytes.
     """
     t, p, codes, n_clusters = _checked_runs(truth, predictions, clusters)
+    n_resamples = min(n_resamples, metric.most_resamples or n_resamples)
     rng = np.random.default_rng(seed)
     whole = np.concatenate([np.ones((1, n_clusters)), 1.0 - np.eye(n_clusters)])
     fixed = {
