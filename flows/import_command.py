@@ -103,10 +103,26 @@ def _told(summary: "Summary") -> list[str]:
 
 
 def snippet(corpus: str, summary: "Summary", features_only: bool) -> list[str]:
-    """Lines for ``params.yaml`` that put the import to use."""
-    lines = [] if features_only else ["corpora:", f"  {corpus}: {{adapter: imported}}"]
+    """Lines for ``params.yaml`` that put the import to use.
+
+    Imported features exist for their own corpus alone, so the encoders are limited to it and the
+    corpus names its own inputs: the first block of each modality.
+    """
+    lines = [] if features_only else _corpus_lines(corpus, summary)
     lines.append("encoders:")
     for name in summary.features:
         place = f"data/raw/{corpus}/imported/{name}.parquet"
-        lines.append(f"  {name}: {{family: imported, checkpoint: {place}}}")
+        lines.append(f"  {name}: {{family: imported, checkpoint: {place}, corpora: [{corpus}]}}")
     return lines
+
+
+def _corpus_lines(corpus: str, summary: "Summary") -> list[str]:
+    inputs: dict[str, str] = {}
+    for name, about in summary.features.items():
+        inputs.setdefault(about.modality, name)
+    chosen = ", ".join(f"{modality}: {name}" for modality, name in sorted(inputs.items()))
+    published = {"train", "test"} <= set(summary.splits)
+    protocol = "published" if published else "group_kfold, group: dialogue"
+    lines = ["corpora:", f"  {corpus}:", "    adapter: imported"]
+    lines += [f"    inputs: {{{chosen}}}"] if chosen else []
+    return [*lines, f"    splits: {{protocol: {protocol}}}"]

@@ -609,7 +609,12 @@ def test_the_command_prints_lines_for_params(monkeypatch, capsys):
     assert result.exit_code == 0, result.output
     assert "7 utterances, 3 dialogues: 2 test, 5 train" in result.output
     told = yaml.safe_load(result.output.split("In params.yaml:\n")[1])
-    assert told["corpora"] == {"toy": {"adapter": "imported"}}
+    assert told["corpora"]["toy"] == {
+        "adapter": "imported",
+        "inputs": {"audio": "toy_audio", "text": "toy_text", "video": "toy_video"},
+        "splits": {"protocol": "published"},
+    }
+    assert all(entry["corpora"] == ["toy"] for entry in told["encoders"].values())
     assert told["encoders"]["toy_text"]["family"] == "imported"
     for entry in told["encoders"].values():
         assert Path(entry["checkpoint"]).is_file()
