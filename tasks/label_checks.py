@@ -320,7 +320,7 @@ def _incomplete(rows: pl.DataFrame, required: tuple[str, ...]) -> pl.DataFrame:
 
 def _duplicates(rows: pl.DataFrame, rules: Rules) -> pl.DataFrame:
     """Judgements of one rater, in one source, that contradict each other."""
-    rows = rows.filter(pl.col("family") != "categories")
+    rows = rows.filter((pl.col("family") != "categories") | _is_denied_too())
     if not rules.one_category:
         rows = rows.filter(pl.col("family") != "category")
     again = rows.filter(
@@ -331,7 +331,8 @@ def _duplicates(rows: pl.DataFrame, rules: Rules) -> pl.DataFrame:
         labels=pl.col("label").n_unique(),
         shown=pl.coalesce(pl.col("value").cast(pl.String), "label").str.join(" and "),
     )
-    return clashes.filter((pl.col("spread") > SAME) | (pl.col("labels") > 1)).with_columns(
+    differs = (pl.col("spread") > SAME) | (pl.col("labels") > 1)
+    return clashes.filter(differs | (pl.col("family") == "categories")).with_columns(
         reason=pl.lit("duplicate_conflict"),
         detail=pl.format(
             "source {}, rater {} judges {} more than once and differently ({}); keep one",
@@ -341,6 +342,13 @@ def _duplicates(rows: pl.DataFrame, rules: Rules) -> pl.DataFrame:
             "shown",
         ),
     )
+
+
+def _is_denied_too() -> pl.Expr:
+    """Rows of ``categories`` whose label the same rater both gives and denies by the value 0."""
+    is_absent = (pl.col("value") == 0).fill_null(False)
+    of = ["utterance_id", "rater", "source", "target", "label"]
+    return is_absent.any().over(of) & ~is_absent.all().over(of)
 
 
 def _source_conflicts(rows: pl.DataFrame, rules: Rules) -> pl.DataFrame:

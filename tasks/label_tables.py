@@ -151,12 +151,23 @@ def vote(
 
 
 def choose_sets(votes: pl.DataFrame, threshold: float) -> pl.DataFrame:
-    """Sorted labels that at least ``threshold`` of an item's raters gave; maybe none of them."""
-    counted = count_votes(_votes(votes), "each")
+    """Sorted labels that at least ``threshold`` of an item's raters gave; maybe none of them.
+
+    A row of value 0 says that its rater looked for the label and found it absent: it makes him
+    one of the item's raters, but is no vote.
+    """
+    asked = votes.group_by("item").agg(raters=pl.col("rater_code").n_unique()).sort("item")
+    given = count_votes(_votes(votes.filter(is_present())), "each").drop("raters")
+    counted = asked.join(given, on="item", how="left", maintain_order="left_right")
     is_chosen = pl.col("votes") >= threshold * pl.col("raters") - 1e-9
     return counted.group_by("item", maintain_order=True).agg(
-        categories=pl.col("label").filter(is_chosen).sort()
+        categories=pl.col("label").filter(is_chosen.fill_null(False)).sort()
     )
+
+
+def is_present() -> pl.Expr:
+    """Whether a row of ``categories`` gives its label rather than denying it by the value 0."""
+    return pl.col("value").is_null() | (pl.col("value") != 0)
 
 
 def apply_proxy(labels: pl.DataFrame) -> tuple[pl.DataFrame, int]:

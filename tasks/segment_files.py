@@ -42,8 +42,6 @@ _COMMON = ("video_id", "clip_id", "text", "label", "mode")
 #: Sentiment heard, seen or read alone, where the table has it (CH-SIMS does, MOSI does not).
 _UNIMODAL = {"label_T": "text", "label_A": "audio", "label_V": "video"}
 EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
-#: Segments whose six intensities are all 0 were judged too; this says so.
-NO_EMOTION = "no_emotion"
 
 
 @dataclass(frozen=True)
@@ -154,7 +152,9 @@ def sentiment(rows: pl.DataFrame, column: str, target: str) -> pl.DataFrame:
 def emotions(rows: pl.DataFrame, threshold: float = 0.0) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Emotions whose intensity, 0..3, is above ``threshold``; and quarantine rows of bad ones.
 
-    The intensity stays beside the label. ``rows`` have file, row, video, clip and six columns.
+    The intensity stays beside the label. An emotion that is not above the threshold has the value
+    0, which says that it was looked for and is absent: a segment without any has an empty set of
+    labels. ``rows`` have file, row, video, clip and six columns.
     """
     # a segment without any intensity was not judged
     rows = rows.filter(pl.any_horizontal(blank_to_null(name).is_not_null() for name in EMOTIONS))
@@ -179,10 +179,10 @@ def emotions(rows: pl.DataFrame, threshold: float = 0.0) -> tuple[pl.DataFrame, 
     keys = ["file", "video", "clip"]
     good = rows.filter(~bad).select(*keys, *(to_number(name) for name in EMOTIONS))
     long = good.unpivot(EMOTIONS, index=keys, variable_name="label", value_name="intensity")
-    present = long.filter(pl.col("intensity") > threshold)
-    none = good.select(keys).join(present, on=keys, how="anti", maintain_order="left")
-    none = none.with_columns(label=pl.lit(NO_EMOTION), intensity=pl.lit(0.0))
-    votes = pl.concat([present, none.select(present.columns)]).select(
+    is_present = pl.col("intensity") > threshold
+    votes = long.with_columns(
+        intensity=pl.when(is_present).then("intensity").otherwise(0.0)
+    ).select(
         utterance_id=segment_id(),
         rater=pl.lit("released"),
         target=pl.lit("categories"),

@@ -31,7 +31,6 @@ from tasks.corpus_files import (
 from tasks.datasets.adapter import Corpus, ProtocolCard
 from tasks.segment_files import (
     EMOTIONS,
-    NO_EMOTION,
     Segments,
     emotions,
     read_common,
@@ -61,7 +60,8 @@ class MoseiOptions(Options):
         tables: which of the release's tables: ``Data_Train_<tables>.csv`` and so on.
         folds: the SDK's file of standard folds, or JSON, beside the corpus; it goes before the
             splits of the tables.
-        emotion_threshold: an emotion is present where its intensity is above this.
+        emotion_threshold: an emotion is present where its intensity is above this; segments where
+            none is have an empty set of emotions.
     """
 
     media: Literal["full", "audio", "segmented", "none"] = "full"
@@ -211,7 +211,7 @@ def _card(utterances: int, dialogues: int) -> ProtocolCard:
         metric="acc2_non0",
         expected_utterances=utterances,
         expected_dialogues=dialogues,
-        label_map={**{name: name for name in EMOTIONS}, "anger": "angry", NO_EMOTION: NO_EMOTION},
+        label_map={**{name: name for name in EMOTIONS}, "anger": "angry"},
         scales={"sentiment": (-3.0, 3.0, 1)},
         splits="published by video; label.csv has 16,326 train, 1,871 validation, 4,659 test",
     )

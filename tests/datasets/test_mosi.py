@@ -187,11 +187,12 @@ def test_mosei_gives_sentiment_and_every_emotion_above_zero(big):
         "0K7dCp80n9c_0": ["happy", "surprise"],
         "AQ4Pktv4-Gc_0": ["angry", "fear"],
         "_0efYOjQYRc_0": ["disgust", "sad"],
-        "_0efYOjQYRc_1": ["no_emotion"],
+        "_0efYOjQYRc_1": [],
     }
     assert named(tables["labels"], "sentiment")["AQ4Pktv4-Gc_0"] == -3.0
     rows = tables["annotations"].filter(pl.col("label") == "disgust")
-    assert rows.select("value", "scale_min", "scale_max").row(0) == (2.0, 0.0, 3.0)
+    assert rows.select("scale_min", "scale_max").unique().rows() == [(0.0, 3.0)]
+    assert rows["value"].sort().to_list() == [0.0, 0.0, 0.0, 0.0, 2.0]
     assert counts_of("mosei")["expected_utterances"] == 23_453
     split = named(tables["splits"], "split")
     assert (split["0K7dCp80n9c_0"], split["AQ4Pktv4-Gc_0"]) == ("validation", "test")
@@ -246,7 +247,11 @@ def test_mosei_common_table_may_carry_emotions(big):
     common(big, {"happy": [1, 0, 0, 0, 2, ""], **zeros})
     found = mosei.read(big, {})
     votes = found.annotations.filter(pl.col("target") == "categories")
-    assert votes["label"].value_counts().sort("label").rows() == [("happy", 2), ("no_emotion", 3)]
+    assert votes.height == 5 * 6  # five segments judged on six emotions, most of them absent
+    assert votes.filter(pl.col("value").cast(pl.Float64) > 0)["label"].to_list() == [
+        "happy",
+        "happy",
+    ]
     assert reasons(found.quarantine) == {"not_numeric": 1}
     assert found.card.expected_utterances == 22_856
 
@@ -254,5 +259,7 @@ def test_mosei_common_table_may_carry_emotions(big):
 def test_emotion_threshold_decides_what_is_present(big):
     mosei_release(big)
     votes = mosei.read(big, {"emotion_threshold": 1.0}).annotations
-    votes = votes.filter(pl.col("target") == "categories").sort("utterance_id", "label")
-    assert votes["label"].to_list() == ["no_emotion", "happy", "anger", "disgust", "no_emotion"]
+    votes = votes.filter(
+        (pl.col("target") == "categories") & (pl.col("value").cast(pl.Float64) > 0)
+    )
+    assert votes.sort("utterance_id", "label")["label"].to_list() == ["happy", "anger", "disgust"]

@@ -496,6 +496,29 @@ def test_a_label_set_may_be_empty_without_being_unknown():
     assert merged(rows).labels["categories"][0].to_list() == []
 
 
+def test_a_label_judged_absent_by_value_0_is_no_vote_but_a_judgement():
+    def judged(utterance: str, name: str, value: float, rater: str) -> dict:
+        return {**label(utterance, name, rater, "categories"), "value": value}
+
+    rows = [judged("a", name, 0.0, "r1") for name in ("happy", "sad")]
+    rows += [judged("b", "happy", 2.0, "r1"), judged("b", "sad", 0.0, "r1")]
+    rows += [judged("c", "happy", 1.0, "r1"), judged("c", "happy", 0.0, "r2")]
+    rows += [judged("c", "sad", 0.0, "r2"), judged("c", "happy", 0.0, "r3")]
+    found = merged(rows, "abcd")
+    assert found.labels["categories"].to_list() == [[], ["happy"], [], None]  # c: 1 of 3 raters
+    assert merged(rows, multilabel_threshold=0.3).labels["categories"][2].to_list() == ["happy"]
+    assert found.labels["n_raters"].to_list() == [1, 1, 3, 0]
+    assert found.quarantine.height == 0
+
+
+def test_a_rater_who_gives_a_label_and_denies_it_contradicts_himself():
+    rows = [{**label("a", "happy", "r1", "categories"), "value": v} for v in (0.0, 1.0)]
+    rows += [label("a", "sad", "r2", "categories")]
+    found = merged(rows)
+    assert reasons(found) == {"a": "duplicate_conflict"}
+    assert found.labels["categories"][0].to_list() == ["sad"]
+
+
 def test_the_label_map_renames_sets_aside_and_declares():
     card = Card({}, {"hap": "happy", "xxx": None})
     rows = [label("a", "hap"), label("b", "xxx"), label("c", "fru"), label("d", "happy")]
