@@ -1,4 +1,7 @@
-"""What the page shows of a corpus: how labels are spread over the splits, and clip accounting."""
+"""What the page shows of a corpus: how labels are spread over the splits, and clip accounting.
+
+``overview`` is also written as JSON by the stage report, so that others can draw it their way.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,15 +10,25 @@ import numpy as np
 import polars as pl
 
 from tasks import paths
-from tasks.tables import LABELS, QUARANTINE, SPLITS, UTTERANCES, VAD, read_table
+from tasks.tables import EMI, LABELS, QUARANTINE, SPLITS, UTTERANCES, VAD, read_table
 
 _BINS = 10
+#: Cells of the plane of valence and arousal along each side.
+_CELLS = 20
+#: Ends of the scales of numbers in the labels table.
+_RANGES = {
+    **dict.fromkeys(VAD, (-1.0, 1.0)),
+    "sentiment": (-3.0, 3.0),
+    **dict.fromkeys(EMI, (0.0, 1.0)),
+}
+#: Ends and quartiles of a box; a twentieth of the values lies beyond each end.
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _MOST_POINTS = 1_500
 _MOST_ROWS = 50
 
 
 def overview(corpus: str, splits: pl.DataFrame) -> dict[str, Any]:
-    """Counts of categories, histograms of VAD by split, and VAD points with their category.
+    """Frequencies of labels and histograms of numbers by split, VAD by category and as a plane.
 
     Args:
         corpus: whose labels to read.
@@ -35,7 +48,8 @@ def overview(corpus: str, splits: pl.DataFrame) -> dict[str, Any]:
                 "split": split,
                 "utterances": part.height,
                 "dialogues": part.get_column("dialogue_id").n_unique(),
-                "speakers": part.get_column("speaker").drop_nulls().n_unique(),
+                # none known is not the same as none there
+                "speakers": part.get_column("speaker").drop_nulls().n_unique() or None,
             }
             for split in SPLITS
             if (part := rows.filter(pl.col("split") == split)).height
@@ -48,11 +62,15 @@ def overview(corpus: str, splits: pl.DataFrame) -> dict[str, Any]:
             name: {
                 split: _histogram(rows.filter(pl.col("split") == split), name) for split in SPLITS
             }
-            for name in VAD
+            for name in _RANGES
             if rows.get_column(name).drop_nulls().len()
         },
+        "ranges": _RANGES,
         "bins": _BINS,
+        "boxes": {name: _boxes(rows, name, classes) for name in VAD} if classes else {},
         "points": _points(rows, classes),
+        "density": _density(rows),
+        "sets": _sets(rows),
         "folds": splits.get_column("fold").n_unique(),
     }
 
@@ -64,7 +82,7 @@ def _counts(rows: pl.DataFrame, classes: list[str]) -> list[int]:
 
 def _histogram(rows: pl.DataFrame, name: str) -> list[int]:
     values = rows.get_column(name).drop_nulls().to_numpy()
-    return np.histogram(values, bins=_BINS, range=(-1.0, 1.0))[0].tolist()
+    return np.histogram(values, bins=_BINS, range=_RANGES[name])[0].tolist()
 
 
 def _points(rows: pl.DataFrame, classes: list[str]) -> dict[str, Any]:
@@ -83,6 +101,61 @@ def _points(rows: pl.DataFrame, classes: list[str]) -> dict[str, Any]:
         "arousal": arousal,
         "category": codes.to_list(),
         "of": known.height,
+    }
+
+
+def _boxes(rows: pl.DataFrame, name: str, classes: list[str]) -> list[dict[str, Any]]:
+    """How one dimension of VAD is spread within each category; only those with values."""
+    found = []
+    for label in classes:
+        values = rows.filter(pl.col("category") == label).get_column(name).drop_nulls().to_numpy()
+        if len(values):
+            low, first, median, third, high = np.quantile(values, _QUANTILES).round(4).tolist()
+            found.append(
+                {
+                    "category": label,
+                    "n": len(values),
+                    "mean": round(float(values.mean()), 4),
+                    "low": low,
+                    "first": first,
+                    "median": median,
+                    "third": third,
+                    "high": high,
+                }
+            )
+    return found
+
+
+def _density(rows: pl.DataFrame) -> dict[str, Any]:
+    """Utterances in each cell of the plane: ``counts`` by valence, then by arousal, rising."""
+    known = rows.filter(pl.all_horizontal(pl.col(VAD[:2]).is_not_null()))
+    valence, arousal = (known.get_column(name).to_numpy() for name in VAD[:2])
+    ends = [_RANGES[name] for name in VAD[:2]]
+    counts = np.histogram2d(valence, arousal, bins=_CELLS, range=ends)[0]
+    return {"cells": _CELLS, "counts": counts.astype(int).tolist() if known.height else []}
+
+
+def _sets(rows: pl.DataFrame) -> dict[str, Any]:
+    """Labels that stand beside others: how often each by split, and each with each other."""
+    known = rows.filter(pl.col("categories").is_not_null())
+    long = known.select("utterance_id", "split", label="categories").explode("label")
+    long = long.drop_nulls("label").unique()
+    labels = long.get_column("label").unique().sort().to_list()
+    # ranks count from 1
+    code = long.get_column("label").rank("dense").to_numpy().astype(int) - 1
+    item = long.get_column("utterance_id").rank("dense").to_numpy().astype(int) - 1
+    table = np.zeros((item.max(initial=-1) + 1, len(labels)), np.int64)
+    table[item, code] = 1
+    split = long.get_column("split").to_numpy()
+    return {
+        "labels": labels,
+        "counts": {
+            name: np.bincount(code[split == name], minlength=len(labels)).tolist()
+            for name in SPLITS
+        },
+        "judged": {name: known.filter(pl.col("split") == name).height for name in SPLITS},
+        "empty": known.filter(pl.col("categories").list.len() == 0).height,
+        "together": (table.T @ table).tolist(),
     }
 
 

@@ -1,4 +1,4 @@
-"""Stage ``report``: the leaderboard as JSON and CSV, and the page that people read.
+"""Stage ``report``: leaderboard and analysis of the data as files, and the page that people read.
 
 ``index.html`` also shows the times of the machine that ran the stages, so it is written beside
 DVC's outs and not tracked; ``affectloom report`` draws it again from the tracked files.
@@ -16,12 +16,14 @@ from tasks import paths
 from tasks.context import Context, Progress
 from tasks.leaderboard import Judged, judge, to_csv
 from tasks.page import render
+from tasks.page_corpus import overview
 from tasks.plots import write_plots
 from tasks.selection import encoders_of, methods_of
 from tasks.tables import (
     FACES,
     FEATURES,
     QUARANTINE,
+    SPLIT,
     UTTERANCES,
     read_metadata,
     read_table,
@@ -67,7 +69,16 @@ def run(params: ReportParams, raw: Mapping[str, Any], ctx: Context) -> None:
     _write(paths.leaderboard("json"), json.dumps(content, indent=1, sort_keys=True) + "\n")
     _write(paths.leaderboard("csv"), to_csv(board))
     write_plots(corpora)
+    write_analysis(list(corpora))
     draw_page(raw)
+
+
+def write_analysis(corpora: list[str]) -> None:
+    """What the page draws of each data set, as ``data/reports/analysis/<corpus>.json``."""
+    for corpus in corpora:
+        found = overview(corpus, read_table(SPLIT, paths.splits(corpus)))
+        text = json.dumps(found, sort_keys=True, allow_nan=False)
+        _write(paths.REPORTS / "analysis" / f"{corpus}.json", text + "\n")
 
 
 def draw_page(raw: Mapping[str, Any]) -> Path:

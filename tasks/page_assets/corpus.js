@@ -1,42 +1,89 @@
 // The corpus and the run: labels, agreement, clips, leaks, times, provenance.
 const SPLIT_COLOR = { train: "var(--c0)", validation: "var(--c4)", test: "var(--c1)" };
 
-section("data", "The data set", null, () => {
+const classSymbol = (code) => SYMBOLS[(code + Math.floor(code / 7)) % 7]; // colours repeat after 7
+const groupColor = (code) => (code < 0 ? "var(--soft)" : classColor(code));
+
+// One bar for each split and name; counts by split, totals by split.
+function shares(label, names, splits, counts, totals) {
+  const rows = splits.flatMap((split) => names.map((name, i) => ({ split, name: words(name), n: counts[split][i], share: counts[split][i] / (totals[split] || 1) })));
+  return chart(label, (width) => plot(width, {
+    height: 50 + 42 * names.length, marginLeft: 96, x: { label: "share of the split", tickFormat: ".0%", grid: true, ticks: Math.min(10, Math.floor(width / 90)) }, y: { domain: splits, axis: null }, fy: { domain: names.map(words), label: null, padding: 0.2 },
+    marks: [Plot.barX(rows, { x: "share", y: "split", fy: "name", fill: (d) => SPLIT_COLOR[d.split], ...tip, title: (d) => `${d.name}, ${d.split}: ${d.n} (${percent(d.share)})` })],
+  }), ["label", ...splits], () => names.map((name, i) => [words(name), ...splits.map((s) => count(counts[s][i]))]));
+}
+
+function plane(found) {
+  const points = found.points.valence.map((v, i) => ({ valence: v / 100, arousal: found.points.arousal[i] / 100, code: found.points.category[i] }));
+  if (!points.length) return null;
+  const names = [...found.classes.map((name, code) => ({ name: words(name), code })), { name: "no category", code: -1 }];
+  const groups = names.map((g) => ({ ...g, rows: points.filter((p) => p.code === g.code), symbol: g.code < 0 ? "circle" : classSymbol(g.code) })).filter((g) => g.rows.length);
+  const step = 2 / found.density.cells;
+  const cells = found.density.counts.flatMap((row, i) => row.map((n, j) => ({ x1: -1 + i * step, x2: -1 + (i + 1) * step, y1: -1 + j * step, y2: -1 + (j + 1) * step, n }))).filter((c) => c.n);
+  const most = d3.max(cells, (c) => c.n);
+  const at = { x: "valence", y: "arousal" };
+  return h("div", {}, h("h3", {}, "Where the categories lie"), colorLegend(groups.map((g) => g.name), (i) => groupColor(groups[i].code), groups.map((g) => g.symbol)),
+    chart(`Valence and arousal of ${count(points.length)} of ${count(found.points.of)} utterances; grey cells: density of all; lines: density by category`, (width) => plot(Math.min(width, 520), {
+      height: Math.min(width, 520), x: { domain: [-1.05, 1.05], label: "valence" }, y: { domain: [-1.05, 1.05], label: "arousal" },
+      marks: [Plot.rect(cells, { x1: "x1", x2: "x2", y1: "y1", y2: "y2", fill: "var(--muted)", fillOpacity: (d) => 0.45 * Math.sqrt(d.n / most), inset: 0 }),
+        Plot.ruleX([0], { stroke: "var(--line)" }), Plot.ruleY([0], { stroke: "var(--line)" }),
+        ...groups.filter((g) => g.rows.length > 4 && g.code >= 0).map((g) => Plot.density(g.rows, { ...at, stroke: classColor(g.code), bandwidth: 22, thresholds: 4, strokeOpacity: 0.8, clip: true })),
+        ...groups.map((g) => Plot.dot(g.rows, { ...at, fill: groupColor(g.code), r: 2, symbol: g.symbol, fillOpacity: 0.7, ...tip, title: (d) => `${g.name}: ${d.valence.toFixed(2)}, ${d.arousal.toFixed(2)}` }))],
+    }), ["category", "utterances", "mean valence", "mean arousal"], () => groups.map((g) => [g.name, count(g.rows.length), score(d3.mean(g.rows, (r) => r.valence), 2), score(d3.mean(g.rows, (r) => r.arousal), 2)])));
+}
+
+function spreads(found) {
+  const rows = Object.entries(found.boxes).flatMap(([dim, boxes]) => boxes.map((b) => ({ ...b, dim, name: words(b.category), code: found.classes.indexOf(b.category) })));
+  if (!rows.length) return null;
+  const fill = (d) => classColor(d.code);
+  return h("div", {}, h("h3", {}, "Valence, arousal and dominance by category"), chart("Median, middle half (box) and middle nine tenths (line) within each category", (width) => plot(width, {
+    height: 3 * (34 + 17 * found.classes.length), marginLeft: 84, marginRight: 70, x: { domain: [-1, 1], grid: true, label: null }, y: { label: null, domain: found.classes.map(words) }, fy: { label: null, domain: [...new Set(rows.map((r) => r.dim))], padding: 0.12 },
+    marks: [Plot.ruleX([0], { stroke: "var(--soft)" }), Plot.ruleY(rows, { x1: "low", x2: "high", y: "name", fy: "dim", stroke: fill }),
+      Plot.barX(rows, { x1: "first", x2: "third", y: "name", fy: "dim", fill, fillOpacity: 0.75, insetTop: 2, insetBottom: 2, ...tip, title: (d) => `${d.name}, ${d.dim}: median ${score(d.median, 2)}, mean ${score(d.mean, 2)}, ${count(d.n)} utterances` }),
+      Plot.tickX(rows, { x: "median", y: "name", fy: "dim", stroke: "var(--ink)", strokeWidth: 2 })],
+  }), ["dimension", "category", "utterances", "mean", "5 %", "25 %", "median", "75 %", "95 %"], () => rows.map((r) => [r.dim, r.name, count(r.n), ...["mean", "low", "first", "median", "third", "high"].map((k) => score(r[k], 2))])));
+}
+
+function together(sets) {
+  const names = sets.labels.map(words);
+  const cells = names.flatMap((row, i) => names.map((column, j) => ({ row, column, n: sets.together[i][j], share: sets.together[i][j] / (sets.together[i][i] || 1) })));
+  return h("div", {}, h("h3", {}, "Labels that stand together"), chart("Share of the utterances with the label of the row that also have the label of the column", (width) => plot(width, {
+    height: 110 + Math.max(18, 30 - names.length / 2) * names.length, marginLeft: 104, marginBottom: 96, x: { label: null, domain: names, tickRotate: -50 }, y: { label: null, domain: names },
+    marks: [Plot.cell(cells, { x: "column", y: "row", fill: "var(--c0)", fillOpacity: (d) => (d.row === d.column ? 0.06 : d.share), ...tip, title: (d) => (d.row === d.column ? `${d.row}: ${count(d.n)}` : `${d.row} with ${d.column}: ${count(d.n)} (${percent(d.share)})`) }),
+      names.length > 6 ? null : Plot.text(cells, { x: "column", y: "row", text: (d) => (d.row === d.column ? count(d.n) : percent(d.share)), fill: (d) => (d.row !== d.column && d.share > 0.6 ? "var(--panel)" : "var(--ink)"), fontSize: 10, pointerEvents: "none" })],
+  }), ["label", ...names], () => names.map((name, i) => [name, ...sets.together[i].map(count)])));
+}
+
+function histogram(name, counts, found, splits) {
+  const [low, high] = found.ranges[name];
+  const step = (high - low) / found.bins;
+  const rows = splits.flatMap((split) => {
+    const total = d3.sum(counts[split]) || 1;
+    // every step reaches from one edge of its bin to the other, the last one too
+    return [...counts[split], counts[split].at(-1)].map((n, i) => ({ split, x: low + step * i, share: n / total, n }));
+  });
+  return h("div", {}, h("h3", {}, `${words(name)} by split`), colorLegend(splits, (i) => SPLIT_COLOR[splits[i]]), chart(`Distribution of ${words(name)}, share within the split`, (width) => plot(width, {
+    height: 190, x: { label: words(name), domain: [low, high] }, y: { label: "share", tickFormat: ".0%", grid: true, zero: true, ticks: 5 },
+    marks: splits.map((split, k) => Plot.line(rows.filter((r) => r.split === split), { x: "x", y: "share", stroke: SPLIT_COLOR[split], strokeWidth: 2, strokeDasharray: DASHES[k], curve: "step-after", ...tip, title: (d) => `${d.split}, from ${d.x.toFixed(2)}: ${d.n}` })),
+  }), ["around", ...splits], () => d3.range(found.bins).map((i) => [(low + step * (i + 0.5)).toFixed(2), ...splits.map((s) => count(counts[s][i]))])));
+}
+
+section("dataset", "The data set", null, () => {
   const found = corpus().overview;
   const splits = found.splits.map((s) => s.split);
-  const parts = [table(["split", "utterances", "dialogues", "speakers"], found.splits.map((s) => [s.split, count(s.utterances), count(s.dialogues), count(s.speakers)]), found.folds > 1 ? `First of ${found.folds} folds` : "What is in each split")];
+  const head = table(["split", "utterances", "dialogues", "speakers"], found.splits.map((s) => [s.split, count(s.utterances), count(s.dialogues), isNumber(s.speakers) ? count(s.speakers) : "not known"]), found.folds > 1 ? `First of ${found.folds} folds` : "What is in each split");
+  const legend = () => colorLegend(splits, (i) => SPLIT_COLOR[splits[i]]);
   const figures = [];
   if (found.classes.length) {
-    const rows = splits.flatMap((split) => {
-      const total = d3.sum(found.categories[split]) || 1;
-      return found.classes.map((name, i) => ({ split, name: words(name), n: found.categories[split][i], share: found.categories[split][i] / total }));
-    });
-    figures.push(h("div", {}, h("h3", {}, "Categories by split"), colorLegend(splits, (i) => SPLIT_COLOR[splits[i]]), chart("Share of each category within its split", (width) => plot(width, {
-      height: 50 + 42 * found.classes.length, marginLeft: 84, x: { label: "share of the split", tickFormat: ".0%", grid: true }, y: { domain: splits, axis: null }, fy: { domain: found.classes.map(words), label: null, padding: 0.2 },
-      marks: [Plot.barX(rows, { x: "share", y: "split", fy: "name", fill: (d) => SPLIT_COLOR[d.split], ...tip, title: (d) => `${d.name}, ${d.split}: ${d.n} (${percent(d.share)})` })],
-    }), ["category", ...splits], () => found.classes.map((name, i) => [words(name), ...splits.map((s) => count(found.categories[s][i]))]))));
+    const totals = Object.fromEntries(splits.map((s) => [s, d3.sum(found.categories[s])]));
+    figures.push(h("div", {}, h("h3", {}, "Categories by split"), legend(), shares("Share of each category within its split", found.classes, splits, found.categories, totals)));
   }
-  const points = found.points.valence.map((v, i) => ({ valence: v / 100, arousal: found.points.arousal[i] / 100, code: found.points.category[i] }));
-  if (points.length) {
-    const groups = found.classes.map((name, code) => ({ name, code, rows: points.filter((p) => p.code === code) })).filter((g) => g.rows.length);
-    figures.push(h("div", {}, h("h3", {}, "Where the categories lie"), colorLegend(groups.map((g) => words(g.name)), (i) => classColor(groups[i].code), SYMBOLS), chart(`Density of valence and arousal by category, ${count(points.length)} of ${count(found.points.of)} utterances`, (width) => plot(Math.min(width, 520), {
-      height: Math.min(width, 520), x: { domain: [-1.05, 1.05], label: "valence" }, y: { domain: [-1.05, 1.05], label: "arousal" }, symbol: { range: SYMBOLS },
-      marks: [Plot.ruleX([0], { stroke: "var(--line)" }), Plot.ruleY([0], { stroke: "var(--line)" }),
-        ...groups.filter((g) => g.rows.length > 4).map((g) => Plot.density(g.rows, { x: "valence", y: "arousal", stroke: classColor(g.code), bandwidth: 22, thresholds: 4, strokeOpacity: 0.8 })),
-        ...groups.map((g) => Plot.dot(g.rows, { x: "valence", y: "arousal", fill: classColor(g.code), r: 2, symbol: SYMBOLS[g.code % 7], fillOpacity: 0.7, ...tip, title: (d) => `${words(g.name)}: ${d.valence.toFixed(2)}, ${d.arousal.toFixed(2)}` }))],
-    }), ["category", "utterances", "mean valence", "mean arousal"], () => groups.map((g) => [words(g.name), count(g.rows.length), score(d3.mean(g.rows, (r) => r.valence), 2), score(d3.mean(g.rows, (r) => r.arousal), 2)]))));
+  figures.push(plane(found), spreads(found));
+  if (found.sets.labels.length) {
+    figures.push(h("div", {}, h("h3", {}, "Labels of sets by split"), legend(), shares(`Share of the utterances that have the label; ${count(found.sets.empty)} have none`, found.sets.labels, splits, found.sets.counts, found.sets.judged)), together(found.sets));
   }
-  for (const [name, counts] of Object.entries(found.histograms)) {
-    const rows = splits.flatMap((split) => {
-      const total = d3.sum(counts[split]) || 1;
-      return counts[split].map((n, i) => ({ split, x: -1 + (2 * (i + 0.5)) / found.bins, share: n / total, n }));
-    });
-    figures.push(h("div", {}, h("h3", {}, `${words(name)} by split`), colorLegend(splits, (i) => SPLIT_COLOR[splits[i]]), chart(`Distribution of ${words(name)}, share within the split`, (width) => plot(width, {
-      height: 190, x: { label: words(name), domain: [-1, 1] }, y: { label: "share", tickFormat: ".0%", grid: true },
-      marks: splits.map((split, k) => Plot.line(rows.filter((r) => r.split === split), { x: "x", y: "share", stroke: SPLIT_COLOR[split], strokeWidth: 2, strokeDasharray: DASHES[k], curve: "monotone-x", ...tip, title: (d) => `${d.split}, around ${d.x.toFixed(2)}: ${d.n}` })),
-    }), ["around", ...splits], () => d3.range(found.bins).map((i) => [(-1 + (2 * (i + 0.5)) / found.bins).toFixed(2), ...splits.map((s) => count(counts[s][i]))]))));
-  }
-  return [...parts, h("div", { class: "grid" }, figures)];
+  for (const [name, counts] of Object.entries(found.histograms)) figures.push(histogram(name, counts, found, splits));
+  return [head, h("div", { class: "grid" }, figures)];
 });
 
 section("agreement", "How far the raters agree", "1 is perfect agreement, 0 what chance would give. Krippendorff's alpha; ICC of one rater and of the average of all.", () => {

@@ -2,6 +2,7 @@ import base64
 import json
 import re
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -11,6 +12,7 @@ from models.errors import UserError
 from tasks import aligned, failures, paths
 from tasks.leaderboard import judge
 from tasks.page import embed
+from tasks.page_corpus import overview
 from tasks.page_dialogues import Budget, dialogues
 from tasks.page_results import shapley
 from tasks.plots import PLOTS
@@ -125,6 +127,36 @@ def test_every_part_of_the_page_has_its_data(project):
     assert corpus["leaks"]["findings"]
     assert corpus["agreement"]["agreement"]["valence"]
     assert found["provenance"]["untrained_inputs"] == ["tiny"]
+
+
+def test_the_analysis_is_on_disk_as_the_page_draws_it(project):
+    drawn = content(make_report(project))["corpora"]["toy"]["overview"]
+    assert json.loads(Path("data/reports/analysis/toy.json").read_text()) == drawn
+    labels = pl.read_parquet(paths.labels("toy"))
+    happy = labels.filter(pl.col("category") == "happy")
+    box = next(b for b in drawn["boxes"]["arousal"] if b["category"] == "happy")
+    assert box["n"] == happy.height
+    assert box["median"] == pytest.approx(happy["arousal"].median(), abs=1e-4)
+    assert sum(map(sum, drawn["density"]["counts"])) == labels.height
+    assert drawn["density"]["counts"][19][0] == 0  # nobody is pleased and asleep there
+    sets = drawn["sets"]
+    calm, tense = sets["labels"].index("calm"), sets["labels"].index("tense")
+    has = {name: labels["categories"].list.contains(name) for name in ("calm", "tense")}
+    assert sets["together"][calm][tense] == (has["calm"] & has["tense"]).sum()
+    assert sets["together"][calm][calm] == has["calm"].sum()
+    assert sets["empty"] == (labels["categories"].list.len() == 0).sum()
+    assert sum(sets["counts"][split][calm] for split in sets["counts"]) == has["calm"].sum()
+    assert sum(drawn["histograms"]["sentiment"]["test"]) == drawn["splits"][2]["utterances"]
+
+
+def test_a_corpus_with_no_label_of_a_kind_leaves_that_kind_out(project):
+    labels = pl.read_parquet(paths.labels("toy"))
+    nothing = [pl.lit(None, labels.schema[name]).alias(name) for name in ("category", "categories")]
+    labels.with_columns(nothing).write_parquet(paths.labels("toy"))
+    found = overview("toy", pl.read_parquet(paths.splits("toy")))
+    assert (found["classes"], found["boxes"], found["sets"]["labels"]) == ([], {}, [])
+    assert set(found["points"]["category"]) == {-1}
+    assert found["sets"]["together"] == []
 
 
 def test_confusion_counts_are_those_of_the_predictions(project):
