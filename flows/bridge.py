@@ -1,7 +1,7 @@
 """Where a stage meets Prefect: shards become task runs when an API answers, else nothing else."""
 
+import http.client
 import os
-import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ _PROBE_S = 1.5
 
 def api_url() -> str:
     """Where the Prefect API is looked for."""
-    return os.environ.get("PREFECT_API_URL") or DEFAULT_API
+    return (os.environ.get("PREFECT_API_URL") or DEFAULT_API).rstrip("/")
 
 
 def has_api() -> bool:
@@ -40,8 +40,9 @@ def has_api() -> bool:
         return False
     try:
         with urllib.request.urlopen(f"{api_url()}/health", timeout=_PROBE_S) as answer:
-            return answer.status == 200
-    except (urllib.error.URLError, OSError, ValueError):
+            # other servers like port 4200 too, and some answer every path with a page
+            return answer.status == 200 and answer.read(16).strip() == b"true"
+    except (OSError, ValueError, http.client.HTTPException):
         return False
 
 
@@ -72,6 +73,9 @@ def open_context(name: str, settings: ExecutionParams) -> Iterator[Context]:
     context = PrefectContext(plain, settings)
     try:
         yield context
+    except KeyboardInterrupt:
+        context.close("cancelled", "interrupted")
+        raise
     except BaseException as error:
         context.close("failed", str(error) or type(error).__name__)
         raise
@@ -134,12 +138,15 @@ class PrefectContext:
             index = 0
             try:
                 for result in results:
-                    report.end_task(tasks.get(index), "completed")
+                    report.end_task(tasks.pop(index, None), "completed")
                     index += 1
                     yield result
-            except BaseException:
-                report.end_task(tasks.get(index), "failed")
+            except Exception:
+                report.end_task(tasks.pop(index, None), "failed")
                 raise
+            finally:
+                for task in tasks.values():  # sent ahead of a failure or an interruption
+                    report.end_task(task, "cancelled")
 
     def _open(self) -> "FlowReport":
         if self._report is None:
