@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from flows import graph
 from flows.bridge import PIPELINE_RUN, has_api, prepare_environment
 from flows.execution import execution, worker_count
+from flows.settings import check_before_graph, read_params
 from flows.walk import Outcome, Plan, read_plan, walk
 from models.errors import UserError
 from tasks import paths
-from tasks.params import Params
 
 if TYPE_CHECKING:
     from flows.reporting import FlowReport
@@ -42,26 +42,28 @@ def run_pipeline(
         jobs: stages at once (default: half the cores, at least one).
         pull: fetch missing data from the DVC remote first.
     """
-    raw = graph.read_raw_params(root)
-    Params(raw)
-    if graph.sync(raw, root):
-        log.info("dvc.yaml brought up to date with params.yaml and the code")
+    params = read_params(root)
+    check_before_graph(params)
     with only_one(root):
+        if graph.sync(params.raw, root):
+            log.info("dvc.yaml brought up to date with params.yaml and the code")
+        plan = read_plan(root)
+        if names:
+            plan = plan.upstream_of(plan.match(names))
+        if plan.maybe:  # else nothing changed since these parameters worked; importing costs 4 s
+            params.check_everything()
         if has_api():
             prepare_environment(root)
             from flows.prefect_pipeline import pipeline
 
-            return pipeline(str(root), list(names), jobs, pull)
-        return walk_all(root, names, jobs, pull, None)
+            return pipeline(root, plan, names, jobs, pull)
+        return walk_plan(root, plan, jobs, pull, None)
 
 
-def walk_all(
-    root: Path, names: Sequence[str], jobs: int | None, pull: bool, report: "FlowReport | None"
+def walk_plan(
+    root: Path, plan: Plan, jobs: int | None, pull: bool, report: "FlowReport | None"
 ) -> list[Outcome]:
-    """Read the plan and walk it, telling the terminal and the report."""
-    plan = read_plan(root)
-    if names:
-        plan = plan.upstream_of(plan.match(names))
+    """Walk the plan, telling the terminal and the report."""
     watcher = Teller(plan, report)
     watcher.begin()
     # every stage spreads its own shards over all cores; two stages fill each other's gaps

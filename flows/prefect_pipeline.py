@@ -1,44 +1,66 @@
 """The Prefect flow ``pipeline``. Importing this module imports prefect."""
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from prefect import flow
 from prefect.context import FlowRunContext
+from prefect.exceptions import TerminationSignal
+from prefect.states import Cancelled, Completed, Failed
 
-from flows.pipeline import has_failed, walk_all
+from flows.pipeline import has_failed, walk_plan
 from flows.reporting import FlowReport, reconcile_zombies
-from flows.walk import Outcome
+from flows.walk import Outcome, Plan
+
+log = logging.getLogger("affectloom")
 
 
-class PipelineFailed(RuntimeError):
-    """At least one stage failed; the table of stages names it."""
+def pipeline(
+    root: Path, plan: Plan, names: Sequence[str], jobs: int | None, pull: bool
+) -> list[Outcome]:
+    """Walk the plan as a flow run; every stage is a task run below it.
 
-    def __init__(self, outcomes: list[Outcome]) -> None:
-        self.outcomes = outcomes
-        failed = [f"{o.address}: {o.reason}" for o in outcomes if o.state == "failed"]
-        super().__init__("; ".join(failed) or "stopped")
+    Failed stages come back as outcomes, not as an exception. The walk goes on without Prefect when
+    its API stops answering, before, during or after it.
+    """
+    ended: list[list[Outcome]] = []
+    broken: list[BaseException] = []
 
+    @flow(name="pipeline", persist_result=False, validate_parameters=False)
+    def pipeline_flow(stages: list[str], jobs: int | None, pull: bool) -> Any:
+        context = FlowRunContext.get()
+        assert context is not None
+        assert context.flow_run is not None
+        report = FlowReport.join(context.flow_run.id)
+        try:
+            ended.append(walk_plan(root, plan, jobs, pull, report))
+        except BaseException as error:
+            broken.append(error)
+            raise
+        finally:
+            report.flush()
+        return _final_state(ended[0])
 
-@flow(name="pipeline", persist_result=False, validate_parameters=False)
-def pipeline_flow(root: str, stages: list[str], jobs: int | None, pull: bool) -> list[Outcome]:
-    """Walk DVC's graph; every stage is a task run below this flow run."""
-    context = FlowRunContext.get()
-    assert context is not None
-    assert context.flow_run is not None
-    report = FlowReport.join(context.flow_run.id)
     try:
-        outcomes = walk_all(Path(root), stages, jobs, pull, report)
-    finally:
-        report.flush()
+        reconcile_zombies()
+        pipeline_flow(list(names), jobs, pull, return_state=True)
+    except TerminationSignal as error:  # what Prefect makes of SIGTERM
+        raise KeyboardInterrupt from error
+    except Exception as error:
+        if not broken:
+            log.warning("the Prefect API stopped answering (%s); going on without it", error)
+    if broken:
+        raise broken[0]
+    return ended[0] if ended else walk_plan(root, plan, jobs, pull, None)
+
+
+def _final_state(outcomes: Sequence[Outcome]) -> Any:
+    """The flow run's state; returned, since raising would print a traceback for a user's error."""
+    if any(outcome.state == "stopped" for outcome in outcomes):
+        return Cancelled(message="stopped; run the same command again to go on from here")
     if has_failed(outcomes):
-        raise PipelineFailed(outcomes)
-    return outcomes
-
-
-def pipeline(root: str, stages: list[str], jobs: int | None, pull: bool) -> list[Outcome]:
-    """Run the flow; failed stages come back as outcomes, not as an exception."""
-    reconcile_zombies()
-    try:
-        return pipeline_flow(root, stages, jobs, pull)
-    except PipelineFailed as error:
-        return error.outcomes
+        failed = [f"{o.address}: {o.reason}" for o in outcomes if o.state == "failed"]
+        return Failed(message="; ".join(failed))
+    return Completed()
