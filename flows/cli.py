@@ -15,6 +15,7 @@ import typer
 from flows.data_commands import fetch, lint, store_app
 from flows.import_command import EPILOG, import_files
 from flows.report_commands import compare, report
+from flows.sentences import sentence
 from models.errors import UserError
 from tasks import paths
 
@@ -28,6 +29,8 @@ app = typer.Typer(
 )
 
 log = logging.getLogger("affectloom")
+
+_STOPPED = "stopped; run the same command again to go on from here"
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
 
@@ -43,7 +46,8 @@ def options(
         logging.getLogger(noisy).setLevel(logging.WARNING)
     if debug:
         os.environ["AFFECTLOOM_DEBUG"] = "1"
-    os.chdir(paths.find_root())
+    if not {"-h", "--help"} & set(sys.argv):  # help is for every folder
+        os.chdir(paths.find_root())
 
 
 @app.command(epilog="Example: affectloom run features --jobs 2")
@@ -67,14 +71,16 @@ def run(
 def status(as_json: Json = False) -> None:
     """Show which stages are stale and why, without running anything."""
     from flows import graph
+    from flows.settings import check_before_graph, read_params
     from flows.walk import read_plan
-    from tasks.params import Params
 
-    raw = graph.read_raw_params(Path())
-    Params(raw)
-    unsynced = graph.out_of_step(raw, Path())
+    params = read_params(Path())
+    check_before_graph(params)
+    unsynced = graph.out_of_step(params.raw, Path())
     plan = read_plan(Path.cwd())
     maybe = plan.maybe
+    if maybe or unsynced:
+        params.check_everything()
     if as_json:
         found = {
             address: {
@@ -103,19 +109,23 @@ def stage(
 ) -> None:
     """Run one stage now, whether it is stale or not, outside DVC (for development)."""
     from flows import graph
+    from flows.settings import read_params
     from flows.stage import execute
 
     if name not in graph.STAGES:
         raise UserError(f"there is no stage '{name}'; stages: {', '.join(graph.STAGES)}")
     given = {"corpus": corpus, "encoder": encoder, "method": method}
     wanted = {key: value for key, value in given.items() if value is not None}
+    known = graph.instances(read_params(Path()).raw, name)
     found = [
         arguments
-        for arguments in graph.instances(graph.read_raw_params(Path()), name)
+        for arguments in known
         if all(arguments.get(key) == value for key, value in wanted.items())
     ]
     if not found:
-        raise UserError(f"params.yaml has no {name} for {wanted}; look at its entries")
+        asked = " ".join(f"--{key} {value}" for key, value in wanted.items())
+        there_is = ", ".join(graph.address(name, arguments) for arguments in known) or "none"
+        raise UserError(f"params.yaml has no {name} {asked}".rstrip() + f"; there is: {there_is}")
     for arguments in found:
         execute(name, arguments)
 
@@ -124,11 +134,11 @@ def stage(
 def sync() -> None:
     """Bring dvc.yaml in step with params.yaml and the imports of the code."""
     from flows import graph
-    from tasks.params import Params
+    from flows.settings import check_before_graph, read_params
 
-    raw = graph.read_raw_params(Path())
-    Params(raw)
-    print("dvc.yaml written" if graph.sync(raw, Path()) else "dvc.yaml was in step")
+    params = read_params(Path())
+    check_before_graph(params)
+    print("dvc.yaml written" if graph.sync(params.raw, Path()) else "dvc.yaml was in step")
 
 
 @app.command(epilog="Example: affectloom doctor --fix")
@@ -199,10 +209,19 @@ def main() -> None:
     """Entry point: exit 0 only on success, one clear sentence on an error."""
     try:
         app()
+    except SystemExit as error:
+        if error.code == 130:  # typer makes this of Ctrl-C, in silence
+            print(_STOPPED, file=sys.stderr)
+        raise
     except UserError as error:
         if os.environ.get("AFFECTLOOM_DEBUG"):
             raise
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:  # a full disk, a read-only folder: no defect of the code
+        if os.environ.get("AFFECTLOOM_DEBUG"):
+            raise
+        print(f"error: {sentence(error)}", file=sys.stderr)
         sys.exit(1)
     except Exception as error:
         if os.environ.get("AFFECTLOOM_DEBUG"):
@@ -211,7 +230,7 @@ def main() -> None:
         print(f"error: unexpected {what}; run again with --debug and report it", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("stopped; run the same command again to go on from here", file=sys.stderr)
+        print(_STOPPED, file=sys.stderr)
         sys.exit(130)
 
 

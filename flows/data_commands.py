@@ -30,9 +30,9 @@ def lint(
     as_json: Json = False,
 ) -> None:
     """Look for leaks between splits and for columns that give the label away."""
-    from flows import graph
+    from flows.settings import read_params
 
-    raw = graph.read_raw_params(Path())
+    raw = read_params(Path()).raw
     known = list(raw.get("corpora") or {})
     for name in corpora or ():
         if name not in known:
@@ -91,14 +91,12 @@ def fetch(
     ] = None,
 ) -> None:
     """Download the checkpoints that encoders name, with checksums, for work without a hub."""
-    from flows import graph
+    from flows.settings import read_params
     from models.encoders.weights import fetch as fetch_one
     from models.encoders.weights import hash_weights
-    from tasks.params import Params
 
-    raw = graph.read_raw_params(Path())
-    params = Params(raw)
-    for name in encoders or raw.get("encoders") or {}:
+    params = read_params(Path())
+    for name in encoders or params.raw.get("encoders") or {}:
         entry = params.encoder(name)
         if not entry.checkpoint or is_local(entry.checkpoint):
             print(f"{name}: nothing to download")
@@ -150,11 +148,11 @@ def prune(
     ] = 0.0,
 ) -> None:
     """Delete what no present features or faces table was made from."""
-    from flows import graph
+    from flows.settings import read_params
     from tasks import store
     from tasks.tables import read_metadata
 
-    raw = graph.read_raw_params(Path())
+    raw = read_params(Path()).raw
     keep = []
     for corpus in raw.get("corpora") or {}:
         tables = [paths.features(corpus, name) for name in encoders_of(raw, corpus)]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from flows import graph
 from flows.bridge import api_url, has_api
+from flows.settings import check_before_graph, read_params
 from models.errors import UserError
 from tasks import paths
-from tasks.params import Params
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,9 @@ def _disk(root: Path) -> Finding:
 
 def _params(root: Path) -> Finding:
     try:
-        Params(graph.read_raw_params(root)).check_everything()
+        params = read_params(root)
+        check_before_graph(params)
+        params.check_everything()
     except UserError as error:
         return Finding("params.yaml", False, str(error))
     return Finding("params.yaml", True, "every key is known")
@@ -82,7 +84,7 @@ def _params(root: Path) -> Finding:
 
 def _dvc_yaml(root: Path, fix: bool) -> Finding:
     try:
-        raw = graph.read_raw_params(root)
+        raw = read_params(root).raw
         if not graph.out_of_step(raw, root):
             return Finding("dvc.yaml", True, "in step with params.yaml and the code")
         if fix:
@@ -98,7 +100,13 @@ def _dead_locks(root: Path, fix: bool) -> Finding:
     file = root / ".dvc" / "tmp" / "rwlock"
     if not file.exists() or not file.read_text().strip():
         return Finding("locks", True, "none held")
-    held = json.loads(file.read_text())  # {"read": {path: [holder]}, "write": {path: holder}}
+    try:
+        held = json.loads(file.read_text())  # {"read": {path: [holder]}, "write": {path: holder}}
+    except ValueError:
+        if fix:
+            file.unlink()
+            return Finding("locks", True, f"{file} was broken and is removed")
+        return Finding("locks", False, f"{file} is broken; `doctor --fix` removes it")
     kept: dict[str, dict[str, object]] = {"read": {}, "write": {}}
     total = dead = 0
     for kind, paths_held in held.items():
@@ -147,9 +155,11 @@ def _prefect() -> Finding:
 
 
 def _device() -> Finding:
-    import torch
-
     cores = len(os.sched_getaffinity(0))
+    try:
+        import torch
+    except Exception as error:  # whatever a broken library raises; "libraries" says it too
+        return Finding("device", False, f"torch does not import ({error}); {cores} cores")
     if torch.cuda.is_available():
         return Finding("device", True, f"{torch.cuda.get_device_name(0)}, {cores} cores")
     return Finding("device", True, f"no GPU; {cores} cores")

@@ -20,6 +20,8 @@ from flows import graph
 from flows.bridge import PIPELINE_PID, open_context
 from flows.closure import closure
 from flows.execution import execution
+from flows.sentences import sentence
+from flows.settings import read_params
 from models.errors import UserError
 from tasks import failures, paths
 from tasks.context import Context
@@ -64,8 +66,8 @@ def _code_fingerprint(stage: str, arguments: Mapping[str, str], raw: Mapping[str
 
 def execute(stage: str, arguments: Mapping[str, str]) -> None:
     """Run one stage instance in the current folder, reporting to Prefect where it answers."""
-    raw = graph.read_raw_params(Path())
-    params = Params(raw)
+    params = read_params(Path())
+    raw = params.raw
     _check_arguments(stage, arguments, raw)
     if stage == "report" and graph.sync(raw, Path()):
         raise UserError(
@@ -79,10 +81,19 @@ def execute(stage: str, arguments: Mapping[str, str]) -> None:
         with open_context(name, settings) as ctx:
             run_stage(stage, arguments, params, ctx)
     except Exception as error:
-        failures.note(name, str(error) or type(error).__name__)
+        _note(name, str(error) or type(error).__name__)
         raise
-    failures.note(name, None)
-    note_time(name, time.monotonic() - started)
+    _note(name, None, time.monotonic() - started)
+
+
+def _note(name: str, reason: str | None, seconds: float = 0.0) -> None:
+    """Remember how the stage ended; notes that cannot be written cost the report, not the work."""
+    try:
+        failures.note(name, reason)
+        if reason is None:
+            note_time(name, seconds)
+    except OSError as error:
+        log.warning("%s: cannot note how it ended: %s", name, sentence(error))
 
 
 def _check_arguments(stage: str, arguments: Mapping[str, str], raw: Mapping[str, Any]) -> None:
@@ -95,7 +106,7 @@ def _check_arguments(stage: str, arguments: Mapping[str, str], raw: Mapping[str,
 
 
 def note_time(name: str, seconds: float) -> None:
-    """Remember how long a stage took here, for the report; lost times cost nothing."""
+    """Remember how long a stage took here, for the report."""
     file = paths.cache() / "times.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a", encoding="utf-8") as stream:
@@ -129,6 +140,11 @@ def main(argv: list[str] | None = None) -> int:
         if os.environ.get("AFFECTLOOM_DEBUG"):
             raise
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:  # a full disk, a read-only folder: no defect of the code
+        if os.environ.get("AFFECTLOOM_DEBUG"):
+            raise
+        print(f"error: {sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; run the same command again to go on from here", file=sys.stderr)

@@ -1,0 +1,60 @@
+"""A small copy of the project for tests of the commands; nothing in it was ever run."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+
+from flows import graph
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="session")
+def copied(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("copy")
+    for package in ("flows", "tasks", "models"):
+        skipped = shutil.ignore_patterns("__pycache__", "*.tmp", "page_assets")
+        shutil.copytree(ROOT / package, root / package, ignore=skipped)
+    shutil.copy(ROOT / ".dvcignore", root / ".dvcignore")
+    (root / "params.yaml").write_text(few_methods())
+    graph.sync(graph.read_raw_params(root), root)
+    Repo.init(str(root), no_scm=True).close()
+    return root
+
+
+def few_methods() -> str:
+    """params.yaml with three methods, whatever the project's own has."""
+    text = (ROOT / "params.yaml").read_text()
+    kept = "methods:\n" + "".join(f"  {n}: {{}}\n" for n in ("constant", "linear", "early_fusion"))
+    return re.sub(r"(?m)^methods:.*\n(?:(?:  .*)?\n)+", kept + "\n", text)
+
+
+@pytest.fixture
+def clone(copied, monkeypatch) -> Path:
+    """The current folder is the root of a project; params.yaml and data/ are as new each time."""
+    for name in list(os.environ):
+        if name.startswith(("PREFECT_", "AFFECTLOOM_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AFFECTLOOM_PREFECT", "off")
+    monkeypatch.setattr("logging.basicConfig", lambda **options: None)
+    (copied / "params.yaml").write_text(few_methods())
+    for folder in ("data", ".cache"):
+        shutil.rmtree(copied / folder, ignore_errors=True)
+    monkeypatch.chdir(copied)
+    return copied
+
+
+@pytest.fixture
+def edit(clone):
+    """Replaces a piece of params.yaml."""
+
+    def replace(old: str, new: str) -> None:
+        text = (clone / "params.yaml").read_text()
+        assert text.count(old) >= 1, f"{old!r} is not in params.yaml"
+        (clone / "params.yaml").write_text(text.replace(old, new, 1))
+
+    return replace
