@@ -426,13 +426,24 @@ def read_table(table: Table, path: Path, columns: Sequence[str] | None = None) -
     frames = [pl.DataFrame(pl.from_arrow(part.replace_schema_metadata(None))) for part in parts]
     for file, frame in zip(files, frames, strict=True):
         table.check(frame, str(file), columns)
-    return pl.concat(frames) if len(frames) > 1 else frames[0]
+        if frame.schema != frames[0].schema:
+            raise TableError(
+                f"{file}: its columns have other types or widths than those of {files[0].name}; "
+                f"rerun {table.made_by}"
+            )
+    if len(frames) == 1:
+        return frames[0]
+    whole = pl.concat(frames)
+    table.check(whole, str(path), columns)  # a key may stand in two files
+    return whole
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """What a table's writer recorded in the schema: encoder, weights, versions, parameters."""
-    file = sorted(path.glob("*.parquet"))[0] if path.is_dir() else path
-    found = pq.read_schema(file).metadata or {}
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not files or not files[0].exists():
+        raise TableError(f"{path}: no such table; run the stage that writes it first")
+    found = pq.read_schema(files[0]).metadata or {}
     return {key.decode(): value.decode() for key, value in found.items() if key != b"ARROW:schema"}
 
 
