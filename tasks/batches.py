@@ -94,7 +94,11 @@ class Source:
 
 def load_source(corpus: str, inputs: Mapping[str, str], root: Path = Path()) -> Source:
     """Read a corpus's tables and the features of ``inputs`` (modality to encoder name)."""
-    utterances = read_table(UTTERANCES, root / paths.utterances(corpus)).sort("dialogue_id", "turn")
+    utterances = read_table(UTTERANCES, root / paths.utterances(corpus)).sort(
+        "dialogue_id",
+        "turn",
+        "utterance_id",  # two may share a turn: their order is fixed too
+    )
     labels = read_table(LABELS, root / paths.labels(corpus))
     splits = read_table(SPLIT, root / paths.splits(corpus))
     ids = utterances.get_column("utterance_id")
@@ -112,8 +116,10 @@ def load_source(corpus: str, inputs: Mapping[str, str], root: Path = Path()) -> 
     if not features:
         raise UserError("params.yaml: inputs names no encoder; give one for audio, video or text")
     speaker = pl.col("speaker").fill_null("?")
-    first_turn = pl.col("turn").min().over("dialogue_id", speaker)
-    speakers = utterances.select((first_turn.rank("dense").over("dialogue_id") - 1).cast(pl.Int64))
+    first_row = pl.col("row").min().over("dialogue_id", speaker)
+    speakers = utterances.with_row_index("row").select(
+        (first_row.rank("dense").over("dialogue_id") - 1).cast(pl.Int64)
+    )
     return Source(
         ids=ids.to_numpy(),
         dialogues=utterances.get_column("dialogue_id").to_numpy(),
