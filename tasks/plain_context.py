@@ -7,11 +7,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import (
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TextIO, TypeVar
 
+from models.errors import UserError
 from tasks.context import Progress
 
 In = TypeVar("In")
@@ -98,11 +105,20 @@ def end_with(pid: int, pause_s: float = 1.0) -> None:
     """
 
     def watch() -> None:
-        while Path(f"/proc/{pid}").exists():
+        while _is_running(pid):
             time.sleep(pause_s)
         os._exit(130)  # the work is in files written atomically; nothing needs to be tidied up
 
     threading.Thread(target=watch, name=f"watch-{pid}", daemon=True).start()
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    # after the name in brackets; a killed process whose parent does not wait for it stays as "Z"
+    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
 
 
 def in_order(
@@ -126,6 +142,11 @@ def in_order(
                 started(sent)
                 sent += 1
             yield waiting.pop(index).result()
+    except BrokenExecutor as error:
+        raise UserError(
+            "a worker process died, as happens when memory runs out; run the same command again, "
+            "with fewer execution.workers in params.yaml if it dies again"
+        ) from error
     finally:
         for future in waiting.values():
             future.cancel()
