@@ -5,10 +5,12 @@ An entry is flat: options of the network, trainer settings, and a few keys of it
 what the method declares.
 """
 
+import difflib
 import importlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from models.batch import MODALITIES, Target
 from models.errors import UserError
@@ -17,6 +19,21 @@ from models.training import TrainConfig
 
 #: Keys of an entry that belong to neither the network nor the trainer.
 _OWN_KEYS = ("method", "backbone", "plugin", "modalities", "targets", "corpora")
+#: Lowest and highest sensible value of trainer settings.
+_LIMITS = {
+    "lr": (0.0, math.inf),
+    "weight_decay": (0.0, math.inf),
+    "epochs": (1, math.inf),
+    "patience": (0, math.inf),
+    "batch_size": (1, math.inf),
+    "clip_norm": (0.0, math.inf),
+    "plateau_factor": (0.0, 1.0),
+    "plateau_patience": (0, math.inf),
+    "warmup": (0.0, 1.0),
+    "ema_decay": (0.0, 1.0),
+    "accumulate": (1, math.inf),
+    "modality_dropout": (0.0, 1.0),
+}
 
 
 @dataclass(frozen=True)
@@ -70,6 +87,16 @@ class Recipe:
             if (not self.targets or target.name in self.targets)
             and (not wanted or target.name in wanted)
         ]
+        if not chosen:
+            if not found:
+                raise UserError(
+                    f"corpus {corpus} has nothing to predict: no values and fewer than two "
+                    "categories; look at its labels table, or at labels in params.yaml"
+                )
+            raise UserError(
+                f"params.yaml: train.targets is {', '.join(wanted or ())} but methods.{self.name} "
+                f"is to predict only {', '.join(self.targets or ())}; name a target in both"
+            )
         usable = [target for target in chosen if target.kind in self.method.kinds]
         refused = [target for target in chosen if target.kind not in self.method.kinds]
         if refused and (self.targets or not usable):
@@ -89,24 +116,49 @@ def resolve(name: str, entry: Mapping[str, Any]) -> Recipe:
     options = {k: v for k, v in entry.items() if k not in trainer_keys and k not in _OWN_KEYS}
     if "backbone" in entry and "plugin" not in entry:
         options["backbone"] = entry["backbone"]  # an option of the method itself, as for spcl
-    modalities = tuple(entry.get("modalities") or MODALITIES)
+    modalities = _names(entry, "modalities", where) or MODALITIES
     for modality in modalities:
-        if modality not in MODALITIES:
-            raise UserError(
-                f"params.yaml: {where}.modalities names '{modality}'; "
-                f"known: {', '.join(MODALITIES)}"
-            )
-    targets = entry.get("targets")
+        _check_choice(modality, MODALITIES, f"{where}.modalities")
+    targets = _names(entry, "targets", where)
     config = configure(method.config_type, options, where, also=trainer_keys | set(_OWN_KEYS))
     defaults = configure(TrainConfig, method.recipe, f"{where} recipe")
+    trainer = configure(TrainConfig, {**vars(defaults), **train}, where)
+    for item in fields(TrainConfig):
+        if get_origin(item.type) is Literal:
+            value = getattr(trainer, item.name)
+            _check_choice(value, get_args(item.type), f"{where}.{item.name}")
+    for key, (low, high) in _LIMITS.items():
+        value = getattr(trainer, key)
+        if not (low <= value <= high and math.isfinite(value)):
+            limits = f"{low:g} or more" if high == math.inf else f"from {low:g} to {high:g}"
+            raise UserError(f"params.yaml: {where}.{key} is {value!r}, expected {limits}")
     return Recipe(
         name=name,
         method=method,
         config=config,
-        train=configure(TrainConfig, {**vars(defaults), **train}, where),
+        train=trainer,
         modalities=modalities,
-        targets=tuple(targets) if targets else None,
+        targets=targets,
     )
+
+
+def _names(entry: Mapping[str, Any], key: str, where: str) -> tuple[str, ...] | None:
+    """A list of names in an entry, None where there is none."""
+    value = entry.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        raise UserError(f"params.yaml: {where}.{key} is {value!r}, expected a list of names")
+    return tuple(value) or None
+
+
+def _check_choice(value: object, choices: Sequence[object], where: str) -> None:
+    if value in choices:
+        return
+    known = [str(choice) for choice in choices]
+    near = difflib.get_close_matches(str(value), known, 1)
+    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
+    raise UserError(f"params.yaml: {where} has '{value}'; {hint}")
 
 
 def _find(name: str, entry: Mapping[str, Any]) -> type[Method]:
