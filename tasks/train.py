@@ -7,8 +7,10 @@ was and ends with the same bytes.
 
 import hashlib
 import json
+import os
 import platform
 import shutil
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator
 from safetensors.torch import save_file
 
 from models.batch import MODALITIES, Target
@@ -44,9 +46,21 @@ class TrainParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    seeds: list[int] = Field(default=[0, 1, 2], min_length=1)
+    seeds: list[NonNegativeInt] = Field(default=[0, 1, 2], min_length=1)
     targets: list[str] | None = None
-    snapshot_mb: float = Field(default=4.0, ge=0)
+    snapshot_mb: float = Field(default=4.0, ge=0, allow_inf_nan=False)
+
+    @field_validator("seeds")
+    @classmethod
+    def _are_distinct(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"{seeds} names a seed twice; each is one run")
+        return seeds
+
+
+#: Random numbers come from generators that all threads of a process share, so that two runs side by
+#: side would take each other's; runs that are to go in parallel need processes.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -105,6 +119,9 @@ def run(
                         params.snapshot_mb, str(folder), key,
                     )
                 )  # fmt: skip
+    for job in jobs:  # before hours of work: the last fold may be the one that cannot be learnt
+        if job.seed == params.seeds[0]:
+            _parts(source, recipe, job)
     shards = [
         [job for job in jobs if (job.seed, job.fold) == place]
         for place in dict.fromkeys((job.seed, job.fold) for job in jobs)
@@ -114,10 +131,26 @@ def run(
     for keys in ctx.map(partial(train_shard, data=data), shards, f"train {method}"):
         done += len(keys)
         ctx.progress(Progress(done, len(jobs), "runs"))
-    for job in jobs:  # copied only when all are there: the out is whole or absent
-        shutil.copytree(_cached(job), job.folder, dirs_exist_ok=True)
+    _publish(paths.runs(corpus, method), jobs)
     for job in jobs:
         shutil.rmtree(_cached(job).parent, ignore_errors=True)
+
+
+def _publish(out: Path, jobs: Sequence[Job]) -> None:
+    """Copy the runs when all are there: the out is whole, and nothing older stays in it."""
+    temporary = out.with_name(f"{out.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        for job in jobs:
+            shutil.copytree(_cached(job), temporary / Path(job.folder).relative_to(out))
+        if out.exists():
+            shutil.rmtree(out)
+        temporary.replace(out)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise UserError(
+            f"cannot write {out}: {error.strerror or error}; free space or allow writing there"
+        ) from error
 
 
 def run_folder(
@@ -141,26 +174,22 @@ def train_shard(jobs: Sequence[Job], data: Mapping[str, str]) -> list[str]:
 
 def train_one(job: Job, data: Mapping[str, str]) -> str:
     """Train one run into the cache; goes on from its last epoch if it was interrupted."""
+    with _ONE_AT_A_TIME:
+        return _train_one(job, data)
+
+
+def _train_one(job: Job, data: Mapping[str, str]) -> str:
     final = _cached(job)
     if final.exists():
         return job.key
     torch.set_num_threads(1)  # one core a run: the same sums in the same order, seeds side by side
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # the next line needs it on a GPU
     torch.use_deterministic_algorithms(True)
     recipe = resolve(job.method, job.entry)
     source = load_source(job.corpus, recipe.inputs(job.inputs))
-    targets = tuple(t for t in source.targets if t.name in job.targets)
-    level = recipe.method.level
-    train = source.part(job.fold, "train", level, targets, labelled=True)
-    validation = source.part(job.fold, "validation", level, targets, labelled=True)
-    for split, part in (("train", train), ("validation", validation)):
-        if not len(part):
-            raise UserError(
-                f"{paths.splits(job.corpus)}: the {split} split of fold {job.fold} has no rows "
-                f"labelled with {' or '.join(job.targets)}; change splits or labels in params.yaml"
-            )
-    _check_variety(train, targets, job)
+    train, validation = _parts(source, recipe, job)
     seed_everything(job.seed)
-    spec = Spec(source.dims, targets, train.most_speakers)
+    spec = Spec(source.dims, train.targets, train.most_speakers)
     method = build(recipe, spec)
     work = final.parent
     work.mkdir(parents=True, exist_ok=True)
@@ -185,6 +214,22 @@ def train_one(job: Job, data: Mapping[str, str]) -> str:
     state_file.unlink(missing_ok=True)
     shutil.rmtree(keeper.folder, ignore_errors=True)
     return job.key
+
+
+def _parts(source: Source, recipe: Recipe, job: Job) -> tuple[Dataset, Dataset]:
+    """Training and validation rows; an error unless there is something to learn."""
+    targets = tuple(t for t in source.targets if t.name in job.targets)
+    level = recipe.method.level
+    train = source.part(job.fold, "train", level, targets, labelled=True)
+    validation = source.part(job.fold, "validation", level, targets, labelled=True)
+    for split, part in (("train", train), ("validation", validation)):
+        if not len(part):
+            raise UserError(
+                f"{paths.splits(job.corpus)}: the {split} split of fold {job.fold} has no rows "
+                f"labelled with {' or '.join(job.targets)}; change splits or labels in params.yaml"
+            )
+    _check_variety(train, targets, job)
+    return train, validation
 
 
 def _check_variety(train: Dataset, targets: Sequence[Target], job: Job) -> None:
@@ -248,7 +293,10 @@ class _Snapshots:
     def write(self, run: Path) -> None:
         """Put the kept weights beside the chosen ones."""
         if self.folder.exists():
-            shutil.copytree(self.folder, run / "snapshots")
+            unfinished = shutil.ignore_patterns(
+                "*.tmp"
+            )  # what a kill in the middle of writing left
+            shutil.copytree(self.folder, run / "snapshots", ignore=unfinished)
 
 
 def _write_run(
@@ -295,13 +343,18 @@ def _write_run(
     }
     _write_json(folder / "report.json", report)
     if fitted.history:
-        columns = list(fitted.history[0])
-        lines = ["\t".join(["step", *columns[1:]])]
-        lines += [
-            "\t".join(f"{record[c]:.9g}" for c in columns if c in record)
-            for record in fitted.history
-        ]
-        (folder / "history.tsv").write_text("\n".join(lines) + "\n")
+        (folder / "history.tsv").write_text(history_table(fitted.history))
+
+
+def history_table(history: Sequence[Mapping[str, float]]) -> str:
+    """One line for each epoch as `dvc plots` reads it; a loss that an epoch lacks stays empty."""
+    columns = list(dict.fromkeys(name for record in history for name in record))
+    lines = ["\t".join("step" if name == "epoch" else name for name in columns)]
+    lines += [
+        "\t".join(f"{record[name]:.9g}" if name in record else "" for name in columns)
+        for record in history
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _write_json(path: Path, value: object) -> None:
