@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
@@ -49,8 +49,10 @@ class EvaluateParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    missing_rates: list[float] = Field(default=[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
-    mask_seed: int = 0
+    missing_rates: list[Annotated[float, Field(ge=0, le=1)]] = Field(
+        default=[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
+    )
+    mask_seed: int = Field(default=0, ge=0)
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def run(
             data = source.part(one.fold, split, one.method.level, one.targets, labelled=False)
             if len(data):
                 outputs.append((one, split, data, predict(one.method, data)))
-        extras.append(_grids(params, one, source))
+        extras.append(_grids(params, one, source, [m for m in MODALITIES if m in inputs]))
         ctx.progress(Progress(done + 1, len(runs), "runs"))
     targets = _all_targets(runs)
     details: dict[str, Any] = {"corpus": corpus, "method": method, "targets": {}}
@@ -122,7 +124,8 @@ def load_runs(corpus: str, method: str, recipe: Recipe) -> list[Run]:
             Target(t["name"], t["kind"], tuple(t["names"]), t["lower"], t["upper"])
             for t in config["targets"]
         )
-        network = build(recipe, Spec(config["dims"], targets, config["speakers"]))
+        dims = {m: config["dims"][m] for m in MODALITIES if m in config["dims"]}  # JSON has its own
+        network = build(recipe, Spec(dims, targets, config["speakers"]))
         network.load_state_dict(load_file(file.parent / "weights.safetensors"))
         report = json.loads((file.parent / "report.json").read_text())
         found.append(Run(file.parent, config["seed"], config["fold"], network, report))
@@ -158,8 +161,14 @@ def score(target: Target, truth: np.ndarray, output: torch.Tensor) -> Mapping[st
     return score_target(target.kind, target.names, truth[keep], values[keep])
 
 
-def _grids(params: EvaluateParams, one: Run, source: Source) -> dict[str, Any]:
-    """Headline scores on test with modalities hidden, and of every kept epoch."""
+def _grids(
+    params: EvaluateParams, one: Run, source: Source, names: Sequence[str]
+) -> dict[str, Any]:
+    """Headline scores on test with modalities hidden, and of every kept epoch.
+
+    ``names`` are the modalities of the corpus: masks are drawn over all of them, so that a method
+    that uses fewer meets the same ones.
+    """
     data = source.part(one.fold, "test", one.method.level, one.targets, labelled=False)
     found: dict[str, Any] = {"run": one, "subsets": {}, "rates": {}, "epochs": {}}
     if not len(data):
@@ -169,8 +178,8 @@ def _grids(params: EvaluateParams, one: Run, source: Source) -> dict[str, Any]:
         seen = only(data, subset, len(data.rows))
         found["subsets"]["+".join(subset)] = _headlines(one, data, seen)
     for rate in params.missing_rates:
-        masks = draw_masks(len(source.ids), rate, params.mask_seed, len(MODALITIES))[data.rows]
-        seen = Hidden(data, {name: masks[:, i] for i, name in enumerate(MODALITIES)})
+        masks = draw_masks(len(source.ids), rate, params.mask_seed, len(names))[data.rows]
+        seen = Hidden(data, {name: masks[:, i] for i, name in enumerate(names)})
         found["rates"][f"{rate:g}"] = _headlines(one, data, seen)
     chosen = {name: value.clone() for name, value in one.method.state_dict().items()}
     for file in sorted((one.folder / "snapshots").glob("*.safetensors")):

@@ -1,0 +1,237 @@
+import io
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from pydantic import ValidationError
+from sklearn.metrics import accuracy_score, f1_score
+
+from models.errors import UserError
+from tasks import evaluate, paths, train
+from tasks.evaluate import EvaluateParams
+from tasks.leaderboard import judge, to_csv
+from tasks.plain_context import PlainContext
+from tasks.tables import VAD
+from tests.tasks.corpus_factory import CORPUS, INPUTS, make_corpus
+
+ENTRIES = {
+    "linear": {"epochs": 12, "patience": 0, "lr": 0.02},
+    "early_fusion": {"epochs": 3, "patience": 0, "hidden": 8},
+}
+RATES = [0.0, 0.4]
+SEEDS = [0, 1]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """Two methods, two seeds and two folds, trained and evaluated once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("project"))
+        patch.setenv("AFFECTLOOM_CACHE", "cache")
+        corpus = make_corpus().write()
+        seen = {method: fit_and_score(method, patch) for method in ENTRIES}
+        torch.use_deterministic_algorithms(False)
+        yield corpus, seen
+
+
+def fit_and_score(method, patch, inputs=INPUTS, entry=None):
+    """Train and evaluate; returns the masks drawn at each rate, in the order of drawing."""
+    ctx, entry = PlainContext(stream=io.StringIO()), entry or ENTRIES[method]
+    seen = []
+    draw = evaluate.draw_masks
+
+    def noted(*args):
+        seen.append((*args, draw(*args)))
+        return seen[-1][-1]
+
+    with patch.context() as local:
+        local.setattr(evaluate, "draw_masks", noted)
+        train.run(train.TrainParams(seeds=SEEDS), CORPUS, method, entry, inputs, ctx)
+        params = EvaluateParams(missing_rates=RATES)
+        evaluate.run(params, CORPUS, method, entry, inputs, ctx)
+    return seen
+
+
+def read_details(method="linear"):
+    return json.loads(paths.details(CORPUS, method).read_text())["targets"]
+
+
+def rows(method="linear", split="test", seed=0):
+    table = pl.read_parquet(paths.predictions(CORPUS, method))
+    return table.filter((pl.col("split") == split) & (pl.col("seed") == seed))
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_category_scores_are_those_of_the_predictions(project, split, seed):
+    known = rows(split=split, seed=seed).drop_nulls("target_category")
+    truth, guess = known["target_category"].to_list(), known["prediction_category"].to_list()
+    scores = read_details()["category"][split]["by_seed"][str(seed)]
+    assert scores["accuracy"] == pytest.approx(accuracy_score(truth, guess))
+    assert scores["weighted_f1"] == pytest.approx(f1_score(truth, guess, average="weighted"))
+    assert scores["macro_f1"] == pytest.approx(f1_score(truth, guess, average="macro"))
+    assert scores["n"] == known.height == read_details()["category"][split]["n"]
+
+
+@pytest.mark.parametrize("name", VAD)
+def test_value_scores_are_those_of_the_predictions(project, name):
+    known = rows(seed=1).drop_nulls(f"target_{name}")
+    t, p = (known[f"{side}_{name}"].to_numpy() for side in ("target", "prediction"))
+    shift = (t.mean() - p.mean()) ** 2
+    ccc = 2 * np.mean((t - t.mean()) * (p - p.mean())) / (t.var() + p.var() + shift)
+    scores = read_details()["vad"]["test"]["by_seed"]["1"]
+    assert scores[f"ccc/{name}"] == pytest.approx(ccc)
+    assert scores[f"mae/{name}"] == pytest.approx(np.abs(t - p).mean())
+
+
+def test_summaries_are_mean_and_sample_deviation_over_seeds(project):
+    found = read_details()["category"]["test"]
+    scores = [found["by_seed"][str(seed)]["accuracy"] for seed in SEEDS]
+    assert found["metrics"]["accuracy"]["mean"] == pytest.approx(np.mean(scores))
+    assert found["metrics"]["accuracy"]["std"] == pytest.approx(np.std(scores, ddof=1))
+    short = json.loads(paths.metrics(CORPUS, "linear").read_text())["category"]
+    assert short["accuracy"] == found["metrics"]["accuracy"]
+
+
+def test_each_utterance_is_predicted_once_for_seed_fold_and_split(project):
+    corpus, _ = project
+    for method in ENTRIES:
+        table = pl.read_parquet(paths.predictions(CORPUS, method))
+        assert not table.select("utterance_id", "seed", "fold", "split").is_duplicated().any()
+        for fold in (0, 1):
+            for split in ("validation", "test"):
+                mine = table.filter(
+                    (pl.col("fold") == fold) & (pl.col("split") == split) & (pl.col("seed") == 0)
+                )
+                assert mine["utterance_id"].to_list() == sorted(corpus.ids(split, fold))
+
+
+def test_truth_in_the_predictions_is_that_of_the_labels(project):
+    corpus, _ = project
+    for row in rows().iter_rows(named=True):
+        label = corpus.label(row["utterance_id"])
+        assert row["target_category"] == label["category"]
+        assert row["target_valence"] == pytest.approx(label["valence"], abs=1e-6)
+        assert sum(row["probabilities"]) == pytest.approx(1)
+
+
+def test_every_method_meets_the_same_masks(project):
+    _, seen = project
+    one, other = seen["linear"], seen["early_fusion"]
+    assert len(one) == len(other) == len(RATES) * 2 * 2 * 2  # seeds, folds, targets
+    for mine, theirs in zip(one, other, strict=True):
+        assert mine[:-1] == theirs[:-1]
+        np.testing.assert_array_equal(mine[-1], theirs[-1])
+    for rate in RATES:
+        masks = [drawn[-1] for drawn in one if drawn[1] == rate]
+        assert all(np.array_equal(masks[0], mask) for mask in masks)
+
+
+def test_a_method_of_one_modality_meets_the_masks_of_the_corpus(project, monkeypatch):
+    _, seen = project
+    mine = fit_and_score("late_fusion", monkeypatch, entry={"epochs": 1, "modalities": ["text"]})
+    for one, other in zip(mine, seen["linear"], strict=True):
+        np.testing.assert_array_equal(one[-1], other[-1])
+
+
+def test_a_corpus_of_two_modalities_always_keeps_one(project, monkeypatch):
+    inputs = {"audio": "ears", "text": "words"}
+    drawn = fit_and_score("late_fusion", monkeypatch, inputs, {"epochs": 1})
+    assert all(mask.shape[1] == 2 and mask.any(1).all() for *_, mask in drawn)
+
+
+def test_grids_have_all_subsets_and_rates_and_agree_where_nothing_is_hidden(project):
+    for target in read_details().values():
+        assert list(target["subsets"]) == sorted(target["subsets"])
+        assert len(target["subsets"]) == 7
+        assert set(target["missing_rates"]) == {"0", "0.4"}
+        everything = target["subsets"]["audio+video+text"]
+        assert target["missing_rates"]["0"] == everything
+        assert everything != target["subsets"]["audio"]
+
+
+def test_loaded_networks_have_their_modalities_in_the_projects_order(project):
+    runs = evaluate.load_runs(CORPUS, "linear", evaluate.resolve("linear", ENTRIES["linear"]))
+    assert [list(run.method.spec.dims) for run in runs] == [["audio", "video", "text"]] * 8
+
+
+def test_the_same_runs_are_scored_to_the_same_bytes(project, monkeypatch):
+    files = [path(CORPUS, "linear") for path in (paths.metrics, paths.details, paths.predictions)]
+    before = [file.read_bytes() for file in files]
+    ctx = PlainContext(stream=io.StringIO())
+    params = EvaluateParams(missing_rates=RATES)
+    evaluate.run(params, CORPUS, "linear", ENTRIES["linear"], INPUTS, ctx)
+    assert [file.read_bytes() for file in files] == before
+
+
+def board():
+    return judge(CORPUS, list(ENTRIES), resamples=100, seed=0)
+
+
+def test_ranks_follow_the_mean_test_score(project):
+    for target, judged in board().items():
+        means = [entry["metric"]["mean"] for entry in judged.entries]
+        assert [entry["rank"] for entry in judged.entries] == [1, 2]
+        assert means == sorted(means, reverse=judged.higher_is_better)
+        for entry in judged.entries:
+            scored = read_details(entry["method"])[target]["test"]["metrics"][judged.metric]
+            assert entry["metric"]["mean"] == pytest.approx(scored["mean"])
+            assert entry["metric"]["std"] == pytest.approx(scored["std"])
+            assert (
+                entry["metric"]["ci_low"] <= entry["metric"]["mean"] <= entry["metric"]["ci_high"]
+            )
+
+
+def test_entries_have_the_promised_keys(project):
+    promised = {"method", "metric", "rank", "seeds", "n_test", "significant_vs_next"}
+    for target, judged in board().items():
+        for entry in judged.entries:
+            assert promised <= set(entry)
+            assert {"mean", "std", "ci_low", "ci_high"} <= set(entry["metric"])
+            assert entry["seeds"] == 2
+            assert entry["n_test"] == read_details()[target]["test"]["n"]
+    lines = to_csv({CORPUS: board()}).splitlines()
+    assert lines[0].startswith("corpus,target,rank,method,metric,mean,std,ci_low,ci_high,seeds")
+    assert len(lines) == 1 + 2 * 2
+
+
+def test_the_oracle_ranks_nothing(project):
+    before = board()
+    loser = before["category"].entries[-1]["method"]
+    file = paths.details(CORPUS, loser)
+    text = file.read_text()
+    content = json.loads(text)
+    oracle = content["targets"]["category"]["test_oracle"]
+    assert oracle["epochs_tried"] > 1
+    oracle["mean"] = 0.9999
+    file.write_text(json.dumps(content))
+    try:
+        after = board()["category"].entries
+    finally:
+        file.write_text(text)
+    assert [e["method"] for e in after] == [e["method"] for e in before["category"].entries]
+    assert [e["metric"] for e in after] == [e["metric"] for e in before["category"].entries]
+    assert after[-1]["test_oracle"]["mean"] == 0.9999
+
+
+def test_the_oracle_is_at_least_the_chosen_epoch(project):
+    for method, target in [("linear", "category"), ("early_fusion", "category")]:
+        found = read_details(method)[target]
+        chosen = found["subsets"]["audio+video+text"]["mean"]
+        assert found["test_oracle"]["mean"] >= chosen - 1e-12
+
+
+def test_without_runs_the_stage_to_run_is_named(project):
+    ctx = PlainContext(stream=io.StringIO())
+    with pytest.raises(UserError, match="no runs; run stage train for tiny-constant first"):
+        evaluate.run(EvaluateParams(), CORPUS, "constant", {}, INPUTS, ctx)
+
+
+@pytest.mark.parametrize("values", [
+    {"missing_rates": [1.2]}, {"missing_rates": [-0.1]}, {"mask_seed": -1}, {"rates": []},
+], ids=str)  # fmt: skip
+def test_settings_without_sense_are_refused(values):
+    with pytest.raises(ValidationError):
+        EvaluateParams(**values)
