@@ -30,6 +30,8 @@ SECTIONS = {
 }
 #: Sections with named entries, and those declared here.
 _OTHER = ("corpora", "encoders", "inputs", "methods", "execution")
+#: Sections that a corpus may have keys of its own for.
+OVERRIDABLE = ("labels", "splits", "faces", "inputs")
 
 
 class ExecutionParams(BaseModel):
@@ -53,6 +55,7 @@ class Params:
         for key in raw:
             if key not in known:
                 raise UserError(f"params.yaml: there is no section '{key}'; {_near(key, known)}")
+        _check_shape(raw)
         self.raw = raw
         _check_inputs("inputs", raw.get("inputs") or {}, list(raw.get("encoders") or {}))
         for corpus, entry in (raw.get("corpora") or {}).items():
@@ -64,9 +67,9 @@ class Params:
         module, kind = SECTIONS[name]
         values = dict(self.raw.get(name) or {})
         where = name
-        if corpus is not None:
-            own = (self.corpus(corpus).get(name)) or {}
+        if corpus is not None and (own := self.corpus(corpus).get(name)):
             values |= own
+            where = f"corpora.{corpus}.{name}"
         return parse(getattr(importlib.import_module(module), kind), values, where)
 
     def corpus(self, name: str) -> Mapping[str, Any]:
@@ -77,10 +80,9 @@ class Params:
         """How a corpus is read."""
         kind = importlib.import_module("tasks.ingest").IngestParams
         entry = self.corpus(name)
-        overridable = ("labels", "splits", "faces", "inputs")
-        values = {key: value for key, value in entry.items() if key not in overridable}
+        values = {key: value for key, value in entry.items() if key not in OVERRIDABLE}
         values.setdefault("adapter", name)
-        return parse(kind, values, f"corpora.{name}", also=overridable)
+        return parse(kind, values, f"corpora.{name}", also=OVERRIDABLE)
 
     def encoder(self, name: str) -> Any:
         """How an encoder is made."""
@@ -99,9 +101,10 @@ class Params:
         """Parse every section and entry, so that a mistake shows before hours of work."""
         for name in SECTIONS:
             self.section(name)
+        parse(ExecutionParams, self.raw.get("execution") or {}, "execution")
         for corpus in self.raw.get("corpora") or {}:
             self.ingest(corpus)
-            for name in ("labels", "splits", "faces"):
+            for name in OVERRIDABLE[:-1]:
                 self.section(name, corpus)
         for name in self.raw.get("encoders") or {}:
             self.encoder(name)
@@ -118,6 +121,33 @@ class Params:
         return entries[name] or {}
 
 
+def _check_shape(raw: Mapping[str, Any]) -> None:
+    """Sections and entries are mappings or empty; ``corpora`` of an entry lists known ones."""
+    for section, entries in raw.items():
+        _check_mapping(entries, section)
+    for section in ("corpora", "encoders", "methods"):
+        for name, entry in (raw.get(section) or {}).items():
+            _check_mapping(entry, f"{section}.{name}")
+            if section == "corpora":
+                for part in OVERRIDABLE:
+                    _check_mapping((entry or {}).get(part), f"{section}.{name}.{part}")
+            elif (only := (entry or {}).get("corpora")) is not None:
+                _check_corpora(only, f"{section}.{name}.corpora", list(raw.get("corpora") or {}))
+
+
+def _check_mapping(value: object, where: str) -> None:
+    if value is not None and not isinstance(value, Mapping):
+        raise UserError(f"params.yaml: {where} is {value!r}, expected keys with values")
+
+
+def _check_corpora(only: object, where: str, known: list[str]) -> None:
+    if not isinstance(only, list | tuple):  # a string would match every part of itself
+        raise UserError(f"params.yaml: {where} is {only!r}, expected a list of corpora")
+    for corpus in only:
+        if corpus not in known:
+            raise UserError(f"params.yaml: {where} names '{corpus}'; {_near(corpus, known)}")
+
+
 def _check_inputs(where: str, inputs: Mapping[str, Any], encoders: list[str]) -> None:
     for modality, encoder in inputs.items():
         if modality not in MODALITIES:
@@ -127,7 +157,7 @@ def _check_inputs(where: str, inputs: Mapping[str, Any], encoders: list[str]) ->
         if encoder not in encoders:
             raise UserError(
                 f"params.yaml: {where}.{modality} is '{encoder}', which is no key of encoders; "
-                f"{_near(str(encoder), encoders)}"
+                f"{_near(encoder, encoders)}"
             )
 
 
@@ -163,6 +193,6 @@ def _fields_at(kind: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     return list(kind.model_fields)
 
 
-def _near(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, 1)
+def _near(word: object, known: list[str]) -> str:
+    close = difflib.get_close_matches(str(word), known, 1)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known) or 'none'}"

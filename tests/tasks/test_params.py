@@ -1,0 +1,110 @@
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from models.errors import UserError
+from tasks.params import OVERRIDABLE, SECTIONS, Params
+
+ROOT = Path(__file__).parent.parent.parent
+GOOD = yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+def changed(path, value):
+    raw = copy.deepcopy(GOOD)
+    *folders, last = path.split("/")
+    place = raw
+    for folder in folders:
+        if place.get(folder) is None:
+            place[folder] = {}
+        place = place[folder]
+    place[last] = value
+    return raw
+
+
+def sentence_of(raw):
+    with pytest.raises(UserError) as caught:
+        Params(raw).check_everything()
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_the_projects_own_file_is_right():
+    Params(GOOD).check_everything()
+
+
+@pytest.mark.parametrize(("path", "value", "sentence"), [
+    ("trian", {}, "there is no section 'trian'; did you mean 'train'?"),
+    ("train/seed", [1], "there is no key train.seed; did you mean 'seeds'?"),
+    ("evaluate/missing_rate", [0.1], "no key evaluate.missing_rate; did you mean 'missing_rates'?"),
+    ("splits/protocoll", "x", "no key splits.protocoll; did you mean 'protocol'?"),
+    ("faces/rate", 5, "no key faces.rate; did you mean 'rate_hz'?"),
+    ("labels/merg", "mean", "no key labels.merg; did you mean 'merge'?"),
+    ("corpora/sample/labels", {"merg": "mean"}, "no key corpora.sample.labels.merg; did you mean"),
+    ("corpora/sample/lables", {}, "no key corpora.sample.lables; did you mean 'labels'?"),
+    ("encoders/prosody/poolling", "mean", "no key encoders.prosody.poolling; did you mean"),
+    ("execution/runer", "threads", "no key execution.runer; did you mean 'runner'?"),
+    ("inputs/vidoe", "vit_tiny", "inputs names 'vidoe'; did you mean 'video'?"),
+    ("inputs/video", "vit_tin", "inputs.video is 'vit_tin', which is no key of encoders; did you"),
+    ("corpora/sample/inputs", {"text": "minilmm"}, "corpora.sample.inputs.text is 'minilmm'"),
+    ("methods/linear", {"dropuot": 0.1}, "methods.linear has no option 'dropuot'; did you mean"),
+    ("methods/lineer", {}, "there is no method 'lineer'; did you mean 'linear'?"),
+    ("methods/linear", {"corpora": ["sampel"]}, "methods.linear.corpora names 'sampel'; did you"),
+    ("encoders/minilm/corpora", ["sampel"], "encoders.minilm.corpora names 'sampel'; did you mean"),
+], ids=str)  # fmt: skip
+def test_a_misspelt_word_names_the_nearest(path, value, sentence):
+    assert sentence in sentence_of(changed(path, value))
+
+
+@pytest.mark.parametrize(("path", "value", "sentence"), [
+    (1, {}, "there is no section '1'"),
+    ("train", 3, "train is 3, expected keys with values"),
+    ("methods", ["linear"], "methods is ['linear'], expected keys"),
+    ("methods/linear", 5, "methods.linear is 5, expected keys"),
+    ("encoders/prosody", "x", "encoders.prosody is 'x', expected keys"),
+    ("corpora/sample/faces", 5, "corpora.sample.faces is 5, expected keys"),
+    ("methods/linear", {"corpora": "sample"}, "corpora is 'sample', expected a list of corpora"),
+    ("inputs/1", "prosody", "inputs names '1'"),
+    ("inputs/video", 3, "inputs.video is '3'"),
+    ("train/seeds", "x", "train.seeds is 'x'"),
+    ("train/seeds", [0, 0], "train.seeds: [0, 0] names a seed twice"),
+    ("train/seeds", [-1], "train.seeds.0 is -1"),
+    ("evaluate/missing_rates", [0.1, 1.5], "evaluate.missing_rates.1 is 1.5"),
+    ("evaluate/mask_seed", -1, "evaluate.mask_seed is -1"),
+    ("execution/runner", "thread", "execution.runner is 'thread'"),
+    ("execution/workers", -1, "execution.workers is -1"),
+    ("methods/linear", {"lr": "1e-3"}, "methods.linear.lr is '1e-3', expected a float"),
+], ids=str)  # fmt: skip
+def test_a_wrong_type_or_value_is_an_error(path, value, sentence):
+    raw = {**GOOD, path: value} if isinstance(path, int) else changed(path, value)
+    assert sentence in sentence_of(raw)
+
+
+@pytest.mark.parametrize(("ask", "sentence"), [
+    (lambda p: p.corpus("sampel"), "corpora has no entry 'sampel'; did you mean 'sample'?"),
+    (lambda p: p.encoder("minil"), "encoders has no entry 'minil'; did you mean 'minilm'?"),
+    (lambda p: p.method("lineer"), "methods has no entry 'lineer'; did you mean 'linear'?"),
+])  # fmt: skip
+def test_asking_for_an_unknown_entry_names_the_nearest(ask, sentence):
+    with pytest.raises(UserError) as caught:
+        ask(Params(GOOD))
+    assert sentence in str(caught.value)
+
+
+def test_a_corpus_overrides_single_keys_of_a_section():
+    params = Params(changed("corpora/sample/faces", {"rate_hz": 9.0}))
+    assert params.section("faces", "sample").rate_hz == 9.0
+    assert params.section("faces").rate_hz == GOOD["faces"]["rate_hz"]
+    assert params.section("faces", "sample").crop_px == GOOD["faces"]["crop_px"]
+
+
+def test_an_empty_entry_means_all_defaults():
+    raw = changed("methods/linear", None)
+    assert Params(raw).method("linear") == {}
+    assert Params(changed("train", None)).section("train").seeds == [0, 1, 2]
+
+
+def test_what_a_corpus_may_override_is_a_section_or_the_inputs():
+    assert set(OVERRIDABLE) - {"inputs"} <= set(SECTIONS)
