@@ -252,7 +252,7 @@ def _split(case: Case) -> str:
 
 def main() -> None:
     """Print the table as Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Every corpus through the first stages.")
     parser.add_argument("--fixtures-only", action="store_true", help="leave out the real files")
     arguments = parser.parse_args()
     cases = [("generated", case) for case in fixtures()]
