@@ -83,8 +83,12 @@ class Batch:
             padding. Ids mean nothing across dialogues.
         features: modality to (B, U, D) float, pooled over the utterance; 0 where absent.
         present: modality to (B, U) bool; True where the modality exists.
-        frames: modality to frame sequences; only for methods that declare ``uses`` sequences.
-        images: (B, U, 3, H, W) float in [0, 1]; only for methods that declare ``uses`` images.
+        frames: every modality's frame sequences, for methods whose ``needs`` has ``frames``; a
+            modality without sequences (a sentence vector) comes as sequences of length 1.
+        images: (B, U, 3, H, W) float as ``Method.view`` made them, for methods whose ``needs`` has
+            ``images``; 0 where ``present["video"]`` is False.
+        extra: further inputs that a method asks for in ``extra_inputs``, by name: (B, U, D) float,
+            NaN where there are none.
         targets: target name to labels: (B, U) long, -1 = none, for ``category``; (B, U, K)
             float, NaN = none, for ``values``; (B, U, C) float 0 or 1, NaN = none, for ``labels``.
         index: (B, U) long; row of each utterance in the data set, -1 on padding.
@@ -98,6 +102,7 @@ class Batch:
     index: Tensor
     frames: Mapping[str, Frames] | None = None
     images: Tensor | None = None
+    extra: Mapping[str, Tensor] | None = None
 
     @property
     def lengths(self) -> Tensor:

@@ -6,11 +6,12 @@ can predict and what it needs; one trainer (``models/training.py``) serves all o
 
 import difflib
 import importlib
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -27,15 +28,18 @@ class Spec:
     """What a method is built for.
 
     Attributes:
-        dims: modality to feature width D, in the order of ``MODALITIES``; only those in use.
+        dims: modality to feature width D, in the order of ``MODALITIES``; only those in use. Empty
+            for methods that read images alone.
         targets: what to predict. Most methods get one; a joint method may get several.
         speakers: most speakers in one dialogue of the training data (ids at or above it are
             clamped to the last).
+        frame_dims: modality to width of its frames; only for methods that need ``frames``.
     """
 
     dims: Mapping[str, int]
     targets: tuple[Target, ...]
     speakers: int = 2
+    frame_dims: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -56,29 +60,58 @@ class Data(Protocol):
         ...
 
     def batch(self, indices: Sequence[int]) -> Batch:
-        """These items as one padded batch."""
+        """These items as one padded batch, as they are shown at evaluation."""
+        ...
+
+    def batches(self, groups: Sequence[Sequence[int]], key: int | None = None) -> Iterator[Batch]:
+        """A batch for each of ``groups``, made ahead of time where that saves waiting.
+
+        Args:
+            groups: items of each batch.
+            key: seeds what varies from epoch to epoch in training (augmented images); None at
+                evaluation. The same key gives the same batches.
+        """
         ...
 
 
 class Normalise(nn.Module):
-    """Standardises pooled features (and frames) per dimension with statistics of the training data.
+    """Standardises features and frames per dimension with statistics of the training data.
 
     Constant dimensions become 0. Absent cells stay exactly 0, so their values cannot matter.
     """
 
-    def __init__(self, dims: Mapping[str, int]) -> None:
+    def __init__(
+        self, dims: Mapping[str, int], frame_dims: Mapping[str, int] | None = None
+    ) -> None:
         super().__init__()
+        self.names = tuple(dims)
+        self.frame_names = tuple(frame_dims or {})
         for name, dim in dims.items():
-            self.register_buffer(f"mean_{name}", torch.zeros(dim))
-            self.register_buffer(f"scale_{name}", torch.ones(dim))
+            self._add(name, dim)
+        for name, dim in (frame_dims or {}).items():
+            self._add(f"frames_{name}", dim)
+
+    def _add(self, name: str, dim: int) -> None:
+        self.register_buffer(f"mean_{name}", torch.zeros(dim))
+        self.register_buffer(f"scale_{name}", torch.ones(dim))
 
     def fit(self, train: Data, chunk: int = 256) -> None:
         """Take mean and standard deviation from the present cells of ``train``, in float64."""
+        if not (self.names or self.frame_names):
+            return
         sums: dict[str, list[Tensor]] = {}
-        for start in range(0, len(train), chunk):
-            batch = train.batch(range(start, min(start + chunk, len(train))))
-            for name, values in batch.features.items():
-                rows = values[batch.present[name] & batch.mask].double()
+        size = 32 if self.frame_names else chunk  # frames are large
+        groups = [
+            range(start, min(start + size, len(train))) for start in range(0, len(train), size)
+        ]
+        for batch in train.batches(groups):
+            found = {n: batch.features[n][batch.present[n] & batch.mask] for n in self.names}
+            if batch.frames is not None:
+                for name in self.frame_names:
+                    sequence = batch.frames[name]
+                    found[f"frames_{name}"] = sequence.values[sequence.mask]
+            for name, values in found.items():
+                rows = values.double()
                 part = [torch.tensor(float(len(rows))), rows.sum(0), (rows**2).sum(0)]
                 old = sums.get(name)
                 sums[name] = (
@@ -90,25 +123,24 @@ class Normalise(nn.Module):
             std = variance.sqrt()
             is_constant = std <= 1e-6 * (1 + mean.abs())
             scale = torch.where(is_constant, torch.zeros_like(std), 1 / std.clamp(min=1e-12))
-            getattr(self, f"mean_{name}").copy_(mean)
-            getattr(self, f"scale_{name}").copy_(scale)
+            self._of("mean", name).copy_(mean)
+            self._of("scale", name).copy_(scale)
 
     def forward(self, batch: Batch) -> Batch:
-        """The batch with standardised features; (B, U, D) stays (B, U, D)."""
-        features = {}
-        for name, values in batch.features.items():
-            scaled = (values - self._of("mean", name)) * self._of("scale", name)
-            features[name] = scaled.masked_fill(~batch.present[name].unsqueeze(-1), 0.0)
+        """The batch with standardised features (B, U, D) and frames (B, U, T, D)."""
+        features = {
+            name: self._scaled(name, batch.features[name], batch.present[name])
+            for name in self.names
+        }
         frames = batch.frames and {
-            name: Frames(
-                ((seq.values - self._of("mean", name)) * self._of("scale", name)).masked_fill(
-                    ~seq.mask.unsqueeze(-1), 0.0
-                ),
-                seq.mask,
-            )
+            name: Frames(self._scaled(f"frames_{name}", seq.values, seq.mask), seq.mask)
             for name, seq in batch.frames.items()
         }
         return replace(batch, features=features, frames=frames)
+
+    def _scaled(self, name: str, values: Tensor, is_real: Tensor) -> Tensor:
+        scaled = (values - self._of("mean", name)) * self._of("scale", name)
+        return scaled.masked_fill(~is_real.unsqueeze(-1), 0.0)
 
     def _of(self, what: str, name: str) -> Tensor:
         return cast(Tensor, getattr(self, f"{what}_{name}"))
@@ -128,6 +160,8 @@ class Method(nn.Module):
     needs: ClassVar[frozenset[Need]] = frozenset({"pooled"})
     #: Modalities it can use; one must be there.
     can_use: ClassVar[frozenset[str]] = frozenset(MODALITIES)
+    #: Further inputs it can use, named in ``inputs`` beside the modalities: see ``Batch.extra``.
+    extra_inputs: ClassVar[tuple[str, ...]] = ()
     #: True: all targets are trained together in one network; False: one network per target.
     is_joint: ClassVar[bool] = False
     #: Hyperparameters of the network and losses; a frozen dataclass of plain values.
@@ -139,11 +173,23 @@ class Method(nn.Module):
         super().__init__()
         self.spec = spec
         self.config = config
-        self.normalise = Normalise(spec.dims)
+        self.normalise = Normalise(spec.dims, spec.frame_dims)
 
     def prepare(self, train: Data) -> None:
         """Called once with the training data before the first epoch: statistics, class priors."""
         self.normalise.fit(train)
+
+    def view(self, image: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
+        """How the method looks at one picture; called in the workers that load images.
+
+        Args:
+            image: (H, W, 3) uint8, RGB, of any size.
+            rng: source of augmentation in training; None at evaluation.
+
+        Returns:
+            (3, h, w) float32; all views of training have one size, all of evaluation too.
+        """
+        raise TypeError(f"{type(self).__name__} needs images but has no view()")
 
     def predict(self, batch: Batch) -> dict[str, Tensor]:
         """Raw outputs per target: (B, U, C) logits or (B, U, K) values. Labels are out of reach.

@@ -176,8 +176,11 @@ def predict(
     rows: dict[str, list[Tensor]] = {}
     order: list[Tensor] = []
     with torch.no_grad():
-        for start in range(0, len(data), batch_size):
-            batch = data.batch(range(start, min(start + batch_size, len(data))))
+        groups = [
+            range(start, min(start + batch_size, len(data)))
+            for start in range(0, len(data), batch_size)
+        ]
+        for batch in data.batches(groups):
             batch = method.normalise(batch.to(device)).without_labels()
             outputs = method.predict(batch)
             order.append(batch.index[batch.mask].cpu())
@@ -261,8 +264,10 @@ class _Run:
         self.waiting = 0
         sums: dict[str, float] = {}
         count = 0
-        for indices in self._batches(items):
-            batch = train.batch(indices).to(device)
+        groups = list(self._batches(items))
+        key = int(torch.randint(2**62, ()))
+        for batch in train.batches(groups, key):
+            batch = batch.to(device)
             if self.config.modality_dropout > 0:
                 batch = _hide_modalities(batch, self.config.modality_dropout)
             batch = self.method.normalise(batch)

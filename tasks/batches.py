@@ -1,6 +1,6 @@
 """Tables to batches: joins features and labels by id and pads dialogues."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -258,6 +258,10 @@ class Dataset:
             targets={t.name: _padded(t, source.labels[t.name][at], mask) for t in self._targets},
             index=torch.from_numpy(index),
         )
+
+    def batches(self, groups: Sequence[Sequence[int]], key: int | None = None) -> Iterator[Batch]:
+        """See ``models.method.Data.batches``."""
+        return (self.batch(group) for group in groups)
 
 
 def _by_dialogue(dialogues: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:

@@ -5,7 +5,7 @@ modality drawn at random, and each other one with probability max(0, 1 - r M / (
 average a share r of all cells is missing and never all of one utterance.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -66,7 +66,13 @@ class Hidden:
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """See ``Data.batch``."""
-        batch = self._data.batch(indices)
+        return self._hide(self._data.batch(indices))
+
+    def batches(self, groups: Sequence[Sequence[int]], key: int | None = None) -> Iterator[Batch]:
+        """See ``Data.batches``."""
+        return (self._hide(batch) for batch in self._data.batches(groups, key))
+
+    def _hide(self, batch: Batch) -> Batch:
         return batch.with_present(
             {name: mask & self._seen(name, batch.index) for name, mask in batch.present.items()}
         )

@@ -94,8 +94,17 @@ def make_pool(runner: Literal["threads", "processes"], workers: int) -> Executor
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["numpy", "torch", "polars"])
     return ProcessPoolExecutor(
-        workers, mp_context=context, initializer=end_with, initargs=(os.getpid(),)
+        workers,
+        mp_context=context,
+        initializer=_start_worker,
+        initargs=(os.getpid(), dict(os.environ)),
     )
+
+
+def _start_worker(pid: int, environment: Mapping[str, str]) -> None:
+    """Give a worker this process's environment: its own is that of the fork server's start."""
+    os.environ.update(environment)
+    end_with(pid)
 
 
 def end_with(pid: int, pause_s: float = 1.0) -> None:

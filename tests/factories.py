@@ -1,11 +1,11 @@
 """Tiny data sets with a planted signal, all generated."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from models.batch import MODALITIES, Batch, Target
+from models.batch import MODALITIES, Batch, Frames, Target
 
 CATEGORY = Target("category", "category", ("angry", "happy", "neutral"))
 VAD_TARGET = Target("vad", "values", ("valence", "arousal", "dominance"))
@@ -24,6 +24,9 @@ class ToyData:
         noise: of the features.
         speakers: speakers of each dialogue, taking turns at random.
         absent: share of cells without the modality; one is always kept.
+        frame_dims: modality to width of its frames: 1 to 5 a cell, around one planted vector.
+        image_px: height and width of pictures whose colour is the signal; 0 for none.
+        extra: width of further inputs by name: planted, with noise, missing for every third cell.
     """
 
     def __init__(
@@ -35,6 +38,9 @@ class ToyData:
         noise: float = 0.3,
         speakers: int = 2,
         absent: float = 0.0,
+        frame_dims: dict[str, int] | None = None,
+        image_px: int = 0,
+        extra: dict[str, int] | None = None,
     ) -> None:
         self.dims = dict(DIMS if dims is None else dims)
         self.targets = tuple(targets)
@@ -57,6 +63,31 @@ class ToyData:
         self._labels = {target.name: _label(target, factor) for target in targets}
         self._speakers = torch.randint(speakers, (total,), generator=made)
         self._starts = [sum(lengths[:i]) for i in range(len(lengths))]
+        self._frames = {
+            name: self._make_frames(factor, dim, noise, made, plan)
+            for name, dim in (frame_dims or {}).items()
+        }
+        self._images = None
+        if image_px:
+            colour = torch.sigmoid(factor)[:, :, None, None]
+            shape = (total, 3, image_px, image_px)
+            self._images = (colour + 0.2 * noise * torch.randn(shape, generator=made)).clamp(0, 1)
+        self._extra = {}
+        for name, dim in (extra or {}).items():
+            values = torch.tanh(factor[:, :dim]) + noise * torch.randn(total, dim, generator=made)
+            values[::3] = float("nan")
+            self._extra[name] = values
+
+    @staticmethod
+    def _make_frames(
+        factor: Tensor, dim: int, noise: float, made: torch.Generator, plan: torch.Generator
+    ) -> Frames:
+        total = len(factor)
+        centre = factor @ torch.randn(3, dim, generator=plan)
+        values = centre[:, None] + noise * torch.randn(total, 5, dim, generator=made)
+        counts = torch.randint(1, 6, (total, 1), generator=made)
+        mask = torch.arange(5) < counts
+        return Frames(values * mask.unsqueeze(-1), mask)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -84,7 +115,32 @@ class ToyData:
             present=present,
             targets=targets,
             index=index,
+            frames=self._framed(at, present) if self._frames else None,
+            images=None if self._images is None else self._pictured(at, present, mask),
+            extra=self._extended(at, mask) if self._extra else None,
         )
+
+    def _framed(self, at: Tensor, present: dict[str, Tensor]) -> dict[str, Frames]:
+        found = {}
+        for name, all_frames in self._frames.items():
+            mask = all_frames.mask[at] & present[name].unsqueeze(-1)
+            found[name] = Frames(all_frames.values[at] * mask.unsqueeze(-1), mask)
+        return found
+
+    def _pictured(self, at: Tensor, present: dict[str, Tensor], mask: Tensor) -> Tensor:
+        assert self._images is not None
+        seen = present.get("video", mask)
+        return self._images[at] * seen[..., None, None, None]
+
+    def _extended(self, at: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        return {
+            name: values[at].masked_fill(~mask.unsqueeze(-1), float("nan"))
+            for name, values in self._extra.items()
+        }
+
+    def batches(self, groups: Sequence[Sequence[int]], key: int | None = None) -> Iterator[Batch]:
+        """A batch for each group."""
+        return (self.batch(group) for group in groups)
 
     def truth(self, target: Target) -> Tensor:
         """Labels of every utterance in order."""

@@ -1,6 +1,6 @@
 """Small generated dialogues and the checks that every conversation method must pass."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -94,6 +94,9 @@ class Dialogues:
     def batch(self, indices: Sequence[int]) -> Batch:
         rows = list(indices)
         return select(self.all, rows, int(self.all.lengths[rows].max()))
+
+    def batches(self, groups: Sequence[Sequence[int]], key: int | None = None) -> Iterator[Batch]:
+        return (self.batch(group) for group in groups)
 
 
 def build(
