@@ -210,6 +210,7 @@ class _Graph:
             ]
             deps += [paths.features(corpus, name) for name in encoders_of(self.params, corpus)]
         outs = [paths.leaderboard("json"), paths.leaderboard("csv"), paths.plots()]
+        outs.append(paths.REPORTS / "analysis")
         params = ["report", "corpora", "encoders", "inputs", "methods", "train"]
         return self._single("report", params, deps, outs)
 
@@ -261,7 +262,10 @@ class _Graph:
             own = self.params["corpora"][corpus] or {}
             extra = [f"corpora.{corpus}.{stage}"] if stage in own else []
             code = self._code(stage, {"corpus": corpus})
-            found.append(Instance(corpus, code, [stage, *extra]))
+            shared = [stage] if stage in self.params else []
+            # DVC wants lists of one length, so an instance needs at least one key
+            keys = [*shared, *extra] or [f"corpora.{corpus}"]
+            found.append(Instance(corpus, code, keys))
         return self._group(stage, "--corpus ${key}", found, deps=deps, outs=outs)
 
     # stages with one instance a corpus and encoder or method -------------------------------------
@@ -295,7 +299,9 @@ class _Graph:
         family = entry.get("family")
         file = self.root / "models" / "encoders" / f"{family}.py"
         if not file.exists():
-            known = sorted(f.stem for f in file.parent.glob("[a-z]*.py"))
+            known = sorted(
+                f.stem for f in file.parent.glob("[a-z]*.py") if "\nMODALITY = " in f.read_text()
+            )
             raise UserError(
                 f"params.yaml: encoders.{name}.family is '{family}'; known families: "
                 f"{', '.join(known)}"

@@ -21,7 +21,6 @@ from flows.execution import execution, worker_count
 from flows.settings import check_before_graph, read_params
 from flows.walk import Outcome, Plan, read_plan, walk
 from models.errors import UserError
-from tasks import paths
 
 if TYPE_CHECKING:
     from flows.reporting import FlowReport
@@ -172,17 +171,6 @@ def only_one(root: Path) -> Iterator[None]:
 def has_failed(outcomes: Sequence[Outcome]) -> bool:
     """True when anything did not end well."""
     return any(outcome.state not in _GOOD for outcome in outcomes)
-
-
-def stage_times() -> dict[str, float]:
-    """Seconds that each stage took when it last ran here."""
-    import json
-
-    file = paths.cache() / "times.jsonl"
-    if not file.exists():
-        return {}
-    found = [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
-    return {entry["stage"]: entry["seconds"] for entry in found}
 
 
 def stop_on_signal() -> None:

@@ -168,7 +168,8 @@ def parse(
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
-        first = error.errors()[0]
+        # a misspelt key explains the missing ones
+        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         path = ".".join(str(part) for part in (where, *first["loc"]))
         if first["type"] == "extra_forbidden":
             key = str(first["loc"][-1])

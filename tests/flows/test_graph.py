@@ -75,3 +75,11 @@ def test_every_stage_is_known_to_dvc():
     )
     found = {line.split("@")[0] for line in result.stdout.split()}
     assert found == set(graph.STAGES)
+
+
+def test_a_section_that_params_leaves_out_is_no_key_of_its_stage(raw):
+    del raw["splits"]
+    raw["corpora"]["other"] = {"adapter": "table", "splits": {"protocol": "published"}}
+    splits = yaml.safe_load(graph.render(raw, ROOT))["stages"]["splits"]
+    keys = {name: item["params"] for name, item in splits["foreach"].items()}
+    assert keys == {"sample": ["corpora.sample"], "other": ["corpora.other.splits"]}
