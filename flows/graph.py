@@ -92,8 +92,13 @@ def sync(params: Mapping[str, Any], root: Path) -> bool:
 
 def instances(params: Mapping[str, Any], stage: str) -> list[dict[str, str]]:
     """The arguments of every instance of ``stage``: corpus, encoder, method."""
-    corpora = list(params.get("corpora") or {})
-    if stage in ("sample", "checkpoints", "report"):
+    corpora = params.get("corpora") or {}
+    if stage == "sample":  # nobody who has taken the sample corpus out wants it generated
+        used = any(
+            (entry or {}).get("adapter", name) == "sample" for name, entry in corpora.items()
+        )
+        return [{}] if used else []
+    if stage in ("checkpoints", "report"):
         return [{}]
     if stage == "features":
         return [
@@ -143,12 +148,14 @@ def _method_modules(name: str, entry: Mapping[str, Any] | None, root: Path) -> l
         own = [] if plugin == "none" else [f"models.plugins.{plugin}"]
         return ["models.plugin", *own, f"models.methods.{backbone}"]
     method = entry.get("method") or name
-    file = root / "models" / "methods" / f"{method}.py"
-    # a method may train a backbone that it finds by name, as spcl does
+    folder = root / "models" / "methods"
+    file = folder / f"{method}.py"
+    # a method may train another method as its backbone, as spcl does; cage's is a network's name
     backbone = entry.get("backbone") or (
         dataclass_default(file, "backbone") if file.exists() else None
     )
-    return [f"models.methods.{method}", *([f"models.methods.{backbone}"] if backbone else [])]
+    is_method = backbone and (folder / f"{backbone}.py").exists()
+    return [f"models.methods.{method}", *([f"models.methods.{backbone}"] if is_method else [])]
 
 
 class _Graph:
@@ -158,7 +165,9 @@ class _Graph:
 
     def stages(self) -> dict[str, Any]:
         """All stages in order."""
-        return {stage: getattr(self, f"_{stage}")() for stage in STAGES}
+        return {
+            stage: getattr(self, f"_{stage}")() for stage in STAGES if instances(self.params, stage)
+        }
 
     def metrics(self) -> list[str]:
         """Files that `dvc metrics show` reads."""

@@ -83,3 +83,10 @@ def test_a_section_that_params_leaves_out_is_no_key_of_its_stage(raw):
     splits = yaml.safe_load(graph.render(raw, ROOT))["stages"]["splits"]
     keys = {name: item["params"] for name, item in splits["foreach"].items()}
     assert keys == {"sample": ["corpora.sample"], "other": ["corpora.other.splits"]}
+
+
+def test_no_sample_is_made_for_other_corpora(raw):
+    raw["corpora"] = {"talks": {"adapter": "table"}}
+    stages = yaml.safe_load(graph.render(raw, ROOT))["stages"]
+    assert "sample" not in stages
+    assert list(stages["ingest"]["foreach"]) == ["talks"]
