@@ -106,6 +106,9 @@ def stage(
     corpus: Annotated[str | None, typer.Option()] = None,
     encoder: Annotated[str | None, typer.Option()] = None,
     method: Annotated[str | None, typer.Option()] = None,
+    onto: Annotated[
+        str | None, typer.Option(help="Stage transfer: the corpus whose test rows are predicted.")
+    ] = None,
 ) -> None:
     """Run one stage now, whether it is stale or not, outside DVC (for development)."""
     from flows import graph
@@ -114,7 +117,7 @@ def stage(
 
     if name not in graph.STAGES:
         raise UserError(f"there is no stage '{name}'; stages: {', '.join(graph.STAGES)}")
-    given = {"corpus": corpus, "encoder": encoder, "method": method}
+    given = {"corpus": corpus, "encoder": encoder, "method": method, "onto": onto}
     wanted = {key: value for key, value in given.items() if value is not None}
     known = graph.instances(read_params(Path()).raw, name)
     found = [

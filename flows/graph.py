@@ -16,7 +16,7 @@ import yaml
 from flows.closure import closure, dataclass_default, module_constant
 from models.errors import UserError
 from tasks import paths
-from tasks.selection import encoders_of, inputs_of, methods_of
+from tasks.selection import encoders_of, inputs_of, methods_of, transfers_of
 
 _HEADER = """\
 # Written by `affectloom sync` from params.yaml and the imports of the code: do not edit by hand.
@@ -35,6 +35,7 @@ STAGES = (
     "features",
     "train",
     "evaluate",
+    "transfer",
     "report",
 )
 
@@ -106,6 +107,8 @@ def instances(params: Mapping[str, Any], stage: str) -> list[dict[str, str]]:
             for corpus in corpora
             for encoder in encoders_of(params, corpus)
         ]
+    if stage == "transfer":
+        return transfers_of(params)
     if stage in ("train", "evaluate"):
         return [
             {"corpus": corpus, "method": method}
@@ -133,7 +136,7 @@ def stage_code(
         modules.append(f"models.encoders.{family}")
         if family == "imported":
             modules.append("tasks.imported_features")
-    if stage in ("train", "evaluate"):
+    if stage in ("train", "evaluate", "transfer"):
         modules += _method_modules(
             arguments["method"], params["methods"][arguments["method"]], root
         )
@@ -206,6 +209,7 @@ class _Graph:
         corpora, pairs = self.corpora, self._pairs()
         deps = [paths.details(**pair) for pair in pairs]
         deps += [paths.predictions(**pair) for pair in pairs]
+        deps += [paths.transfer(**found) for found in instances(self.params, "transfer")]
         for corpus in corpora:
             deps += [
                 paths.utterances(corpus),
@@ -344,6 +348,29 @@ class _Graph:
                 paths.details("${item.corpus}", "${item.method}"),
                 paths.predictions("${item.corpus}", "${item.method}"),
             ],
+        )
+
+    def _transfer(self) -> dict[str, Any]:
+        found = []
+        for arguments in instances(self.params, "transfer"):
+            name, onto = arguments["method"], arguments["onto"]
+            deps = [*self._code("transfer", arguments), *self._feature_folders(onto)]
+            section = ["transfer"] if "transfer" in self.params else []
+            keys = [*section, self._input_params(onto), f"methods.{name}"]
+            found.append(Instance(address("", arguments)[1:], deps, keys))
+        return self._group(
+            "transfer",
+            "--corpus ${item.corpus} --method ${item.method} --onto ${item.onto}",
+            found,
+            deps=[
+                paths.runs("${item.corpus}", "${item.method}"),
+                paths.utterances("${item.corpus}"),
+                paths.utterances("${item.onto}"),
+                paths.labels("${item.onto}"),
+                paths.splits("${item.onto}"),
+            ],
+            outs=[paths.transfer("${item.corpus}", "${item.method}", "${item.onto}")],
+            extra={address("", a)[1:]: a for a in instances(self.params, "transfer")},
         )
 
     def _feature_folders(self, corpus: str) -> list[str]:

@@ -51,6 +51,10 @@ def run_stage(stage: str, arguments: Mapping[str, str], params: Params, ctx: Con
         section, entry = params.section(stage), params.method(name)
         code = _code_fingerprint(stage, arguments, params.raw)
         module.run(section, corpus, name, entry, params.inputs(corpus), ctx, code=code)
+    elif stage == "transfer":
+        name, onto = arguments["method"], arguments["onto"]
+        section, entry = params.section(stage), params.method(name)
+        module.run(section, corpus, name, onto, entry, params.inputs(onto), ctx)
     elif stage == "report":
         module.run(params.section(stage), params.raw, ctx)
     else:
@@ -119,7 +123,7 @@ def parse_arguments(argv: list[str]) -> tuple[str, dict[str, str]]:
         prog="python -m flows.stage", description=__doc__.splitlines()[0] if __doc__ else None
     )
     parser.add_argument("stage", choices=graph.STAGES)
-    for option in ("corpus", "encoder", "method"):
+    for option in ("corpus", "encoder", "method", "onto"):
         parser.add_argument(f"--{option}")
     found = parser.parse_args(argv)
     arguments = {k: v for k, v in vars(found).items() if k != "stage" and v is not None}

@@ -36,6 +36,7 @@ def render(raw: Mapping[str, Any]) -> str:
     content = {
         "corpora": {corpus: _corpus(corpus, raw, board, budget) for corpus in corpora},
         "provenance": provenance(raw, board["provenance"]),
+        "cross_corpus": board["provenance"].get("cross_corpus", []),
         "times": stage_times(),
     }
     assets = files("tasks") / "page_assets"

@@ -26,6 +26,7 @@ SECTIONS = {
     "faces": ("tasks.faces", "FacesParams"),
     "train": ("tasks.train", "TrainParams"),
     "evaluate": ("tasks.evaluate", "EvaluateParams"),
+    "transfer": ("tasks.transfer", "TransferParams"),
     "report": ("tasks.report", "ReportParams"),
 }
 #: Sections with named entries, and those declared here.

@@ -106,6 +106,11 @@ def predictions(corpus: str, method: str) -> Path:
     return REPORTS / "metrics" / corpus / f"{method}.predictions.parquet"
 
 
+def transfer(corpus: str, method: str, onto: str) -> Path:
+    """Scores on the test rows of ``onto`` of the runs trained on ``corpus``, JSON."""
+    return REPORTS / "transfer" / corpus / method / f"{onto}.json"
+
+
 def leaderboard(suffix: str = "json") -> Path:
     """The leaderboard, as ``json`` or ``csv``."""
     return REPORTS / f"leaderboard.{suffix}"

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks import paths
 from tasks.context import Context, Progress
+from tasks.cross_corpus import cross_corpus
 from tasks.leaderboard import Judged, judge, to_csv
 from tasks.page import render
 from tasks.page_corpus import overview
@@ -100,7 +101,9 @@ def provenance(raw: Mapping[str, Any]) -> dict[str, Any]:
                 for key in ("family", "checkpoint", "revision", "weights_sha256", "trained")
             }
             versions |= json.loads(found.get("libraries") or "{}")
+    transfer = cross_corpus(raw)
     return {
+        **({"cross_corpus": transfer} if transfer else {}),
         "parameters": {key: value for key, value in raw.items() if key != "execution"},
         "encoders": encoders,
         "versions": dict(sorted(versions.items())),

@@ -20,6 +20,26 @@ def inputs_of(raw: Mapping[str, Any], corpus: str) -> dict[str, str]:
     return dict(own or raw.get("inputs") or {})
 
 
+def transfers_of(raw: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Every ``corpus``, ``method`` and other corpus ``onto`` that reads the same encoders.
+
+    Empty with a single corpus, or where ``transfer.enabled`` is false.
+    """
+    if not (raw.get("transfer") or {}).get("enabled", True):
+        return []
+    corpora = list(raw.get("corpora") or {})
+    found = []
+    for corpus in corpora:
+        for method in methods_of(raw, corpus):
+            used = (raw["methods"][method] or {}).get("modalities") or list(inputs_of(raw, corpus))
+            mine = {m: e for m, e in inputs_of(raw, corpus).items() if m in used}
+            for onto in corpora:
+                theirs = {m: e for m, e in inputs_of(raw, onto).items() if m in used}
+                if onto != corpus and theirs == mine:
+                    found.append({"corpus": corpus, "method": method, "onto": onto})
+    return found
+
+
 def _of(entries: Mapping[str, Any], corpus: str) -> list[str]:
     return [
         name

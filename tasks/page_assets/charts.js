@@ -96,6 +96,35 @@ section("robustness", "When modalities are missing", "The score as a growing sha
   return [methodLegend(methods), figure];
 });
 
+section("transfer", "Across corpora", "Rows: the corpus that the runs were trained on. Columns: the corpus whose test rows they predict. Cells off the diagonal are means over networks with 95 % intervals; nothing was trained or chosen on the other corpus.", () => {
+  const corpora = Object.keys(page.corpora);
+  const cells = page.cross_corpus.filter((c) => c.method === state.method && (c.target === state.target || c.target === null));
+  if (!target() || !cells.length) return null;
+  const [metric, axis] = [words(target().metric), ["trained on ↓ tested on →"]];
+  const at = new Map(cells.map((c) => [`${c.trained_on}\n${c.tested_on}`, c]));
+  const home = (name) => page.corpora[name].targets[state.target]?.entries.find((e) => e.method === state.method && !e.failed);
+  const cell = (from, to) => {
+    const found = from === to ? home(from)?.metric : at.get(`${from}\n${to}`);
+    const why = found?.reason ?? (found ? found.remark : from === to ? "not judged" : "the corpora read different encoders");
+    if (!isNumber(found?.mean)) return h("td", { title: why }, "–", h("span", { class: "hidden" }, ` ${why}`));
+    const range = isNumber(found.ci_low) ? `${score(found.ci_low)} to ${score(found.ci_high)}` : null;
+    return h("td", { class: from === to ? "num home" : "num", title: from === to ? "within the corpus" : `${count(found.n)} test rows, ${found.networks} networks` },
+      h("span", { class: "cell" }, score(found.mean), range ? h("small", {}, range) : null));
+  };
+  const notes = cells.map((c) => {
+    const pair = `${c.trained_on} on ${c.tested_on}`;
+    if (c.reason) return `${pair}: ${c.reason}.`;
+    const lost = [c.only_trained.length ? `only ${c.trained_on} has ${c.only_trained.join(", ")}` : "", c.only_tested.length ? `only ${c.tested_on} has ${c.only_tested.join(", ")}` : ""].filter(Boolean).join("; ");
+    return `${pair}: ${c.names.length > 1 ? `${target().kind === "category" ? "classes" : "columns"} ${c.names.join(", ")}; ` : ""}${count(c.n)} test rows${c.rows_left_out ? `, ${count(c.rows_left_out)} left out` : ""}${lost ? ` (${lost})` : ""}${c.shared_media ? `; ${count(c.shared_media)} of these clips are in ${c.trained_on} too, so this is no clean transfer` : ""}.`;
+  });
+  return [h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Across corpora" },
+    h("table", { class: "matrix confusion" }, h("caption", {}, `${state.method}: ${metric} of ${words(state.target)}, ${target().higher ? "higher" : "lower"} is better`),
+      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, axis), corpora.map((n) => h("th", { scope: "col" }, n)))),
+      h("tbody", {}, corpora.map((from) => h("tr", {}, h("th", { scope: "row" }, from), corpora.map((to) => cell(from, to))))))),
+  h("p", { class: "note" }, target().kind === "values" ? "The diagonal is the score within the corpus." : "The diagonal is the score within the corpus on all its classes; off the diagonal only names that both corpora have count, so compare along a column with care."),
+  h("ul", { class: "note" }, notes.map((n) => h("li", {}, n)))];
+});
+
 const MODALITY = { audio: "var(--c0)", video: "var(--c1)", text: "var(--c2)" };
 
 section("contribution", "What each modality adds", null, () => {

@@ -164,3 +164,15 @@ def test_who_does_the_work_reruns_nothing(changed):
 
 def test_another_input_encoder_retrains_without_extracting(changed):
     assert changed("params.yaml", "  audio: prosody", "  audio: hubert_tiny") == ALL_METHODS
+
+
+def test_a_new_corpus_runs_its_own_stages_and_the_transfers_between_both(changed):
+    found = changed("params.yaml", "corpora:", "corpora:\n  other: {adapter: table}")
+    pairs = {f"{a}-{name}-{b}" for a, b in ("so", "os") for name in METHODS}
+    words = {"s": "sample", "o": "other"}
+    transfers = {f"transfer@{words[p[0]]}{p[1:-1]}{words[p[-1]]}" for p in pairs}
+    assert {address for address in found if "@sample" in address} == {
+        address for address in transfers if "@sample" in address
+    }
+    assert transfers < found
+    assert all("@other" in address for address in found - transfers - {"report"})

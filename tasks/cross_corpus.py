@@ -1,0 +1,55 @@
+"""What the stages ``transfer`` found, gathered for the leaderboard and the page."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from tasks import failures, paths
+from tasks.selection import transfers_of
+
+_CELL = (
+    "higher_is_better", "ci_low", "ci_high", "n", "n_dialogues", "networks", "names",
+    "only_trained", "only_tested", "rows_left_out", "remark",
+)  # fmt: skip
+
+
+def cross_corpus(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One cell for each method, target and ordered pair of corpora that read the same encoders.
+
+    A cell has the headline metric with its interval, or the ``reason`` why there is none.
+
+    Args:
+        raw: all of params.yaml.
+    """
+    reasons = failures.latest()
+    cells: list[dict[str, Any]] = []
+    for found in transfers_of(raw):
+        place = {
+            "method": found["method"],
+            "trained_on": found["corpus"],
+            "tested_on": found["onto"],
+        }
+        file = paths.transfer(**found)
+        if not file.exists():
+            address = f"transfer@{'-'.join(found.values())}"
+            reason = reasons.get(address)
+            why = f"failed: {reason}" if reason else f"not finished: run stage {address}"
+            cells.append({**place, "target": None, "reason": why})
+            continue
+        content = json.loads(file.read_text(encoding="utf-8"))
+        for target, one in content["targets"].items():
+            score = one["metrics"].get(one["headline"], {"mean": None, "std": None})
+            cell = {key: one[key] for key in _CELL if key in one}
+            cells.append(
+                {
+                    **place,
+                    "target": target,
+                    "metric": one["headline"],
+                    **score,
+                    **cell,
+                    "shared_media": content["shared_media"],
+                }
+            )
+        for target, reason in content["unshared"].items():
+            cells.append({**place, "target": target, "reason": reason})
+    return cells
