@@ -8,7 +8,8 @@ A checkpoint is named in one of five ways::
     random:<seed>                  drawn at random from the seed (families that allow it)
     <owner>/<name>                 a model hub; needs a pinned ``revision``
 
-Nothing here imports torch, so that a stage with nothing to compute starts at once.
+Weights that were fetched lie beside a record of their checksums, and are compared with it each time
+they are used. Nothing here imports torch, so that a stage with nothing to compute starts at once.
 """
 
 import hashlib
@@ -16,8 +17,7 @@ import importlib.util
 import json
 import os
 import re
-import shutil
-import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,8 @@ from models.errors import UserError
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt")
 _HUB_NAME = re.compile(r"^[\w.-]+/[\w.-]+$")
 _PINNED = re.compile(r"^[0-9a-f]{40}$")
-_ALWAYS = ("*.json", "*.txt", "*.model")
+#: In a fetched folder: where it comes from and the checksum of each file.
+RECORD = ".affectloom.json"
 
 #: Weights that are single files somewhere else than on a hub: name to address.
 FILES = {
@@ -80,6 +81,8 @@ def find_weights(
             raise UserError(f"checkpoint '{checkpoint}': write random:<seed>, for example random:0")
         return Weights(None, hashlib.sha256(checkpoint.encode()).hexdigest(), False, int(seed))
     path = locate(checkpoint, revision, cache, root).resolve()
+    if (path / RECORD).is_file():
+        check_record(path, checkpoint, cache)
     return Weights(path, hash_weights(path, cache), is_trained(path))
 
 
@@ -91,49 +94,99 @@ def locate(checkpoint: str, revision: str | None, cache: Path, root: Path = Path
     if local is not None:
         return local
     kept = fetched_path(checkpoint, revision, cache)
-    return kept if kept.exists() else fetch(checkpoint, revision, cache)
+    if kept.exists():
+        return kept
+    from models.encoders.fetching import fetch  # which reads this file
+
+    return fetch(checkpoint, revision, cache)
 
 
 def fetched_path(checkpoint: str, revision: str | None, cache: Path) -> Path:
-    """Where ``fetch`` puts a checkpoint."""
+    """Folder in which a fetched checkpoint lies."""
     if checkpoint in FILES:
-        return cache / "weights" / Path(FILES[checkpoint]).name
+        return cache / "weights" / checkpoint.replace(":", "--")
     if not _HUB_NAME.match(checkpoint):
         raise UserError(
             f"checkpoint '{checkpoint}' is neither a local folder, nor package:<package>, nor "
             "random:<seed>, nor <owner>/<name> on a hub; mend it in params.yaml"
         )
-    if revision is None or not _PINNED.match(revision):
+    if not is_pinned(revision):
         raise UserError(
             f"checkpoint '{checkpoint}' needs its `revision` pinned to a commit of 40 hexadecimal "
-            f"digits in params.yaml, got {revision!r}; what a branch name means changes with time"
+            f"digits in params.yaml, got {revision!r}, because a branch changes with time; "
+            "`affectloom fetch --pin` writes the commit there"
         )
     return cache / "weights" / f"{checkpoint.replace('/', '--')}@{revision}"
 
 
-def fetch(checkpoint: str, revision: str | None, cache: Path) -> Path:
-    """Download a checkpoint into ``cache``, complete or not at all, and return where it lies."""
-    target = fetched_path(checkpoint, revision, cache)
-    if target.exists():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+def is_pinned(revision: str | None) -> bool:
+    """Whether a revision is a commit, whose content never changes."""
+    return revision is not None and _PINNED.match(revision) is not None
+
+
+def write_record(
+    folder: Path, checkpoint: str, revision: str | None, converted: Mapping[str, str]
+) -> None:
+    """Note the checksum of every file of a folder that was just fetched.
+
+    Args:
+        folder: holds the files.
+        checkpoint: its name.
+        revision: its commit.
+        converted: SHA-256 of pickled files that safetensors were made from, by name.
+    """
+    files = {
+        file.name: {"sha256": hash_file(file), "bytes": file.stat().st_size}
+        for file in sorted(folder.iterdir())
+        if file.name != RECORD
+    }
+    content = {
+        "checkpoint": checkpoint,
+        "revision": revision,
+        "converted_from": dict(converted),
+        "files": files,
+    }
+    text = json.dumps(content, indent=2, sort_keys=True) + "\n"
+    (folder / RECORD).write_text(text, encoding="utf-8")
+
+
+def read_record(folder: Path) -> dict[str, dict[str, str | int]]:
+    """Name to SHA-256 (``sha256``) and size (``bytes``) of the files of a fetched folder."""
     try:
-        if checkpoint in FILES:
-            made = partial / "file"
-            _download(FILES[checkpoint], made)
-        else:
-            made = partial
-            _download_folder(checkpoint, str(revision), partial)
-        made.replace(target)
-    except OSError as error:
+        return json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"checkpoint '{checkpoint}' is not on this machine and cannot be downloaded "
-            f"({_first_line(error)}); run `affectloom fetch {checkpoint}` where there is a network"
+            f"{folder} has no readable record of its checksums ({RECORD}); delete the folder and "
+            "run `affectloom fetch` again"
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return target
+
+
+def check_record(folder: Path, checkpoint: str, cache: Path | None = None) -> None:
+    """Raise where a fetched folder is not as it was fetched.
+
+    Args:
+        folder: of the checkpoint.
+        checkpoint: its name.
+        cache: remembers hashes of files that did not change since; None: read every byte.
+    """
+    for name, noted in read_record(folder).items():
+        file = folder / name
+        if not file.is_file():
+            raise UserError(
+                f"checkpoint '{checkpoint}': {file} is missing; delete the folder and run "
+                f"`affectloom fetch {checkpoint}` again"
+            )
+        if (hash_file(file) if cache is None else _hash_file(file, cache)) != noted["sha256"]:
+            raise UserError(
+                f"checkpoint '{checkpoint}': {file} is not what was fetched (its checksum "
+                f"differs); delete the folder and run `affectloom fetch {checkpoint}` again"
+            )
+
+
+def hash_file(file: Path) -> str:
+    """SHA-256 of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def hash_weights(path: Path, cache: Path) -> str:
@@ -191,7 +244,7 @@ def _in_package(package: str) -> Path:
 
 
 def _shaping_files(folder: Path) -> list[Path]:
-    files = sorted(file for file in folder.iterdir() if file.is_file())
+    files = sorted(f for f in folder.iterdir() if f.is_file() and not f.name.startswith("."))
     for suffix in _WEIGHT_SUFFIXES:
         weights = [file for file in files if file.suffix == suffix]
         if weights:
@@ -216,8 +269,7 @@ def _hash_file(file: Path, cache: Path) -> str:
             return remembered
     except FileNotFoundError:
         pass
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = hash_file(file)
     if stat.st_size > 10_000_000:  # hashing less is faster than remembering
         memory.parent.mkdir(parents=True, exist_ok=True)
         partial = memory.with_name(f"{memory.name}.{os.getpid()}.tmp")
@@ -226,40 +278,7 @@ def _hash_file(file: Path, cache: Path) -> str:
     return digest
 
 
-def _download(address: str, target: Path) -> None:
-    import urllib.request
-
-    with urllib.request.urlopen(address, timeout=20) as source, target.open("wb") as stream:
-        shutil.copyfileobj(source, stream)
-
-
-def _download_folder(name: str, revision: str, folder: Path) -> None:
-    """One revision of a hub repository; .bin weights only where it has no safetensors."""
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        # asked once and without retries: an unreachable hub must not cost half a minute
-        found = HfApi().model_info(name, revision=revision, timeout=10).siblings or []
-        is_safe = any(file.rfilename.endswith(".safetensors") for file in found)
-        weights = "*.safetensors" if is_safe else "pytorch_model*.bin"
-        snapshot_download(
-            name,
-            revision=revision,
-            local_dir=folder,
-            allow_patterns=[*_ALWAYS, weights],
-            ignore_patterns=["*/*"],
-        )
-        shutil.rmtree(folder / ".cache", ignore_errors=True)
-    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
-        raise OSError(_first_line(error)) from error
-    except Exception as error:
-        # the hub's HTTP library changes its name with its versions, and has no public base class
-        if type(error).__module__.startswith(("httpx", "httpcore", "requests")):
-            raise OSError(_first_line(error)) from error
-        raise
-
-
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says, without what follows."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
