@@ -87,27 +87,118 @@ def lint_corpus(corpus: str, encoders: list[str]) -> list[dict[str, Any]]:
 
 def fetch(
     encoders: Annotated[
-        list[str] | None, typer.Argument(help="Encoders of params.yaml; default: all.")
+        list[str] | None,
+        typer.Argument(help="Encoders of params.yaml, or their checkpoints; default: all."),
     ] = None,
+    export: Annotated[
+        Path | None, typer.Option("--export", help="Write what was fetched into one file as well.")
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option("--import", help="Take checkpoints from such a file instead.")
+    ] = None,
+    pin: Annotated[
+        bool, typer.Option("--pin", help="First write the commit of each branch to params.yaml.")
+    ] = False,
 ) -> None:
-    """Download the checkpoints that encoders name, with checksums, for work without a hub."""
-    from flows.settings import read_params
-    from models.encoders.weights import fetch as fetch_one
-    from models.encoders.weights import hash_weights
+    """Download the checkpoints that encoders name, with checksums, for work without a hub.
 
+    `--export bundle.tar` packs them for a machine without a network, `--import bundle.tar` unpacks
+    them there. Everything is checked against its SHA-256; weights are safetensors only.
+    """
+    from flows.settings import read_params
+
+    if bundle is not None:
+        if encoders or export is not None or pin:
+            raise UserError("--import takes all of a bundle: leave the other arguments out")
+        _import(bundle)
+        return
     params = read_params(Path())
-    for name in encoders or params.raw.get("encoders") or {}:
-        entry = params.encoder(name)
-        if not entry.checkpoint or is_local(entry.checkpoint):
-            print(f"{name}: nothing to download")
+    names = _named_encoders(params, encoders or list(params.raw.get("encoders") or {}))
+    if pin:
+        _pin({name: params.encoder(name) for name in names})
+        params = read_params(Path())
+    found = {name: _fetch_one(name, params.encoder(name)) for name in names}
+    if export is not None:
+        _export({name: one for name, one in found.items() if one is not None}, export)
+
+
+def _named_encoders(params: Any, wanted: list[str]) -> list[str]:
+    """Keys of ``encoders``; a checkpoint stands for the encoders that name it."""
+    entries = params.raw.get("encoders") or {}
+    names: list[str] = []
+    for word in wanted:
+        users = [name for name, entry in entries.items() if (entry or {}).get("checkpoint") == word]
+        if not users:
+            params.encoder(word)  # which says what is meant, where there is no such encoder
+        names += users or [word]
+    return list(dict.fromkeys(names))
+
+
+def _fetch_one(name: str, entry: Any) -> Any:
+    """Bring an encoder's checkpoint here; what a bundle needs to know, None without one."""
+    from models.encoders.fetching import fetch as fetch_checkpoint
+    from models.encoders.weights import check_record, hash_weights, read_record
+    from tasks.weight_bundles import Bundled
+
+    if not entry.checkpoint or is_local(entry.checkpoint):
+        print(f"{name}: nothing to download")
+        return None
+    folder = fetch_checkpoint(entry.checkpoint, entry.revision, paths.cache())
+    check_record(folder, entry.checkpoint)
+    megabytes = sum(int(file["bytes"]) for file in read_record(folder).values()) / 1e6
+    digest = hash_weights(folder, paths.cache())
+    print(f"{name}: {entry.checkpoint} {megabytes:.1f} MB, sha256 {digest}")
+    return Bundled(entry.checkpoint, entry.revision, folder)
+
+
+def _pin(entries: dict[str, Any]) -> None:
+    """Write the commits of branches, and of revisions left out, to params.yaml."""
+    from models.encoders.fetching import resolve
+    from models.encoders.weights import FILES, is_pinned
+    from tasks.params_text import with_revision
+    from tasks.tables import replacing
+
+    file = Path("params.yaml")
+    for name, entry in entries.items():
+        is_hub = (
+            entry.checkpoint and not is_local(entry.checkpoint) and entry.checkpoint not in FILES
+        )
+        if not is_hub or is_pinned(entry.revision):
             continue
-        folder = fetch_one(entry.checkpoint, entry.revision, paths.cache())
-        print(f"{name}: {entry.checkpoint} sha256 {hash_weights(folder, paths.cache())[:16]}...")
+        commit = resolve(entry.checkpoint, entry.revision)
+        text = with_revision(file.read_text(encoding="utf-8"), name, commit)
+        with replacing(file) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        print(f"{name}: {entry.checkpoint} pinned to {commit}")
+
+
+def _export(found: dict[str, Any], destination: Path) -> None:
+    from tasks.weight_bundles import export_bundle
+
+    if not found:
+        raise UserError(
+            "there is nothing to export: no encoder of params.yaml names a checkpoint of a hub"
+        )
+    once = list({one.folder: one for one in found.values()}.values())
+    size = export_bundle(once, destination)
+    print(f"{destination}: {len(once)} checkpoints, {size / 1e6:.1f} MB")
+
+
+def _import(bundle: Path) -> None:
+    from tasks.weight_bundles import import_bundle
+
+    for one in import_bundle(bundle, paths.cache()):
+        state = "taken" if one.is_new else "was here already"
+        print(f"{one.checkpoint}@{one.revision or 'file'}: {state}, every checksum is right")
 
 
 def is_local(checkpoint: str) -> bool:
-    """True for what needs no hub: a folder here, weights in a package, random weights."""
-    return checkpoint.startswith(("package:", "random:")) or checkpoint.startswith("data/")
+    """True for what needs no hub: a folder or file here, weights in a package, random weights."""
+    from models.encoders.weights import FILES
+
+    if checkpoint.startswith(("package:", "random:", "data/", "/", ".")):
+        return True
+    return checkpoint not in FILES and Path(checkpoint).exists()
 
 
 @store_app.command(epilog="Example: affectloom store stats")
