@@ -91,10 +91,11 @@ class Search:
 
     @property
     def is_done(self) -> bool:
-        """The budget is spent, or the best fitness stands still."""
+        """The budget is spent, the best fitness stands still, or nothing is left to draw."""
         limit = self.config.max_evaluations
         return (
             self.generation >= self.config.generations
+            or not self.population
             or (limit > 0 and len(self.fitness) >= limit)
             or self._stands_still()
         )
