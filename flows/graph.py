@@ -14,9 +14,11 @@ from typing import Any
 import yaml
 
 from flows.closure import closure, dataclass_default, module_constant
+from flows.method_reads import method_reads
 from models.errors import UserError
 from tasks import paths
 from tasks.selection import encoders_of, inputs_of, methods_of, transfers_of
+from tasks.tables import MODALITIES
 
 _HEADER = """\
 # Written by `affectloom sync` from params.yaml and the imports of the code: do not edit by hand.
@@ -137,9 +139,8 @@ def stage_code(
         if family == "imported":
             modules.append("tasks.imported_features")
     if stage in ("train", "evaluate", "transfer"):
-        modules += _method_modules(
-            arguments["method"], params["methods"][arguments["method"]], root
-        )
+        name, entry = arguments["method"], params["methods"][arguments["method"]]
+        modules += [*method_reads(name, entry, root).code, *_method_modules(name, entry, root)]
     return modules
 
 
@@ -354,9 +355,9 @@ class _Graph:
         found = []
         for arguments in instances(self.params, "transfer"):
             name, onto = arguments["method"], arguments["onto"]
-            deps = [*self._code("transfer", arguments), *self._feature_folders(onto)]
+            deps = [*self._code("transfer", arguments), *self._method_data(onto, name)]
             section = ["transfer"] if "transfer" in self.params else []
-            keys = [*section, self._input_params(onto), f"methods.{name}"]
+            keys = [*section, *self._input_params(onto), f"methods.{name}"]
             found.append(Instance(address("", arguments)[1:], deps, keys))
         return self._group(
             "transfer",
@@ -373,16 +374,20 @@ class _Graph:
             extra={address("", a)[1:]: a for a in instances(self.params, "transfer")},
         )
 
-    def _feature_folders(self, corpus: str) -> list[str]:
-        """What methods read, as references, so that an experiment can change them."""
-        own = (self.params["corpora"][corpus] or {}).get("inputs")
-        key = f"corpora.{corpus}.inputs" if own else "inputs"
-        names = inputs_of(self.params, corpus)
-        return [str(paths.features(corpus, f"${{{key}.{modality}}}")) for modality in names]
+    def _method_data(self, corpus: str, method: str) -> list[str]:
+        """Features and pictures that a method reads, as references that experiments can change."""
+        (key,) = self._input_params(corpus) or ["inputs"]
+        reads = method_reads(method, self.params["methods"][method], self.root)
+        wanted = [*(MODALITIES if reads.has_features else ()), *reads.extra]
+        names = [name for name in inputs_of(self.params, corpus) if name in wanted]
+        found = [str(paths.features(corpus, f"${{{key}.{name}}}")) for name in names]
+        return [*found, *([str(paths.faces(corpus))] if "images" in reads.needs else [])]
 
-    def _input_params(self, corpus: str) -> str:
-        own = (self.params["corpora"][corpus] or {}).get("inputs")
-        return f"corpora.{corpus}.inputs" if own else "inputs"
+    def _input_params(self, corpus: str) -> list[str]:
+        """The key that names the encoders of a corpus, where there is one."""
+        if (self.params["corpora"][corpus] or {}).get("inputs") is not None:
+            return [f"corpora.{corpus}.inputs"]
+        return ["inputs"] if "inputs" in self.params else []  # pictures need none
 
     def _per_method(
         self, stage: str, params: list[str], deps: list[Path], outs: list[Path]
@@ -391,8 +396,10 @@ class _Graph:
         for arguments in instances(self.params, stage):
             name = arguments["method"]
             corpus = arguments["corpus"]
-            deps_here = [*self._code(stage, arguments), *self._feature_folders(corpus)]
-            keys = [*params, self._input_params(corpus), f"methods.{name}"]
+            deps_here = [*self._code(stage, arguments), *self._method_data(corpus, name)]
+            if stage == "train" and (self.params["methods"][name] or {}).get("init_from"):
+                deps_here.append(str(paths.runs(corpus, f"${{methods.{name}.init_from}}")))
+            keys = [*params, *self._input_params(corpus), f"methods.{name}"]
             found.append(Instance(address("", arguments)[1:], deps_here, keys))
         return self._group(
             stage,

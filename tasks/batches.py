@@ -1,18 +1,27 @@
-"""Tables to batches: joins features and labels by id and pads dialogues."""
+"""Tables to batches: joins features, frames, pictures and labels by id and pads dialogues.
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+Frames and pictures have modules of their own, which are imported by name: a method that reads
+neither does not depend on their code.
+"""
+
+import copy
+import importlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
 
-from models.batch import MODALITIES, Batch, Target
+from models.batch import MODALITIES, Batch, Frames, Target
 from models.errors import UserError
-from models.method import Level
+from models.method import Level, Need
 from tasks import paths
+from tasks.methods import Recipe
 from tasks.tables import EMI, FEATURES, LABELS, SPLIT, UTTERANCES, VAD, read_table
 
 #: Value targets: name to columns of the labels table, lowest, highest.
@@ -54,6 +63,9 @@ class Source:
         targets: every target of the corpus.
         labels: target name to (N,) int64, (N, K) or (N, C) float32 as ``Batch.targets`` has them.
         splits: fold, utterance_id, split.
+        frames: modality to ``tasks.sequences.Sequences``, for methods that need frames.
+        images: ``tasks.face_images.FaceImages``, for methods that need images.
+        extra: further input to (N, D) float32; NaN where absent.
     """
 
     ids: np.ndarray
@@ -64,6 +76,9 @@ class Source:
     targets: tuple[Target, ...]
     labels: Mapping[str, np.ndarray]
     splits: pl.DataFrame
+    frames: Mapping[str, Any] = field(default_factory=dict)
+    images: Any = None
+    extra: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def dims(self) -> dict[str, int]:
@@ -71,12 +86,29 @@ class Source:
         return {name: values.shape[1] for name, values in self.features.items()}
 
     @property
+    def frame_dims(self) -> dict[str, int]:
+        """Modality to width of its frames; empty where no frames were asked for."""
+        return {name: sequences.dim for name, sequences in self.frames.items()}
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What methods see, in the project's order; pictures are ``video``."""
+        return tuple(name for name in MODALITIES if name in self.present)
+
+    @property
     def folds(self) -> list[int]:
         """The folds of the splits table."""
         return sorted(self.splits.get_column("fold").unique().to_list())
 
     def part(
-        self, fold: int, split: str, level: Level, targets: Sequence[Target], *, labelled: bool
+        self,
+        fold: int,
+        split: str,
+        level: Level,
+        targets: Sequence[Target],
+        *,
+        labelled: bool,
+        seen: bool = False,
     ) -> "Dataset":
         """The rows of one split of one fold.
 
@@ -86,14 +118,49 @@ class Source:
             level: dialogues stay whole for ``dialogue``; otherwise every row is an item.
             targets: labels to carry.
             labelled: drop items without any label of ``targets``.
+            seen: drop items that have no modality at all.
         """
         chosen = self.splits.filter((pl.col("fold") == fold) & (pl.col("split") == split))
         rows = np.flatnonzero(np.isin(self.ids, chosen.get_column("utterance_id").to_numpy()))
-        return Dataset(self, rows, level, tuple(targets), labelled)
+        return Dataset(self, rows, level, tuple(targets), labelled, seen)
 
 
-def load_source(corpus: str, inputs: Mapping[str, str], root: Path = Path()) -> Source:
-    """Read a corpus's tables and the features of ``inputs`` (modality to encoder name)."""
+def source_for(recipe: Recipe, corpus: str, inputs: Mapping[str, str]) -> Source:
+    """What ``recipe`` reads of a corpus.
+
+    Args:
+        recipe: the method with its options.
+        corpus: whose tables.
+        inputs: modality or further input to encoder, as params.yaml has them.
+    """
+    return load_source(
+        corpus,
+        recipe.inputs(inputs),
+        needs=recipe.method.needs,
+        max_frames=recipe.max_frames,
+        extra=recipe.extra(inputs),
+    )
+
+
+def load_source(
+    corpus: str,
+    inputs: Mapping[str, str],
+    root: Path = Path(),
+    *,
+    needs: Collection[Need] = ("pooled",),
+    max_frames: int = 0,
+    extra: Mapping[str, str] | None = None,
+) -> Source:
+    """Read a corpus's tables and what methods need of it.
+
+    Args:
+        corpus: whose tables.
+        inputs: modality to encoder; may be empty for methods that need images.
+        root: the project's folder.
+        needs: ``frames`` and ``images`` are read only where they are named.
+        max_frames: longer sequences are thinned evenly to so many frames; 0 = never.
+        extra: further input to encoder.
+    """
     utterances = read_table(UTTERANCES, root / paths.utterances(corpus)).sort(
         "dialogue_id",
         "turn",
@@ -113,8 +180,22 @@ def load_source(corpus: str, inputs: Mapping[str, str], root: Path = Path()) -> 
         if modality in inputs:
             folder = root / paths.features(corpus, inputs[modality])
             features[modality], present[modality] = read_pooled(ids, folder)
-    if not features:
+    if not features and "images" not in needs:
         raise UserError("params.yaml: inputs names no encoder; give one for audio, video or text")
+    frames = {}
+    if "frames" in needs:
+        sequences = importlib.import_module("tasks.sequences")
+        for modality, values in features.items():
+            folder = root / paths.features(corpus, inputs[modality])
+            found = sequences.read_sequences(ids, folder, max_frames)
+            found = found or sequences.pooled_as_sequences(values, present[modality])
+            frames[modality] = found
+            present[modality] = present[modality] & (found.counts > 0)
+    images = None
+    if "images" in needs:
+        images = importlib.import_module("tasks.face_images").read_face_images(ids, corpus, root)
+        present["video"] = present.get("video", True) & images.present
+        present = {name: present[name] for name in MODALITIES if name in present}
     speaker = pl.col("speaker").fill_null("?")
     first_row = pl.col("row").min().over("dialogue_id", speaker)
     speakers = utterances.with_row_index("row").select(
@@ -129,7 +210,19 @@ def load_source(corpus: str, inputs: Mapping[str, str], root: Path = Path()) -> 
         targets=targets,
         labels={target.name: _encode(target, joined) for target in targets},
         splits=splits,
+        frames=frames,
+        images=images,
+        extra={
+            name: _read_extra(ids, root / paths.features(corpus, encoder))
+            for name, encoder in (extra or {}).items()
+        },
     )
+
+
+def _read_extra(ids: pl.Series, folder: Path) -> np.ndarray:
+    values, present = read_pooled(ids, folder)
+    values[~present] = np.nan
+    return values
 
 
 def _check_known(ids: pl.Series, table: pl.DataFrame, path: Path) -> None:
@@ -192,7 +285,7 @@ class Dataset:
     """The ``models.method.Data`` of one split: items are dialogues, or single rows.
 
     ``rows`` gives, for each row of the outputs of ``models.training.predict``, the row of the
-    ``Source``.
+    ``Source``; ``unseen`` counts the items that were left out because they have no modality.
     """
 
     def __init__(
@@ -202,8 +295,10 @@ class Dataset:
         level: Level,
         targets: tuple[Target, ...],
         labelled: bool,
+        seen: bool = False,
     ) -> None:
         self._source = source
+        self._view: Callable[..., np.ndarray] | None = None
         self._targets = targets
         items = _by_dialogue(source.dialogues, rows) if level == "dialogue" else list(rows[:, None])
         if labelled:
@@ -211,6 +306,11 @@ class Dataset:
             for target in targets:
                 has_label |= is_labelled(target, source.labels[target.name])
             items = [item for item in items if has_label[item].any()]
+        labelled_items = len(items)
+        if seen:
+            is_there = np.any(list(source.present.values()), axis=0)
+            items = [item for item in items if is_there[item].any()]
+        self.unseen = labelled_items - len(items)
         self._items = items
         self.rows = np.concatenate(items) if items else np.zeros(0, np.int64)
         self._starts = np.cumsum([0, *(len(item) for item in items)])
@@ -234,21 +334,62 @@ class Dataset:
         """Labels of ``target`` in the order of ``rows``."""
         return torch.from_numpy(self._source.labels[target.name][self.rows])
 
+    def seen_through(self, view: Callable[..., np.ndarray]) -> "Dataset":
+        """The same items, with pictures as ``Method.view`` shows them; ``view`` is unused without.
+
+        Needed before the first batch where the source has pictures.
+        """
+        other = copy.copy(self)
+        other._view = view
+        return other
+
     def batch(self, indices: Sequence[int]) -> Batch:
-        """These items, padded to the longest."""
+        """These items, padded to the longest, as they are shown at evaluation."""
+        (found,) = self.batches([indices])
+        return found
+
+    def batches(self, groups: Sequence[Sequence[int]], key: int | None = None) -> Iterator[Batch]:
+        """See ``models.method.Data.batches``. Pictures are made ahead of time."""
+        if self._source.images is None:
+            return (self._plain(group) for group in groups)
+        return self._pictured(groups, key)
+
+    def _pictured(self, groups: Sequence[Sequence[int]], key: int | None) -> Iterator[Batch]:
+        if self._view is None:
+            raise TypeError("this source has pictures: call seen_through() before the first batch")
+        view_ahead = importlib.import_module("tasks.face_images").view_ahead
+        shown = ([*zip(group, self._rows_of(group), strict=True)] for group in groups)
+        with closing(view_ahead(self._source.images, shown, self._view, key)) as pictures:
+            for group, images in zip(groups, pictures, strict=True):
+                yield replace(self._plain(group), images=torch.from_numpy(images))
+
+    def _rows_of(self, indices: Sequence[int]) -> np.ndarray:
+        """Rows of the source that make up each item, (B, U); -1 on padding."""
         items = [self._items[i] for i in indices]
-        longest = max(len(item) for item in items)
-        at = np.full((len(items), longest), -1)
-        index = np.full((len(items), longest), -1)
-        for b, (i, item) in enumerate(zip(indices, items, strict=True)):
-            at[b, : len(item)] = item
-            index[b, : len(item)] = np.arange(self._starts[i], self._starts[i + 1])
-        mask = torch.from_numpy(at >= 0)
+        at = np.full((len(items), max(len(item) for item in items)), -1)
+        for row, item in zip(at, items, strict=True):
+            row[: len(item)] = item
+        return at
+
+    def _plain(self, indices: Sequence[int]) -> Batch:
+        """These items without pictures."""
+        at = self._rows_of(indices)
+        is_there = at >= 0
+        mask = torch.from_numpy(is_there)
+        # rows of one item follow each other
+        index = self._starts[list(indices)][:, None] + np.arange(at.shape[1])
         source = self._source
         present = {m: torch.from_numpy(values[at]) & mask for m, values in source.present.items()}
         features = {
             m: torch.from_numpy(values[at]) * present[m].unsqueeze(-1)
             for m, values in source.features.items()
+        }
+        frames: dict[str, Frames] = {
+            m: sequences.frames(at, present[m].numpy()) for m, sequences in source.frames.items()
+        }
+        extra = {
+            name: torch.from_numpy(values[at]).masked_fill(~mask.unsqueeze(-1), float("nan"))
+            for name, values in source.extra.items()
         }
         return Batch(
             mask=mask,
@@ -256,12 +397,10 @@ class Dataset:
             features=features,
             present=present,
             targets={t.name: _padded(t, source.labels[t.name][at], mask) for t in self._targets},
-            index=torch.from_numpy(index),
+            index=torch.from_numpy(np.where(is_there, index, -1)),
+            frames=frames or None,
+            extra=extra or None,
         )
-
-    def batches(self, groups: Sequence[Sequence[int]], key: int | None = None) -> Iterator[Batch]:
-        """See ``models.method.Data.batches``."""
-        return (self.batch(group) for group in groups)
 
 
 def _by_dialogue(dialogues: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:

@@ -25,7 +25,7 @@ from models.metrics import (
 )
 from models.training import predict
 from tasks import paths
-from tasks.batches import Dataset, Source, is_labelled, load_source
+from tasks.batches import Dataset, Source, is_labelled, source_for
 from tasks.context import Context, Progress
 from tasks.methods import Recipe, build, resolve
 from tasks.missing import Hidden, draw_masks, only, subsets
@@ -87,22 +87,23 @@ def run(
         corpus: whose test rows.
         method: key under ``methods`` in params.yaml.
         entry: what stands there.
-        inputs: modality to encoder.
+        inputs: modality or further input to encoder.
         ctx: progress.
         code: not used here; every method stage is called alike.
     """
     torch.set_num_threads(1)  # test sets are small: a second thread would only wait
     recipe = resolve(method, entry)
-    source = load_source(corpus, recipe.inputs(inputs))
+    source = source_for(recipe, corpus, inputs)
     runs = load_runs(corpus, method, recipe)
     outputs: list[tuple[Run, str, Dataset, dict[str, torch.Tensor]]] = []
     extras: list[dict[str, Any]] = []
     for done, one in enumerate(runs):
         for split in _SPLITS:
-            data = source.part(one.fold, split, one.method.level, one.targets, labelled=False)
+            data = _part(source, one, split)
             if len(data):
                 outputs.append((one, split, data, predict(one.method, data)))
-        extras.append(_grids(params, one, source, [m for m in MODALITIES if m in inputs]))
+        names = [m for m in MODALITIES if m in inputs or m in source.present]
+        extras.append(_grids(params, one, source, names))
         ctx.progress(Progress(done + 1, len(runs), "runs"))
     targets = _all_targets(runs)
     details: dict[str, Any] = {"corpus": corpus, "method": method, "targets": {}}
@@ -114,24 +115,33 @@ def run(
     _write_json(paths.metrics(corpus, method), _summary(details))
 
 
+def _part(source: Source, one: Run, split: str) -> Dataset:
+    """All rows of a split as the method of a run sees them."""
+    data = source.part(one.fold, split, one.method.level, one.targets, labelled=False)
+    return data.seen_through(one.method.view)
+
+
 def load_runs(corpus: str, method: str, recipe: Recipe) -> list[Run]:
     """Every run of a method with its weights, by seed, fold and target."""
     folder = paths.runs(corpus, method)
-    found = []
+    runs = []
     for file in sorted(folder.rglob("config.json")):
         config = json.loads(file.read_text())
         targets = tuple(
             Target(t["name"], t["kind"], tuple(t["names"]), t["lower"], t["upper"])
             for t in config["targets"]
         )
-        dims = {m: config["dims"][m] for m in MODALITIES if m in config["dims"]}  # JSON has its own
-        network = build(recipe, Spec(dims, targets, config["speakers"]))
+        dims, frame_dims = (
+            {m: found[m] for m in MODALITIES if m in found}  # JSON has an order of its own
+            for found in (config["dims"], config.get("frame_dims", {}))
+        )
+        network = build(recipe, Spec(dims, targets, config["speakers"], frame_dims))
         network.load_state_dict(load_file(file.parent / "weights.safetensors"))
         report = json.loads((file.parent / "report.json").read_text())
-        found.append(Run(file.parent, config["seed"], config["fold"], network, report))
-    if not found:
+        runs.append(Run(file.parent, config["seed"], config["fold"], network, report))
+    if not runs:
         raise UserError(f"{folder}: there are no runs; run stage train for {corpus}-{method} first")
-    return found
+    return runs
 
 
 def _all_targets(runs: Sequence[Run]) -> list[Target]:
@@ -169,12 +179,11 @@ def _grids(
     ``names`` are the modalities of the corpus: masks are drawn over all of them, so that a method
     that uses fewer meets the same ones.
     """
-    data = source.part(one.fold, "test", one.method.level, one.targets, labelled=False)
+    data = _part(source, one, "test")
     found: dict[str, Any] = {"run": one, "subsets": {}, "rates": {}, "epochs": {}}
     if not len(data):
         return found
-    modalities = one.method.spec.modalities
-    for subset in subsets(modalities):
+    for subset in subsets(source.modalities):
         seen = only(data, subset, len(data.rows))
         found["subsets"]["+".join(subset)] = _headlines(one, data, seen)
     for rate in params.missing_rates:

@@ -1,8 +1,8 @@
 """An entry under ``methods`` in params.yaml, made into a method, its options and its training.
 
 An entry is flat: options of the network, trainer settings, and a few keys of its own (``method``,
-``backbone``, ``plugin``, ``modalities``, ``targets``, ``corpora``). Every key is checked against
-what the method declares.
+``backbone``, ``plugin``, ``modalities``, ``targets``, ``corpora``, ``init_from``). Every key is
+checked against what the method declares.
 """
 
 import difflib
@@ -16,9 +16,10 @@ from models.batch import MODALITIES, Target
 from models.errors import UserError
 from models.method import Method, Spec, configure, find_method
 from models.training import TrainConfig
+from tasks.warm_start import check_init_from
 
 #: Keys of an entry that belong to neither the network nor the trainer.
-_OWN_KEYS = ("method", "backbone", "plugin", "modalities", "targets", "corpora")
+_OWN_KEYS = ("method", "backbone", "plugin", "modalities", "targets", "corpora", "init_from")
 #: Lowest and highest sensible value of trainer settings.
 _LIMITS = {
     "lr": (0.0, math.inf),
@@ -47,6 +48,7 @@ class Recipe:
         train: trainer settings: defaults, then the method's recipe, then params.yaml.
         modalities: use only these.
         targets: train only these.
+        init_from: key of the method whose runs training begins from.
     """
 
     name: str
@@ -55,15 +57,27 @@ class Recipe:
     train: TrainConfig
     modalities: tuple[str, ...]
     targets: tuple[str, ...] | None
+    init_from: str | None = None
+
+    @property
+    def max_frames(self) -> int:
+        """Most frames of a sequence that the method is shown; 0 = all."""
+        return getattr(self.config, "max_frames", 0)
+
+    def extra(self, inputs: Mapping[str, str]) -> dict[str, str]:
+        """Further inputs to the encoders that this method reads for them, where there are any."""
+        return {name: inputs[name] for name in self.method.extra_inputs if name in inputs}
 
     def inputs(self, inputs: Mapping[str, str]) -> dict[str, str]:
-        """The encoders that this method reads."""
+        """Modality to the encoder that this method reads; none where it reads pictures alone."""
+        if not self.method.needs & {"pooled", "frames"}:
+            return {}
         usable = {
             m: inputs[m]
             for m in MODALITIES
             if m in inputs and m in self.modalities and m in self.method.can_use
         }
-        if not usable:
+        if not usable and "images" not in self.method.needs:
             raise UserError(
                 f"params.yaml: methods.{self.name} can use {', '.join(sorted(self.modalities))} "
                 f"but inputs gives only {', '.join(sorted(inputs)) or 'nothing'}"
@@ -132,6 +146,14 @@ def resolve(name: str, entry: Mapping[str, Any]) -> Recipe:
         if not (low <= value <= high and math.isfinite(value)):
             limits = f"{low:g} or more" if high == math.inf else f"from {low:g} to {high:g}"
             raise UserError(f"params.yaml: {where}.{key} is {value!r}, expected {limits}")
+    if "images" in method.needs and "video" not in modalities:
+        raise UserError(
+            f"params.yaml: {where} looks at pictures, but its modalities leave out video; add it"
+        )
+    if getattr(config, "max_frames", 0) < 0:
+        raise UserError(
+            f"params.yaml: {where}.max_frames is {config.max_frames}, expected 0 (all) or more"
+        )
     return Recipe(
         name=name,
         method=method,
@@ -139,6 +161,7 @@ def resolve(name: str, entry: Mapping[str, Any]) -> Recipe:
         train=trainer,
         modalities=modalities,
         targets=targets,
+        init_from=check_init_from(entry, method, where),
     )
 
 

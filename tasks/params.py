@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.errors import UserError
-from tasks.selection import encoders_of, inputs_of
+from tasks.selection import encoders_of, inputs_of, methods_of
 from tasks.tables import MODALITIES
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -57,6 +57,7 @@ class Params:
             if key not in known:
                 raise UserError(f"params.yaml: there is no section '{key}'; {_near(key, known)}")
         _check_shape(raw)
+        _check_starts(raw)
         self.raw = raw
         _check_inputs("inputs", raw.get("inputs") or {}, list(raw.get("encoders") or {}))
         for corpus, entry in (raw.get("corpora") or {}).items():
@@ -151,15 +152,50 @@ def _check_corpora(only: object, where: str, known: list[str]) -> None:
 
 def _check_inputs(where: str, inputs: Mapping[str, Any], encoders: list[str]) -> None:
     for modality, encoder in inputs.items():
-        if modality not in MODALITIES:
-            raise UserError(
-                f"params.yaml: {where} names '{modality}'; {_near(modality, list(MODALITIES))}"
-            )
+        if modality not in MODALITIES and modality not in (extra := _extra_inputs()):
+            known = [*MODALITIES, *extra]
+            raise UserError(f"params.yaml: {where} names '{modality}'; {_near(modality, known)}")
         if encoder not in encoders:
             raise UserError(
                 f"params.yaml: {where}.{modality} is '{encoder}', which is no key of encoders; "
                 f"{_near(encoder, encoders)}"
             )
+
+
+def _extra_inputs() -> list[str]:
+    """Further inputs that methods can use; networks are imported only when a name asks for it."""
+    module = importlib.import_module("models.method")
+    methods = [module.find_method(name) for name in module.method_names()]
+    return sorted({name for method in methods for name in method.extra_inputs})
+
+
+def _check_starts(raw: Mapping[str, Any]) -> None:
+    """``init_from`` names another method of the same corpora, and the way back ends somewhere."""
+    methods = raw.get("methods") or {}
+    starts = {name: (entry or {}).get("init_from") for name, entry in methods.items()}
+    for name, start in starts.items():
+        where = f"methods.{name}.init_from"
+        if not isinstance(start, str):  # the method's own check tells of what is no name
+            continue
+        if start not in methods:
+            raise UserError(
+                f"params.yaml: {where} is '{start}', which is no key of methods; "
+                f"{_near(start, list(methods))}"
+            )
+        for corpus in raw.get("corpora") or {}:
+            here = methods_of(raw, corpus)
+            if name in here and start not in here:
+                raise UserError(
+                    f"params.yaml: {where} is {start}, which does not run on corpus {corpus}; "
+                    f"add it to methods.{start}.corpora or take it from methods.{name}.corpora"
+                )
+        seen = [name]
+        while isinstance(start, str) and start in methods:
+            if start in seen:
+                circle = " from ".join([*seen, start])
+                raise UserError(f"params.yaml: {where} goes round in a circle: {circle}")
+            seen.append(start)
+            start = starts[start]
 
 
 def parse(

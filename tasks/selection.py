@@ -15,9 +15,9 @@ def methods_of(raw: Mapping[str, Any], corpus: str) -> list[str]:
 
 
 def inputs_of(raw: Mapping[str, Any], corpus: str) -> dict[str, str]:
-    """Modality to encoder; ``corpora.<corpus>.inputs`` takes the place of ``inputs``."""
+    """Modality or further input to encoder; ``corpora.<corpus>.inputs`` replaces ``inputs``."""
     own = ((raw.get("corpora") or {}).get(corpus) or {}).get("inputs")
-    return dict(own or raw.get("inputs") or {})
+    return dict(raw.get("inputs") or {}) if own is None else dict(own)
 
 
 def transfers_of(raw: Mapping[str, Any]) -> list[dict[str, str]]:

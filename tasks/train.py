@@ -28,10 +28,11 @@ from models.method import Method, Spec
 from models.metrics import selection_score
 from models.training import Fitted, TrainConfig, fit, seed_everything
 from tasks import paths
-from tasks.batches import Dataset, Source, is_labelled, load_source
+from tasks.batches import Dataset, Source, is_labelled, source_for
 from tasks.context import Context, Progress
 from tasks.methods import Recipe, build, resolve
 from tasks.tables import replacing
+from tasks.warm_start import WEIGHTS, find_start, warm_start
 
 
 class TrainParams(BaseModel):
@@ -65,7 +66,10 @@ _ONE_AT_A_TIME = threading.Lock()
 
 @dataclass(frozen=True)
 class Job:
-    """One run, as plain values that another process can be given."""
+    """One run, as plain values that another process can be given.
+
+    ``init`` is the run folder whose weights it begins from.
+    """
 
     corpus: str
     method: str
@@ -77,6 +81,7 @@ class Job:
     snapshot_mb: float
     folder: str
     key: str
+    init: str | None = None
 
 
 def run(
@@ -95,14 +100,14 @@ def run(
         corpus: whose features, labels and splits to read.
         method: key under ``methods`` in params.yaml.
         entry: what stands there.
-        inputs: modality to encoder.
+        inputs: modality or further input to encoder.
         ctx: runs the seeds side by side.
         code: fingerprint of the code that trains; half-finished runs of other code are not reused.
     """
     recipe = resolve(method, entry)
-    source = load_source(corpus, recipe.inputs(inputs))
+    source = source_for(recipe, corpus, inputs)
     groups = recipe.target_groups(source.targets, params.targets, corpus)
-    data = fingerprint_inputs(corpus, recipe.inputs(inputs))
+    data = fingerprint_inputs(corpus, recipe, inputs)
     several = len(source.folds) > 1
     jobs = []
     for seed in params.seeds:
@@ -111,12 +116,19 @@ def run(
                 names = tuple(target.name for target in group)
                 folder = run_folder(corpus, method, seed, fold if several else None, names)
                 what = [method, entry, dict(inputs), seed, fold, names, params.snapshot_mb]
+                init = None
+                if recipe.init_from is not None:
+                    parent = run_folder(
+                        corpus, recipe.init_from, seed, fold if several else None, ()
+                    )
+                    init = find_start(parent, recipe.init_from, f"methods.{method}.init_from")
+                    what.append(_sha256(init / WEIGHTS))
                 text = json.dumps([what, data, code], sort_keys=True)
                 key = hashlib.sha256(text.encode()).hexdigest()
                 jobs.append(
                     Job(
                         corpus, method, dict(entry), dict(inputs), seed, fold, names,
-                        params.snapshot_mb, str(folder), key,
+                        params.snapshot_mb, str(folder), key, None if init is None else str(init),
                     )
                 )  # fmt: skip
     for job in jobs:  # before hours of work: the last fold may be the one that cannot be learnt
@@ -160,7 +172,7 @@ def run_folder(
     folder = paths.runs(corpus, method) / f"seed{seed}"
     if fold is not None:
         folder = folder / f"fold{fold}"
-    return folder / "+".join(targets)
+    return folder / "+".join(targets)  # of no targets: the folder that holds those of each
 
 
 def _cached(job: Job) -> Path:
@@ -186,11 +198,14 @@ def _train_one(job: Job, data: Mapping[str, str]) -> str:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # the next line needs it on a GPU
     torch.use_deterministic_algorithms(True)
     recipe = resolve(job.method, job.entry)
-    source = load_source(job.corpus, recipe.inputs(job.inputs))
+    source = source_for(recipe, job.corpus, job.inputs)
     train, validation = _parts(source, recipe, job)
     seed_everything(job.seed)
-    spec = Spec(source.dims, train.targets, train.most_speakers)
+    spec = Spec(source.dims, train.targets, train.most_speakers, source.frame_dims)
     method = build(recipe, spec)
+    train, validation = train.seen_through(method.view), validation.seen_through(method.view)
+    if job.init is not None:
+        warm_start(method, Path(job.init))
     work = final.parent
     work.mkdir(parents=True, exist_ok=True)
     state_file = work / "state.pt"
@@ -220,7 +235,9 @@ def _parts(source: Source, recipe: Recipe, job: Job) -> tuple[Dataset, Dataset]:
     """Training and validation rows; an error unless there is something to learn."""
     targets = tuple(t for t in source.targets if t.name in job.targets)
     level = recipe.method.level
-    train = source.part(job.fold, "train", level, targets, labelled=True)
+    # nothing can be learnt from a picture that is not there; chosen and scored on all alike
+    seen = source.images is not None
+    train = source.part(job.fold, "train", level, targets, labelled=True, seen=seen)
     validation = source.part(job.fold, "validation", level, targets, labelled=True)
     for split, part in (("train", train), ("validation", validation)):
         if not len(part):
@@ -311,12 +328,13 @@ def _write_run(
 ) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    save_file(fitted.state, folder / "weights.safetensors")
+    save_file(fitted.state, folder / WEIGHTS)
     config = {
         "method": job.method,
         "entry": dict(job.entry),
         "inputs": dict(job.inputs),
         "dims": source.dims,
+        **({"frame_dims": source.frame_dims} if source.frame_dims else {}),
         "speakers": method.spec.speakers,
         "targets": [asdict(target) for target in method.spec.targets],
         "seed": job.seed,
@@ -328,6 +346,7 @@ def _write_run(
         "corpus": job.corpus,
         "method_options": asdict(recipe.config),
         "training": asdict(recipe.train),
+        **({"init_from": job.init} if job.init is not None else {}),
         "data": dict(data),
         "versions": {
             "python": platform.python_version(),
@@ -336,6 +355,7 @@ def _write_run(
         },
         "parameters": sum(p.numel() for p in method.parameters()),
         "rows": {"train": len(parts[0].rows), "validation": len(parts[1].rows)},
+        **({"train_items_without_picture": parts[0].unseen} if source.images else {}),
         "chosen_epoch": fitted.chosen_epoch,
         "validation_score": fitted.score,
         "stopped_early": fitted.stopped_early,
@@ -361,14 +381,18 @@ def _write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
-def fingerprint_inputs(corpus: str, inputs: Mapping[str, str]) -> dict[str, str]:
-    """SHA-256 of every table that training reads."""
+def fingerprint_inputs(corpus: str, recipe: Recipe, inputs: Mapping[str, str]) -> dict[str, str]:
+    """SHA-256 of every table that training ``recipe`` reads."""
     files = [paths.utterances(corpus), paths.labels(corpus), paths.splits(corpus)]
-    for modality in MODALITIES:
-        if modality in inputs:
-            files += sorted(paths.features(corpus, inputs[modality]).glob("*.parquet"))
-    found = {}
-    for file in files:
-        with file.open("rb") as stream:
-            found[str(file)] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return found
+    mine = recipe.inputs(inputs)
+    encoders = [mine[modality] for modality in MODALITIES if modality in mine]
+    for encoder in dict.fromkeys([*encoders, *recipe.extra(inputs).values()]):
+        files += sorted(paths.features(corpus, encoder).glob("*.parquet"))
+    if "images" in recipe.method.needs:
+        files.append(paths.faces(corpus))
+    return {str(file): _sha256(file) for file in files}
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
