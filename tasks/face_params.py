@@ -11,6 +11,8 @@ class FacesParams(BaseModel):
     """Knobs of the stage ``faces`` (``params.yaml: faces``).
 
     Attributes:
+        detect: ``faces`` are looked for in every picture; ``whole``: the picture, or its region, is
+            the crop, no larger than ``crop_px``, for media that are cropped already.
         rate_hz: sampled frames for each second of an utterance.
         max_frames: longer utterances are sampled at the rate that gives so many frames.
         frame_height_px: taller frames are reduced to this height when decoded; crops come from
@@ -29,7 +31,7 @@ class FacesParams(BaseModel):
             them, which no track crosses.
         track_iou: least overlap that links a face to a track.
         max_gap_s: a track not found for longer has ended.
-        crop_px: side of a crop.
+        crop_px: side of a crop; of whole pictures the longer side at most.
         margin: share of the crop's side left free around the face, on each side.
         crop_format: how crops are encoded.
         jpeg_quality: 1 to 100.
@@ -39,6 +41,7 @@ class FacesParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    detect: Literal["faces", "whole"] = "faces"
     rate_hz: float = Field(default=5.0, gt=0, le=120)
     max_frames: int = Field(default=600, ge=1)
     frame_height_px: int = Field(default=540, ge=32)

@@ -38,6 +38,7 @@ from tasks.face_media import (
     windows,
 )
 from tasks.face_params import FacesParams
+from tasks.face_whole import WholeClip
 from tasks.media import Media
 from tasks.media_worker import Decoders, Outcome
 from tasks.store import CorruptSegment, Entry, Store, fingerprint
@@ -151,7 +152,7 @@ def metadata(params: FacesParams) -> dict[str, str]:
         "stage": "faces",
         "fingerprint": fingerprint(about(params)),
         "version": str(FACES_VERSION),
-        "detector": "mtcnn",
+        "detector": "mtcnn" if params.detect == "faces" else "none",
         "weights_sha256": weights_sha256(),
     }
 
@@ -248,14 +249,13 @@ def detect_clips(params: FacesParams, clips: Sequence[ClipRequest]) -> Iterator[
     with ExitStack() as stack:
         decoders = _thread_decoders()
         stack.enter_context(_one_thread())
-        detector = _detector(params.thresholds)
         media = _probe(decoders, clips)
         plans = [list(_windows(clip, media[clip.path], params)) for clip in clips]
         asked = (window for plan in plans for window in plan)
         outcomes = cast(Generator[Outcome[Window], None, None], decoders.map(decode_window, asked))
         stack.callback(outcomes.close)  # whatever happens, the process is free for the next shard
         for clip, plan in zip(clips, plans, strict=True):
-            faces = ClipFaces(clip, media[clip.path], detector, params)
+            faces = _collector(clip, media[clip.path], params)
             if not plan:
                 faces.fail(_why_unseen(media[clip.path]))
             for _ in plan:
@@ -265,6 +265,12 @@ def detect_clips(params: FacesParams, clips: Sequence[ClipRequest]) -> Iterator[
                 elif outcome.problem is not None:
                     faces.add(failed_window(outcome.problem))
             yield FACES.frame(faces.rows())
+
+
+def _collector(clip: ClipRequest, media: Media, params: FacesParams) -> ClipFaces | WholeClip:
+    if params.detect == "whole":
+        return WholeClip(clip, media, params)
+    return ClipFaces(clip, media, _detector(params.thresholds), params)
 
 
 def _thread_decoders() -> Decoders:
