@@ -21,6 +21,7 @@ from flows.execution import execution, worker_count
 from flows.settings import check_before_graph, read_params
 from flows.walk import Outcome, Plan, read_plan, walk
 from models.errors import UserError
+from tasks import failures
 
 if TYPE_CHECKING:
     from flows.reporting import FlowReport
@@ -69,9 +70,36 @@ def walk_plan(
     slots = jobs or max(1, worker_count(execution(graph.read_raw_params(root))))
     environment = {PIPELINE_RUN: str(report.id)} if report and report.id else {}
     options = ["--pull", "--allow-missing"] if pull else []
+    noted = failures.latest()
     outcomes = walk(root, plan, watcher, slots, environment, options)
     watcher.finish(outcomes)
+    show_failures(root, outcomes, noted)
     return outcomes
+
+
+def show_failures(root: Path, outcomes: Sequence[Outcome], noted: Mapping[str, str]) -> None:
+    """Draw the page although stages failed, so that it shows them with their reasons.
+
+    Args:
+        root: the repository.
+        outcomes: of all stages.
+        noted: failures that were known before; a stage that was killed has noted none itself.
+    """
+    for outcome in outcomes:
+        known = failures.latest().get(outcome.address)
+        if outcome.state == "failed" and known == noted.get(outcome.address):
+            failures.note(outcome.address, outcome.reason)
+    if not any(o.address == "report" and o.state == "upstream failed" for o in outcomes):
+        return
+    from tasks.report import draw_page  # seconds to import: only when needed
+
+    try:
+        params = read_params(root)
+        page, _ = draw_page(params.section("report"), params.raw)
+    except UserError as error:
+        log.warning("the report cannot be drawn: %s", error)
+        return
+    print(f"{page} shows what there is, and what failed", file=sys.stderr)
 
 
 class Teller:

@@ -1,6 +1,7 @@
 """The commands ``affectloom report`` and ``affectloom compare``; ``flows.cli`` registers them."""
 
 import json
+import sys
 import webbrowser
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +22,6 @@ def report(
 ) -> None:
     """Draw index.html again from the tracked files, or print tables for a paper."""
     from flows import graph
-    from tasks import paths
     from tasks.params import Params
     from tasks.report import draw_page
 
@@ -41,13 +41,15 @@ def report(
         print(render_tables(tables, "latex" if latex else "markdown"))
         if not open_page:
             return
-    if not paths.leaderboard("json").exists():
-        raise UserError(
-            f"{paths.leaderboard('json')} does not exist yet; `affectloom run report` makes it"
-        )
-    file = draw_page(raw)
+    file, is_current = draw_page(settings, raw)
     if not latex and not markdown:
         print(file)
+    if not is_current:
+        print(
+            "note: leaderboard.json does not cover what is here now, so the page was judged "
+            "afresh; `affectloom run` brings everything up to date",
+            file=sys.stderr,
+        )
     if open_page:
         webbrowser.open(file.resolve().as_uri())
 

@@ -68,10 +68,12 @@ def load_tested(corpus: str, methods: Sequence[str]) -> tuple[dict[str, Tested],
     """
     found: dict[str, Tested] = {}
     failed: dict[str, str] = {}
-    reasons = failures.latest()
+    reasons = failures.standing()
     splits = read_table(SPLIT, paths.splits(corpus))
     for method in methods:
-        if paths.details(corpus, method).exists():
+        # scores that outlived a failed training are of older runs
+        is_trained = f"train@{corpus}-{method}" not in reasons
+        if is_trained and paths.details(corpus, method).exists():
             found[method] = read_tested(corpus, method, splits)
         else:
             failed[method] = _why(corpus, method, reasons)
@@ -83,6 +85,8 @@ def _why(corpus: str, method: str, reasons: Mapping[str, str]) -> str:
     for stage in ("train", "evaluate"):
         if reason := reasons.get(f"{stage}@{corpus}-{method}"):
             return f"{stage} failed: {reason}"
+    if reason := failures.behind(corpus):
+        return f"not finished: {reason}"
     stage = "evaluate" if paths.runs(corpus, method).exists() else "train"
     return f"not finished: run stage {stage}@{corpus}-{method}"
 

@@ -21,7 +21,7 @@ def cross_corpus(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
     Args:
         raw: all of params.yaml.
     """
-    reasons = failures.latest()
+    reasons = failures.standing()
     cells: list[dict[str, Any]] = []
     for found in transfers_of(raw):
         place = {

@@ -13,6 +13,7 @@ import polars as pl
 
 from tasks import paths
 from tasks.aligned import load_tested
+from tasks.failures import behind
 from tasks.page_corpus import clips, overview
 from tasks.page_dialogues import Budget, dialogues
 from tasks.page_provenance import provenance, stage_times
@@ -24,17 +25,18 @@ _SCRIPTS = ("core.js", "leaderboard.js", "charts.js", "dialogues.js", "corpus.js
 _VENDOR = ("d3.min.js", "plot.min.js")
 
 
-def render(raw: Mapping[str, Any]) -> str:
+def render(raw: Mapping[str, Any], board: Mapping[str, Any]) -> str:
     """The whole page as HTML.
 
     Args:
         raw: all of params.yaml.
+        board: content of leaderboard.json; corpora that it lacks are not shown.
     """
-    board = json.loads(paths.leaderboard("json").read_text(encoding="utf-8"))
-    corpora = list(raw.get("corpora") or {})
+    corpora = [corpus for corpus in raw.get("corpora") or {} if corpus in board]
     budget = Budget(corpora=len(corpora))
     content = {
         "corpora": {corpus: _corpus(corpus, raw, board, budget) for corpus in corpora},
+        "unready": {c: behind(c) for c in raw.get("corpora") or {} if c not in board},
         "provenance": provenance(raw, board["provenance"]),
         "cross_corpus": board["provenance"].get("cross_corpus", []),
         "times": stage_times(),

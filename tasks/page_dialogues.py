@@ -62,6 +62,7 @@ def dialogues(
     labels = read_table(LABELS, paths.labels(corpus))
     truth = ids.to_frame().join(labels, on="utterance_id", how="left", maintain_order="left")
     targets = _targets(tested)
+    has_faces = paths.faces(corpus).exists()
     seeds, packed = _pack_methods(tested, targets, ids, budget)
     return {
         "total": total,
@@ -75,7 +76,7 @@ def dialogues(
         "truth": {name: _pack(name, target, truth) for name, target in targets.items()},
         "predictions": packed,
         "seeds": seeds,
-        "faces": _faces(corpus, ids, budget) if may_show_faces else {},
+        "faces": _faces(corpus, ids, budget) if may_show_faces and has_faces else {},
         "faces_allowed": may_show_faces,
     }
 

@@ -4,6 +4,7 @@
 DVC's outs and not tracked; ``affectloom report`` draws it again from the tracked files.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks import paths
+from models.errors import UserError
+from tasks import failures, paths
 from tasks.context import Context, Progress
 from tasks.cross_corpus import cross_corpus
 from tasks.leaderboard import Judged, judge, to_csv
@@ -59,19 +61,30 @@ def run(params: ReportParams, raw: Mapping[str, Any], ctx: Context) -> None:
     """
     corpora = {corpus: methods_of(raw, corpus) for corpus in raw.get("corpora") or {}}
     board: dict[str, dict[str, Judged]] = {}
-    for done, (corpus, methods) in enumerate(corpora.items()):
-        board[corpus] = judge(corpus, methods, resamples=params.resamples, seed=params.seed)
+    for done, corpus in enumerate(corpora):
+        board[corpus] = _judge(params, raw, corpus)
         ctx.progress(Progress(done + 1, len(corpora), "corpora"))
+    content = _content(raw, board)
+    text = json.dumps(content, indent=1, sort_keys=True) + "\n"
+    _write(paths.leaderboard("json"), text)
+    _write(paths.leaderboard("csv"), to_csv(board))
+    write_plots(corpora)
+    write_analysis(list(corpora))
+    _write(paths.page(), render(raw, json.loads(text)))  # as `affectloom report` will read it
+
+
+def _judge(params: ReportParams, raw: Mapping[str, Any], corpus: str) -> dict[str, Judged]:
+    methods = methods_of(raw, corpus)
+    return judge(corpus, methods, resamples=params.resamples, seed=params.seed)
+
+
+def _content(raw: Mapping[str, Any], board: Mapping[str, Mapping[str, Judged]]) -> dict[str, Any]:
+    """What ``leaderboard.json`` holds."""
     content: dict[str, Any] = {
         corpus: {target: judged.entries for target, judged in targets.items()}
         for corpus, targets in board.items()
     }
-    content["provenance"] = provenance(raw)
-    _write(paths.leaderboard("json"), json.dumps(content, indent=1, sort_keys=True) + "\n")
-    _write(paths.leaderboard("csv"), to_csv(board))
-    write_plots(corpora)
-    write_analysis(list(corpora))
-    draw_page(raw)
+    return content | {"provenance": provenance(raw, list(board))}
 
 
 def write_analysis(corpora: list[str]) -> None:
@@ -82,19 +95,70 @@ def write_analysis(corpora: list[str]) -> None:
         _write(paths.REPORTS / "analysis" / f"{corpus}.json", text + "\n")
 
 
-def draw_page(raw: Mapping[str, Any]) -> Path:
-    """Write ``index.html`` from the tracked files and this machine's stage times."""
-    _write(paths.page(), render(raw))
-    return paths.page()
+def draw_page(params: ReportParams, raw: Mapping[str, Any]) -> tuple[Path, bool]:
+    """Write ``index.html`` from what there is, and say whether the leaderboard file covers it.
+
+    Where a stage failed, ``report`` has not run: what was evaluated is judged here and now, every
+    other method appears with the reason, and no file that DVC tracks is touched.
+
+    Args:
+        params: of the comparison.
+        raw: all of params.yaml.
+    """
+    file = paths.leaderboard("json")
+    content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    is_current = content.get("provenance", {}).get("judged") == judged(raw)
+    if not is_current:
+        ready = [corpus for corpus in raw.get("corpora") or {} if not unready(corpus)]
+        if not ready:
+            reasons = {c: unready(c) for c in raw.get("corpora") or {}}
+            why = "; ".join(f"{corpus}: {reason}" for corpus, reason in reasons.items())
+            raise UserError(f"there is nothing to draw yet ({why or 'params.yaml has no corpus'})")
+        content = _content(raw, {corpus: _judge(params, raw, corpus) for corpus in ready})
+    _write(paths.page(), render(raw, content))
+    return paths.page(), is_current
 
 
-def provenance(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """What the numbers were made from: parameters, encoders trained or not, clip accounting."""
-    corpora = list(raw.get("corpora") or {})
+def judged(raw: Mapping[str, Any]) -> dict[str, str]:
+    """Corpus/method to a short hash of its scores, for every method that has some that stand."""
+    found, failed = {}, failures.standing()
+    for corpus in raw.get("corpora") or {}:
+        for method in methods_of(raw, corpus):
+            file = paths.details(corpus, method)
+            if file.exists() and f"train@{corpus}-{method}" not in failed:
+                digest = hashlib.sha256(file.read_bytes()).hexdigest()
+                found[f"{corpus}/{method}"] = digest[:16]
+    return found
+
+
+def unready(corpus: str) -> str:
+    """Why the page cannot show a corpus; empty if it can."""
+    needed = {
+        "ingest": [paths.utterances(corpus), paths.quarantine(corpus)],
+        "labels": [
+            paths.labels(corpus), paths.labels_quarantine(corpus), paths.agreement(corpus),
+        ],
+        "splits": [paths.splits(corpus), paths.leaks(corpus)],
+    }  # fmt: skip
+    for stage, files in needed.items():
+        if not all(file.exists() for file in files):
+            return failures.behind(corpus) or f"not finished: run stage {stage}@{corpus}"
+    return ""
+
+
+def provenance(raw: Mapping[str, Any], corpora: list[str]) -> dict[str, Any]:
+    """What the numbers were made from: parameters, encoders trained or not, clip accounting.
+
+    Args:
+        raw: all of params.yaml.
+        corpora: those that were judged.
+    """
     encoders: dict[str, dict[str, str]] = {}
     versions: dict[str, str] = {}
     for corpus in corpora:
         for name in encoders_of(raw, corpus):
+            if not paths.features(corpus, name).exists():
+                continue  # account() says so
             found = read_metadata(paths.features(corpus, name))
             encoders[name] = {
                 key: found.get(key, "")
@@ -104,6 +168,7 @@ def provenance(raw: Mapping[str, Any]) -> dict[str, Any]:
     transfer = cross_corpus(raw)
     return {
         **({"cross_corpus": transfer} if transfer else {}),
+        "judged": judged(raw),
         "parameters": {key: value for key, value in raw.items() if key != "execution"},
         "encoders": encoders,
         "versions": dict(sorted(versions.items())),
@@ -122,14 +187,26 @@ def account(corpus: str, encoders: list[str]) -> dict[str, Any]:
             "reasons": _counts(quarantine.get_column("reason")),
         }
     }
-    faces = read_table(FACES, paths.faces(corpus), ["utterance_id", "status", "reason"])
-    stages["faces"] = _by_status(faces.unique(["utterance_id"], keep="first", maintain_order=True))
+    columns = ["utterance_id", "status", "reason"]
+    if paths.faces(corpus).exists():
+        faces = read_table(FACES, paths.faces(corpus), columns)
+        faces = faces.unique(["utterance_id"], keep="first", maintain_order=True)
+        stages["faces"] = _by_status(faces)
+    else:
+        stages["faces"] = _unfinished(f"faces@{corpus}")
     for name in encoders:
-        table = read_table(
-            FEATURES, paths.features(corpus, name), ["utterance_id", "status", "reason"]
+        folder = paths.features(corpus, name)
+        stages[f"features {name}"] = (
+            _by_status(read_table(FEATURES, folder, columns))
+            if folder.exists()
+            else _unfinished(f"features@{corpus}-{name}")
         )
-        stages[f"features {name}"] = _by_status(table)
     return stages
+
+
+def _unfinished(address: str) -> dict[str, Any]:
+    reason = failures.standing().get(address)
+    return {"unfinished": f"failed: {reason}" if reason else "not finished", "reasons": {}}
 
 
 def _by_status(table: pl.DataFrame) -> dict[str, Any]:

@@ -104,6 +104,7 @@ section("clips", "What became of every clip", "Nothing is dropped in silence: ea
   const rows = found.stages.map((s) => {
     const total = d3.sum(kinds, ([k]) => s[k] ?? 0) || 1;
     const bar = h("span", { class: "status", role: "img", "aria-label": kinds.map(([k]) => `${s[k] ?? 0} ${k}`).join(", ") }, kinds.map(([k, color]) => h("span", { style: `width:${(100 * (s[k] ?? 0)) / total}%;background:${color}` })));
+    if (s.unfinished) return [s.stage, "–", "–", "–", "–", s.unfinished];
     return [s.stage, bar, ...kinds.map(([k]) => count(s[k] ?? 0)), Object.entries(s.reasons ?? {}).map(([reason, n]) => `${words(reason)} (${n})`).join(", ") || "none"];
   });
   return [colorLegend(kinds.map(([k]) => k), (i) => kinds[i][1]), table(["stage", "share", "ok", "degraded", "quarantined", "reasons"], rows, "Clips by stage and status"),

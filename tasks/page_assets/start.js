@@ -52,6 +52,9 @@ const untrained = page.provenance.untrained_inputs;
 if (untrained.length) {
   control("warnings").append(h("p", { class: "warning", role: "note" }, h("strong", {}, "Untrained encoders: "), `${untrained.join(", ")} ${untrained.length > 1 ? "have" : "has"} the real architecture but random weights. The scores show that the pipeline works, not how well these encoders do.`));
 }
+for (const [name, reason] of Object.entries(page.unready)) {
+  control("warnings").append(h("p", { class: "warning", role: "note" }, h("strong", {}, `${name} is not shown: `), reason || "its tables are not finished", "."));
+}
 state.corpus = Object.keys(page.corpora)[0] ?? null;
 if (state.corpus === null) {
   control("main").append(h("p", {}, "params.yaml names no corpus."));

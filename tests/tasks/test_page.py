@@ -88,7 +88,9 @@ def test_embedded_json_holds_no_character_that_ends_a_script():
 def test_same_inputs_give_the_same_page_and_leaderboard(project):
     first = make_report(project), paths.leaderboard("json").read_bytes()
     assert (make_report(project), paths.leaderboard("json").read_bytes()) == first
-    assert draw_page(project).read_text(encoding="utf-8") == first[0]
+    page, is_current = draw_page(ReportParams(**project["report"]), project)
+    assert is_current
+    assert page.read_text(encoding="utf-8") == first[0]
 
 
 def test_leaderboard_keeps_its_contract(project):
@@ -230,6 +232,64 @@ def test_a_failed_method_appears_with_its_reason(project):
     shown = content(page)["corpora"]["toy"]
     assert shown["failed"]["broken"].startswith("train failed")
     assert "broken" in paths.leaderboard("csv").read_text()
+
+
+def draw(raw):
+    page, is_current = draw_page(ReportParams(**raw["report"]), raw)
+    return content(page.read_text(encoding="utf-8")), is_current
+
+
+def test_a_method_that_failed_after_the_report_is_drawn_as_failed(project):
+    make_report(project)
+    before = paths.leaderboard("json").read_bytes()
+    paths.runs("toy", "corect").mkdir(parents=True)
+    failures.note("train@toy-corect", "no memory left either")
+    assert draw(project)[1]  # scores and runs are there: DVC brought them back
+    paths.runs("toy", "corect").rmdir()  # as DVC does before it runs the stage
+    found, is_current = draw(project)
+    assert not is_current
+    entries = {e["method"]: e for e in found["corpora"]["toy"]["targets"]["vad"]["entries"]}
+    assert entries["corect"]["failed"] == "train failed: no memory left either"
+    assert sorted(entries[m]["rank"] for m in ("constant", "linear")) == [1, 2]
+    assert paths.leaderboard("json").read_bytes() == before
+
+
+def test_without_a_leaderboard_what_was_evaluated_is_judged(project):
+    paths.details("toy", "linear").unlink()
+    failures.note("evaluate@toy-linear", "a label is nonsense")
+    found, is_current = draw(project)
+    assert not is_current
+    assert not paths.leaderboard("json").exists()
+    entries = {e["method"]: e for e in found["corpora"]["toy"]["targets"]["vad"]["entries"]}
+    assert entries["linear"]["failed"] == "evaluate failed: a label is nonsense"
+    assert entries["corect"]["metric"]["ci_low"] is not None
+
+
+def test_a_failed_extraction_is_the_reason_of_what_waits_for_it(project):
+    for file in paths.features("toy", "tiny").iterdir():
+        file.unlink()
+    paths.features("toy", "tiny").rmdir()
+    paths.faces("toy").unlink()
+    paths.details("toy", "linear").unlink()
+    failures.note("features@toy-tiny", "the disk is full")
+    found, _ = draw(project)
+    corpus = found["corpora"]["toy"]
+    assert corpus["failed"]["linear"] == "not finished: features@toy-tiny failed: the disk is full"
+    stages = {stage["stage"]: stage for stage in corpus["clips"]["stages"]}
+    assert stages["features tiny"]["unfinished"] == "failed: the disk is full"
+    assert stages["faces"]["unfinished"] == "not finished"
+
+
+def test_a_corpus_without_tables_is_left_out_with_the_reason(project, tmp_path):
+    both = make_project(tmp_path, Scene(corpora=("toy", "more")))
+    paths.labels("more").unlink()
+    failures.note("labels@more", "rater x has no scale")
+    found, _ = draw(both)
+    assert list(found["corpora"]) == ["toy"]
+    assert found["unready"] == {"more": "labels@more failed: rater x has no scale"}
+    paths.splits("toy").unlink()
+    with pytest.raises(UserError, match=r"nothing to draw yet .*run stage splits@toy; more: "):
+        draw(both)
 
 
 def test_a_failure_is_forgotten_once_the_stage_works(project):
