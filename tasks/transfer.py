@@ -23,7 +23,7 @@ from models.resampling import resamplable
 from models.statistics import confidence_interval, resample
 from models.training import predict
 from tasks import paths
-from tasks.batches import Dataset, Source, is_labelled, load_source
+from tasks.batches import Dataset, Source, is_labelled, source_for
 from tasks.context import Context, Progress
 from tasks.evaluate import Run, load_runs, probabilities, spread
 from tasks.methods import resolve
@@ -94,13 +94,13 @@ def run(
         method: key under ``methods`` in params.yaml.
         onto: the corpus whose test rows are predicted.
         entry: what stands under the key.
-        inputs: modality to encoder, of ``onto``.
+        inputs: modality or further input to encoder, of ``onto``.
         ctx: progress.
     """
     torch.set_num_threads(1)  # test sets are small: a second thread would only wait
     recipe = resolve(method, entry)
     runs = load_runs(corpus, method, recipe)
-    source = load_source(onto, recipe.inputs(inputs))
+    source = source_for(recipe, onto, inputs)
     _check_widths(runs[0], source, corpus, onto)
     shared, unshared = find_shared(runs, source.targets, corpus, onto)
     parts = _test_parts(source, runs[0], list(shared.values()))
@@ -109,7 +109,8 @@ def run(
     outputs: dict[str, list[torch.Tensor]] = {name: [] for name in shared}
     for done, one in enumerate(runs):
         if shared and parts:
-            found = [predict(one.method, part) for part in parts]
+            views = [part.seen_through(one.method.view) for part in parts]
+            found = [predict(one.method, view) for view in views]
             for target in one.targets:
                 if target.name in shared:
                     outputs[target.name].append(torch.cat([f[target.name] for f in found])[first])
@@ -152,8 +153,10 @@ def find_shared(
 
 
 def _check_widths(one: Run, source: Source, corpus: str, onto: str) -> None:
-    dims = dict(one.method.spec.dims)
-    theirs = {name: source.dims.get(name) for name in dims}
+    spec = one.method.spec
+    dims = {**spec.dims, **{f"{name} frames": dim for name, dim in spec.frame_dims.items()}}
+    found = {**source.dims, **{f"{name} frames": dim for name, dim in source.frame_dims.items()}}
+    theirs = {name: found.get(name) for name in dims}
     if theirs != dims:
         raise UserError(
             f"{one.folder}: trained on {corpus} with features of width {dims}, but {onto} has "
