@@ -1,0 +1,33 @@
+"""The presets in ``params/`` are right as they stand: keys, families, commits."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from models.encoders.weights import FILES, is_pinned
+from tasks.encoder_families import families
+from tasks.params import Params
+
+PRESETS = sorted((Path(__file__).parent.parent.parent / "params").glob("*.yaml"))
+ENTRIES = [
+    pytest.param(preset, name, id=f"{preset.stem}-{name}")
+    for preset in PRESETS
+    for name in yaml.safe_load(preset.read_text())["encoders"]
+]
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_a_preset_names_its_inputs(preset):
+    params = Params(yaml.safe_load(preset.read_text()))
+    assert set(params.raw["inputs"]) == {"audio", "video", "text"}
+
+
+@pytest.mark.parametrize(("preset", "name"), ENTRIES)
+def test_every_encoder_of_a_preset_is_known_and_pinned(preset, name):
+    raw = yaml.safe_load(preset.read_text())
+    if raw["encoders"][name]["family"] not in families():
+        pytest.skip(f"family {raw['encoders'][name]['family']} is not built")
+    entry = Params(raw).encoder(name)
+    if entry.checkpoint and entry.checkpoint not in FILES:
+        assert is_pinned(entry.revision)
