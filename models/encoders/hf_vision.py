@@ -8,7 +8,8 @@ N faces   H, W pixels   D width
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from models.encoders.hidden import (
 from models.errors import UserError
 
 MODALITY = "video"
-FEATURE_VERSION = 1
+FEATURE_VERSION = 2
 LIBRARIES = ("torch", "transformers", "pillow")
 POOLINGS = ("mean", "mean_std", "max", "cls")
 CHUNK = 32
@@ -102,8 +103,7 @@ class HfVision:
                 "knows how to scale its images; fetch it again with `affectloom fetch`"
             )
         found = json.loads(file.read_text(encoding="utf-8"))
-        sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-        self.size_px = (sides[1], sides[0])  # Pillow says width, height
+        self.size_px = _seen_px(found, image_size)
         self.resample = Image.Resampling(found.get("resample", Image.Resampling.BILINEAR))
         self.scale = found.get("rescale_factor", 1 / 255) if found.get("do_rescale", True) else 1.0
         normalizes = found.get("do_normalize", True)
@@ -111,6 +111,24 @@ class HfVision:
         std = found.get("image_std", (0.5, 0.5, 0.5)) if normalizes else (1.0, 1.0, 1.0)
         self.mean = torch.tensor(mean).view(1, 3, 1, 1)
         self.std = torch.tensor(std).view(1, 3, 1, 1)
+
+
+def _seen_px(preprocessor: Mapping[str, Any], image_size: int | Sequence[int]) -> tuple[int, int]:
+    """Width and height of what the network sees: of the crop where there is one.
+
+    The network's own ``image_size`` may be another: DINOv2 says 518 and is fed 224.
+    """
+    size = preprocessor.get("size") or {}
+    if preprocessor.get("do_center_crop") and preprocessor.get("crop_size"):
+        size = preprocessor["crop_size"]
+    if isinstance(size, Mapping):
+        side = size.get("shortest_edge")
+        size = (size.get("height", side), size.get("width", side))
+    height, width = (size, size) if isinstance(size, int) else size
+    if not height or not width:
+        size = (image_size, image_size) if isinstance(image_size, int) else image_size
+        height, width = size
+    return int(width), int(height)
 
 
 ENCODER = HfVision

@@ -1,5 +1,7 @@
 """Every encoder: alone or in a batch the same, and the same as plain transformers code."""
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -10,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer, Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 
 from models.encoders.encoder import Faces, Settings, Sound, Text
@@ -166,6 +169,37 @@ def test_face_features_equal_plain_transformers(kind, tokens, checkpoints, faces
         np.testing.assert_allclose(result.pooled, expected.mean(0), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("preprocessor", "size_px"),
+    [
+        ({"size": {"height": 32, "width": 48}}, (48, 32)),
+        ({"size": {"shortest_edge": 96}}, (96, 96)),
+        ({"size": 56}, (56, 56)),
+        # as DINOv2 has it: the network's own size is larger than what it is fed
+        (
+            {
+                "size": {"shortest_edge": 64},
+                "do_center_crop": True,
+                "crop_size": {"height": 32, "width": 32},
+            },
+            (32, 32),
+        ),
+        ({}, (64, 64)),
+    ],
+)
+def test_the_preprocessor_says_at_which_size_faces_are_seen(
+    preprocessor, size_px, checkpoints, faces, tmp_path
+):
+    folder = tmp_path / "dinov2"
+    shutil.copytree(checkpoints / "dinov2", folder)
+    file = folder / "preprocessor_config.json"
+    kept = {k: v for k, v in json.loads(file.read_text()).items() if k != "size"}
+    file.write_text(json.dumps(kept | preprocessor))
+    encoder = HfVision(Settings(checkpoint=folder, device="cpu"))
+    assert encoder.size_px == size_px
+    assert np.isfinite(encoder.encode(faces)[0].pooled).all()
+
+
 @pytest.mark.parametrize("layer", ["last", 1, "mean"])
 @pytest.mark.parametrize("kind", WORDS)
 def test_text_features_equal_plain_transformers(kind, layer, checkpoints):
@@ -277,6 +311,18 @@ def test_rounding_weights_once_equals_autocast(kind, checkpoints, sounds, faces)
     plain.settings = encoder.settings  # float32 weights, rounded by autocast in each pass
     for left, right in zip(encoder.encode(items), plain.encode(items), strict=True):
         assert_same(left, right)
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2", "vit", "bert"])
+def test_weights_that_are_missing_are_an_error_and_not_drawn_at_random(kind, checkpoints, tmp_path):
+    folder = tmp_path / kind
+    shutil.copytree(checkpoints / kind, folder)
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    lost = next(name for name in sorted(weights) if ".0.attention." in name)
+    save_file({k: v for k, v in weights.items() if k != lost}, file, {"format": "pt"})
+    with pytest.raises(UserError, match=r"lacks 1 weights .* features would be random"):
+        encoder_of(kind, tmp_path)
 
 
 def test_a_layer_that_does_not_exist_is_an_error(checkpoints):
