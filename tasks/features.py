@@ -10,7 +10,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from itertools import pairwise
@@ -28,6 +28,7 @@ from tasks import paths
 from tasks.context import Context, Progress, shard_count
 from tasks.encoder_families import family_constants, load_encoder
 from tasks.feature_inputs import Item, Loaded, Modality
+from tasks.feature_precision import PrecisionError, measure
 from tasks.feature_table import Row, assemble
 from tasks.store import CorruptSegment, Entry, Store
 
@@ -102,7 +103,9 @@ class EncoderParams(BaseModel):
 def make_settings(params: EncoderParams, weights: Weights) -> Settings:
     """What the family gets: weights found, precision decided."""
     dtype = params.dtype
-    if dtype == "auto":
+    if family_constants(params.family).checkpoint is None:
+        dtype = "float32"  # a fixed computation: the processor has no say in its fingerprint
+    elif dtype == "auto":
         dtype = importlib.import_module("models.encoders.hidden").best_dtype()
     return Settings(
         checkpoint=weights.path,
@@ -169,6 +172,7 @@ class _Job:
     root: Path
     faces: Path
     items: Sequence[Item]
+    measure: bool = False
 
 
 @dataclass(frozen=True)
@@ -180,6 +184,7 @@ class _Done:
     quarantined: int
     seconds: float
     passing: Mapping[str, str] = field(default_factory=dict)
+    error: PrecisionError | None = None
 
 
 def extract(job: _Job) -> _Done:
@@ -190,12 +195,19 @@ def extract(job: _Job) -> _Done:
     store = Store(job.store, job.identity)
     states: Counter[str] = Counter()
     passing: dict[str, str] = {}
+    error: PrecisionError | None = None
     loader = inputs.Loader(
         family.modality, family.rate_hz, job.root / paths.RAW, job.faces, job.settings.max_faces
     )
     for group in loader.groups(job.items, family.chunk):
         entries = []
-        for loaded, entry in zip(group, _encode(encoder, group, job.sequence), strict=True):
+        contents = [loaded.content for loaded in group if loaded.content is not None]
+        encoded = encoder.encode(contents)
+        if job.measure and error is None:
+            error = measure(job.family, job.settings, contents, encoded)
+        for loaded, entry in zip(
+            group, _entries(encoder, group, encoded, job.sequence), strict=True
+        ):
             states[str(entry.meta["status"])] += 1
             if loaded.content is None and loaded.reason in inputs.PASSING_REASONS:
                 passing[entry.key] = str(loaded.reason)
@@ -208,15 +220,17 @@ def extract(job: _Job) -> _Done:
         states["quarantined"],
         time.monotonic() - started,
         passing,
+        error,
     )
 
 
-def _encode(encoder: Encoder, group: Sequence[Loaded], sequence: bool) -> Iterator[Entry]:
+def _entries(
+    encoder: Encoder, group: Sequence[Loaded], encoded: Sequence[Encoded], sequence: bool
+) -> Iterator[Entry]:
     """An entry for each, with or without content, in order."""
-    contents = [loaded.content for loaded in group if loaded.content is not None]
-    encoded = iter(encoder.encode(contents))
+    results = iter(encoded)
     for loaded in group:
-        result = Encoded(None) if loaded.content is None else next(encoded)
+        result = Encoded(None) if loaded.content is None else next(results)
         yield _entry(loaded, result, encoder, sequence)
 
 
@@ -286,7 +300,7 @@ def run(
     job = partial(_Job, params.family, settings, params.sequence, store_root, identity, root, faces)
     destination = root / paths.features(corpus, name)
     metadata = _metadata(params, name, weights, identity) | {"fingerprint": store.fingerprint}
-    cost_s = store.cost_s() or _GUESS_S + _GUESS_S_PER_MB * weights.size_mb
+    cost_s = store.noted("cost_s") or _GUESS_S + _GUESS_S_PER_MB * weights.size_mb
     for _ in range(_ATTEMPTS):
         passing = _compute_missing(store, items, job, ctx, cost_s)
         rows = [_row(store, item, passing) for item in items]
@@ -349,6 +363,9 @@ def _compute_missing(
     shards = shard_count(len(todo), cost_s, ctx.workers) if is_worth else 1
     cuts = np.linspace(0, len(todo), shards + 1).round().astype(int)
     jobs = [job(todo[low:high]) for low, high in pairwise(cuts) if low < high]
+    # once for each encoder: a clip that is added later must not cost a second network
+    if jobs[0].settings.dtype != "float32" and store.noted("error") is None:
+        jobs[0] = replace(jobs[0], measure=True)
     ctx.log(f"{len(todo)} of {total} clips to compute, in {len(jobs)} shards")
     passing: dict[str, str] = {}
     seconds = 0.0
@@ -358,8 +375,11 @@ def _compute_missing(
         states["degraded"] += result.degraded
         states["quarantined"] += result.quarantined
         passing |= result.passing
+        if result.error is not None:
+            store.note("error", result.error.median)
+            ctx.log(result.error.sentence(jobs[0].settings.dtype))
         ctx.progress(Progress(done, total, "clips", states["degraded"], states["quarantined"]))
-    store.note_cost_s(seconds / len(todo))
+    store.note("cost_s", seconds / len(todo))
     store.refresh()
     return passing
 

@@ -5,6 +5,7 @@ Layout under a root::
     <fingerprint>/about.json       what the fingerprint stands for, for people
     <fingerprint>/seg/<name>.seg   immutable segments; the name is the hash of the segment's header
     <fingerprint>/bad/             segments that failed their checksum
+    <fingerprint>/<name>           a number worth knowing: what a clip cost, how exact it is
 
 A fingerprint is the hash of everything but the clip (encoder, weights, versions), a key the hash of
 everything about the clip. Segments appear whole (temporary name, fsync, rename) and are never
@@ -78,7 +79,18 @@ class _Place:
 
 @dataclass(frozen=True)
 class Usage:
-    """One fingerprint's share of a store."""
+    """One fingerprint's share of a store.
+
+    Attributes:
+        fingerprint: its first 32 digits.
+        about: what it is the hash of.
+        entries: keys that it holds, each counted once.
+        segments: files they lie in.
+        size_bytes: of those files.
+        bad_segments: files that failed their checksum and were set aside.
+        used_at: seconds since 1970 when a run last read it.
+        error: what was noted about the precision of its entries.
+    """
 
     fingerprint: str
     about: Mapping[str, object]
@@ -87,6 +99,7 @@ class Usage:
     size_bytes: int
     bad_segments: int
     used_at: float
+    error: float | None = None
 
 
 def fingerprint(content: Mapping[str, object]) -> str:
@@ -187,17 +200,14 @@ class Store:
         if (self.folder / "about.json").exists():
             os.utime(self.folder / "about.json")
 
-    def cost_s(self) -> float | None:
-        """Seconds that one entry took when some were last computed; None: never noted."""
-        try:
-            return float((self.folder / "cost_s").read_text(encoding="ascii"))
-        except (FileNotFoundError, ValueError):
-            return None
+    def noted(self, name: str) -> float | None:
+        """A number noted beside the entries; None: never noted."""
+        return _noted(self.folder, name)
 
-    def note_cost_s(self, seconds: float) -> None:
-        """Remember what one entry cost; only ever used to cut work into pieces."""
-        with replacing(self.folder / "cost_s") as temporary:
-            temporary.write_text(f"{seconds:.6f}\n", encoding="ascii")
+    def note(self, name: str, value: float) -> None:
+        """Keep a number beside the entries; no entry and no table depends on it."""
+        with replacing(self.folder / name) as temporary:
+            temporary.write_text(f"{value:.6g}\n", encoding="ascii")
 
     def _write_about(self) -> None:
         path = self.folder / "about.json"
@@ -214,21 +224,22 @@ def stats(root: Path) -> list[Usage]:
     for folder in _folders(root):
         segments = _segments(folder)
         about = folder / "about.json"
-        entries = 0
+        keys: set[str] = set()
         for segment in segments:
             try:
-                entries += len(_read_header(segment))
+                keys.update(_read_header(segment))
             except (CorruptSegment, FileNotFoundError):
                 continue
         found.append(
             Usage(
                 folder.name,
                 json.loads(about.read_text(encoding="utf-8")) if about.exists() else {},
-                entries,
+                len(keys),
                 len(segments),
                 sum(segment.stat().st_size for segment in segments),
                 sum(1 for _ in (folder / "bad").glob("*")),
                 about.stat().st_mtime if about.exists() else folder.stat().st_mtime,
+                _noted(folder, "error"),
             )
         )
     return sorted(found, key=lambda usage: (-usage.size_bytes, usage.fingerprint))
@@ -280,6 +291,13 @@ def prune(root: Path, keep: Iterable[str] | None = None, unused_days: float | No
                 freed += orphan.stat().st_size
                 orphan.unlink(missing_ok=True)
     return freed
+
+
+def _noted(folder: Path, name: str) -> float | None:
+    try:
+        return float((folder / name).read_text(encoding="ascii"))
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _folders(root: Path) -> list[Path]:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -325,6 +326,95 @@ def test_face_features_follow_the_chosen_crops(tmp_path):
         run(tmp_path, params)
 
 
+def bert(root: Path, **options) -> EncoderParams:
+    """An encoder of texts with a tiny network; ``cache/count`` of it is kept by ``forwards``."""
+    from tasks.checkpoints import TinyCheckpoint, make_checkpoint
+
+    folder = root / "data/checkpoints/bert_tiny"
+    if not folder.exists():
+        make_checkpoint(TinyCheckpoint(kind="bert", width=32), 0, folder)
+    return EncoderParams(
+        family="hf_text", checkpoint="data/checkpoints/bert_tiny", **{"dtype": "float32"} | options
+    )
+
+
+@pytest.fixture
+def forwards(monkeypatch) -> list[str]:
+    """One entry for each forward pass of a text network, saying in which precision."""
+    from models.encoders.hf_text import HfText
+
+    seen: list[str] = []
+    run_network = HfText._run
+
+    def spy(self, *arguments):
+        seen.append(self.settings.dtype)
+        return run_network(self, *arguments)
+
+    monkeypatch.setattr(HfText, "_run", spy)
+    encoder_families._loaded.clear()
+    return seen
+
+
+def write_texts(root: Path, count: int) -> None:
+    rng = np.random.default_rng(0)
+    words = ["well", "i", "think", "that", "you", "never", "really", "said", "so"]
+    write_utterances(
+        root,
+        [
+            {
+                "utterance_id": f"c/d{number // 10}/u{number:04d}",
+                "dialogue_id": f"c/d{number // 10}",
+                "turn": number % 10,
+                "text": f"{number} " + " ".join(rng.choice(words, 6)),
+            }
+            for number in range(count)
+        ],
+    )
+
+
+def test_one_clip_more_than_a_thousand_runs_one_forward_pass(tmp_path, forwards):
+    params = bert(tmp_path)
+    write_texts(tmp_path, 1000)
+    before = run(tmp_path, params)
+    assert len(forwards) > 1
+    forwards.clear()
+    assert run(tmp_path, params) == before
+    assert forwards == []
+    write_texts(tmp_path, 1001)
+    after = run(tmp_path, params)
+    assert forwards == ["float32"]
+    assert sum(before[name] != after[name] for name in after) == 1
+
+
+def test_reduced_precision_is_measured_once_and_said(tmp_path, forwards, caplog):
+    params = bert(tmp_path, dtype="bfloat16")
+    write_texts(tmp_path, 20)
+    with caplog.at_level("INFO"):
+        before = run(tmp_path, params)
+    (line,) = [line for line in caplog.messages if "bfloat16" in line]
+    median = float(re.search(r"by (\S+) % \(median of 4 clips", line)[1])
+    assert 0.0 < median < 5.0
+    assert set(forwards) == {"bfloat16", "float32"}
+    (usage,) = stats(tmp_path / "cache/features")
+    assert usage.error == pytest.approx(median / 100, rel=0.1)
+    # later clips cost no second network, and no table depends on the measurement
+    forwards.clear()
+    write_texts(tmp_path, 21)
+    run(tmp_path, params)
+    assert forwards == ["bfloat16"]
+    write_texts(tmp_path, 20)
+    assert run(tmp_path, params, cache="other") == before
+
+
+def test_what_needs_no_weights_has_one_fingerprint_on_every_processor():
+    weights = features.find_weights(None, None, Path())
+    chosen = [
+        features.make_settings(EncoderParams(family="prosody", dtype=dtype), weights)
+        for dtype in ("auto", "float32", "bfloat16")
+    ]
+    assert {each.dtype for each in chosen} == {"float32"}
+
+
 def test_prosody_needs_no_weights(tmp_path):
     write_corpus(tmp_path, 2)
     run(tmp_path, EncoderParams(family="prosody"))
@@ -348,6 +438,7 @@ def test_a_mistake_in_params_is_found_before_any_work(values, message):
 
 def test_every_family_states_its_constants():
     assert encoder_families.families() == [
+        "audio_vad",
         "facenet",
         "hf_audio",
         "hf_text",
