@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import polars as pl
 from threadpoolctl import threadpool_limits
 
 from models.comparison import Comparison, verdict
+from models.metrics import HEADLINE, UNDEFINED_SCORE, selection_score
 from models.resampling import resamplable
 from models.statistics import compare_all, confidence_interval, resample
 from tasks.aligned import Rows, Tested, align, check_seeds, load_tested, read_dialogues
@@ -83,6 +85,7 @@ def _judge_target(
     order = sorted(
         means, key=lambda m: (-sign * means[m] if math.isfinite(means[m]) else math.inf, m)
     )
+    joined = {m: ensemble(name, tested[m], rows, m) for m in order}
     entries = []
     for rank, method in enumerate(order, 1):
         mine = tested[method].targets[name]
@@ -108,6 +111,7 @@ def _judge_target(
                 "verdict": verdict(pair, higher_is_better=higher) if pair else "",
                 "validation": mine.get("validation", {}).get("metrics", {}).get(metric),
                 "test_oracle": mine["test_oracle"],
+                "ensemble": joined[method],
                 "parameters": max(
                     run["parameters"]
                     for run in tested[method].details["runs"]
@@ -122,6 +126,31 @@ def _judge_target(
         )
     entries += [_failed_entry(method, metric, reason) for method, reason in failed.items()]
     return Judged(entries, comparisons, metric, higher)
+
+
+def ensemble(name: str, one: Tested, rows: Rows, method: str) -> float | None:
+    """The headline metric of the mean prediction over seeds, for information; None for one seed.
+
+    Probabilities of classes and scores of labels are averaged, and so are values.
+
+    Args:
+        name: the target.
+        one: what evaluation left of the method.
+        rows: the aligned test rows.
+        method: key of its predictions there.
+    """
+    runs = rows.predictions[method]
+    if len(runs) < 2:
+        return None
+    target = one.targets[name]
+    if target["kind"] == "category":
+        known = one.table.filter(pl.col(f"target_{name}").is_not_null())
+        shares = known.sort("utterance_id", "fold", "seed").get_column("probabilities").explode()
+        guess = shares.to_numpy().reshape(len(rows.truth), len(runs), -1).mean(1).argmax(1)
+    else:
+        guess = runs.mean(0)
+    score = selection_score(name, target["kind"], target["names"], rows.truth, guess)
+    return None if score == UNDEFINED_SCORE else HEADLINE[name][1] * score
 
 
 def _against(pair: Comparison, method: str, higher_is_better: bool) -> dict[str, Any]:
@@ -154,6 +183,7 @@ def _failed_entry(method: str, metric: str, reason: str) -> dict[str, Any]:
         "verdict": "",
         "validation": None,
         "test_oracle": None,
+        "ensemble": None,
         "parameters": None,
         "remark": "",
         "against": [],
@@ -176,8 +206,8 @@ def to_csv(board: Mapping[str, Mapping[str, Judged]]) -> str:
     writer.writerow(
         [
             "corpus", "target", "rank", "method", "metric", "mean", "std", "ci_low", "ci_high",
-            "seeds", "n_test", "significant_vs_next", "validation", "test_oracle", "parameters",
-            "failed",
+            "seeds", "n_test", "significant_vs_next", "validation", "test_oracle", "ensemble",
+            "parameters", "failed",
         ]
     )  # fmt: skip
     for corpus, targets in board.items():
@@ -191,7 +221,7 @@ def to_csv(board: Mapping[str, Mapping[str, Judged]]) -> str:
                         *(_short(score[key]) for key in ("mean", "std", "ci_low", "ci_high")),
                         entry["seeds"], entry["n_test"], entry["significant_vs_next"],
                         _short(validation.get("mean")), _short(oracle.get("mean")),
-                        entry["parameters"], entry.get("failed", ""),
+                        _short(entry["ensemble"]), entry["parameters"], entry.get("failed", ""),
                     ]
                 )  # fmt: skip
     return stream.getvalue()

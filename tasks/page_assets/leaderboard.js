@@ -9,6 +9,7 @@ const COLUMNS = [
   { key: "std", name: "SD", value: (e) => e.metric.std, wide: true, help: "standard deviation over seeds" },
   { key: "validation", name: "Validation", value: (e) => e.validation?.mean, wide: true, help: "the same metric on the validation split" },
   { key: "oracle", name: "Test-oracle gap", value: (e) => gap(e), wide: true, help: "what choosing the epoch on the test split would have added; for information, it ranks nothing" },
+  { key: "ensemble", name: "Seeds together", value: (e) => e.ensemble, wide: true, help: "the score of the mean prediction over all seeds; for information, it ranks nothing" },
   { key: "seeds", name: "Seeds", value: (e) => e.seeds, wide: true },
   { key: "parameters", name: "Parameters", value: (e) => e.parameters, wide: true },
 ];

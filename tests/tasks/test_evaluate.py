@@ -92,7 +92,9 @@ def test_summaries_are_mean_and_sample_deviation_over_seeds(project):
     assert found["metrics"]["accuracy"]["mean"] == pytest.approx(np.mean(scores))
     assert found["metrics"]["accuracy"]["std"] == pytest.approx(np.std(scores, ddof=1))
     short = json.loads(paths.metrics(CORPUS, "linear").read_text())["category"]
-    assert short["accuracy"] == found["metrics"]["accuracy"]
+    assert short["accuracy"] == found["metrics"]["accuracy"]["mean"]
+    assert short["weighted_f1_sd"] == found["metrics"]["weighted_f1"]["std"]
+    assert all(isinstance(value, float) for value in short.values())
 
 
 def test_each_utterance_is_predicted_once_for_seed_fold_and_split(project):

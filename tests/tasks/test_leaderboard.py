@@ -1,0 +1,72 @@
+"""What the leaderboard adds to the scores of single runs."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.metrics import average_precision_score, f1_score
+
+from tasks import paths
+from tasks.leaderboard import judge
+from tests.tasks.report_factory import CLASSES, NAMES, Scene, make_project
+
+SEEDS = (0, 1, 2)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AFFECTLOOM_CACHE", raising=False)
+    make_project(tmp_path, Scene(methods=("linear",), seeds=SEEDS))
+
+
+def together(target):
+    return judge("toy", ["linear"], resamples=100, seed=0)[target].entries[0]["ensemble"]
+
+
+def mean_over_seeds(column):
+    """(n, K) means of a list column, and the rows of the first seed."""
+    table = pl.read_parquet(paths.predictions("toy", "linear"))
+    parts = [table.filter(pl.col("seed") == seed) for seed in SEEDS]
+    return np.mean([part[column].to_list() for part in parts], axis=0), parts[0]
+
+
+@pytest.mark.usefixtures("project")
+def test_the_mean_of_the_probabilities_is_scored():
+    shares, rows = mean_over_seeds("probabilities")
+    known = rows["target_category"].is_not_null().to_numpy()
+    guess = np.array(CLASSES)[shares.argmax(1)][known]
+    truth = rows["target_category"].drop_nulls().to_list()
+    assert together("category") == pytest.approx(f1_score(truth, guess, average="weighted"))
+
+
+@pytest.mark.usefixtures("project")
+def test_the_mean_of_the_values_is_scored():
+    values, rows = mean_over_seeds("prediction_sentiment")
+    assert together("sentiment") == pytest.approx(np.abs(values - rows["target_sentiment"]).mean())
+
+
+@pytest.mark.usefixtures("project")
+def test_the_mean_of_the_label_scores_is_scored():
+    scores, rows = mean_over_seeds("scores_categories")
+    truth = np.array(
+        [[n in tags for n in NAMES["categories"]] for tags in rows["target_categories"]]
+    )
+    wanted = np.mean([average_precision_score(truth[:, k], scores[:, k]) for k in range(3)])
+    assert together("categories") == pytest.approx(wanted)
+
+
+@pytest.mark.usefixtures("project")
+def test_rows_in_another_order_give_the_same_score():
+    before = together("category")
+    file = paths.predictions("toy", "linear")
+    pl.read_parquet(file).sample(fraction=1.0, shuffle=True, seed=3).write_parquet(file)
+    assert together("category") == pytest.approx(before)
+
+
+def test_one_seed_has_nothing_to_be_averaged(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_project(tmp_path, Scene(methods=("linear",), seeds=(0,)))
+    assert together("vad") is None
+    assert json.loads(paths.details("toy", "linear").read_text())["runs"]
