@@ -17,7 +17,7 @@ from flows.closure import closure, dataclass_default, module_constant
 from flows.method_reads import method_reads
 from models.errors import UserError
 from tasks import paths
-from tasks.selection import encoders_of, inputs_of, methods_of, transfers_of
+from tasks.selection import encoders_of, inputs_of, methods_of, searches_of, transfers_of
 from tasks.tables import MODALITIES
 
 _HEADER = """\
@@ -35,6 +35,7 @@ STAGES = (
     "splits",
     "faces",
     "features",
+    "search",
     "train",
     "evaluate",
     "transfer",
@@ -111,6 +112,8 @@ def instances(params: Mapping[str, Any], stage: str) -> list[dict[str, str]]:
         ]
     if stage == "transfer":
         return transfers_of(params)
+    if stage == "search":
+        return searches_of(params)
     if stage in ("train", "evaluate"):
         return [
             {"corpus": corpus, "method": method}
@@ -138,9 +141,11 @@ def stage_code(
         modules.append(f"models.encoders.{family}")
         if family == "imported":
             modules.append("tasks.imported_features")
-    if stage in ("train", "evaluate", "transfer"):
+    if stage in ("search", "train", "evaluate", "transfer"):
         name, entry = arguments["method"], params["methods"][arguments["method"]]
         modules += [*method_reads(name, entry, root).code, *_method_modules(name, entry, root)]
+        if stage != "search" and (entry or {}).get("search") is not None:
+            modules.append("tasks.search_result")
     return modules
 
 
@@ -322,6 +327,19 @@ class _Graph:
             )
         return module_constant(file, "MODALITY")
 
+    def _search(self) -> dict[str, Any]:
+        is_limited = "targets" in (self.params.get("train") or {})
+        return self._per_method(
+            "search",
+            params=["train.targets"] if is_limited else [],
+            deps=[
+                paths.utterances("${item.corpus}"),
+                paths.labels("${item.corpus}"),
+                paths.splits("${item.corpus}"),
+            ],
+            outs=[paths.search("${item.corpus}", "${item.method}")],
+        )
+
     def _train(self) -> dict[str, Any]:
         return self._per_method(
             "train",
@@ -356,6 +374,7 @@ class _Graph:
         for arguments in instances(self.params, "transfer"):
             name, onto = arguments["method"], arguments["onto"]
             deps = [*self._code("transfer", arguments), *self._method_data(onto, name)]
+            deps += self._search_result(arguments["corpus"], name)
             section = ["transfer"] if "transfer" in self.params else []
             keys = [*section, *self._input_params(onto), f"methods.{name}"]
             found.append(Instance(address("", arguments)[1:], deps, keys))
@@ -383,6 +402,11 @@ class _Graph:
         found = [str(paths.features(corpus, f"${{{key}.{name}}}")) for name in names]
         return [*found, *([str(paths.faces(corpus))] if "images" in reads.needs else [])]
 
+    def _search_result(self, corpus: str, method: str) -> list[str]:
+        """What the search of a method's options found, where it has one."""
+        is_searched = {"corpus": corpus, "method": method} in searches_of(self.params)
+        return [str(paths.search(corpus, method) / "best.json")] if is_searched else []
+
     def _input_params(self, corpus: str) -> list[str]:
         """The key that names the encoders of a corpus, where there is one."""
         if (self.params["corpora"][corpus] or {}).get("inputs") is not None:
@@ -399,6 +423,8 @@ class _Graph:
             deps_here = [*self._code(stage, arguments), *self._method_data(corpus, name)]
             if stage == "train" and (self.params["methods"][name] or {}).get("init_from"):
                 deps_here.append(str(paths.runs(corpus, f"${{methods.{name}.init_from}}")))
+            if stage != "search":
+                deps_here += self._search_result(corpus, name)
             keys = [*params, *self._input_params(corpus), f"methods.{name}"]
             found.append(Instance(address("", arguments)[1:], deps_here, keys))
         return self._group(

@@ -1,0 +1,88 @@
+"""What stages depend on for methods that read frames, pictures, further inputs or other runs."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows import graph
+from flows.method_reads import Reads, method_reads
+from models.method import find_method, method_names
+
+ROOT = Path(__file__).parent.parent.parent
+FACES = "data/faces/sample.parquet"
+
+
+@pytest.fixture
+def raw():
+    return graph.read_raw_params(ROOT)
+
+
+def dependencies(raw, stage="train"):
+    """Entry to what its stage depends on beside what every instance has."""
+    found = yaml.safe_load(graph.render(raw, ROOT))["stages"][stage]
+    common = set(found["do"]["deps"])
+    return {
+        key.removeprefix("sample-"): {*item.get("deps", ()), *common}
+        for key, item in found["foreach"].items()
+    }
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_what_a_file_says_is_what_its_method_declares(name):
+    method = find_method(name)
+    found = method_reads(name, None, ROOT)
+    assert found == Reads(method.needs, tuple(method.extra_inputs))
+
+
+def test_an_entry_reads_what_its_method_or_backbone_reads():
+    assert method_reads("faces_of_mine", {"method": "cage"}, ROOT).needs == {"images"}
+    plugged = method_reads("x", {"backbone": "mmgcn", "plugin": "fagm"}, ROOT)
+    assert plugged == Reads()
+    assert method_reads("nothing_like_it", None, ROOT) == Reads()
+
+
+@pytest.mark.parametrize("stage", ["train", "evaluate"])
+def test_methods_on_pictures_depend_on_faces_and_on_no_features(raw, stage):
+    raw["methods"] = {"cage": {}, "linear": {}}
+    found = dependencies(raw, stage)
+    assert FACES in found["cage"]
+    assert "tasks/face_images.py" in found["cage"]
+    assert not [dep for dep in found["cage"] if dep.startswith("data/features")]
+    assert FACES not in found["linear"]
+    assert "tasks/face_images.py" not in found["linear"]
+    assert "data/features/sample/${inputs.audio}" in found["linear"]
+
+
+def test_methods_on_frames_depend_on_the_code_that_maps_them(raw):
+    raw["methods"] = {"emi": {}, "linear": {}}
+    found = dependencies(raw)
+    assert "tasks/sequences.py" in found["emi"]
+    assert "tasks/sequences.py" not in found["linear"]
+
+
+def test_a_further_input_is_a_dependency_of_those_that_use_it(raw):
+    raw["methods"] = {"emi": {}, "linear": {}}
+    raw["inputs"]["vad_teacher"] = "prosody"
+    found = dependencies(raw)
+    assert "data/features/sample/${inputs.vad_teacher}" in found["emi"]
+    assert "data/features/sample/${inputs.vad_teacher}" not in found["linear"]
+
+
+def test_training_that_begins_from_a_run_depends_on_it(raw):
+    raw["methods"] = {"cage": {}, "cage_va": {"method": "cage", "init_from": "cage"}}
+    run = "data/runs/sample/${methods.cage_va.init_from}"
+    found = dependencies(raw)
+    assert run in found["cage_va"]
+    assert run not in found["cage"]
+    assert run not in dependencies(raw, "evaluate")["cage_va"]
+
+
+def test_pictures_alone_need_no_section_of_inputs(raw):
+    raw["methods"] = {"cage": {}}
+    del raw["inputs"]
+    do = yaml.safe_load(graph.render(raw, ROOT))["stages"]["train"]["do"]
+    assert "inputs" not in do["params"]
+    raw["corpora"]["sample"] = {"inputs": {}}
+    do = yaml.safe_load(graph.render(raw, ROOT))["stages"]["train"]["do"]
+    assert "corpora.sample.inputs" in do["params"]

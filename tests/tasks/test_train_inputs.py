@@ -1,0 +1,316 @@
+"""Training and evaluation of methods that read frames, pictures, further inputs or other runs."""
+
+import io
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models.errors import UserError
+from tasks import evaluate, face_images, paths, sequences, train
+from tasks.evaluate import EvaluateParams
+from tasks.methods import resolve
+from tasks.params import Params
+from tasks.plain_context import PlainContext
+from tasks.train import TrainParams
+from tests.tasks.corpus_factory import CORPUS, DIMS, INPUTS, features_frame, make_corpus
+from tests.tasks.face_table import faces_of, write_faces
+from tests.tasks.test_sequences import DIM, make_sequences, write
+from tests.tasks.test_train import Killed, contents, enter, kill_at, weights
+from tests.tasks.toy_methods import FrameToy, ImageToy, add_toys
+
+CATEGORY = {"targets": ["category"]}
+
+
+@pytest.fixture
+def corpus(tmp_path, monkeypatch):
+    enter(tmp_path / "project", monkeypatch)
+    add_toys(monkeypatch)
+    yield make_corpus(folds=1)
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def pictured(corpus):
+    corpus.write()
+    write_faces(faces_of(corpus))
+    return corpus
+
+
+def run(method, entry=CATEGORY, inputs=INPUTS, seeds=(0,), **context):
+    ctx = PlainContext("train", stream=io.StringIO(), **context)
+    train.run(TrainParams(seeds=list(seeds)), CORPUS, method, entry, inputs, ctx)
+    return contents(paths.runs(CORPUS, method))
+
+
+def score(method, entry=CATEGORY, inputs=INPUTS):
+    ctx = PlainContext(stream=io.StringIO())
+    params = EvaluateParams(missing_rates=[0.0, 0.4])
+    evaluate.run(params, CORPUS, method, entry, inputs, ctx)
+    return json.loads(paths.details(CORPUS, method).read_text())["targets"]
+
+
+# frames ---------------------------------------------------------------------------------------
+
+
+def test_training_on_mapped_frames_is_training_on_frames_in_memory(corpus, tmp_path, monkeypatch):
+    corpus.write()
+    found = make_sequences(corpus)
+    write(corpus, found)
+    mapped = run("frame_toy", CATEGORY | {"max_frames": 5})
+    enter(tmp_path / "memory", monkeypatch)
+    corpus.write()
+    write(corpus, found)
+    read, made = sequences.read_sequences, []
+
+    def in_memory(*args):
+        sequence = read(*args)
+        if sequence is not None:
+            assert isinstance(sequence.values, np.memmap)
+            object.__setattr__(sequence, "values", np.array(sequence.values))
+            made.append(sequence)
+        return sequence
+
+    monkeypatch.setattr(sequences, "read_sequences", in_memory)
+    assert run("frame_toy", CATEGORY | {"max_frames": 5}) == mapped
+    assert made
+
+
+def test_widths_of_frames_reach_training_and_evaluation(corpus):
+    corpus.write()
+    write(corpus, make_sequences(corpus))
+    found = run("frame_toy")
+    config = json.loads(found["seed0/category/config.json"])
+    assert config["frame_dims"] == {"audio": 4, "video": DIM, "text": 3}
+    (one,) = evaluate.load_runs(CORPUS, "frame_toy", resolve("frame_toy", CATEGORY))
+    assert list(one.method.spec.frame_dims.items()) == [("audio", 4), ("video", 6), ("text", 3)]
+    details = score("frame_toy")["category"]
+    assert len(details["subsets"]) == 7
+    assert details["missing_rates"]["0"] == details["subsets"]["audio+video+text"]
+
+
+def test_pooled_methods_keep_their_config(corpus):
+    corpus.write()
+    config = json.loads(run("linear", CATEGORY | {"epochs": 1})["seed0/category/config.json"])
+    assert "frame_dims" not in config
+
+
+def test_a_negative_limit_of_frames_is_an_error(corpus):
+    with pytest.raises(UserError, match=r"frame_toy\.max_frames is -1, expected 0 \(all\) or more"):
+        resolve("frame_toy", {"max_frames": -1})
+
+
+# further inputs -------------------------------------------------------------------------------
+
+
+def test_a_further_input_is_read_from_its_encoder(corpus, monkeypatch):
+    corpus.write()
+    teacher = {name: None if "d03" in name else [0.25, -1.0] for name in corpus.features["ears"]}
+    folder = paths.features(CORPUS, "guide")
+    folder.mkdir(parents=True)
+    features_frame(teacher, 2).write_parquet(folder / "0.parquet")
+    seen = []
+    losses = FrameToy.losses
+
+    def noted(self, batch):
+        seen.append(batch.extra["teacher"])
+        return losses(self, batch)
+
+    monkeypatch.setattr(FrameToy, "losses", noted)
+    found = run("frame_toy", CATEGORY | {"epochs": 1}, INPUTS | {"teacher": "guide"})
+    values = torch.cat(seen).squeeze(1)
+    assert values.isnan().all(1).sum() == 5
+    assert (values[~values.isnan().any(1)] == torch.tensor([0.25, -1.0])).all()
+    report = json.loads(found["seed0/category/report.json"])
+    assert str(folder / "0.parquet") in report["data"]
+    assert report["dims"] == {"audio": 4, "video": 5, "text": 3}
+    score("frame_toy", CATEGORY, INPUTS | {"teacher": "guide"})
+
+
+def test_methods_that_do_not_ask_for_a_further_input_never_read_it(corpus):
+    corpus.write()  # there is no folder for the encoder "guide"
+    found = run("linear", CATEGORY | {"epochs": 1}, INPUTS | {"teacher": "guide"})
+    report = json.loads(found["seed0/category/report.json"])
+    assert not [name for name in report["data"] if "guide" in name]
+
+
+# pictures -------------------------------------------------------------------------------------
+
+
+def test_pictures_are_learnt_without_any_encoder(pictured):
+    found = run("image_toy", inputs={})
+    report = json.loads(found["seed0/category/report.json"])
+    assert report["validation_score"] > 0.9
+    assert report["rows"]["train"] == 27  # one has no label row, one no judgement, one no face
+    assert report["train_items_without_picture"] == 1
+    assert str(paths.faces(CORPUS)) in report["data"]
+    assert report["dims"] == {}
+    details = score("image_toy", inputs={})["category"]
+    assert details["test"]["metrics"]["accuracy"]["mean"] > 0.9
+    assert list(details["subsets"]) == ["video"]
+    assert details["missing_rates"]["0.4"] == details["subsets"]["video"]  # one is always kept
+    predictions = pl.read_parquet(paths.predictions(CORPUS, "image_toy"))
+    assert predictions.height == len(pictured.ids("validation")) + len(pictured.ids("test"))
+
+
+def test_pictures_are_hidden_where_masks_of_the_corpus_say_so(pictured):
+    run("image_toy")
+    details = score("image_toy")["category"]
+    assert list(details["subsets"]) == ["video"]
+    assert details["missing_rates"]["0.4"]["mean"] < details["missing_rates"]["0"]["mean"]
+
+
+@pytest.mark.parametrize("threads", [1, 5])
+def test_the_number_of_threads_changes_no_weight(pictured, monkeypatch, tmp_path, threads):
+    usual = run("image_toy", CATEGORY | {"epochs": 3}, {})
+    monkeypatch.setenv("AFFECTLOOM_CACHE", str(tmp_path / "other"))
+    monkeypatch.setattr(face_images, "_threads", lambda: threads)
+    monkeypatch.setattr(face_images, "_ITEMS", threads)
+    assert run("image_toy", CATEGORY | {"epochs": 3}, {}) == usual
+
+
+def test_a_killed_run_on_pictures_goes_on_to_the_same_bytes(pictured, monkeypatch, tmp_path):
+    undisturbed = run("image_toy", CATEGORY | {"epochs": 6}, {})
+    monkeypatch.setenv("AFFECTLOOM_CACHE", str(tmp_path / "other"))
+    with monkeypatch.context() as patch:
+        kill_at("_save_state", patch, 3)
+        with pytest.raises(Killed):
+            run("image_toy", CATEGORY | {"epochs": 6}, {})
+    (state,) = (tmp_path / "other/runs").glob("*/state.pt")
+    assert state.exists()
+    assert run("image_toy", CATEGORY | {"epochs": 6}, {}) == undisturbed
+
+
+def test_other_faces_are_other_data(pictured):
+    entry = CATEGORY | {"epochs": 2}
+    before = weights(run("image_toy", entry, {}))
+    rows = faces_of(pictured)
+    for row in rows:
+        row["chosen"] = not row["chosen"] and row["frame"] >= 0
+    write_faces(rows)
+    assert weights(run("image_toy", entry, {})) != before
+
+
+def test_pictures_are_video(pictured):
+    with pytest.raises(UserError, match=r"methods\.image_toy looks at pictures, but its modalit"):
+        resolve("image_toy", {"modalities": ["audio"]})
+
+
+# several targets in one network ---------------------------------------------------------------
+
+
+def test_a_joint_method_is_scored_on_each_of_its_targets(pictured):
+    found = run("image_toy", {}, {})
+    assert {name.split("/")[1] for name in found} == {"category+vad"}
+    details = score("image_toy", {}, {})
+    assert set(details) == {"category", "vad"}
+    for target in details.values():
+        assert target["test"]["n"] == 15
+        assert target["missing_rates"]["0"] == target["subsets"]["video"]
+        assert target["test_oracle"]["epochs_tried"] > 1
+    assert details["category"]["test"]["metrics"]["accuracy"]["mean"] > 0.9
+    table = pl.read_parquet(paths.predictions(CORPUS, "image_toy"))
+    assert not table.select("utterance_id", "seed", "fold", "split").is_duplicated().any()
+    for column in ("prediction_category", "prediction_valence", "prediction_dominance"):
+        assert table[column].null_count() == 0
+    assert set(json.loads(paths.metrics(CORPUS, "image_toy").read_text())) == {"category", "vad"}
+
+
+# weights of another run -----------------------------------------------------------------------
+
+WARM = CATEGORY | {"init_from": "image_toy", "epochs": 1, "lr": 0.0}
+
+
+def test_training_begins_from_the_run_of_the_same_seed_and_fold(corpus):
+    make_corpus(folds=2).write()
+    write_faces(faces_of(corpus))
+    run("image_toy", CATEGORY | {"epochs": 2}, {}, seeds=(0, 3))
+    found = run("warm_toy", WARM, {}, seeds=(0, 3))
+    for place in [f"seed{seed}/fold{fold}/category" for seed in (0, 3) for fold in (0, 1)]:
+        start, end = (
+            load_file(paths.runs(CORPUS, method) / place / "weights.safetensors")
+            for method in ("image_toy", "warm_toy")
+        )
+        assert all(torch.equal(start[name], value) for name, value in end.items())
+        report = json.loads(found[f"{place}/report.json"])
+        assert report["init_from"] == str(paths.runs(CORPUS, "image_toy") / place)
+
+
+def keys_of(monkeypatch, **more):
+    keys = []
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_one", lambda job, data: keys.append(job.key) or job.key)
+        patch.setattr(train, "_publish", lambda out, jobs: None)
+        run("warm_toy", WARM, {}, **more)
+    return keys
+
+
+def test_other_weights_to_begin_from_are_another_run(pictured, monkeypatch):
+    run("image_toy", CATEGORY | {"epochs": 2}, {})
+    before = keys_of(monkeypatch)
+    assert keys_of(monkeypatch) == before
+    run("image_toy", CATEGORY | {"epochs": 3}, {})
+    assert keys_of(monkeypatch) != before
+
+
+def test_a_start_that_is_not_there_names_the_stage(pictured):
+    with pytest.raises(UserError, match=r"warm_toy\.init_from: there is no run in data/runs/tiny/"):
+        run("warm_toy", WARM, {})
+
+
+def test_a_start_with_several_targets_is_an_error(pictured):
+    entry = CATEGORY | {"epochs": 1}
+    run("linear", {"epochs": 1})
+    with pytest.raises(UserError, match=r"has runs of several targets \(category, vad\); name one"):
+        run("warm_toy", entry | {"init_from": "linear"}, {})
+
+
+def test_weights_that_do_not_fit_are_an_error(pictured):
+    run("linear", CATEGORY | {"epochs": 1})
+    with pytest.raises(
+        UserError, match=r"linear/seed0/category/weights.safetensors: these weights"
+    ):
+        run("warm_toy", WARM | {"init_from": "linear"}, {})
+
+
+@pytest.mark.parametrize(("method", "value", "sentence"), [
+    ("image_toy", "linear", "ImageToy cannot begin from the weights of another run"),
+    ("warm_toy", 3, "init_from is 3, expected a key of methods"),
+], ids=["method", "value"])  # fmt: skip
+def test_a_start_without_sense_is_an_error_before_training(corpus, method, value, sentence):
+    assert not hasattr(ImageToy, "warm_start")
+    with pytest.raises(UserError, match=sentence):
+        resolve(method, {"init_from": value})
+
+
+def raw(**methods):
+    encoders = {name: {"family": "prosody"} for name in DIMS}
+    corpora = {"one": None, "two": None}
+    return {"methods": methods, "encoders": encoders, "corpora": corpora, "inputs": {}}
+
+
+@pytest.mark.parametrize(("methods", "sentence"), [
+    ({"a": {"init_from": "bb"}, "b": None}, "a.init_from is 'bb', which is no key of methods; did"),
+    ({"a": {"init_from": "a"}}, "a.init_from goes round in a circle: a from a"),
+    ({"a": {"init_from": "b"}, "b": {"init_from": "a"}}, "in a circle: a from b from a"),
+    ({"a": {"init_from": "b"}, "b": {"corpora": ["one"]}}, "does not run on corpus two; add it to"),
+], ids=["unknown", "itself", "circle", "corpus"])  # fmt: skip
+def test_starts_in_params_are_checked(methods, sentence):
+    with pytest.raises(UserError) as caught:
+        Params(raw(**methods))
+    assert sentence in str(caught.value)
+
+
+def test_params_know_the_further_inputs_of_methods():
+    params = raw()
+    params["inputs"] = {"audio": "ears", "vad_teacher": "eyes"}
+    assert Params(params).inputs("one") == params["inputs"]
+    params["inputs"] = {"vad_teachr": "eyes"}
+    with pytest.raises(UserError, match="inputs names 'vad_teachr'; did you mean 'vad_teacher'"):
+        Params(params)
+    params["inputs"] = {"audio": "ears"}
+    params["corpora"]["two"] = {"inputs": {}}
+    assert Params(params).inputs("two") == {}
