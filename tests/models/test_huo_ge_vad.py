@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
@@ -12,7 +13,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.batch import LabelsHidden, Target
-from models.consistency import CLASSES, COST_TABLES, DIMENSIONS, consistency_costs
+from models.consistency import (
+    CLASSES,
+    COST_TABLES,
+    DIMENSIONS,
+    class_rows,
+    consistency_costs,
+    consistency_scores,
+)
 from models.errors import UserError
 from models.layers.consistency_loss import (
     PATTERNS,
@@ -41,8 +49,8 @@ def build(targets=BOTH, seed: int = 0, **options) -> HuoGeVad:
     return HuoGeVad(Spec({}, tuple(targets)), configure(Config, TINY | options, "huo_ge_vad"))
 
 
-def toy(targets=BOTH, count: int = 8, **options) -> ToyData:
-    return ToyData((1,) * count, targets, dims={}, **({"image_px": 16} | options))
+def toy(targets=BOTH, pictures: int = 8, **options) -> ToyData:
+    return ToyData((1,) * pictures, targets, dims={}, **({"image_px": 16} | options))
 
 
 def parameters(module: nn.Module) -> int:
@@ -437,7 +445,7 @@ def test_the_temperature_falls_over_the_epochs_that_were_given():
 
 
 def test_same_seed_same_history_and_state_survives_saving():
-    train, validation = toy(count=12, seed=1), toy(count=6, seed=2)
+    train, validation = toy(pictures=12, seed=1), toy(pictures=6, seed=2)
     config = TrainConfig(**(METHOD.recipe | {"epochs": 2, "batch_size": 4}))
 
     def run():
@@ -457,3 +465,44 @@ def accuracy(data: ToyData):
         return float((found["category"].argmax(-1) == data.truth(data.targets[0])).float().mean())
 
     return score
+
+
+# --- consistency teaches -----------------------------------------------------------------------
+
+THREE = Target("category", "category", ("happy", "sad", "angry"))
+SIGNS = torch.tensor([[1.0, 1, 1], [-1, -1, -1], [-1, 1, 1]])  # all three tables agree with these
+
+
+class SignedData(ToyData):
+    """Faint valence, arousal and dominance on the side of the class, under strong noise."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__((1,) * 64, (THREE, VAD_TARGET), dims={}, seed=seed, image_px=16, noise=1.0)
+        noise = torch.randn(64, 3, generator=torch.Generator().manual_seed(100 + seed))
+        signal = 0.25 * SIGNS[self._labels["category"]]
+        self._labels["vad"] = (signal + 0.35 * noise).clamp(-1, 1)
+
+
+def test_the_consistency_loss_lowers_the_violation_rate_and_keeps_the_accuracy():
+    config = TrainConfig(
+        **(METHOD.recipe | {"epochs": 12, "patience": 0, "batch_size": 16, "lr": 0.02})
+    )
+
+    def violations_and_accuracy(weight: float, seed: int) -> tuple[float, float]:
+        train, validation = SignedData(10 * seed + 1), SignedData(10 * seed + 2)
+        method = build(
+            (THREE, VAD_TARGET), seed, width=4, consistency_weight=weight, orth_weight=0.0,
+            shared_backbone=True, ten_crop=False,
+        )  # fmt: skip
+        epochs = count(1.0)
+        fit(method, train, validation, lambda _: next(epochs), config, seed=seed)  # the last epoch
+        found = predict(method, validation)
+        classes = class_rows(THREE.names)[found["category"].argmax(-1).numpy()]
+        scores = consistency_scores(classes, found["vad"].numpy())
+        return float(scores["violation_pred_equations"]), accuracy(validation)(found)
+
+    seeds = (0, 1, 2)
+    without = np.mean([violations_and_accuracy(0.0, seed) for seed in seeds], axis=0)
+    with_loss = np.mean([violations_and_accuracy(1.0, seed) for seed in seeds], axis=0)
+    assert with_loss[0] < 0.6 * without[0]
+    assert with_loss[1] > without[1] - 0.05
