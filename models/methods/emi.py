@@ -194,8 +194,10 @@ class Emi(Method):
                 for m in names
             }
         )  # fmt: skip
+        # an average of predictions leaves absent modalities out: nothing would teach their tokens
+        has_use = config.fusion != "late"
         self.missing = nn.ParameterDict(
-            {m: nn.Parameter(torch.randn(hidden) * _TOKEN_SD) for m in names}
+            {m: nn.Parameter(torch.randn(hidden) * _TOKEN_SD, requires_grad=has_use) for m in names}
         )
         self.heads = nn.ModuleDict({m: nn.Linear(hidden, self.target.width) for m in names})
         uses_latent = config.vad_mode != "none" and config.fusion != "late"

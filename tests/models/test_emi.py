@@ -266,6 +266,15 @@ def test_every_fusion_learns_from_every_kind_of_target(fusion, target):
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
+def test_every_parameter_learns_from_frames(fusion):
+    method = small(fusion=fusion)
+    for _ in range(4):  # dropout may hide a unit once
+        total(method.losses(method.normalise(planted_batch(absent=0.4)))).backward()
+    learning = {n: p.grad for n, p in method.named_parameters() if p.requires_grad}
+    assert [name for name, grad in learning.items() if not grad.abs().sum() > 0] == []
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
 def test_mixed_precision_hardly_changes_the_losses(fusion):
     method, batch = small(fusion=fusion).eval(), planted_batch()
     exact = total(method.losses(batch))
