@@ -6,11 +6,12 @@ one PCG64 generator in a fixed order, so the same seed and the same fitness give
 however and wherever the genomes are evaluated.
 """
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,11 +27,13 @@ class GenomeSpace:
         sizes: number of choices of each gene; a gene is an index below it.
         default: where the search starts, and what is used without one.
         repair: makes any genome a legal one; legal ones stay as they are.
+        settings: what a genome stands for, by name, for people.
     """
 
     sizes: tuple[int, ...]
     default: Genome
     repair: Callable[[Genome], Genome] = lambda genome: genome
+    settings: Callable[[Genome], Mapping[str, Any]] = lambda genome: {}
 
     @property
     def count(self) -> int:
@@ -65,6 +68,18 @@ class EvolutionConfig:
     mutations: float = 1.5
     patience: int = 3
     min_gain: float = 1e-4
+
+
+def candidate_seed(name: str, base_seed: int, text: str) -> int:
+    """Seed of a candidate's training; order and company of the others cannot change it.
+
+    Args:
+        name: of the method.
+        base_seed: of the search.
+        text: the candidate as canonical JSON.
+    """
+    digest = hashlib.sha256(f"{name}|{base_seed}|{text}".encode()).hexdigest()
+    return int(digest[:16], 16) % (2**31 - 1)
 
 
 class Search:

@@ -4,14 +4,13 @@ The lists, the default genome, the repair and the seeds follow section 3 and 7 o
 paper's own constants are not public).
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
 from models.errors import UserError
-from models.evolution import Genome, GenomeSpace
+from models.evolution import Genome, GenomeSpace, candidate_seed
 from models.layers.experts import ExpertKind
 
 Fusion = Literal["gated_sum", "concat", "attention"]
@@ -193,8 +192,7 @@ def text_of(genome: Sequence[int]) -> str:
 
 def training_seed(genome: Sequence[int], base_seed: int) -> int:
     """Seed of a candidate's training; depends on nothing but these two."""
-    text = f"haemsa|{base_seed}|{text_of(genome)}"
-    return int(hashlib.sha256(text.encode()).hexdigest()[:16], 16) % (2**31 - 1)
+    return candidate_seed("haemsa", base_seed, text_of(genome))
 
 
-SPACE = GenomeSpace(tuple(len(choices) for _, choices in GENES), DEFAULT, repair)
+SPACE = GenomeSpace(tuple(len(choices) for _, choices in GENES), DEFAULT, repair, settings)

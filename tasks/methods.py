@@ -1,8 +1,8 @@
 """An entry under ``methods`` in params.yaml, made into a method, its options and its training.
 
 An entry is flat: options of the network, trainer settings, and a few keys of its own (``method``,
-``backbone``, ``plugin``, ``modalities``, ``targets``, ``corpora``, ``init_from``). Every key is
-checked against what the method declares.
+``backbone``, ``plugin``, ``modalities``, ``targets``, ``corpora``, ``init_from``, ``search``).
+Every key is checked against what the method declares.
 """
 
 import difflib
@@ -19,7 +19,9 @@ from models.training import TrainConfig
 from tasks.warm_start import check_init_from
 
 #: Keys of an entry that belong to neither the network nor the trainer.
-_OWN_KEYS = ("method", "backbone", "plugin", "modalities", "targets", "corpora", "init_from")
+_OWN_KEYS = (
+    "method", "backbone", "plugin", "modalities", "targets", "corpora", "init_from", "search",
+)  # fmt: skip
 #: Lowest and highest sensible value of trainer settings.
 _LIMITS = {
     "lr": (0.0, math.inf),

@@ -95,6 +95,19 @@ class Params:
         """The entry of a method."""
         return self._entry("methods", name)
 
+    def search(self, name: str) -> Any:
+        """How the options of a method are searched; None where they are not."""
+        entry = self.method(name)
+        if entry.get("search") is None:
+            return None
+        where = f"methods.{name}.search"
+        _check_mapping(entry["search"], where)
+        module = importlib.import_module("tasks.search_params")
+        found = parse(module.kind_of(entry["search"]), entry["search"], where)
+        plain = {key: value for key, value in entry.items() if key != "search"}
+        module.check(name, plain, found)
+        return found
+
     def inputs(self, corpus: str) -> dict[str, str]:
         """Modality to the encoder whose features methods read."""
         return inputs_of(self.raw, corpus)
@@ -113,6 +126,7 @@ class Params:
         resolve = importlib.import_module("tasks.methods").resolve
         for name in self.raw.get("methods") or {}:
             resolve(name, self.method(name))
+            self.search(name)
 
     def _entry(self, section: str, name: str) -> Mapping[str, Any]:
         entries = self.raw.get(section) or {}

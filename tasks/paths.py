@@ -86,6 +86,11 @@ def features(corpus: str, encoder: str) -> Path:
     return Path("data/features") / corpus / encoder
 
 
+def search(corpus: str, method: str) -> Path:
+    """Folder of what the search of a method's options tried and found."""
+    return Path("data/search") / corpus / method
+
+
 def runs(corpus: str, method: str) -> Path:
     """Folder of the trained runs of a method, one folder per seed inside."""
     return Path("data/runs") / corpus / method

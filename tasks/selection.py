@@ -14,6 +14,17 @@ def methods_of(raw: Mapping[str, Any], corpus: str) -> list[str]:
     return _of(raw.get("methods") or {}, corpus)
 
 
+def searches_of(raw: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Corpus and method of every entry whose options are searched."""
+    entries = raw.get("methods") or {}
+    return [
+        {"corpus": corpus, "method": name}
+        for corpus in raw.get("corpora") or {}
+        for name in methods_of(raw, corpus)
+        if (entries[name] or {}).get("search") is not None
+    ]
+
+
 def inputs_of(raw: Mapping[str, Any], corpus: str) -> dict[str, str]:
     """Modality or further input to encoder; ``corpora.<corpus>.inputs`` replaces ``inputs``."""
     own = ((raw.get("corpora") or {}).get(corpus) or {}).get("inputs")

@@ -133,7 +133,7 @@ def run(
                 )  # fmt: skip
     for job in jobs:  # before hours of work: the last fold may be the one that cannot be learnt
         if job.seed == params.seeds[0]:
-            _parts(source, recipe, job)
+            parts(source, recipe, corpus, job.fold, job.targets)
     shards = [
         [job for job in jobs if (job.seed, job.fold) == place]
         for place in dict.fromkeys((job.seed, job.fold) for job in jobs)
@@ -199,7 +199,7 @@ def _train_one(job: Job, data: Mapping[str, str]) -> str:
     torch.use_deterministic_algorithms(True)
     recipe = resolve(job.method, job.entry)
     source = source_for(recipe, job.corpus, job.inputs)
-    train, validation = _parts(source, recipe, job)
+    train, validation = parts(source, recipe, job.corpus, job.fold, job.targets)
     seed_everything(job.seed)
     spec = Spec(source.dims, train.targets, train.most_speakers, source.frame_dims)
     method = build(recipe, spec)
@@ -215,7 +215,7 @@ def _train_one(job: Job, data: Mapping[str, str]) -> str:
         method,
         train,
         validation,
-        partial(_score, validation),
+        partial(score, validation),
         recipe.train,
         seed=job.seed,
         device="cuda" if torch.cuda.is_available() else "cpu",
@@ -231,37 +231,39 @@ def _train_one(job: Job, data: Mapping[str, str]) -> str:
     return job.key
 
 
-def _parts(source: Source, recipe: Recipe, job: Job) -> tuple[Dataset, Dataset]:
+def parts(
+    source: Source, recipe: Recipe, corpus: str, fold: int, names: Sequence[str]
+) -> tuple[Dataset, Dataset]:
     """Training and validation rows; an error unless there is something to learn."""
-    targets = tuple(t for t in source.targets if t.name in job.targets)
+    targets = tuple(t for t in source.targets if t.name in names)
     level = recipe.method.level
     # nothing can be learnt from a picture that is not there; chosen and scored on all alike
     seen = source.images is not None
-    train = source.part(job.fold, "train", level, targets, labelled=True, seen=seen)
-    validation = source.part(job.fold, "validation", level, targets, labelled=True)
+    train = source.part(fold, "train", level, targets, labelled=True, seen=seen)
+    validation = source.part(fold, "validation", level, targets, labelled=True)
     for split, part in (("train", train), ("validation", validation)):
         if not len(part):
             raise UserError(
-                f"{paths.splits(job.corpus)}: the {split} split of fold {job.fold} has no rows "
-                f"labelled with {' or '.join(job.targets)}; change splits or labels in params.yaml"
+                f"{paths.splits(corpus)}: the {split} split of fold {fold} has no rows "
+                f"labelled with {' or '.join(names)}; change splits or labels in params.yaml"
             )
-    _check_variety(train, targets, job)
+    _check_variety(train, targets, corpus, fold)
     return train, validation
 
 
-def _check_variety(train: Dataset, targets: Sequence[Target], job: Job) -> None:
+def _check_variety(train: Dataset, targets: Sequence[Target], corpus: str, fold: int) -> None:
     for target in targets:
         if target.kind != "category":
             continue
         truth = train.truth(target)
         if len(truth[truth >= 0].unique()) < 2:
             raise UserError(
-                f"{paths.labels(job.corpus)}: all training rows of fold {job.fold} have the same "
+                f"{paths.labels(corpus)}: all training rows of fold {fold} have the same "
                 f"{target.name}; there is nothing to learn. Change splits or labels in params.yaml"
             )
 
 
-def _score(data: Dataset, outputs: Mapping[str, torch.Tensor]) -> float:
+def score(data: Dataset, outputs: Mapping[str, torch.Tensor]) -> float:
     """Mean selection score over the targets; higher is better."""
     scores = []
     for target in data.targets:
