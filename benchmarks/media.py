@@ -1,6 +1,6 @@
-"""Time the media layer against the field's way, and print the awkward files one by one.
+"""Time the media layer against the field's way; hold the awkward files to their manifest.
 
-    python -m benchmarks.media [--shared ../shared] [--json media.json]
+    python -m benchmarks.media [--shared ../shared] [--awkward-only] [--json media.json]
 
 The field's way decodes a file twice: every frame to RGB, and the sound by itself. Ours makes one
 pass and converts the frames that are kept. Both run in this process, one thread each, in
@@ -10,7 +10,6 @@ processor seconds, and the best of the rounds counts, so other work on the machi
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import resource
@@ -18,12 +17,14 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 
 from tasks.media import FrameSampling, decode
 from tasks.media_worker import Decoders
+from tests.awkward_oracle import expectations
 
 RATE_HZ = 16000
 SAMPLED_HZ = 5.0
@@ -86,27 +87,46 @@ def compare(path: Path, rounds: int) -> dict[str, object]:
 
 
 def awkward(folder: Path) -> list[dict[str, object]]:
-    """What becomes of every file of the awkward collection, decoded in worker processes."""
-    with open(folder / "manifest.csv", newline="") as file:
-        manifest = list(csv.DictReader(file))
+    """Every file of the awkward collection, decoded in worker processes, beside what it must give.
+
+    ``wrong`` lists what differs, and is empty where all is right.
+    """
+    expected = expectations(folder)
     call = partial(decode, audio_rate_hz=RATE_HZ, frame_times=FrameSampling())
     table = []
     with Decoders(timeout_s=60) as decoders:
-        clips = decoders.clips(call, [folder.resolve() / row["file"] for row in manifest])
-        for row, clip in zip(manifest, clips, strict=True):
+        clips = decoders.clips(call, [folder.resolve() / one.file for one in expected])
+        for one, clip in zip(expected, clips, strict=True):
+            reasons = [problem.reason for problem in clip.problems]
+            sound_s = 0.0 if clip.audio is None else len(clip.audio) / RATE_HZ
+            end_s = sound_s + (clip.audio_start_s or 0.0)
+            size_px = clip.frames.shape[2:0:-1] if len(clip.frames) else None
+            is_failed = one.status == "failed"
+            checks = {
+                "status": clip.status == one.status,
+                "reasons": set(reasons[:1] if is_failed else reasons) == one.reasons,
+                "frames": len(clip.frames) == one.frames,
+                "size": size_px == one.size_px,
+                "sound": (sound_s > 0) == bool(one.sound),
+                "end": one.end_s is None or abs(end_s - one.end_s) <= 0.06,
+            }
             table.append(
                 {
-                    "file": row["file"],
-                    "why": row["why"],
-                    "status": clip.status,
-                    "reasons": [problem.reason for problem in clip.problems],
-                    "frames": len(clip.frames),
-                    "manifest_frames": row["decoded_frames"] if row["video"] else "",
-                    "size": "x".join(str(n) for n in clip.frames.shape[2:0:-1]),
-                    "sound_s": 0.0 if clip.audio is None else len(clip.audio) / RATE_HZ,
+                    "file": one.file,
+                    "why": one.why,
+                    "expected": _words(one.status, sorted(one.reasons), one.frames, one.size_px),
+                    "found": _words(clip.status, reasons, len(clip.frames), size_px),
+                    "expected_end_s": one.end_s,
+                    "found_end_s": round(end_s, 3) if sound_s else None,
+                    "wrong": [name for name, is_right in checks.items() if not is_right],
                 }
             )
     return table
+
+
+def _words(status: str, reasons: list[str], frames: int, size_px: tuple[int, ...] | None) -> str:
+    size = "" if size_px is None else f" {size_px[0]}x{size_px[1]}"
+    return f"{status}, {frames} frames{size}" + "".join(f", {reason}" for reason in reasons)
 
 
 def overhead(path: Path, count: int) -> dict[str, float]:
@@ -136,6 +156,7 @@ def main() -> None:
     shared = os.environ.get("AFFECTLOOM_SHARED", "../shared")
     parser.add_argument("--shared", type=Path, default=Path(shared))
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--awkward-only", action="store_true", help="without the timings")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     data = options.shared / "data"
@@ -144,21 +165,22 @@ def main() -> None:
         data / "av_clips" / "hamilton_clip.mp4",
         data / "av_clips" / "ravdess_01-01-01-01-01-01-01.mp4",
     ]
-    result = {
+    result: dict[str, Any] = {
         "libraries": {"av": av.__version__, "numpy": np.__version__},
         "awkward": awkward(data / "awkward"),
-        "speed": [compare(path, options.rounds) for path in clips],
-        "workers": overhead(clips[0], 20),
     }
+    if not options.awkward_only:
+        result["speed"] = [compare(path, options.rounds) for path in clips]
+        result["workers"] = overhead(clips[0], 20)
     for row in result["awkward"]:
-        print(
-            f"{row['file']:36s} {row['status']:9s} {row['frames']:4d} of"
-            f" {row['manifest_frames']:4s} {row['size']:10s} {row['sound_s']:8.3f} s"
-            f"  {', '.join(row['reasons'])}"
-        )
-    for row in result["speed"]:
-        print(row)
-    print(result["workers"])
+        verdict = "right" if not row["wrong"] else f"WRONG: {', '.join(row['wrong'])}"
+        print(f"{row['file']:36s} {verdict:6s} expected {row['expected']}")
+        print(f"{'':43s} found    {row['found']}")
+    result["awkward_right"] = sum(not row["wrong"] for row in result["awkward"])
+    result["awkward_files"] = len(result["awkward"])
+    print(f"{result['awkward_right']} of {result['awkward_files']} awkward files are right")
+    summary = {key: value for key, value in result.items() if key != "awkward"}
+    print(json.dumps(summary, indent=1))
     if options.json is not None:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -1,6 +1,5 @@
 """All of `shared/data/awkward`, file by file, against the oracle in its manifest."""
 
-import csv
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 
 from tasks.media import REASONS, Clip, FrameSampling, decode, media_sha256, probe
 from tasks.media_worker import Decoders
+from tests.awkward_oracle import expectations
 
 AWKWARD = Path(os.environ.get("AFFECTLOOM_SHARED", "../shared")) / "data" / "awkward"
 
@@ -21,47 +21,8 @@ pytestmark = [
 ]
 
 
-def rows() -> list[dict[str, str]]:
-    """Rows of the manifest; one empty row where it is absent, for the skip to be reported."""
-    if not AWKWARD.exists():
-        return [{"file": "absent"}]
-    with open(AWKWARD / "manifest.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-# What is wrong with a file beyond a track that the manifest says is not there.
-WRONG = {
-    "vfr_hevc_face_noface.mov": ["audio_gap"],  # its sound begins 2.43 s after its picture
-    "five_frames_1080p.mp4": ["silent_audio"],
-    "corrupted.mp4": ["corrupt"],
-    "no_duration.webm": ["silent_audio"],
-    "transparent.webm": ["silent_audio"],
-    "empty.webm": ["empty_file"],
-    "mp3_with_cover_art.mp3": ["silent_audio"],
-    "audio_only.mp4": ["silent_audio"],
-    "no_streams.mp4": ["no_content"],
-    "header_only.flv": ["no_content"],
-    "one_pixel.avi": ["no_content"],
-    "header_only.wav": ["no_content"],
-    "broken.webp": ["unreadable"],
-    "truncated.png": ["truncated"],
-    "derived_truncated_60pct.mp4": ["truncated"],
-    "derived_truncated_60pct.mkv": ["truncated"],
-    "silence_400hz.wav": ["silent_audio"],
-}
-# The manifest counts the first track; the best one is the second, 390 frames of 480x270.
-FRAMES = {"nasa_two_video_streams.mp4": 390, "mp3_with_cover_art.mp3": 0}
-# Upright size, where it is not the stored one: the second track, or pixels that are not square.
-SIZES = {
-    "nasa_two_video_streams.mp4": (480, 270),
-    "surround_5_1.mp4": (427, 240),
-    "face_heavy_compression.mp4": (193, 144),
-}
-BROKEN = {name for name, found in WRONG.items() if found[0] in ("empty_file", "no_content")} | {
-    "broken.webp",
-    "truncated.png",
-    "derived_truncated_60pct.mp4",
-}
+#: Empty where the files are absent, for the skip to be reported.
+EXPECTED = expectations(AWKWARD) if AWKWARD.exists() else []
 
 
 def whole(path: Path) -> tuple[tuple[int, ...], Clip]:
@@ -73,7 +34,7 @@ def whole(path: Path) -> tuple[tuple[int, ...], Clip]:
 @pytest.fixture(scope="module")
 def clips():
     """Every file decoded whole, in worker processes with a time limit."""
-    names = [row["file"] for row in rows()]
+    names = [expected.file for expected in EXPECTED]
     with Decoders(2, timeout_s=60) as decoders:
         outcomes = list(decoders.map(whole, [AWKWARD.resolve() / name for name in names]))
     assert [outcome.problem for outcome in outcomes] == [None] * len(names)
@@ -81,51 +42,39 @@ def clips():
 
 
 def test_there_are_46_files():
-    assert len(rows()) == 46
+    assert len(EXPECTED) == 46
 
 
-@pytest.mark.parametrize("row", rows(), ids=lambda row: row["file"])
-def test_content_or_reason_is_right(clips, row):
-    name = row["file"]
-    shape, clip = clips[name]
-    media = probe(AWKWARD / name)
+@pytest.mark.parametrize("expected", EXPECTED, ids=lambda expected: expected.file)
+def test_content_or_reason_is_right(clips, expected):
+    shape, clip = clips[expected.file]
+    media = probe(AWKWARD / expected.file)
     reasons = {problem.reason for problem in clip.problems}
-    has_picture = bool(row["video"]) and name != "mp3_with_cover_art.mp3"
-    expected = set(WRONG.get(name, []))
-    if name in BROKEN:
-        assert (clip.status, media.status, media.kind) == ("failed", "failed", None)
-        assert clip.problems[0].reason == media.problems[0].reason == WRONG[name][0]
-        return
-    expected |= set() if has_picture else {"no_video"}
-    expected |= set() if row["audio"] else {"no_audio"}
-    assert reasons == expected
+    assert clip.status == expected.status
     assert reasons <= set(REASONS)
-    assert clip.status == ("degraded" if expected else "ok")
-    assert media_sha256(AWKWARD / name) == row["sha256"]
-
-    if has_picture:
-        stored = row["video"].split()[1].split("x")
-        width, height = SIZES.get(name, (int(stored[0]), int(stored[1])))
-        turn = -int(row["rotation"] or 0) % 360
-        size = (height, width) if turn in (90, 270) else (width, height)
-        assert shape[0] == FRAMES.get(name, int(row["decoded_frames"]))
-        assert (shape[2], shape[1]) == size
-        assert (media.width_px, media.height_px, media.rotation_deg) == (*size, turn)
-        assert (np.diff(clip.times_s) > 0).all()
-        if row["dt_min"] and name not in FRAMES:
-            steps = np.diff(clip.times_s)
-            assert steps.min() == pytest.approx(float(row["dt_min"]), abs=2e-3)
-            assert steps.max() == pytest.approx(float(row["dt_max"]), abs=2e-3)
-    else:
-        assert len(clip.frames) == 0
-    if row["audio"]:
+    if expected.status == "failed":
+        assert (media.status, media.kind) == ("failed", None)
+        assert {clip.problems[0].reason} == {media.problems[0].reason} == expected.reasons
+        return
+    assert reasons == expected.reasons
+    assert media_sha256(AWKWARD / expected.file) == expected.sha256
+    assert shape[0] == expected.frames
+    if expected.size_px is not None:
+        assert (shape[2], shape[1]) == expected.size_px
+        assert (media.width_px, media.height_px) == expected.size_px
+        assert media.rotation_deg == expected.turn_deg
+        steps = np.diff(clip.times_s)
+        assert (steps > 0).all()
+        if expected.step_s is not None:
+            assert (steps.min(), steps.max()) == pytest.approx(expected.step_s, abs=2e-3)
+    if expected.sound:
         end_s = clip.audio_start_s + len(clip.audio) / 16000
-        if row["duration_s"] and "truncated" not in reasons:
-            assert end_s == pytest.approx(float(row["duration_s"]), abs=0.06)
+        if expected.end_s is not None:
+            assert end_s == pytest.approx(expected.end_s, abs=0.06)
         assert clip.audio.dtype == np.float32
         assert np.abs(clip.audio).max() <= 1.0
-        if name != "nasa_two_video_streams.mp4":
-            assert f"{media.audio_rate_hz}Hz {media.channels}ch" in row["audio"]
+        if expected.file != "nasa_two_video_streams.mp4":
+            assert f"{media.audio_rate_hz}Hz {media.channels}ch" in expected.sound
 
 
 def test_the_portrait_face_equals_the_original_when_turned_back():
@@ -142,12 +91,12 @@ def test_the_portrait_face_equals_the_original_when_turned_back():
 
 def test_a_span_in_the_middle_of_every_long_file_equals_the_whole():
     wanted = FrameSampling(rate_hz=4)
-    for row in rows():
-        path = AWKWARD / row["file"]
+    for expected in EXPECTED:
+        path = AWKWARD / expected.file
         media = probe(path)
         if media.kind not in ("video", "audio") or (media.duration_s or 0) < 3.5:
             continue
-        if row["file"] in ("corrupted.mp4", "derived_truncated_60pct.mkv"):
+        if expected.file in ("corrupted.mp4", "derived_truncated_60pct.mkv"):
             continue
         rate = 16000 if media.has_audio else None
         whole = decode(path, audio_rate_hz=rate, frame_times=FrameSampling())
