@@ -29,6 +29,18 @@ def test_every_key_of_params_is_known(raw):
     Params(raw).check_everything()
 
 
+def test_dvc_can_read_what_it_writes_for_an_experiment(tmp_path):
+    from dvc.utils.hydra import apply_overrides
+
+    for file in (ROOT / "params.yaml", *sorted((ROOT / "params").glob("*.yaml"))):
+        copy = tmp_path / "params.yaml"
+        copy.write_text(file.read_text())
+        before = graph.read_raw_params(tmp_path)
+        apply_overrides(str(copy), ["train.snapshot_mb=1.5"])
+        changed = {**before, "train": {**(before.get("train") or {}), "snapshot_mb": 1.5}}
+        assert graph.read_raw_params(tmp_path) == changed, file.name
+
+
 def test_a_stage_depends_on_exactly_the_code_that_it_imports(raw):
     resolved = _resolved_stages()
     for stage in graph.STAGES:
