@@ -36,7 +36,7 @@ def test_dvc_can_read_what_it_writes_for_an_experiment(tmp_path):
         copy = tmp_path / "params.yaml"
         copy.write_text(file.read_text())
         before = graph.read_raw_params(tmp_path)
-        apply_overrides(str(copy), ["train.snapshot_mb=1.5"])
+        apply_overrides(str(copy), ["++train.snapshot_mb=1.5"])
         changed = {**before, "train": {**(before.get("train") or {}), "snapshot_mb": 1.5}}
         assert graph.read_raw_params(tmp_path) == changed, file.name
 
