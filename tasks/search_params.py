@@ -6,9 +6,18 @@ method's genome is, by evolution or at random. Everything is judged on training 
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    NonNegativeInt,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from models.errors import UserError
 from models.evolution import GenomeSpace
@@ -88,12 +97,21 @@ class Range(BaseModel):
         step: only multiples of it above ``low``.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     low: int | float
     high: int | float
     log: bool = False
     step: int | float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_only_its_keys(cls, values: Any) -> Any:
+        for key in values if isinstance(values, Mapping) else ():
+            if key not in cls.model_fields:
+                known = ", ".join(cls.model_fields)
+                raise ValueError(f"a range has no key '{key}'; it has: {known}")
+        return values
 
     @model_validator(mode="after")
     def _is_a_range(self) -> "Range":
@@ -113,6 +131,16 @@ class Range(BaseModel):
         return isinstance(self.low, int) and isinstance(self.high, int)
 
 
+def _shape(value: object) -> str:
+    return "range" if isinstance(value, Mapping | Range) else "choices"
+
+
+Choices = Annotated[
+    Annotated[list[Choice], Tag("choices")] | Annotated[Range, Tag("range")],
+    Discriminator(_shape),
+]
+
+
 class SpaceSearch(_SearchParams):
     """Search of options and trainer settings.
 
@@ -124,7 +152,7 @@ class SpaceSearch(_SearchParams):
     """
 
     sampler: Literal["tpe", "random", "grid"] = "tpe"
-    space: dict[str, list[Choice] | Range] = Field(min_length=1)
+    space: dict[str, Choices] = Field(min_length=1)
     trials: int = Field(default=20, ge=1)
     batch: int = Field(default=4, ge=1)
 
@@ -190,7 +218,8 @@ def check(name: str, entry: Mapping[str, Any], search: SearchParams) -> None:
         try:
             resolve(name, {**entry, option: value})
         except UserError as error:
-            raise UserError(f"{where}.space.{option}: {error}") from error
+            sentence = str(error).removeprefix("params.yaml: ")
+            raise UserError(f"{where}.space.{option}: {sentence}") from error
 
 
 def _examples(search: SpaceSearch) -> Iterator[tuple[str, Any]]:
