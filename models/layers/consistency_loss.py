@@ -82,7 +82,8 @@ class SignConstraints(nn.Module):
         zero_tol: float = 0.0,
     ) -> None:
         super().__init__()
-        self.relax, self.zero_tol = relax, zero_tol
+        self.relax: Relax = relax
+        self.zero_tol = zero_tol
         rows = table_rows(names, dimensions, table)
         chosen = [[[float(row == p) for p in PATTERNS] for row in line] for line in rows]
         self.register_buffer("chosen", torch.tensor(chosen), persistent=False)  # (C, K, 5)
@@ -123,7 +124,8 @@ class GradedConstraints(nn.Module):
         width: float = 1.0,
     ) -> None:
         super().__init__()
-        self.relax, self.width = relax, width
+        self.relax: Relax = relax
+        self.width = width
         rows = table_rows(names, dimensions, table)
         centre = [[0.5 * _WANTED_SIGN[row] for row in line] for line in rows]
         spread = [[1.0 if row == "000" else 0.5 for row in line] for line in rows]

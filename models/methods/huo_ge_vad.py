@@ -175,7 +175,10 @@ class HuoGeVad(Method):
         "epochs": 120,
         "patience": 20,
         "clip_norm": 0.0,
+        "scheduler": "step",  # a tenth every 10,000 steps
     }
+    temperature: Tensor  # (), of the relaxed costs
+    means: Tensor  # (K,) of the labels in training, for dimensions without a network
 
     def __init__(self, spec: Spec, config: Config) -> None:
         super().__init__(spec, config)
@@ -302,10 +305,8 @@ class HuoGeVad(Method):
     def after_backward(self, batch: Batch, epoch: int) -> None:
         """Clamp every element of the gradient, as the code does."""
         limit = self.config.gradient_clamp
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
         if limit > 0:
-            torch._foreach_clamp_min_(gradients, -limit)
-            torch._foreach_clamp_max_(gradients, limit)
+            nn.utils.clip_grad_value_(self.parameters(), limit)
 
     # --- networks ------------------------------------------------------------------------------
 
@@ -315,7 +316,7 @@ class HuoGeVad(Method):
         No picture at all still gives tensors with a gradient, so that a batch without any trains.
         """
         if not len(images):
-            empty = sum(p.sum() for p in self.heads.parameters()) * 0.0
+            empty = torch.stack([p.sum() for p in self.heads.parameters()]).sum() * 0.0
             return {
                 name: empty.new_zeros(0, cast(Head, head).linear.out_features) + empty
                 for name, head in self.heads.items()

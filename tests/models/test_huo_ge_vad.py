@@ -228,7 +228,7 @@ def test_an_orthogonal_kernel_has_a_finite_gradient():
 
 def test_the_code_s_padding_is_another_regularisation():
     network = SmallResNet(2)
-    assert float(orthogonality(network, "right")) != float(orthogonality(network, "code"))
+    assert orthogonality(network, "right").item() != orthogonality(network, "code").item()
 
 
 def test_squared_error_refuses_shapes_that_would_broadcast():
@@ -345,17 +345,17 @@ def test_losses_are_means_over_the_labelled_and_hidden_labels_change_nothing():
     found, outputs = method.losses(masked), method.predict(batch.without_labels())
     known = category[:, 0] >= 0
     logits = outputs["category"][:, 0]
-    assert float(found["category"]) == pytest.approx(
-        float(F.cross_entropy(logits[known], category[known, 0])), rel=1e-5
+    assert found["category"].item() == pytest.approx(
+        F.cross_entropy(logits[known], category[known, 0]).item(), rel=1e-5
     )
     error = (outputs["vad"][3:, 0, 0] - vad[3:, 0, 0]).square().mean()
-    assert float(found["valence"]) == pytest.approx(float(error), rel=1e-5)
+    assert found["valence"].item() == pytest.approx(error.item(), rel=1e-5)
     nothing = replace(
         batch,
         targets={"category": category * 0 - 1, "vad": torch.full_like(vad, math.nan)},
     )
     silent = method.losses(nothing)
-    assert [float(silent[name]) for name in ("category", *DIMENSIONS)] == [0, 0, 0, 0]
+    assert [silent[name].item() for name in ("category", *DIMENSIONS)] == [0, 0, 0, 0]
     total(silent).backward()
 
 
@@ -372,7 +372,7 @@ def test_pictures_that_are_absent_teach_nothing_and_predict_0():
     some = {"video": torch.cat([seen[:3], seen[4:]])}
     others = replace(toy().batch([0, 1, 2, 4, 5, 6, 7]), present=some)
     left, right = method.losses(scrambled), method.losses(others)
-    assert all(float(left[n]) == pytest.approx(float(right[n]), rel=1e-4) for n in left)
+    assert all(left[n].item() == pytest.approx(right[n].item(), rel=1e-4) for n in left)
     assert (method.predict(scrambled)["category"][3] == 0).all()
     none = replace(batch, present={"video": torch.zeros_like(seen)})
     assert (method.predict(none)["vad"] == 0).all()
