@@ -15,23 +15,20 @@ from safetensors.torch import load_file
 
 from models.batch import MODALITIES, Target
 from models.errors import UserError
-from models.method import Data, Method, Spec
-from models.metrics import (
-    HEADLINE,
-    UNDEFINED_SCORE,
-    score_target,
-    selection_score,
-    undefined_reasons,
-)
+from models.method import Method, Spec
+from models.metrics import HEADLINE, score_target, undefined_reasons
 from models.training import predict
 from tasks import paths
 from tasks.batches import Dataset, Source, is_labelled, source_for
 from tasks.context import Context, Progress
+from tasks.grids import Grids, probabilities
 from tasks.methods import Recipe, build, resolve
 from tasks.missing import Hidden, draw_masks, only, subsets
 from tasks.tables import predictions_table, replacing, write_table
 
 _SPLITS = ("validation", "test")
+#: Cell of the networks as they were chosen, with everything that there is to see.
+_CHOSEN = "chosen"
 #: What `dvc metrics` and the columns of `dvc exp show` have beside the headline and its deviation;
 #: more would be unreadable there, and the details file has all.
 _SHOWN = {
@@ -100,19 +97,27 @@ def run(
     source = source_for(recipe, corpus, inputs)
     runs = load_runs(corpus, method, recipe)
     outputs: list[tuple[Run, str, Dataset, dict[str, torch.Tensor]]] = []
-    extras: list[dict[str, Any]] = []
+    grids = Grids()
     for done, one in enumerate(runs):
         for split in _SPLITS:
             data = _part(source, one, split)
             if len(data):
                 outputs.append((one, split, data, predict(one.method, data)))
         names = [m for m in MODALITIES if m in inputs or m in source.present]
-        extras.append(_grids(params, one, source, names))
+        _fill(grids, params, one, source, names)
         ctx.progress(Progress(done + 1, len(runs), "runs"))
     targets = _all_targets(runs)
+    subset_names = ["+".join(subset) for subset in subsets(source.modalities)]
+    rate_names = [f"{rate:g}" for rate in params.missing_rates]
     details: dict[str, Any] = {"corpus": corpus, "method": method, "targets": {}}
     for target in targets:
-        details["targets"][target.name] = _target_details(target, outputs, extras)
+        found = _target_details(target, outputs)
+        cells = [grids.scores(target, names) for names in (subset_names, rate_names)]
+        found["subsets"], found["missing_rates"] = (
+            {cell: spread(scores) for cell, scores in grid.items()} for grid in cells
+        )
+        found["test_oracle"] = _oracle(grids, target)
+        details["targets"][target.name] = found
     details["runs"] = [_provenance(one) for one in runs]
     write_predictions(corpus, method, targets, outputs, source)
     _write_json(paths.details(corpus, method), details)
@@ -155,15 +160,6 @@ def _all_targets(runs: Sequence[Run]) -> list[Target]:
     return list(found.values())
 
 
-def probabilities(target: Target, output: torch.Tensor) -> np.ndarray:
-    """(N, C) probabilities of a category or of each label; (N, K) values as they are."""
-    if target.kind == "category":
-        return output.double().softmax(-1).numpy()
-    if target.kind == "labels":
-        return output.double().sigmoid().numpy()
-    return output.double().numpy()
-
-
 def score(target: Target, truth: np.ndarray, output: torch.Tensor) -> Mapping[str, Any]:
     """All metrics of one target over the labelled rows."""
     values = probabilities(target, output)
@@ -175,52 +171,37 @@ def score(target: Target, truth: np.ndarray, output: torch.Tensor) -> Mapping[st
     return score_target(target.kind, target.names, truth[keep], values[keep])
 
 
-def _grids(
-    params: EvaluateParams, one: Run, source: Source, names: Sequence[str]
-) -> dict[str, Any]:
-    """Headline scores on test with modalities hidden, and of every kept epoch.
+def _fill(
+    grids: Grids, params: EvaluateParams, one: Run, source: Source, names: Sequence[str]
+) -> None:
+    """Predict test with modalities hidden, and with the weights of every kept epoch.
 
     ``names`` are the modalities of the corpus: masks are drawn over all of them, so that a method
     that uses fewer meets the same ones.
     """
     data = _part(source, one, "test")
-    found: dict[str, Any] = {"run": one, "subsets": {}, "rates": {}, "epochs": {}}
     if not len(data):
-        return found
+        return
+    cells = {_CHOSEN: predict(one.method, data)}
     for subset in subsets(source.modalities):
-        seen = only(data, subset, len(data.rows))
-        found["subsets"]["+".join(subset)] = _headlines(one, data, seen)
+        cells["+".join(subset)] = predict(one.method, only(data, subset, len(data.rows)))
     for rate in params.missing_rates:
         masks = draw_masks(len(source.ids), rate, params.mask_seed, len(names))[data.rows]
         seen = Hidden(data, {name: masks[:, i] for i, name in enumerate(names)})
-        found["rates"][f"{rate:g}"] = _headlines(one, data, seen)
+        cells[f"{rate:g}"] = predict(one.method, seen)
     chosen = {name: value.clone() for name, value in one.method.state_dict().items()}
+    epochs = []
     for file in sorted((one.folder / "snapshots").glob("*.safetensors")):
         one.method.load_state_dict(load_file(file))
-        found["epochs"][file.stem] = _headlines(one, data, data)
+        epochs.append(predict(one.method, data))
     one.method.load_state_dict(chosen)
-    return found
-
-
-def _headlines(one: Run, data: Dataset, seen: Data) -> dict[str, float]:
-    """The headline metric of each target: NaN where undefined."""
-    outputs = predict(one.method, seen)
-    found = {}
-    for target in one.targets:
-        truth = data.truth(target).numpy()
-        values = probabilities(target, outputs[target.name])
-        guess = values.argmax(1) if target.kind == "category" else values
-        keep = is_labelled(target, truth)
-        score = selection_score(target.name, target.kind, target.names, truth, guess, mask=keep)
-        sign = HEADLINE[target.name][1]
-        found[target.name] = math.nan if score == UNDEFINED_SCORE else sign * score
-    return found
+    truths = {target: data.truth(target).numpy() for target in one.targets}
+    grids.add(one.seed, truths, cells, epochs)
 
 
 def _target_details(
     target: Target,
     outputs: Sequence[tuple[Run, str, Dataset, dict[str, torch.Tensor]]],
-    extras: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     headline, sign = HEADLINE[target.name]
     per_split: dict[str, Any] = {}
@@ -245,16 +226,12 @@ def _target_details(
                 if undefined_reasons(found)
             },
         }
-    mine = [extra for extra in extras if target.name in [t.name for t in extra["run"].targets]]
     return {
         "headline": headline,
         "higher_is_better": sign > 0,
         "kind": target.kind,
         "names": list(target.names),
         **per_split,
-        "subsets": _over_runs(mine, "subsets", target.name),
-        "missing_rates": _over_runs(mine, "rates", target.name),
-        "test_oracle": _oracle(mine, target.name, sign),
     }
 
 
@@ -286,25 +263,12 @@ def _plain(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _over_runs(extras: Sequence[Mapping[str, Any]], grid: str, target: str) -> dict[str, Any]:
-    cells: dict[str, list[float]] = {}
-    for extra in extras:
-        for cell, scores in extra[grid].items():
-            cells.setdefault(cell, []).append(scores[target])
-    return {cell: spread(values) for cell, values in cells.items()}
-
-
-def _oracle(extras: Sequence[Mapping[str, Any]], target: str, sign: int) -> dict[str, Any] | None:
+def _oracle(grids: Grids, target: Target) -> dict[str, Any] | None:
     """What choosing the epoch on the test split would have given: for information only."""
-    best = []
-    for extra in extras:
-        scores = [found[target] for found in extra["epochs"].values()]
-        scores = [value for value in scores if math.isfinite(value)]
-        if scores:
-            best.append(max(scores, key=lambda value: sign * value))
-    if not best:
+    scores = grids.oracle(target, _CHOSEN)
+    if not scores:
         return None
-    return {**spread(best), "epochs_tried": max(len(extra["epochs"]) for extra in extras)}
+    return {**spread(scores), "epochs_tried": grids.epochs_tried(target)}
 
 
 def _provenance(one: Run) -> dict[str, Any]:

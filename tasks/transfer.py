@@ -25,7 +25,8 @@ from models.training import predict
 from tasks import paths
 from tasks.batches import Dataset, Source, is_labelled, source_for
 from tasks.context import Context, Progress
-from tasks.evaluate import Run, load_runs, probabilities, spread
+from tasks.evaluate import Run, load_runs, spread
+from tasks.grids import probabilities
 from tasks.methods import resolve
 from tasks.tables import UTTERANCES, read_table, replacing
 
