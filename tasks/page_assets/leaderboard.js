@@ -87,9 +87,10 @@ function drawBoard(holder) {
     } }, name));
   });
   const rows = shownEntries();
-  holder.replaceChildren(h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Leaderboard" },
-    h("table", { class: "board" },
-      h("caption", {}, `${words(t.metric)}, ${t.higher ? "higher" : "lower"} is better; mean over seeds on ${count(ranked()[0]?.n_test)} test utterances of ${count(ranked()[0]?.n_dialogues)} dialogues. Intervals are drawn from ${scale.domain().map((v) => v.toFixed(2)).join(" to ")}; grey is the interval of the best.`),
+  holder.replaceChildren(h("p", { class: "caption", id: "board-caption" }, `${words(t.metric)}, ${t.higher ? "higher" : "lower"} is better; mean over seeds on ${count(ranked()[0]?.n_test)} test utterances of ${count(ranked()[0]?.n_dialogues)} dialogues. Intervals are drawn from ${scale.domain().map((v) => v.toFixed(2)).join(" to ")}; grey is the interval of the best.`),
+    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Leaderboard" },
+    h("table", { class: "board", "aria-describedby": "board-caption" },
+      h("caption", { class: "hidden" }, "Leaderboard"),
       h("thead", {}, h("tr", {}, head)),
       h("tbody", {}, rows.length ? rows.map((e) => boardRow(e, scale, ranked()[0]?.metric)) : h("tr", {}, h("td", { colspan: COLUMNS.length }, "No method matches."))))));
 }

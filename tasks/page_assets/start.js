@@ -25,10 +25,17 @@ function settle() {
     : "No method has been judged yet.";
 }
 
+// Only sections that have something to show for the chosen target and method.
+function listContents() {
+  const shown = sections.filter((s) => !s.element.hidden);
+  control("contents").replaceChildren(...shown.map((s) => h("li", {}, h("a", { href: `#${s.id}` }, s.title))));
+}
+
 function choose(change, only) {
   Object.assign(state, change);
   settle();
   draw(only);
+  listContents();
   const spot = change.method && document.querySelector(`tr[data-method="${CSS.escape(change.method)}"] button`);
   if (spot && document.activeElement === document.body) spot.focus({ preventScroll: true });
   say(control("summary").textContent);
@@ -62,7 +69,7 @@ if (state.corpus === null) {
   settle();
   control("main").append(...sections.map((s) => s.element));
   draw();
-  control("contents").append(...sections.filter((s) => !s.element.hidden || target()).map((s) => h("li", {}, h("a", { href: `#${s.id}` }, s.title))));
+  listContents();
 }
 
 let width = document.documentElement.clientWidth;
