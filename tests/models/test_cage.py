@@ -561,8 +561,8 @@ def score(data: ToyData):
     return accuracy_less_error
 
 
-def trained(train: ToyData, validation: ToyData, epochs: int):
-    recipe = dict(Cage.recipe) | {"epochs": epochs, "batch_size": 16, "lr": 2e-3}
+def trained(train: ToyData, validation: ToyData, epochs: int, **options):
+    recipe = dict(Cage.recipe) | {"epochs": epochs, "batch_size": 16, "lr": 2e-3} | options
     config = configure(TrainConfig, recipe, "cage")
     method = build()
     return method, fit(method, train, validation, score(validation), config, seed=0)
@@ -586,3 +586,16 @@ def test_same_seed_same_history_and_state_survives_saving():
     other = build(seed=9)
     other.load_state_dict(a.state)
     torch.testing.assert_close(predict(other, validation), predict(first, validation))
+
+
+def test_half_precision_stays_inside_the_network():
+    train, validation = toy(40, seed=1), toy(20, seed=2)
+    method, fitted = trained(train, validation, 2, precision="bfloat16")
+    full, _ = trained(train, validation, 2)
+    assert all(value.dtype != torch.bfloat16 for value in fitted.state.values())
+    with torch.autocast("cpu", torch.bfloat16):
+        found = method.eval().predict(validation.batch(range(20)))
+    assert {values.dtype for values in found.values()} == {torch.float32}
+    exact = predict(full, validation)
+    for name, values in predict(method, validation).items():
+        torch.testing.assert_close(values, exact[name], atol=0.3, rtol=0.3)
