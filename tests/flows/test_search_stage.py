@@ -1,0 +1,90 @@
+"""The stage ``search`` in DVC's graph: what it depends on and what follows from it."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows import graph
+from flows.closure import closure
+from flows.stage import run_stage
+from models.errors import UserError
+from tasks.params import Params
+
+ROOT = Path(__file__).parent.parent.parent
+GOOD = yaml.safe_load((ROOT / "params.yaml").read_text())
+BEST = "data/search/sample/early_fusion/best.json"
+
+
+@pytest.fixture(scope="module")
+def raw():
+    found = copy.deepcopy(GOOD)
+    search = {"sampler": "random", "trials": 2, "space": {"hidden": [8, 16]}}
+    found["methods"] = {"early_fusion": {"search": search}, "linear": {}}
+    Params(found).check_everything()
+    return found
+
+
+@pytest.fixture(scope="module")
+def stages(raw):
+    return yaml.safe_load(graph.render(raw, ROOT))["stages"]
+
+
+def deps(stages, stage, key):
+    item = stages[stage]["foreach"][key]
+    listed = [d for d in stages[stage]["do"]["deps"] if "item.deps" not in d]
+    return {*item.get("deps", []), *listed}
+
+
+def params(stages, stage, key):
+    listed = [p for p in stages[stage]["do"]["params"] if "item.params" not in p]
+    return {*stages[stage]["foreach"][key].get("params", []), *listed}
+
+
+def test_only_a_method_with_a_search_gets_the_stage(raw, stages):
+    assert graph.instances(raw, "search") == [{"corpus": "sample", "method": "early_fusion"}]
+    assert list(stages["search"]["foreach"]) == ["sample-early_fusion"]
+    assert "search" not in yaml.safe_load(graph.render(GOOD, ROOT))["stages"]
+
+
+@pytest.mark.parametrize("stage", ["train", "evaluate"])
+def test_what_a_search_found_is_read_by_its_own_method_alone(stages, stage):
+    assert BEST in deps(stages, stage, "sample-early_fusion")
+    assert not any("data/search" in dep for dep in deps(stages, stage, "sample-linear"))
+    assert "tasks/search_result.py" in deps(stages, stage, "sample-early_fusion")
+    for key in ("sample-early_fusion", "sample-linear"):
+        assert "tasks/search.py" not in deps(stages, stage, key)
+    assert "tasks/search_result.py" not in deps(stages, stage, "sample-linear")
+
+
+def test_a_search_depends_on_its_entry_and_its_code_and_never_on_runs(raw, stages):
+    key = "sample-early_fusion"
+    assert params(stages, "search", key) == {"inputs", "methods.early_fusion"}
+    found = deps(stages, "search", key)
+    arguments = {"corpus": "sample", "method": "early_fusion"}
+    code = closure(graph.stage_code("search", arguments, raw, ROOT), ROOT)
+    assert {d for d in found if d.endswith(".py")} == {str(file) for file in code}
+    assert "models/methods/early_fusion.py" in found
+    assert not any(d.startswith(("data/runs", "data/reports")) for d in found)
+
+
+def test_targets_of_all_methods_are_targets_of_a_search(raw):
+    limited = copy.deepcopy(raw)
+    limited["train"]["targets"] = ["category"]
+    stages = yaml.safe_load(graph.render(limited, ROOT))["stages"]
+    assert "train.targets" in params(stages, "search", "sample-early_fusion")
+
+
+def test_training_gets_the_entry_with_what_was_found(raw, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("flows.stage._code_fingerprint", lambda *_: "")
+    seen = []
+    monkeypatch.setattr("tasks.train.run", lambda *given, **_: seen.append(given[3]))
+    arguments = {"corpus": "sample", "method": "early_fusion"}
+    with pytest.raises(UserError, match="run stage search for sample-early_fusion first"):
+        run_stage("train", arguments, Params(raw), None)  # pyright: ignore
+    Path(BEST).parent.mkdir(parents=True)
+    Path(BEST).write_text('{"options": {"hidden": 16}}')
+    run_stage("train", arguments, Params(raw), None)  # pyright: ignore
+    assert seen == [{"hidden": 16}]
