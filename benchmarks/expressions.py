@@ -60,13 +60,15 @@ def ravdess(folder: Path) -> dict[str, Any]:
         table.select("file", "actor", "emotion").write_csv(root / "clips.csv")
 
     project.grow(folder, "ravdess", clips)
+    features = {}
     for modality in ("audio", "video"):
         columns = [name for name in table.columns if name.startswith(f"{modality}_")]
-        # a measure that failed for a clip is the actors' median
+        # a measure that failed for a clip is the median of the others
         filled = table.select("file", pl.col(columns).fill_null(pl.col(columns).median()))
-        project.import_columns(folder, "ravdess", filled.rename({"file": "utterance_id"}), modality)
+        features[modality] = filled.rename({"file": "utterance_id"})
     only = {"corpora": ["ravdess"]}
     return {
+        "features": features,
         "corpora": {
             "ravdess": {
                 "adapter": "table",
@@ -95,15 +97,16 @@ def mosi(folder: Path) -> dict[str, Any]:
     """Sentiment from -3 to 3; the published split, validation cut by video."""
     project.grow(folder, "mosi", project.link("mosi_bclstm.parquet"))
     table = pl.read_parquet(SHARED / "mosi_bclstm.parquet")
+    features = {}
     for modality in ("audio", "video", "text"):
         width = table[modality].list.len().max()
         columns = [
             pl.col(modality).list.get(i).alias(f"{modality}_{i:03d}") for i in range(int(width))
         ]
-        wide = table.select("utterance_id", *columns)
-        project.import_columns(folder, "mosi", wide, modality)
+        features[modality] = table.select("utterance_id", *columns)
     only = {"corpora": ["mosi"], "targets": ["sentiment"]}
     return {
+        "features": features,
         "corpora": {
             "mosi": {
                 "adapter": "table",
@@ -160,14 +163,17 @@ def main() -> None:
         "report": {},
         "execution": {"runner": "processes", "workers": 2},
     }
-    project.make_project(folder, params)  # imports need the code and a params.yaml
-    for name in arguments.only:
-        part = PARTS[name](folder)
+    parts = {name: PARTS[name](folder) for name in arguments.only}
+    for part in parts.values():
         params["corpora"] |= part["corpora"]
+    bare = {name: {**entry, "inputs": {}} for name, entry in params["corpora"].items()}
+    project.make_project(folder, params | {"corpora": bare})
+    project.affectloom(folder, "run", "ingest")  # features join a corpus that is there
+    for name, part in parts.items():
         params["methods"] |= part["methods"]
-        for encoder in (part["corpora"][name].get("inputs") or {}).values():
-            place = f"data/raw/{name}/imported/{encoder}.parquet"
-            params["encoders"][encoder] = {
+        for modality, table in part.get("features", {}).items():
+            place = project.import_columns(folder, name, table, modality)
+            params["encoders"][f"{name}_{modality}"] = {
                 "family": "imported", "checkpoint": place, "corpora": [name]
             }  # fmt: skip
     project.make_project(folder, params)

@@ -57,17 +57,22 @@ def fer2013(root: Path) -> None:
         path.write_bytes(row["image_jpeg"])
 
 
-def import_columns(folder: Path, corpus: str, table: pl.DataFrame, modality: str) -> None:
-    """Bring a table of an id and one column for each dimension in, as a user would."""
-    made = folder / "data/raw" / corpus / "imported" / f"{corpus}_{modality}.parquet"
-    if made.exists():
-        return
+def import_columns(folder: Path, corpus: str, table: pl.DataFrame, modality: str) -> str:
+    """Bring a table of an id and one column for each dimension in, as a user would.
+
+    Returns:
+        Where the features lie in the project.
+    """
+    place = f"data/raw/{corpus}/imported/{corpus}_{modality}.parquet"
+    if (folder / place).exists():
+        return place
     flat = folder / "made" / f"{corpus}_{modality}.parquet"
     flat.parent.mkdir(exist_ok=True)
     table.write_parquet(flat)
     arguments = ["import", str(flat), "--corpus", corpus, "--modality", modality]
     arguments += ["--encoder-name", f"{corpus}_{modality}", "--features-only"]
     affectloom(folder, *arguments)
+    return place
 
 
 def affectloom(folder: Path, *arguments: str) -> None:
