@@ -5,7 +5,7 @@ import pytest
 from tasks import paths
 from tasks.report import ReportParams, run
 from tests.browser.chromium import EXECUTABLE, browser
-from tests.tasks.report_factory import Scene, make_project
+from tests.tasks.report_factory import Scene, make_image_only, make_project, write_transfer
 
 pytestmark = [
     pytest.mark.browser,
@@ -29,6 +29,8 @@ def tab(tmp_path_factory):
         patch.delenv("AFFECTLOOM_CACHE", raising=False)
         raw = make_project(folder, Scene(methods=METHODS, corpora=("toy", "more"), text=TEXT))
         raw["methods"]["broken"] = {}
+        write_transfer(folder, "linear", "toy", "more")
+        make_image_only(folder, "toy", "late_fusion")
         run(ReportParams(**raw["report"]), raw, Silent())
         page = (folder / paths.page()).resolve()
         with browser() as found:
@@ -65,7 +67,7 @@ def visible(tab, section):
 
 def test_every_section_is_drawn(tab):
     titles = tab.run("[...document.querySelectorAll('main h2')].map((e) => e.textContent)")
-    assert len(titles) == 15
+    assert len(titles) == 16
     assert tab.run("document.querySelectorAll('#robustness svg path').length") > 4
     assert tab.run("document.querySelectorAll('#circumplex svg').length") > 0
 
@@ -122,6 +124,42 @@ def test_a_cell_of_the_matrix_tells_the_verdict(tab):
     text = tab.run("document.querySelector('#significance p[role=status]').textContent")
     assert "weighted_f1" in text
     assert "p = " in text
+
+
+def test_corpora_tested_on_each_other_stand_in_a_matrix(tab):
+    pick(tab, "method", "linear")
+    rows = tab.run("[...document.querySelectorAll('#transfer tbody tr')].map((r) => r.textContent)")
+    assert rows[0].startswith("toy")
+    assert "0.4320.350 to 0.520" in rows[0].replace("0.4321", "0.432")
+    assert "not finished: run stage transfer@more-linear-toy" in rows[1]
+    text = tab.run("document.querySelector('#transfer').textContent")
+    assert "classes angry, happy; 40 test rows, 8 left out" in text
+    assert "only toy has neutral, sad; only more has fear" in text
+    assert "3 of these clips are in toy too" in text
+    pick(tab, "target", "vad")
+    assert "more has no labels for it" in tab.run("document.querySelector('#transfer').textContent")
+
+
+def test_a_method_that_sees_pictures_alone_has_every_other_chart(tab):
+    pick(tab, "method", "late_fusion")
+    assert visible(tab, "robustness")
+    assert visible(tab, "confusion")
+    shown = tab.run("[...document.querySelectorAll('#contribution svg')].length")
+    assert shown > 0
+    assert "late_fusion" not in tab.run("document.querySelector('#contribution svg').textContent")
+
+
+def test_the_contents_name_only_what_is_shown(tab):
+    links = "[...document.querySelectorAll('#contents a')].map((a) => a.hash.slice(1))"
+    for target in ("category", "vad"):
+        pick(tab, "target", target)
+        assert all(visible(tab, name) for name in tab.run(links))
+    assert "coverage" in tab.run(links)
+
+
+def test_the_leaderboard_fits_a_desktop(tab):
+    box = "document.querySelector('#leaderboard .scroll')"
+    assert tab.run(f"{box}.scrollWidth - {box}.clientWidth") <= 1
 
 
 def test_dialogues_step_through_turns_with_truth_and_prediction(tab):

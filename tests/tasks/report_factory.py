@@ -378,3 +378,44 @@ def _columns(
         columns[f"target_{name}"] = np.tile(truth[:, i], len(seeds))
         columns[f"prediction_{name}"] = values[:, i]
     return columns, dict.fromkeys(columns, pl.Float64)
+
+
+def write_transfer(root: Path, method: str, corpus: str, onto: str) -> None:
+    """What the stage transfer leaves of a method, for its category and nothing else."""
+    content = {
+        "trained_on": corpus,
+        "tested_on": onto,
+        "method": method,
+        "targets": {
+            "category": {
+                "headline": "weighted_f1",
+                "higher_is_better": True,
+                "kind": "category",
+                "names": ["angry", "happy"],
+                "only_trained": ["neutral", "sad"],
+                "only_tested": ["fear"],
+                "n": 40,
+                "n_dialogues": 8,
+                "networks": 2,
+                "rows_left_out": 8,
+                "metrics": {"weighted_f1": {"mean": 0.4321, "std": 0.02}},
+                "ci_low": 0.35,
+                "ci_high": 0.52,
+                "remark": "",
+            }
+        },
+        "unshared": {"vad": f"{onto} has no labels for it"},
+        "shared_media": 3,
+    }
+    file = root / paths.transfer(corpus, method, onto)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content))
+
+
+def make_image_only(root: Path, corpus: str, method: str) -> None:
+    """Let a method have seen pictures alone: there are no subsets of modalities to take away."""
+    file = root / paths.details(corpus, method)
+    details = json.loads(file.read_text())
+    for target in details["targets"].values():
+        target["subsets"] = {"video": target["subsets"]["audio+video+text"]}
+    file.write_text(json.dumps(details, indent=1, sort_keys=True))
