@@ -23,13 +23,13 @@ from benchmarks.project import SHARED
 
 #: Chosen on the validation part of the FER2013 subset.
 EPOCHS = {"cage": 40, "huo_ge_vad": 40}
-BF16 = {"precision": "bfloat16", "patience": 0, "scheduler": "cosine"}
+SCRATCH = {"patience": 0, "scheduler": "cosine"}
 
 
 def fer2013(folder: Path) -> dict[str, Any]:
     """From scratch on two cores: two seeds side by side."""
     project.grow(folder, "fer2013", project.fer2013)
-    only = {"corpora": ["fer2013"], "targets": ["category"], **BF16}
+    only = {"corpora": ["fer2013"], "targets": ["category"], **SCRATCH}
     return {
         "corpora": {
             "fer2013": {
@@ -45,7 +45,7 @@ def fer2013(folder: Path) -> dict[str, Any]:
                 "epochs": EPOCHS["cage"], **only,
             },
             "huo_ge_vad": {
-                "width": 16, "orth_weight": 0.0, "lr": 0.01, "batch_size": 16,
+                "width": 16, "orth_weight": 0.0, "precision": "bfloat16", "lr": 0.01, "batch_size": 16,
                 "epochs": EPOCHS["huo_ge_vad"], **only,
             },
         },
