@@ -34,7 +34,7 @@ def fer2013(folder: Path) -> dict[str, Any]:
         "corpora": {
             "fer2013": {
                 "adapter": "fer2013",
-                "splits": {"protocol": "published", "group": "none"},
+                "splits": {"protocol": "published", "group": "dialogue"},
                 "faces": {"detect": "whole", "crop_px": 48},
             }
         },
@@ -45,8 +45,8 @@ def fer2013(folder: Path) -> dict[str, Any]:
                 "epochs": EPOCHS["cage"], **only,
             },
             "huo_ge_vad": {
-                "width": 16, "orth_weight": 0.0, "precision": "bfloat16", "lr": 0.01, "batch_size": 16,
-                "epochs": EPOCHS["huo_ge_vad"], **only,
+                "width": 16, "orth_weight": 0.0, "precision": "bfloat16",
+                "lr": 0.01, "batch_size": 16, "epochs": EPOCHS["huo_ge_vad"], **only,
             },
         },
     }  # fmt: skip
