@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from models.batch import Batch
 from models.errors import UserError
 from models.layers.ragged import attendable
-from models.method import Data, Method, Spec, target_loss
+from models.method import Data, Method, Spec, is_known, target_loss
 
 JOINT = "joint"
 
@@ -140,19 +140,29 @@ class Backbone(Method):
         """The task's loss by the target's name."""
         return {self.target.name: self.task_loss(self.predict(batch)[self.target.name], batch)}
 
+    def loss_units(self, batch: Batch) -> dict[str, Tensor]:
+        """Labelled cells, or the sum of their classes' weights."""
+        return {self.target.name: self.task_units(batch)}
+
+    def task_units(self, batch: Batch) -> Tensor:
+        """() what ``task_loss`` divides by."""
+        known = is_known(self.target, batch)
+        if self.config.class_weights and not self.config.focal_gamma > 0:
+            weight = cast(Tensor, self.class_weight)
+            return weight[batch.targets[self.target.name][known]].sum()
+        return known.sum()
+
     def task_loss(self, output: Tensor, batch: Batch) -> Tensor:
         """Plain, class-weighted or focal loss of an output (B, U, C) over labelled utterances."""
         weight = cast(Tensor, self.class_weight)
         if self.config.focal_gamma > 0:
-            truth = batch.targets[self.target.name]
-            is_known = batch.mask & (truth >= 0)
-            return focal_loss(output[is_known], truth[is_known], self.config.focal_gamma, weight)
+            truth, known = batch.targets[self.target.name], is_known(self.target, batch)
+            return focal_loss(output[known], truth[known], self.config.focal_gamma, weight)
         if self.config.class_weights:
-            truth = batch.targets[self.target.name]
-            is_known = batch.mask & (truth >= 0)
-            if not is_known.any():
+            truth, known = batch.targets[self.target.name], is_known(self.target, batch)
+            if not known.any():
                 return output.sum() * 0.0
-            return F.cross_entropy(output[is_known], truth[is_known], weight.to(output.dtype))
+            return F.cross_entropy(output[known], truth[known], weight.to(output.dtype))
         return target_loss(self.target, output, batch)
 
     def prepare(self, train: Data) -> None:

@@ -206,6 +206,14 @@ class Method(nn.Module):
             for target in self.spec.targets
         }
 
+    def loss_units(self, batch: Batch) -> dict[str, Tensor]:
+        """() over how many cells each loss of the last ``losses(batch)`` is a mean.
+
+        Asked for where several devices share a batch: see ``models/parallel.py``. A method with
+        other losses than the default ones says its own, or trains on one device only.
+        """
+        return {target.name: is_known(target, batch).sum() for target in self.spec.targets}
+
     def on_epoch(self, epoch: int, train: Data) -> Sequence[int] | None:
         """Called before epoch 1, 2, ...; returns the items to train on, or None for all."""
         return None
@@ -271,17 +279,22 @@ def target_loss(target: Target, output: Tensor, batch: Batch) -> Tensor:
         batch: carries the labels.
     """
     truth = batch.targets[target.name]
-    if target.kind == "category":
-        is_known = batch.mask & (truth >= 0)
-        if not is_known.any():
-            return output.sum() * 0.0
-        return F.cross_entropy(output[is_known], truth[is_known])
-    is_known = batch.mask.unsqueeze(-1) & ~truth.isnan()
-    if not is_known.any():
+    known = is_known(target, batch)
+    if not known.any():
         return output.sum() * 0.0
+    if target.kind == "category":
+        return F.cross_entropy(output[known], truth[known])
     if target.kind == "values":
-        return F.mse_loss(output[is_known], truth[is_known].to(output.dtype))
-    return F.binary_cross_entropy_with_logits(output[is_known], truth[is_known].to(output.dtype))
+        return F.mse_loss(output[known], truth[known].to(output.dtype))
+    return F.binary_cross_entropy_with_logits(output[known], truth[known].to(output.dtype))
+
+
+def is_known(target: Target, batch: Batch) -> Tensor:
+    """(B, U) bool for ``category``, (B, U, K) or (B, U, C) bool otherwise: the labelled cells."""
+    truth = batch.targets[target.name]
+    if target.kind == "category":
+        return batch.mask & (truth >= 0)
+    return batch.mask.unsqueeze(-1) & ~truth.isnan()
 
 
 def method_names() -> list[str]:

@@ -111,8 +111,9 @@ class Plugged(Backbone):
         losses = self.losses(batch)
         if self.plugin.may_step:
             optimizer.backward(total(losses))
-            optimizer.clip()
-            self.after_clip(batch, optimizer.epoch)
+            if optimizer.is_last_part:
+                optimizer.clip()
+                self.after_clip(batch, optimizer.epoch)
             optimizer.step()
         return losses | self.plugin.diagnostics()
 

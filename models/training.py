@@ -10,7 +10,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from models.batch import Batch
 from models.errors import UserError
 from models.method import Data, Method
+
+if TYPE_CHECKING:
+    from models.parallel import Team
 
 #: Called after each epoch with everything needed to go on from there.
 SaveState = Callable[[dict[str, Any]], None]
@@ -38,9 +41,12 @@ class TrainConfig:
         patience: stop after so many epochs without a better validation score; 0 = never.
         batch_size: dialogues (utterances, images) per step.
         clip_norm: largest L2 norm of the gradient; 0 = no clipping.
-        scheduler: ``plateau`` follows the validation score, ``cosine`` runs to 1 % of the peak.
+        scheduler: ``plateau`` follows the validation score, ``cosine`` runs to 1 % of the peak,
+            ``step`` lowers the rate every so many optimiser steps.
         plateau_factor: what ``plateau`` multiplies the rate by.
         plateau_patience: epochs that ``plateau`` waits.
+        step_factor: what ``step`` multiplies the rate by.
+        step_every: optimiser steps after which it does so.
         warmup: share of all steps over which ``cosine`` rises linearly.
         ema_decay: decay of the averaged weights used for validation and kept; 0 = none.
         ema_warmup: let the decay grow as (1 + t) / (10 + t) up to ``ema_decay``.
@@ -57,9 +63,11 @@ class TrainConfig:
     patience: int = 10
     batch_size: int = 16
     clip_norm: float = 5.0
-    scheduler: Literal["none", "plateau", "cosine"] = "none"
+    scheduler: Literal["none", "plateau", "cosine", "step"] = "none"
     plateau_factor: float = 0.1
     plateau_patience: int = 10
+    step_factor: float = 0.1
+    step_every: int = 10_000
     warmup: float = 0.05
     ema_decay: float = 0.0
     ema_warmup: bool = True
@@ -92,9 +100,10 @@ class NotFinite(UserError):
     """Training produced a loss or output that is not a number."""
 
 
-def seed_everything(seed: int, epoch: int = 0) -> None:
-    """Set all random generators from (seed, epoch)."""
-    mixed = int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
+def seed_everything(seed: int, epoch: int = 0, rank: int = 0) -> None:
+    """Set all random generators from (seed, epoch) and, on a further device, its number."""
+    source = [seed, epoch] if rank == 0 else [seed, epoch, rank]
+    mixed = int(np.random.SeedSequence(source).generate_state(1, np.uint64)[0] >> 1)
     random.seed(mixed)
     np.random.seed(mixed % 2**32)
     torch.manual_seed(mixed)
@@ -113,6 +122,7 @@ def fit(
     save: SaveState | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
     keep: Callable[[int, Mapping[str, Tensor]], None] | None = None,
+    team: "Team | None" = None,
 ) -> Fitted:
     """Train ``method`` and return the weights with the best validation score.
 
@@ -128,6 +138,8 @@ def fit(
         save: called after every epoch but the last.
         on_epoch: called with each record of the history.
         keep: called with the validated weights of each epoch.
+        team: the processes that train it together; all make this call with the same arguments, the
+            first one alone validates and hears ``save``, ``on_epoch`` and ``keep``.
     """
     if len(train) == 0 or len(validation) == 0:
         which = "training" if len(train) == 0 else "validation"
@@ -141,9 +153,12 @@ def fit(
         value = _checked(score(predict(method, validation, config.batch_size, device)), 0)
         return Fitted(_copy_state(method), 0, value)
 
-    run = _Run(method, parameters, config, len(train), seed)
+    run = _Run(method, parameters, config, len(train), seed, team)
     if resume is not None:
         run.load(resume)
+    if team is not None:
+        team.join(method)
+    is_first = team is None or team.rank == 0
     while not run.is_done:
         epoch = run.epoch + 1
         seed_everything(seed, epoch)
@@ -151,14 +166,16 @@ def fit(
         items = list(range(len(train))) if chosen is None else list(chosen)
         losses = run.train_epoch(epoch, train, items, device)
         with run.averaged():
-            outputs = predict(method, validation, config.batch_size, device)
-            value = _checked(score(outputs), epoch)
+            value = (
+                score(predict(method, validation, config.batch_size, device)) if is_first else 0.0
+            )
+            value = _checked(value if team is None else team.tell(value), epoch)
             run.note(epoch, value, losses)
-            if keep is not None:
+            if keep is not None and is_first:
                 keep(epoch, _copy_state(method))
-        if on_epoch is not None:
+        if on_epoch is not None and is_first:
             on_epoch(run.history[-1])
-        if save is not None and not run.is_done:
+        if save is not None and is_first and not run.is_done:
             save(run.state())
     method.load_state_dict(run.best_state)
     return Fitted(run.best_state, run.best_epoch, run.best, run.history, run.stopped_early)
@@ -201,15 +218,16 @@ class _Run:
         config: TrainConfig,
         items: int,
         seed: int,
+        team: "Team | None" = None,
     ) -> None:
         self.method, self.parameters, self.config = method, parameters, config
-        self.seed = seed
+        self.seed, self.team = seed, team
         self.optimizer = _optimizer(config, parameters)
         self.batches_per_epoch = max(1, math.ceil(items / config.batch_size))
         self.average = _Average(method, config) if config.ema_decay > 0 else None
         self.epoch = 0
         self.steps = 0
-        self.waiting = 0
+        self.waiting, self.is_last_batch = 0, False
         self.best, self.best_epoch = -math.inf, 0
         self.best_state: dict[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
@@ -231,7 +249,7 @@ class _Run:
     @property
     def is_last_part(self) -> bool:
         """See ``Stepper.is_last_part``."""
-        return self.waiting + 1 >= self.config.accumulate
+        return self.waiting + 1 >= self.config.accumulate or self.is_last_batch
 
     def clip(self) -> float:
         """See ``Stepper.clip``."""
@@ -240,8 +258,8 @@ class _Run:
 
     def step(self) -> None:
         """See ``Stepper.step``."""
-        self.waiting += 1
-        if self.waiting < self.config.accumulate:
+        if not self.is_last_part:
+            self.waiting += 1
             return
         self.waiting = 0
         for group in self.optimizer.param_groups:
@@ -266,21 +284,32 @@ class _Run:
         count = 0
         groups = list(self._batches(items))
         key = int(torch.randint(2**62, ()))
-        for batch in train.batches(groups, key):
+        mine = groups
+        if self.team is not None:
+            mine = [self.team.share(group) for group in groups]
+            seed_everything(self.seed, epoch, self.team.rank)
+        for group, batch in zip(groups, train.batches(mine, key), strict=True):
+            # a last, incomplete group of accumulated batches still counts
+            self.is_last_batch = count + 1 == len(groups)
             batch = batch.to(device)
             if self.config.modality_dropout > 0:
                 batch = _hide_modalities(batch, self.config.modality_dropout)
             batch = self.method.normalise(batch)
             enabled = self.config.precision == "bfloat16"
             with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=enabled):
-                losses = self.method.update(batch, self)
+                losses = self._update(batch, group)
             for name, loss in losses.items():
                 sums[name] = sums.get(name, 0.0) + float(loss.detach())
             count += 1
-        if self.waiting:  # a last, incomplete group of accumulated batches still counts
-            self.waiting = self.config.accumulate - 1
+        if self.waiting:  # the last batch made no step of its own: a plug-in selected nothing of it
             self.step()
         return {name: value / max(count, 1) for name, value in sums.items()}
+
+    def _update(self, batch: Batch, group: Sequence[int]) -> dict[str, Tensor]:
+        """One step on a batch, or on this process's share of one; returns losses by name."""
+        if self.team is None:
+            return self.method.update(batch, self)
+        return self.team.update(self.method, batch, self, self.team.is_surplus(group))
 
     def _batches(self, items: list[int]) -> Iterator[Sequence[int]]:
         order = [items[i] for i in torch.randperm(len(items)).tolist()]
@@ -313,6 +342,8 @@ class _Run:
         return self.average if self.average is not None else _Nothing()
 
     def _rate_now(self) -> float:
+        if self.config.scheduler == "step":
+            return self.rate * self.config.step_factor ** (self.steps // self.config.step_every)
         if self.config.scheduler != "cosine":
             return self.rate
         steps_per_epoch = math.ceil(self.batches_per_epoch / self.config.accumulate)

@@ -164,5 +164,10 @@ class BcLstm(Backbone):
                 losses[f"{self.target.name}_{name}"] = self.task_loss(vote, batch)
         return losses
 
+    def loss_units(self, batch: Batch) -> dict[str, Tensor]:
+        """The same for all: every network learns from all labelled utterances."""
+        names = [self.target.name, *(f"{self.target.name}_{m}" for m in self.spec.modalities)]
+        return dict.fromkeys(names, self.task_units(batch))
+
 
 METHOD = BcLstm

@@ -35,7 +35,7 @@ from models.layers.graph import NodeNorm, RelationalConv, offsets
 from models.layers.ragged import Ragged
 from models.layers.recurrent import BiLstm
 from models.layers.transformer import DialogueTransformer
-from models.method import Method, Spec
+from models.method import Method, Spec, is_known
 
 #: Node order of the reference; it only permutes relation ids.
 ORDER = ("text", "audio", "video")
@@ -428,6 +428,17 @@ class Corect(Method):
             return super().losses(batch)
         outputs = self.predict(batch)
         return {name: self.weighted_loss(name, outputs[name], batch) for name in outputs}
+
+    def loss_units(self, batch: Batch) -> dict[str, Tensor]:
+        """Labelled cells, or the sum of their classes' weights."""
+        if not self.config.class_weights:
+            return super().loss_units(batch)
+        return {
+            target.name: self.class_weights[
+                batch.targets[target.name][is_known(target, batch)]
+            ].sum()
+            for target in self.spec.targets
+        }
 
     def weighted_loss(self, name: str, output: Tensor, batch: Batch) -> Tensor:
         """Weighted mean of the cross-entropies of the labelled utterances."""

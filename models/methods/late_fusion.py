@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models.batch import Batch
-from models.method import Method, Spec, target_loss
+from models.method import Method, Spec, is_known, target_loss
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,15 @@ class LateFusion(Method):
                 part = target_loss(target, output, _only(batch, alone))
                 losses[f"{target.name}_{modality}"] = part / len(self.spec.dims)
         return losses
+
+    def loss_units(self, batch: Batch) -> dict[str, Tensor]:
+        """Labelled cells in all, and of each modality those that have it."""
+        units = super().loss_units(batch)
+        for target in self.spec.targets:
+            for modality in self.spec.modalities:
+                seen = _only(batch, batch.mask & batch.present[modality])
+                units[f"{target.name}_{modality}"] = is_known(target, seen).sum()
+        return units
 
     def _fuse(self, unimodal: dict[str, dict[str, Tensor]], batch: Batch) -> dict[str, Tensor]:
         present = torch.stack([batch.present[m] for m in self.spec.modalities], -1)  # (B, U, M)

@@ -291,7 +291,14 @@ class MiCga(Method):
         if self.reconstructs:
             error = self.reconstruction(batch, stages, present & ~observed, ragged)
             losses["reconstruction"] = self.config.reconstruction_weight * error
+            is_mean = self.config.reconstruction_mean == "missing"
+            self.reconstructed = (present & ~observed).sum() if is_mean else batch.mask.sum()
         return losses
+
+    def loss_units(self, batch: Batch) -> dict[str, Tensor]:
+        """Labelled cells, and what the reconstruction error was divided by."""
+        units = super().loss_units(batch)
+        return units | ({"reconstruction": self.reconstructed} if self.reconstructs else {})
 
     def presence(self, batch: Batch, ragged: Ragged) -> Tensor:
         """(L, M) bool."""

@@ -10,10 +10,16 @@ from models.errors import UserError
 from models.method import Method, Spec, configure, find_method
 from models.training import NotFinite, TrainConfig, fit, predict, seed_everything
 from tests.factories import CATEGORY, DIMS, ToyData
-from tests.models.test_conformance import accuracy, build
+from tests.models.test_conformance import accuracy
 
 TRAIN, VALIDATION = ToyData(lengths=(5,) * 10, seed=1), ToyData(lengths=(4,) * 6, seed=2)
 CONFIG = TrainConfig(epochs=6, patience=0, batch_size=3, lr=1e-2)
+
+
+def build(name, **options):
+    seed_everything(0)
+    method = find_method(name)
+    return method(Spec(DIMS, (CATEGORY,)), configure(method.config_type, options, name))
 
 
 def train(config=CONFIG, name="early_fusion", **more):
@@ -24,6 +30,7 @@ def train(config=CONFIG, name="early_fusion", **more):
     {},
     {"scheduler": "cosine"},
     {"scheduler": "plateau", "plateau_patience": 0},
+    {"scheduler": "step", "step_every": 7},
     {"ema_decay": 0.9},
     {"accumulate": 2},
     {"modality_dropout": 0.3},
@@ -106,6 +113,107 @@ def test_cosine_schedule_warms_up_and_ends_at_one_percent():
     assert rates[0] < rates[3]
     assert max(rates) <= config.lr
     assert rates[-1] == pytest.approx(0.01 * config.lr, rel=0.2)
+
+
+def test_step_schedule_lowers_the_rate_every_so_many_steps():
+    config = replace(CONFIG, scheduler="step", step_every=6, step_factor=0.5, accumulate=2)
+    rates = [record["lr"] for record in train(config).history]  # 4 batches make 2 steps an epoch
+    assert rates == pytest.approx([0.01, 0.01, 0.005, 0.005, 0.005, 0.0025])
+
+
+def test_plateau_lowers_the_rate_when_the_score_stays():
+    config = replace(CONFIG, scheduler="plateau", plateau_patience=1, plateau_factor=0.5)
+    fitted = fit(build("linear"), TRAIN, VALIDATION, lambda _: 0.0, config, seed=0)
+    rates = [record["lr"] for record in fitted.history]
+    assert rates == pytest.approx([0.01, 0.01, 0.01, 0.005, 0.005, 0.0025])
+
+
+class Watched(find_method("linear")):
+    """Notes what each step finds."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.norms, self.epochs = [], []
+
+    def after_clip(self, batch, epoch):
+        squares = [p.grad.square().sum() for p in self.parameters() if p.grad is not None]
+        self.norms.append(float(torch.stack(squares).sum().sqrt()))
+        self.epochs.append(epoch)
+
+
+def watched() -> Watched:
+    seed_everything(0)
+    return Watched(Spec(DIMS, (CATEGORY,)), find_method("linear").config_type())
+
+
+def norms(**options) -> list[float]:
+    method = watched()
+    fit(method, TRAIN, VALIDATION, lambda _: 0.0, replace(CONFIG, epochs=2, **options), seed=0)
+    return method.norms
+
+
+def test_gradients_are_clipped_to_the_norm_and_no_further():
+    free = norms(clip_norm=0.0)
+    assert max(free) > 0.2
+    clipped = norms(clip_norm=0.1)
+    assert max(clipped) == pytest.approx(0.1, rel=1e-3)
+    assert norms(clip_norm=1e6)[0] == free[0]
+
+
+def test_a_last_incomplete_group_of_accumulated_batches_is_clipped_and_steps():
+    # 10 dialogues by 3 are 4 batches, by 3 a step: two steps an epoch
+    found = norms(accumulate=3, clip_norm=1e-3)
+    assert len(found) == 4
+    assert found == pytest.approx([1e-3] * 4, rel=1e-3)
+
+
+@pytest.mark.parametrize("warms_up", [True, False])
+def test_averaged_weights_follow_the_rule(warms_up):
+    method = watched()
+    weights = [method.heads["category"].bias.detach().clone()]
+    config = replace(CONFIG, epochs=4, batch_size=10, ema_decay=0.9, ema_warmup=warms_up)
+    # one step an epoch; the state saved after it holds the weights that are averaged
+    fitted = fit(
+        method, TRAIN, VALIDATION, iter_score(), config, seed=0,
+        save=lambda state: weights.append(state["method"]["heads.category.bias"]),
+    )  # fmt: skip
+    weights.append(last_weights(config))
+    expected = weights[0]
+    for t, now in enumerate(weights[1:], start=1):
+        decay = min(0.9, (1 + t) / (10 + t)) if warms_up else 0.9
+        expected = decay * expected + (1 - decay) * now
+    torch.testing.assert_close(fitted.state["heads.category.bias"], expected)
+
+
+def iter_score():
+    """A score that grows, so that the last epoch is chosen."""
+    values = iter(range(100))
+    return lambda outputs: float(next(values))
+
+
+def last_weights(config):
+    """Plain weights after the last epoch: averaging does not touch training."""
+    config = replace(config, ema_decay=0.0)
+    state = fit(watched(), TRAIN, VALIDATION, iter_score(), config, seed=0).state
+    return state["heads.category.bias"]
+
+
+def test_bfloat16_runs_forward_passes_in_it_and_keeps_weights_in_float32():
+    seen = []
+
+    class Looking(find_method("linear")):
+        def losses(self, batch):
+            outputs = self.predict(batch)
+            seen.append(outputs["category"].dtype)
+            return super().losses(batch)
+
+    seed_everything(0)
+    method = Looking(Spec(DIMS, (CATEGORY,)), find_method("linear").config_type())
+    score = accuracy(VALIDATION)
+    fitted = fit(method, TRAIN, VALIDATION, score, replace(CONFIG, precision="bfloat16"), seed=5)
+    assert set(seen) == {torch.bfloat16}
+    assert {value.dtype for value in fitted.state.values()} == {torch.float32}
+    assert fitted.score == pytest.approx(train(name="linear").score, abs=0.15)
 
 
 def test_averaged_weights_differ_from_the_last_ones_and_are_the_ones_kept():
