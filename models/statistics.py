@@ -31,7 +31,7 @@ from scipy import stats
 from models.comparison import Comparison
 from models.errors import MetricInputError, UserError
 from models.metric_inputs import Floats, Ints, require_finite
-from models.resampling import Resamplable, cluster_codes
+from models.resampling import AdditiveMetric, Resamplable, cluster_codes, cluster_sums
 from models.significance import (
     cohens_d,
     holm,
@@ -152,17 +152,21 @@ def resample(
     n_resamples = min(n_resamples, metric.most_resamples or n_resamples)
     rng = np.random.default_rng(seed)
     whole = np.concatenate([np.ones((1, n_clusters)), 1.0 - np.eye(n_clusters)])
-    fixed = {
-        name: np.stack([metric.weighted(t, run, codes, whole) for run in runs], axis=1)
+    weighted = {
+        name: [_prepared(metric, t, run, codes, n_clusters) for run in runs]
         for name, runs in p.items()
+    }
+    fixed = {
+        name: np.stack([of_run(whole) for of_run in runs], axis=1)
+        for name, runs in weighted.items()
     }
     chunks: dict[str, list[Floats]] = {name: [] for name in p}
     for start in range(0, n_resamples, CHUNK):
         size = min(CHUNK, n_resamples - start)
-        weights = rng.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=size)
-        for name, runs in p.items():
-            columns = [metric.weighted(t, run, codes, weights.astype(np.float64)) for run in runs]
-            chunks[name].append(np.stack(columns, axis=1))
+        draws = rng.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=size)
+        weights = draws.astype(np.float64)
+        for name, runs in weighted.items():
+            chunks[name].append(np.stack([of_run(weights) for of_run in runs], axis=1))
     return Resamples(
         metric=metric_name,
         estimates={name: values[0] for name, values in fixed.items()},
@@ -172,6 +176,17 @@ def resample(
         n_clusters=n_clusters,
         n_effective=_effective_clusters(codes),
     )
+
+
+def _prepared(
+    metric: Resamplable, truth: NDArray, prediction: NDArray, codes: Ints, n_clusters: int
+) -> Callable[[Floats], Floats]:
+    """From weights (R, G) to the metric (R,); what does not depend on the weights is done once."""
+    if isinstance(metric, AdditiveMetric):
+        sums = cluster_sums(metric.terms(truth, prediction), codes, n_clusters)
+        finish = metric.finish
+        return lambda weights: finish(weights @ sums)
+    return lambda weights: metric.weighted(truth, prediction, codes, weights)
 
 
 def confidence_interval(resamples: Resamples, method: str, *, confidence: float = 0.95) -> Interval:
