@@ -183,7 +183,8 @@ def _generations(
             best = _ranked(tried)[0]
             ctx.log(
                 f"generation {generation}: best {best.outcome.fitness:.4f} of {len(tried)} tried, "
-                f"{sum(t.outcome.seconds for t in here):.0f} s of training in it"
+                f"{sum(tried[c.text].outcome.seconds for c in asked if c.text in tried):.0f} s of "
+                "training in it"
             )
             generation += 1
             if is_late:
@@ -196,7 +197,8 @@ def _generations(
                     for one in [tried[c.text]]
                 }
             )
-    ctx.progress(Progress(done, done, "candidates"))
+    if done < proposer.most:  # it ended early: this is all there is
+        ctx.progress(Progress(done, done, "candidates"))
     return tried, generation
 
 
