@@ -29,6 +29,8 @@ def build(backbone="mmgcn", plugin="ogm_ge", dims=DIMS, target=CATEGORY, **optio
 class Stepper:
     """Stands in for the trainer; keeps the gradients after clipping and at the step."""
 
+    is_last_part = True
+
     def __init__(self, method, rate=0.0, norm=2.0):
         self.method, self.epoch, self.rate, self.norm = method, 0, rate, norm
         self.steps = 0
@@ -495,3 +497,14 @@ def test_probing_leaves_the_training_mode_alone():
     one_step(method)
     assert method.training
     assert all(module.training for module in method.modules())
+
+
+@pytest.mark.parametrize("plugin", ["rna", "ogm_ge", "fagm"])
+def test_accumulated_batches_are_clipped_and_modulated_once(plugin):
+    method = build(plugin=plugin)
+    clips = []
+    after_clip = method.after_clip
+    method.after_clip = lambda batch, epoch: (clips.append(epoch), after_clip(batch, epoch))
+    config = TrainConfig(epochs=2, batch_size=1, accumulate=4)
+    fit(method, EVERYTHING, EVERYTHING, lambda outputs: 0.0, config, seed=0)
+    assert clips == [1, 1, 2, 2]  # six dialogues: four and two
