@@ -2,11 +2,14 @@
 
 import io
 import json
+import re
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from pydantic import TypeAdapter
 
 from models.batch import Target
@@ -409,6 +412,15 @@ def test_a_search_is_read_as_it_is_written():
     space = TypeAdapter(SpaceSearch).validate_python({"space": SPACE})
     assert (space.sampler, space.space["lr"].is_whole, space.proxy_share) == ("tpe", False, 1.0)
     assert decode(DEFAULT).width == 128
+
+
+def test_the_example_in_the_readme_works():
+    text = (Path(__file__).parent.parent.parent / "README.md").read_text()
+    block = re.search(r"```yaml\n(methods:\n  haemsa:.*?)```", text, re.DOTALL)
+    assert block
+    params = Params(yaml.safe_load(block[1]))
+    assert isinstance(params.search("haemsa"), GenomeSearch)
+    assert isinstance(params.search("corect"), SpaceSearch)
 
 
 @pytest.mark.slow
