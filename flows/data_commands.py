@@ -206,17 +206,40 @@ def stats(as_json: Json = False) -> None:
     """What each encoder keeps in the store."""
     from tasks import store
 
-    usages = store.stats(_root())
+    usages, users = store.stats(_root()), _users()
     if as_json:
-        print(json.dumps([vars(usage) for usage in usages], indent=1, default=str))
+        found = [vars(usage) | {"tables": users.get(usage.fingerprint, [])} for usage in usages]
+        print(json.dumps(found, indent=1, default=str))
         return
     for usage in usages:
-        what = usage.about.get("encoder") or usage.about.get("stage") or "?"
-        print(
-            f"{usage.fingerprint[:12]} {what}: {usage.entries} clips, "
-            f"{usage.size_bytes / 1e6:.1f} MB, {usage.bad_segments} damaged segments"
-        )
+        parts = [f"{usage.entries} clips", f"{usage.size_bytes / 1e6:.1f} MB"]
+        if usage.error is not None:
+            parts.append(f"reduced precision costs {100 * usage.error:.2g} %")
+        if usage.bad_segments:
+            parts.append(f"{usage.bad_segments} damaged segments set aside")
+        what = str(usage.about.get("family") or usage.about.get("stage") or "unknown")
+        tables = ", ".join(users.get(usage.fingerprint, [])) or "no present table (prune frees it)"
+        print(f"{usage.fingerprint[:12]} {what}: {', '.join(parts)}; used by {tables}")
     print(f"{sum(usage.size_bytes for usage in usages) / 1e6:.1f} MB in all")
+
+
+def _users() -> dict[str, list[str]]:
+    """Fingerprint, first 32 digits, to the present tables that were made from it."""
+    from flows.settings import read_params
+    from tasks.tables import read_metadata
+
+    raw = read_params(Path()).raw
+    found: dict[str, list[str]] = {}
+    for corpus in raw.get("corpora") or {}:
+        tables = {
+            f"{name} of {corpus}": paths.features(corpus, name) for name in encoders_of(raw, corpus)
+        }
+        for what, table in (tables | {f"faces of {corpus}": paths.faces(corpus)}).items():
+            if table.is_file() or any(table.glob("*.parquet")):
+                made = read_metadata(table).get("fingerprint", "")
+                found.setdefault(made[:32], []).append(what)
+    found.pop("", None)
+    return found
 
 
 @store_app.command(epilog="Example: affectloom store verify")
@@ -238,19 +261,10 @@ def prune(
         float, typer.Option(help="Delete only what was not used for so many days.", min=0)
     ] = 0.0,
 ) -> None:
-    """Delete what no present features or faces table was made from."""
-    from flows.settings import read_params
+    """Delete what no present features or faces table of this project was made from."""
     from tasks import store
-    from tasks.tables import read_metadata
 
-    raw = read_params(Path()).raw
-    keep = []
-    for corpus in raw.get("corpora") or {}:
-        tables = [paths.features(corpus, name) for name in encoders_of(raw, corpus)]
-        for table in (*tables, paths.faces(corpus)):
-            if table.is_file() or any(table.glob("*.parquet")):
-                keep.append(read_metadata(table).get("fingerprint", ""))
-    freed = store.prune(_root(), [name for name in keep if name], unused_days or None)
+    freed = store.prune(_root(), list(_users()), unused_days or None)
     print(f"{freed / 1e6:.1f} MB freed")
 
 
