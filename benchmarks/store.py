@@ -1,6 +1,7 @@
 """Storage: speed of sequences through the feature store and the table, and memory by corpus size.
 
-    python benchmarks/store.py [--clips 400] [--frames 250] [--dim 768] [--memory] [--cpu]
+    python benchmarks/store.py [--clips 400] [--frames 250] [--dim 768] [--repeats 5] [--memory]
+                               [--cpu]
 
 Speed: fp16 sequences into the store (hashed, fsynced), out of it (hash checked) into a features
 table, and the table read back. Memory (``--memory``): the whole stage with the prosody encoder and
@@ -11,10 +12,12 @@ import argparse
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +39,7 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=768)
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--cpu", action="store_true", help="processor instead of wall seconds")
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--child", type=int, default=0, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -43,7 +47,12 @@ def main() -> None:
             print(stage_peak_mb(arguments.child, Path(folder)))
             return
         result = speed(
-            arguments.clips, arguments.frames, arguments.dim, Path(folder), arguments.cpu
+            arguments.clips,
+            arguments.frames,
+            arguments.dim,
+            Path(folder),
+            arguments.cpu,
+            arguments.repeats,
         )
     if arguments.memory:
         peaks = {clips: child_peak_mb(clips) for clips in (200, 2000)}
@@ -52,7 +61,9 @@ def main() -> None:
     print(json.dumps(result, indent=2))
 
 
-def speed(clips: int, frames: int, dim: int, root: Path, cpu: bool) -> dict[str, object]:
+def speed(
+    clips: int, frames: int, dim: int, root: Path, cpu: bool, repeats: int
+) -> dict[str, object]:
     rng = np.random.default_rng(0)
     entries = []
     for number in range(clips):
@@ -63,11 +74,33 @@ def speed(clips: int, frames: int, dim: int, root: Path, cpu: bool) -> dict[str,
         entries.append(Entry(f"{number:064x}", meta, blobs))
     clock = time.process_time if cpu else time.perf_counter
     megabytes = sum(len(blob) for entry in entries for blob in entry.blobs.values()) / 1e6
-    store = Store(root / "store", {"benchmark": 1})
-    seconds = {}
+    rows = [
+        Row(f"c/d/{number:06d}", entry.key, "ok", None, frames, 0.02)
+        for number, entry in enumerate(entries)
+    ]
+    # best of some rounds: the first one pays for libraries that load when they are used
+    best: dict[str, float] = {}
+    for number in range(repeats):
+        for name, spent in one_round(entries, rows, dim, root / str(number), clock).items():
+            best[name] = min(spent, best.get(name, spent))
+        shutil.rmtree(root / str(number))
+    return {
+        "megabytes": round(megabytes, 1),
+        "seconds_of": "the processor" if cpu else "the clock",
+        "repeats": repeats,
+        "load": os.getloadavg()[0],
+        "mb_per_s": {name: round(megabytes / spent) for name, spent in best.items()},
+    }
 
+
+def one_round(
+    entries: list[Entry], rows: list[Row], dim: int, root: Path, clock: Callable[[], float]
+) -> dict[str, float]:
+    """Seconds of each way that sequences go, once, on fresh files."""
+    seconds = {}
+    store = Store(root / "store", {"benchmark": 1})
     started = clock()
-    for start in range(0, clips, SEGMENT):
+    for start in range(0, len(entries), SEGMENT):
         store.write(entries[start : start + SEGMENT])
     seconds["store_write"] = clock() - started
 
@@ -78,10 +111,6 @@ def speed(clips: int, frames: int, dim: int, root: Path, cpu: bool) -> dict[str,
         pass
     seconds["store_read"] = clock() - started
 
-    rows = [
-        Row(f"c/d/{number:06d}", entry.key, "ok", None, frames, 0.02)
-        for number, entry in enumerate(entries)
-    ]
     started = clock()
     assemble(store, rows, dim, dim, root / "table", {})
     seconds["store_to_table"] = clock() - started
@@ -89,12 +118,8 @@ def speed(clips: int, frames: int, dim: int, root: Path, cpu: bool) -> dict[str,
     started = clock()
     found = read_table(FEATURES, root / "table")
     seconds["table_read"] = clock() - started
-    assert found.height == clips
-    return {
-        "megabytes": round(megabytes, 1),
-        "load": os.getloadavg()[0],
-        "mb_per_s": {name: round(megabytes / spent) for name, spent in seconds.items()},
-    }
+    assert found.height == len(rows)
+    return seconds
 
 
 def child_peak_mb(clips: int) -> float:

@@ -1,4 +1,4 @@
-"""What reduced precision costs: an encoder's features against those of the same one in float32."""
+"""What reduced precision costs: an encoder's features against those of the same in float32."""
 
 import importlib
 from collections.abc import Sequence
@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from models.encoders.encoder import Encoded, Input, Settings, Sound
+from models.encoders.encoder import Encoded, Faces, Input, Settings, Sound
 
-#: So many clips are encoded once more, and no more sound than this.
-_CLIPS, _SOUND_S = 4, 30.0
+#: One clip of so many is encoded once more, but one at least and this many at most: the precise
+#: network takes twice as long.
+_SHARE, _MOST = 100, 4
 
 
 @dataclass(frozen=True)
@@ -22,29 +23,36 @@ class PrecisionError:
 
     def sentence(self, dtype: str) -> str:
         """For a person."""
+        percent, largest = 100 * self.median, 100 * self.largest
+        of = f"shortest {self.clips} clips of a chunk" if self.clips > 1 else "shortest clip"
         return (
-            f"computed in {dtype}: pooled vectors differ from those in float32 by "
-            f"{100 * self.median:.2g} % (median of {self.clips} clips, {100 * self.largest:.2g} % "
-            "at most)"
+            f"computed in {dtype}: pooled vectors differ from those in float32 by {percent:.2g} % "
+            f"(median; {largest:.2g} % at most; {of})"
         )
 
 
 def measure(
-    family: str, settings: Settings, contents: Sequence[Input], encoded: Sequence[Encoded]
+    family: str,
+    settings: Settings,
+    contents: Sequence[Input],
+    encoded: Sequence[Encoded],
+    clips: int,
 ) -> PrecisionError | None:
-    """Encode the first few contents in float32 and compare.
+    """Encode the shortest contents in float32 and compare.
 
     Args:
         family: of the encoder.
         settings: of the encoder in reduced precision.
         contents: inputs.
         encoded: what it made of each.
+        clips: how many there are in all to encode; more are compared where there are more.
 
     Returns:
-        None where none of the first contents has features.
+        None where none of the contents has features.
     """
     pairs = [(c, e) for c, e in zip(contents, encoded, strict=True) if e.pooled is not None]
-    pairs = pairs[: max(1, _affordable([content for content, _ in pairs]))]
+    pairs.sort(key=lambda pair: _length(pair[0]))
+    pairs = pairs[: min(_MOST, max(1, clips // _SHARE))]
     if not pairs:
         return None
     module = importlib.import_module(f"models.encoders.{family}")
@@ -58,11 +66,8 @@ def measure(
     return PrecisionError(len(errors), float(np.median(errors)), max(errors)) if errors else None
 
 
-def _affordable(contents: Sequence[Input]) -> int:
-    """How many of the first contents are few enough, and short enough together."""
-    seconds = np.cumsum([_seconds(content) for content in contents[:_CLIPS]])
-    return int((seconds <= _SOUND_S).sum())
-
-
-def _seconds(content: Input) -> float:
-    return len(content.samples) / content.rate_hz if isinstance(content, Sound) else 0.0
+def _length(content: Input) -> int:
+    """Samples, faces or letters."""
+    if isinstance(content, Sound):
+        return len(content.samples)
+    return len(content.images) if isinstance(content, Faces) else len(content.text)

@@ -172,7 +172,7 @@ class _Job:
     root: Path
     faces: Path
     items: Sequence[Item]
-    measure: bool = False
+    measure: int = 0  #: clips to compute in all, where precision is to be measured
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def extract(job: _Job) -> _Done:
         contents = [loaded.content for loaded in group if loaded.content is not None]
         encoded = encoder.encode(contents)
         if job.measure and error is None:
-            error = measure(job.family, job.settings, contents, encoded)
+            error = measure(job.family, job.settings, contents, encoded, job.measure)
         for loaded, entry in zip(
             group, _entries(encoder, group, encoded, job.sequence), strict=True
         ):
@@ -365,7 +365,7 @@ def _compute_missing(
     jobs = [job(todo[low:high]) for low, high in pairwise(cuts) if low < high]
     # once for each encoder: a clip that is added later must not cost a second network
     if jobs[0].settings.dtype != "float32" and store.noted("error") is None:
-        jobs[0] = replace(jobs[0], measure=True)
+        jobs[0] = replace(jobs[0], measure=len(todo))
     ctx.log(f"{len(todo)} of {total} clips to compute, in {len(jobs)} shards")
     passing: dict[str, str] = {}
     seconds = 0.0

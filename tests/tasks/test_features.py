@@ -392,7 +392,7 @@ def test_reduced_precision_is_measured_once_and_said(tmp_path, forwards, caplog)
     with caplog.at_level("INFO"):
         before = run(tmp_path, params)
     (line,) = [line for line in caplog.messages if "bfloat16" in line]
-    median = float(re.search(r"by (\S+) % \(median of 4 clips", line)[1])
+    median = float(re.search(r"by (\S+) % \(median; ", line)[1])
     assert 0.0 < median < 5.0
     assert set(forwards) == {"bfloat16", "float32"}
     (usage,) = stats(tmp_path / "cache/features")
