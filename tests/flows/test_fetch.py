@@ -1,7 +1,9 @@
 """``affectloom fetch``: what params.yaml names comes here, pinned and checked, or one sentence."""
 
+import re
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -9,8 +11,6 @@ import yaml
 from flows import cli
 from tasks.checkpoints import TinyCheckpoint, make_checkpoint
 from tests.hub_factory import COMMIT, NAME, pickle_weights, write_hub_cache
-
-_ENTRY = "  minilm: {family: hf_text"
 
 
 @pytest.fixture
@@ -38,16 +38,21 @@ def tiny(tmp_path):
     return make_checkpoint(TinyCheckpoint(kind="bert", width=16, layers=1), 1, tmp_path / "tiny")
 
 
-def add_encoder(edit, rest: str, name: str = "real") -> None:
-    edit(_ENTRY, f"  {name}: {{family: hf_text, {rest}}}\n{_ENTRY}")
+def add_encoder(root: Path, rest: str, name: str = "real") -> None:
+    file = root / "params.yaml"
+    text, count = re.subn(
+        r"(?m)^encoders:.*$", rf"\g<0>\n  {name}: {{family: hf_text, {rest}}}", file.read_text()
+    )
+    assert count == 1
+    file.write_text(text)
 
 
 def test_what_is_named_comes_out_of_the_hubs_cache_and_into_a_bundle(
-    affectloom, edit, clone, tiny, tmp_path
+    affectloom, clone, tiny, tmp_path
 ):
     pickle_weights(tiny)
     write_hub_cache(tmp_path / "hub", tiny)
-    add_encoder(edit, f"checkpoint: {NAME}, revision: {COMMIT}")
+    add_encoder(clone, f"checkpoint: {NAME}, revision: {COMMIT}")
     code, out, _ = affectloom("fetch")
     assert code == 0
     assert "prosody: nothing to download" in out
@@ -79,10 +84,10 @@ def test_what_is_named_comes_out_of_the_hubs_cache_and_into_a_bundle(
 
 @pytest.mark.parametrize("rest", [f"checkpoint: {NAME}, revision: main", f"checkpoint: {NAME}"])
 def test_pin_writes_the_commit_and_leaves_the_rest_of_the_file(
-    affectloom, edit, clone, tiny, tmp_path, rest
+    affectloom, clone, tiny, tmp_path, rest
 ):
     write_hub_cache(tmp_path / "hub", tiny)
-    add_encoder(edit, rest)
+    add_encoder(clone, rest)
     before = (clone / "params.yaml").read_text()
     code, _, err = affectloom("fetch", "real")
     assert code == 1
@@ -96,7 +101,7 @@ def test_pin_writes_the_commit_and_leaves_the_rest_of_the_file(
     )
 
 
-def test_mistakes_are_one_sentence(affectloom, edit):
+def test_mistakes_are_one_sentence(affectloom):
     for arguments, what in (
         (("fetch", "--export", "x.tar"), "there is nothing to export"),
         (("fetch", "--import", "absent.tar"), "there is no bundle absent.tar"),
