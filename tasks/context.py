@@ -19,13 +19,18 @@ MAX_SHARDS = 200
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a stage has come. ``degraded`` and ``quarantined`` are counts among ``done``."""
+    """How far a stage has come.
+
+    ``degraded`` and ``quarantined`` are counts among ``done``, and so is ``known``: what was done
+    before this run and says nothing about its speed.
+    """
 
     done: int
     total: int
     unit: str = "clips"
     degraded: int = 0
     quarantined: int = 0
+    known: int = 0
 
 
 class Context(Protocol):

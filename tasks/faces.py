@@ -175,14 +175,15 @@ def _detect_missing(
     missing = [key for key in store.missing(sorted(by_key)) if key not in passing]
     todo = sorted((by_key[key] for key in missing), key=lambda clip: clip.utterance_id)
     total = len(by_key)
-    done, degraded, quarantined = total - len(todo), 0, 0
+    known = total - len(todo)
+    done, degraded, quarantined = known, 0, 0
     for key in by_key:
         if key not in missing and key not in passing:
             status = store.meta(key)["status"]
             degraded += status == "degraded"
             quarantined += status == "quarantined"
     if not todo:
-        ctx.progress(Progress(done, total, "clips", degraded, quarantined))
+        ctx.progress(Progress(done, total, "clips", degraded, quarantined, known))
         return
     work = partial(detect_shard, params)
     root = store.folder.parent
@@ -191,7 +192,7 @@ def _detect_missing(
         degraded += result.degraded
         quarantined += result.quarantined
         passing |= {entry.key: entry for entry in result.passing}
-        ctx.progress(Progress(done, total, "clips", degraded, quarantined))
+        ctx.progress(Progress(done, total, "clips", degraded, quarantined, known))
     store.refresh()
 
 

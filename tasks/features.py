@@ -354,9 +354,14 @@ def _compute_missing(
         for item in items
         if item.key not in missing
     )
-    done = states.total()
+    done = known = states.total()
     total = done + len(todo)
-    ctx.progress(Progress(done, total, "clips", states["degraded"], states["quarantined"]))
+
+    def tell() -> None:
+        degraded, quarantined = states["degraded"], states["quarantined"]
+        ctx.progress(Progress(done, total, "clips", degraded, quarantined, known))
+
+    tell()
     if not todo:
         return {}
     is_worth = len(todo) * cost_s >= _SPREAD_FROM_S
@@ -378,7 +383,7 @@ def _compute_missing(
         if result.error is not None:
             store.note("error", result.error.median)
             ctx.log(result.error.sentence(jobs[0].settings.dtype))
-        ctx.progress(Progress(done, total, "clips", states["degraded"], states["quarantined"]))
+        tell()
     store.note("cost_s", seconds / len(todo))
     store.refresh()
     return passing

@@ -163,7 +163,7 @@ def in_order(
 
 def progress_line(stage: str, progress: Progress, elapsed_s: float) -> str:
     """``faces: 120/200 clips, 14.2/s, 0:06 left, 2 degraded, 1 quarantined``."""
-    rate = progress.done / elapsed_s if elapsed_s > 0 else 0.0
+    rate = (progress.done - progress.known) / elapsed_s if elapsed_s > 0 else 0.0
     parts = [f"{progress.done}/{progress.total} {progress.unit}"]
     if rate > 0:
         left_s = (progress.total - progress.done) / rate

@@ -81,6 +81,13 @@ class Terminal(io.StringIO):
         return True
 
 
+def test_what_was_known_before_says_nothing_about_the_speed():
+    # 10 clips in 5 s, 90 to go; the 900 of an earlier run took no time
+    line = progress_line("faces", Progress(910, 1000, known=900), 5.0)
+    assert line == "faces: 910/1000 clips, 2.0/s, 0:45 left"
+    assert progress_line("faces", Progress(1000, 1000, known=1000), 5.0) == "faces: 1000/1000 clips"
+
+
 def test_a_terminal_sees_one_line_rewritten_and_ended():
     stream = Terminal()
     ctx = PlainContext("faces", stream=stream)
