@@ -136,6 +136,7 @@ def test_two_runs_at_once_on_one_store_write_the_same_right_bytes(tmp_path, monk
     assert usage.entries == 12
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_faces_stage_with_a_sentence_and_the_next_run_goes_on(
     tmp_path, monkeypatch
 ):

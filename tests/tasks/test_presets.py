@@ -9,7 +9,11 @@ from models.encoders.weights import FILES, is_pinned
 from tasks.encoder_families import families
 from tasks.params import Params
 
-PRESETS = sorted((Path(__file__).parent.parent.parent / "params").glob("*.yaml"))
+PRESETS = [
+    preset
+    for preset in sorted((Path(__file__).parent.parent.parent / "params").glob("*.yaml"))
+    if "encoders" in yaml.safe_load(preset.read_text())
+]
 ENTRIES = [
     pytest.param(preset, name, id=f"{preset.stem}-{name}")
     for preset in PRESETS
