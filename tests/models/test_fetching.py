@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -131,6 +132,39 @@ def test_a_fetched_file_that_changed_is_never_used(hub, tiny, tmp_path):
     file.unlink()
     with pytest.raises(UserError, match=r"config.json is missing"):
         check_record(folder, NAME)
+
+
+def test_a_download_takes_the_best_weights_and_is_checked_against_the_hub(
+    hub, tiny, tmp_path, monkeypatch
+):
+    served = tmp_path / "served"
+    shutil.copytree(tiny, served)
+    (served / "pytorch_model.bin").write_bytes(b"never asked for")
+    (served / "onnx").mkdir()
+    (served / "onnx" / "model.onnx").write_bytes(b"never asked for")
+    promised = {file.name: hash_file(file) for file in served.glob("*.safetensors")}
+    siblings = [
+        SimpleNamespace(
+            rfilename=file.relative_to(served).as_posix(),
+            lfs=SimpleNamespace(sha256=promised[file.name]) if file.name in promised else None,
+        )
+        for file in served.rglob("*")
+        if file.is_file()
+    ]
+
+    def download(name, revision, local_dir, allow_patterns):
+        assert (name, revision) == (NAME, COMMIT)
+        for file in allow_patterns:
+            shutil.copy(served / file, local_dir / file)
+
+    answer = SimpleNamespace(siblings=siblings, sha=COMMIT)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: answer)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    folder = fetch(NAME, COMMIT, tmp_path)
+    assert set(read_record(folder)) == {file.name for file in tiny.iterdir()}
+    (served / "model.safetensors").write_bytes(b"something else")
+    with pytest.raises(UserError, match="arrived with other bytes than the hub has"):
+        fetch(NAME, COMMIT, tmp_path / "second")
 
 
 def test_a_branch_is_resolved_by_the_hubs_cache_where_there_is_no_network(hub, tiny):
