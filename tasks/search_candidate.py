@@ -31,7 +31,7 @@ from tasks.batches import Dataset, Source, is_labelled, source_for
 from tasks.methods import Recipe, build, resolve
 from tasks.missing import only, subsets
 from tasks.tables import replacing
-from tasks.train import decide, parts, score
+from tasks.train_run import decide, parts, score
 
 Status = Literal["ok", "diverged", "failed", "late"]
 #: Fitness of a candidate that could not be trained.

@@ -22,16 +22,17 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator
 from safetensors.torch import save_file
 
-from models.batch import MODALITIES, Target
+from models import parallel
+from models.batch import MODALITIES
 from models.errors import UserError
 from models.method import Method, Spec
-from models.metrics import selection_score
 from models.training import Fitted, TrainConfig, fit, seed_everything
 from tasks import paths
-from tasks.batches import Dataset, Source, is_labelled, source_for
+from tasks.batches import Dataset, Source, source_for
 from tasks.context import Context, Progress
 from tasks.methods import Recipe, build, resolve
 from tasks.tables import replacing
+from tasks.train_run import EpochClock, parts, score
 from tasks.warm_start import WEIGHTS, find_start, warm_start
 
 
@@ -43,6 +44,8 @@ class TrainParams(BaseModel):
         targets: train only these (default: all that the corpus has labels for).
         snapshot_mb: keep the weights of as many epochs as fit, to show later how much choosing
             the epoch on the test split would have flattered the method.
+        devices: GPUs (or processes, where there is no GPU) that share every batch of a run. Other
+            than ``execution`` this changes results: each device draws its own dropout.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,6 +53,7 @@ class TrainParams(BaseModel):
     seeds: list[NonNegativeInt] = Field(default=[0, 1, 2], min_length=1)
     targets: list[str] | None = None
     snapshot_mb: float = Field(default=4.0, ge=0, allow_inf_nan=False)
+    devices: int = Field(default=1, ge=1)
 
     @field_validator("seeds")
     @classmethod
@@ -82,6 +86,7 @@ class Job:
     folder: str
     key: str
     init: str | None = None
+    devices: int = 1
 
 
 def run(
@@ -116,6 +121,8 @@ def run(
                 names = tuple(target.name for target in group)
                 folder = run_folder(corpus, method, seed, fold if several else None, names)
                 what = [method, entry, dict(inputs), seed, fold, names, params.snapshot_mb]
+                if params.devices > 1:
+                    what.append({"devices": params.devices})
                 init = None
                 if recipe.init_from is not None:
                     parent = run_folder(
@@ -129,6 +136,7 @@ def run(
                     Job(
                         corpus, method, dict(entry), dict(inputs), seed, fold, names,
                         params.snapshot_mb, str(folder), key, None if init is None else str(init),
+                        params.devices,
                     )
                 )  # fmt: skip
     for job in jobs:  # before hours of work: the last fold may be the one that cannot be learnt
@@ -140,7 +148,10 @@ def run(
     ]
     done = 0
     ctx.progress(Progress(done, len(jobs), "runs"))
-    for keys in ctx.map(partial(train_shard, data=data), shards, f"train {method}"):
+    shard = partial(train_shard, data=data)
+    # a run that takes all devices leaves none for another beside it
+    found = ctx.map(shard, shards, f"train {method}") if params.devices == 1 else map(shard, shards)
+    for keys in found:
         done += len(keys)
         ctx.progress(Progress(done, len(jobs), "runs"))
     _publish(paths.runs(corpus, method), jobs)
@@ -194,6 +205,35 @@ def _train_one(job: Job, data: Mapping[str, str]) -> str:
     final = _cached(job)
     if final.exists():
         return job.key
+    setup = _set_up(job)
+    work = final.parent
+    work.mkdir(parents=True, exist_ok=True)
+    if job.devices == 1:
+        fitted = _fit(setup, job)
+    else:
+        parallel.check(setup.method, job.method)
+        fitted = parallel.launch(job.devices, partial(_fit_share, job))
+    keeper = _snapshots(setup, job)
+    _write_run(work / "run.tmp", job, setup, fitted, data)
+    keeper.write(work / "run.tmp")
+    (work / "run.tmp").replace(final)
+    _state_file(job).unlink(missing_ok=True)
+    shutil.rmtree(keeper.folder, ignore_errors=True)
+    return job.key
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """A run that is ready to begin."""
+
+    recipe: Recipe
+    source: Source
+    method: Method
+    train: Dataset
+    validation: Dataset
+
+
+def _set_up(job: Job) -> _Setup:
     torch.set_num_threads(1)  # one core a run: the same sums in the same order, seeds side by side
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # the next line needs it on a GPU
     torch.use_deterministic_algorithms(True)
@@ -206,86 +246,42 @@ def _train_one(job: Job, data: Mapping[str, str]) -> str:
     train, validation = train.seen_through(method.view), validation.seen_through(method.view)
     if job.init is not None:
         warm_start(method, Path(job.init))
-    work = final.parent
-    work.mkdir(parents=True, exist_ok=True)
-    state_file = work / "state.pt"
+    return _Setup(recipe, source, method, train, validation)
+
+
+def _fit(setup: _Setup, job: Job, team: parallel.Team | None = None) -> Fitted:
+    """Train from the beginning or from the last epoch of an interrupted run."""
+    state_file = _state_file(job)
     resume = torch.load(state_file, weights_only=True) if state_file.exists() else None
-    keeper = _Snapshots(method, recipe.train, job.snapshot_mb, work / "snapshots")
-    fitted = fit(
-        method,
-        train,
-        validation,
-        partial(score, validation),
-        recipe.train,
+    place = f"{job.corpus}-{job.method}, seed {job.seed}, fold {job.fold}"
+    return fit(
+        setup.method,
+        setup.train,
+        setup.validation,
+        partial(score, setup.validation),
+        setup.recipe.train,
         seed=job.seed,
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        device=team.device if team else "cuda" if torch.cuda.is_available() else "cpu",
         resume=resume,
         save=partial(_save_state, state_file),
-        keep=keeper.keep,
+        on_epoch=EpochClock(f"train {place}", setup.recipe.train.epochs),
+        keep=_snapshots(setup, job).keep,
+        team=team,
     )
-    _write_run(work / "run.tmp", job, recipe, source, method, fitted, data, (train, validation))
-    keeper.write(work / "run.tmp")
-    (work / "run.tmp").replace(final)
-    state_file.unlink(missing_ok=True)
-    shutil.rmtree(keeper.folder, ignore_errors=True)
-    return job.key
 
 
-def parts(
-    source: Source, recipe: Recipe, corpus: str, fold: int, names: Sequence[str]
-) -> tuple[Dataset, Dataset]:
-    """Training and validation rows; an error unless there is something to learn."""
-    targets = tuple(t for t in source.targets if t.name in names)
-    level = recipe.method.level
-    # nothing can be learnt from a picture that is not there; chosen and scored on all alike
-    seen = source.images is not None
-    train = source.part(fold, "train", level, targets, labelled=True, seen=seen)
-    validation = source.part(fold, "validation", level, targets, labelled=True)
-    for split, part in (("train", train), ("validation", validation)):
-        if not len(part):
-            raise UserError(
-                f"{paths.splits(corpus)}: the {split} split of fold {fold} has no rows "
-                f"labelled with {' or '.join(names)}; change splits or labels in params.yaml"
-            )
-    _check_variety(train, targets, corpus, fold)
-    return train, validation
+def _fit_share(job: Job, team: parallel.Team) -> Fitted:
+    """What each of several processes does."""
+    return _fit(_set_up(job), job, team)
 
 
-def _check_variety(train: Dataset, targets: Sequence[Target], corpus: str, fold: int) -> None:
-    for target in targets:
-        if target.kind != "category":
-            continue
-        truth = train.truth(target)
-        if len(truth[truth >= 0].unique()) < 2:
-            raise UserError(
-                f"{paths.labels(corpus)}: all training rows of fold {fold} have the same "
-                f"{target.name}; there is nothing to learn. Change splits or labels in params.yaml"
-            )
+def _state_file(job: Job) -> Path:
+    return _cached(job).with_name("state.pt")
 
 
-def score(data: Dataset, outputs: Mapping[str, torch.Tensor]) -> float:
-    """Mean selection score over the targets; higher is better."""
-    scores = []
-    for target in data.targets:
-        truth = data.truth(target)
-        scores.append(
-            selection_score(
-                target.name,
-                target.kind,
-                target.names,
-                truth.numpy(),
-                decide(target, outputs[target.name]).numpy(),
-                mask=is_labelled(target, truth.numpy()),
-            )
-        )
-    return float(sum(scores) / len(scores))
-
-
-def decide(target: Target, output: torch.Tensor) -> torch.Tensor:
-    """Outputs to predictions: (N,) class index, (N, K) values, or (N, C) label probabilities."""
-    if target.kind == "category":
-        return output.argmax(-1)
-    return output if target.kind == "values" else output.sigmoid()
+def _snapshots(setup: _Setup, job: Job) -> "_Snapshots":
+    folder = _cached(job).with_name("snapshots")
+    return _Snapshots(setup.method, setup.recipe.train, job.snapshot_mb, folder)
 
 
 def _save_state(path: Path, state: Mapping[str, Any]) -> None:
@@ -321,13 +317,11 @@ class _Snapshots:
 def _write_run(
     folder: Path,
     job: Job,
-    recipe: Recipe,
-    source: Source,
-    method: Method,
+    setup: _Setup,
     fitted: Fitted,
     data: Mapping[str, str],
-    parts: tuple[Dataset, Dataset],
 ) -> None:
+    method, source = setup.method, setup.source
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     save_file(fitted.state, folder / WEIGHTS)
@@ -346,9 +340,10 @@ def _write_run(
     report = {
         **config,
         "corpus": job.corpus,
-        "method_options": asdict(recipe.config),
-        "training": asdict(recipe.train),
+        "method_options": asdict(setup.recipe.config),
+        "training": asdict(setup.recipe.train),
         **({"init_from": job.init} if job.init is not None else {}),
+        **({"devices": job.devices} if job.devices > 1 else {}),
         "data": dict(data),
         "versions": {
             "python": platform.python_version(),
@@ -356,8 +351,8 @@ def _write_run(
             "affectloom": version("affectloom"),
         },
         "parameters": sum(p.numel() for p in method.parameters()),
-        "rows": {"train": len(parts[0].rows), "validation": len(parts[1].rows)},
-        **({"train_items_without_picture": parts[0].unseen} if source.images else {}),
+        "rows": {"train": len(setup.train.rows), "validation": len(setup.validation.rows)},
+        **({"train_items_without_picture": setup.train.unseen} if source.images else {}),
         "chosen_epoch": fitted.chosen_epoch,
         "validation_score": fitted.score,
         "stopped_early": fitted.stopped_early,

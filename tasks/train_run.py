@@ -1,0 +1,107 @@
+"""What one run of training reads, how it is scored, and a line that says how long it lasts."""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TextIO
+
+import torch
+
+from models.batch import Target
+from models.errors import UserError
+from models.metrics import selection_score
+from tasks import paths
+from tasks.batches import Dataset, Source, is_labelled
+from tasks.methods import Recipe
+
+
+def parts(
+    source: Source, recipe: Recipe, corpus: str, fold: int, names: Sequence[str]
+) -> tuple[Dataset, Dataset]:
+    """Training and validation rows; an error unless there is something to learn."""
+    targets = tuple(t for t in source.targets if t.name in names)
+    level = recipe.method.level
+    # nothing can be learnt from a picture that is not there; chosen and scored on all alike
+    seen = source.images is not None
+    train = source.part(fold, "train", level, targets, labelled=True, seen=seen)
+    validation = source.part(fold, "validation", level, targets, labelled=True)
+    for split, part in (("train", train), ("validation", validation)):
+        if not len(part):
+            raise UserError(
+                f"{paths.splits(corpus)}: the {split} split of fold {fold} has no rows "
+                f"labelled with {' or '.join(names)}; change splits or labels in params.yaml"
+            )
+    _check_variety(train, targets, corpus, fold)
+    return train, validation
+
+
+def _check_variety(train: Dataset, targets: Sequence[Target], corpus: str, fold: int) -> None:
+    for target in targets:
+        if target.kind != "category":
+            continue
+        truth = train.truth(target)
+        if len(truth[truth >= 0].unique()) < 2:
+            raise UserError(
+                f"{paths.labels(corpus)}: all training rows of fold {fold} have the same "
+                f"{target.name}; there is nothing to learn. Change splits or labels in params.yaml"
+            )
+
+
+def score(data: Dataset, outputs: Mapping[str, torch.Tensor]) -> float:
+    """Mean selection score over the targets; higher is better."""
+    scores = []
+    for target in data.targets:
+        truth = data.truth(target)
+        scores.append(
+            selection_score(
+                target.name,
+                target.kind,
+                target.names,
+                truth.numpy(),
+                decide(target, outputs[target.name]).numpy(),
+                mask=is_labelled(target, truth.numpy()),
+            )
+        )
+    return float(sum(scores) / len(scores))
+
+
+def decide(target: Target, output: torch.Tensor) -> torch.Tensor:
+    """Outputs to predictions: (N,) class index, (N, K) values, or (N, C) label probabilities."""
+    if target.kind == "category":
+        return output.argmax(-1)
+    return output if target.kind == "values" else output.sigmoid()
+
+
+@dataclass
+class EpochClock:
+    """Tells on the terminal how far a long run has come: a stage counts whole runs only.
+
+    Attributes:
+        what: what the line begins with.
+        epochs: at most this many.
+        pause_s: shortest time between two lines; runs that are shorter say nothing.
+        stream: where the lines go.
+    """
+
+    what: str
+    epochs: int
+    pause_s: float = 30.0
+    stream: TextIO = field(default_factory=lambda: sys.stderr)
+    _shown: float = field(default_factory=lambda: time.monotonic())
+    _first: tuple[float, float] | None = None
+
+    def __call__(self, record: Mapping[str, float]) -> None:
+        """Hear of an epoch that has ended; ``record`` is that of the history."""
+        now, epoch = time.monotonic(), record["epoch"]
+        if self._first is None:
+            self._first = (now, epoch)
+        started, began = self._first
+        if epoch > began and now - self._shown >= self.pause_s:
+            self._shown = now
+            left_s = int((self.epochs - epoch) * (now - started) / (epoch - began))
+            self.stream.write(
+                f"{self.what}: epoch {epoch:.0f} of at most {self.epochs}, "
+                f"at most {left_s // 60}:{left_s % 60:02d} left\n"
+            )
+            self.stream.flush()
