@@ -428,8 +428,8 @@ def test_evolution_beats_random_search_on_a_planted_corpus(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AFFECTLOOM_CACHE", str(tmp_path / "cache"))
     make_corpus(dialogues=36, turns=8, folds=1).write()
-    # 32 candidates each: 0.855 against 0.851 on the mean of four seeds, better on three of them; the
-    # landscape of so small a corpus is flat near its top, and one training tells little
+    # 32 candidates each: 0.855 against 0.851 on the mean of four seeds, better on three; so
+    # small a corpus is flat near its top, and one training tells little
     budget = {"population": 8, "generations": 5, "proxy_epochs": 2, "finalists": 0, "patience": 0}
 
     def mean(sampler):
