@@ -7,11 +7,14 @@ import yaml
 
 from models.encoders.weights import FILES, is_pinned
 from tasks.encoder_families import families
+from tasks.methods import resolve
 from tasks.params import Params
 
+ROOT = Path(__file__).parent.parent.parent
+FOLDER = ROOT / "params"
 PRESETS = [
     preset
-    for preset in sorted((Path(__file__).parent.parent.parent / "params").glob("*.yaml"))
+    for preset in sorted(FOLDER.glob("*.yaml"))
     if "encoders" in yaml.safe_load(preset.read_text())
 ]
 ENTRIES = [
@@ -35,3 +38,14 @@ def test_every_encoder_of_a_preset_is_known_and_pinned(preset, name):
     entry = Params(raw).encoder(name)
     if entry.checkpoint and entry.checkpoint not in FILES:
         assert is_pinned(entry.revision)
+
+
+def test_the_preset_of_methods_has_the_nine_and_they_can_be_built_from_params():
+    methods = yaml.safe_load((FOLDER / "methods.yaml").read_text())["methods"]
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = Params(raw | {"methods": methods})
+    nine = "corect multidag_cl mi_cga ada2i spcl cage huo_ge_vad emi haemsa".split()
+    assert set(nine) <= set(methods)
+    for name in methods:
+        params.search(name)  # checks it
+        resolve(name, {k: v for k, v in params.method(name).items() if k != "search"})
