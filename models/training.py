@@ -223,7 +223,8 @@ class _Run:
         self.method, self.parameters, self.config = method, parameters, config
         self.seed, self.team = seed, team
         self.optimizer = _optimizer(config, parameters)
-        self.batches_per_epoch = max(1, math.ceil(items / config.batch_size))
+        self.batches_of_epoch = max(1, math.ceil(items / config.batch_size))
+        self.steps_before_epoch = 0
         self.average = _Average(method, config) if config.ema_decay > 0 else None
         self.epoch = 0
         self.steps = 0
@@ -283,6 +284,8 @@ class _Run:
         sums: dict[str, float] = {}
         count = 0
         groups = list(self._batches(items))
+        self.batches_of_epoch = max(1, len(groups))
+        self.steps_before_epoch = self.steps
         key = int(torch.randint(2**62, ()))
         mine = groups
         if self.team is not None:
@@ -346,12 +349,14 @@ class _Run:
             return self.rate * self.config.step_factor ** (self.steps // self.config.step_every)
         if self.config.scheduler != "cosine":
             return self.rate
-        steps_per_epoch = math.ceil(self.batches_per_epoch / self.config.accumulate)
-        total = max(1, self.config.epochs * steps_per_epoch)
+        # counted in epochs like this one: a method may train on part of the items
+        in_epoch = math.ceil(self.batches_of_epoch / self.config.accumulate)
+        total = self.config.epochs * in_epoch
+        at = (self.epoch - 1) * in_epoch + self.steps - self.steps_before_epoch
         warm = max(1, round(self.config.warmup * total))
-        if self.steps < warm:
-            return self.rate * (self.steps + 1) / warm
-        share = min(1.0, (self.steps - warm) / max(1, total - warm))
+        if at < warm:
+            return self.rate * (at + 1) / warm
+        share = min(1.0, (at - warm) / max(1, total - warm))
         return self.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
 
     def _follow_plateau(self, value: float) -> None:

@@ -115,6 +115,15 @@ def test_cosine_schedule_warms_up_and_ends_at_one_percent():
     assert rates[-1] == pytest.approx(0.01 * config.lr, rel=0.2)
 
 
+@pytest.mark.parametrize("options", [{}, {"drop_last": True}], ids=str)
+def test_the_cosine_ends_with_the_training_however_few_items_an_epoch_takes(options, monkeypatch):
+    method = build("early_fusion")
+    monkeypatch.setattr(method, "on_epoch", lambda epoch, train: [0, 1, 2, 3])
+    config = replace(CONFIG, scheduler="cosine", **options)
+    fitted = fit(method, TRAIN, VALIDATION, accuracy(VALIDATION), config, seed=5)
+    assert fitted.history[-1]["lr"] == pytest.approx(0.01 * config.lr)
+
+
 def test_step_schedule_lowers_the_rate_every_so_many_steps():
     config = replace(CONFIG, scheduler="step", step_every=6, step_factor=0.5, accumulate=2)
     rates = [record["lr"] for record in train(config).history]  # 4 batches make 2 steps an epoch
