@@ -44,7 +44,17 @@ def test_the_preset_of_methods_has_the_nine_and_they_can_be_built_from_params():
     methods = yaml.safe_load((FOLDER / "methods.yaml").read_text())["methods"]
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
     params = Params(raw | {"methods": methods})
-    nine = "corect multidag_cl mi_cga ada2i spcl cage huo_ge_vad emi haemsa".split()
+    nine = [
+        "corect",
+        "multidag_cl",
+        "mi_cga",
+        "ada2i",
+        "spcl",
+        "cage",
+        "huo_ge_vad",
+        "emi",
+        "haemsa",
+    ]
     assert set(nine) <= set(methods)
     for name in methods:
         params.search(name)  # checks it
