@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +47,7 @@ def launch(devices: int, work: Callable[["Team"], Out]) -> Out:
             f"{'s' if gpus > 1 else ''}; lower it"
         )
     from lightning_fabric import Fabric
-    from lightning_fabric.strategies import DDPStrategy
+    from lightning_fabric.strategies.ddp import DDPStrategy
 
     # a modality absent from a whole share leaves its weights without gradient: that is looked for,
     # and torch's advice to switch the search off is not wanted
@@ -56,7 +56,7 @@ def launch(devices: int, work: Callable[["Team"], Out]) -> Out:
     fabric = Fabric(accelerator="cuda" if gpus else "cpu", devices=devices, strategy=strategy)
     with TemporaryDirectory() as folder:
         answer = Path(folder) / "answer"
-        fabric.launch(_run, work, answer)
+        fabric.launch(cast(Any, _run), work, answer)  # its type knows no further arguments
         found = pickle.loads(answer.read_bytes())  # written by our own process just now
     if isinstance(found, UserError):
         raise found
