@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from models.parallel import Team
 
 #: Called after each epoch with everything needed to go on from there.
-SaveState = Callable[[dict[str, Any]], None]
+SaveState = Callable[[Callable[[], dict[str, Any]]], None]
 #: Higher is better; gets the outputs of ``predict`` on the validation data.
 Score = Callable[[Mapping[str, Tensor]], float]
 
@@ -135,7 +135,8 @@ def fit(
         seed: of shuffling, dropout and masks.
         device: where to compute.
         resume: state from ``save`` of an earlier, interrupted call with the same arguments.
-        save: called after every epoch but the last.
+        save: called after every epoch but the last with a function that makes the state to resume
+            from; making it copies every weight, so it need not be asked for each time.
         on_epoch: called with each record of the history.
         keep: called with the validated weights of each epoch.
         team: the processes that train it together; all make this call with the same arguments, the
@@ -176,7 +177,7 @@ def fit(
         if on_epoch is not None and is_first:
             on_epoch(run.history[-1])
         if save is not None and is_first and not run.is_done:
-            save(run.state())
+            save(run.state)
     method.load_state_dict(run.best_state)
     return Fitted(run.best_state, run.best_epoch, run.best, run.history, run.stopped_early)
 

@@ -167,7 +167,7 @@ def progress_line(stage: str, progress: Progress, elapsed_s: float) -> str:
     parts = [f"{progress.done}/{progress.total} {progress.unit}"]
     if rate > 0:
         left_s = (progress.total - progress.done) / rate
-        parts.append(f"{rate:.1f}/s")
+        parts.append(f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.1f}/min")
         parts.append(f"{int(left_s) // 60}:{int(left_s) % 60:02d} left")
     if progress.degraded:
         parts.append(f"{progress.degraded} degraded")

@@ -173,7 +173,7 @@ def test_a_killed_run_goes_on_bit_for_bit(plugin):
         method = build("bc_lstm", plugin, **options)
         return fit(method, train, validation, lambda _outputs: 0.5, config, seed=3, **more)
 
-    whole = run(save=states.append)
+    whole = run(save=lambda state: states.append(state()))
     resumed = run(resume=states[1])
     assert whole.history == resumed.history
     assert all(torch.equal(whole.state[n], resumed.state[n]) for n in whole.state)

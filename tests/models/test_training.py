@@ -39,7 +39,7 @@ def train(config=CONFIG, name="early_fusion", **more):
 def test_resuming_after_a_kill_gives_the_same_bits(stop_at, options):
     config = replace(CONFIG, **options)
     states = []
-    whole = train(config, save=lambda state: states.append(copy.deepcopy(state)))
+    whole = train(config, save=lambda state: states.append(copy.deepcopy(state())))
     resumed = train(config, resume=states[stop_at - 1])
     assert resumed.history == whole.history
     assert resumed.chosen_epoch == whole.chosen_epoch
@@ -184,7 +184,7 @@ def test_averaged_weights_follow_the_rule(warms_up):
     # one step an epoch; the state saved after it holds the weights that are averaged
     fitted = fit(
         method, TRAIN, VALIDATION, iter_score(), config, seed=0,
-        save=lambda state: weights.append(state["method"]["heads.category.bias"]),
+        save=lambda state: weights.append(state()["method"]["heads.category.bias"]),
     )  # fmt: skip
     weights.append(last_weights(config))
     expected = weights[0]

@@ -1,6 +1,7 @@
 import hashlib
 import io
 import json
+import math
 import os
 import signal
 import subprocess
@@ -156,6 +157,7 @@ def kill_at(call, monkeypatch, count):
             raise Killed
 
     monkeypatch.setattr(owner, name, deadly)
+    monkeypatch.setattr(train._Saver, "share", math.inf)  # after every epoch
 
 
 @pytest.mark.parametrize("call", ["keep", "_save_state"])
@@ -170,7 +172,8 @@ def test_a_killed_run_goes_on_to_the_same_bytes(corpus, tmp_path, monkeypatch, c
             run(seeds=(0, 1))
     assert not paths.runs(CORPUS, "early_fusion").exists()
     (state,) = (tmp_path / "disturbed/cache/runs").glob("*/state.pt")
-    (state.parent / "snapshots/.epoch0003.safetensors.x1.tmp").write_bytes(b"half a file")
+    for name in (".epoch0003.safetensors.x1.tmp", ".tmpM3cHBN"):  # ours and that of safetensors
+        (state.parent / "snapshots" / name).write_bytes(b"half a file")
     epochs = []
     keep = train._Snapshots.keep
 
@@ -345,3 +348,19 @@ def test_kill_9_in_the_middle_of_training_changes_no_byte(corpus, tmp_path, monk
         last = max(state.stat().st_mtime for state in cache.glob("*/state.pt"))
     assert not paths.runs(CORPUS, "early_fusion").exists()
     assert run(entry) == undisturbed
+
+
+def test_saving_takes_a_twentieth_of_the_time_and_the_rest_trains(tmp_path, monkeypatch):
+    now, written = [0.0], []
+    monkeypatch.setattr(train.time, "monotonic", lambda: now[0])
+
+    def slow(path, state):
+        written.append(state["epoch"])
+        now[0] += 1.0
+
+    monkeypatch.setattr(train, "_save_state", slow)
+    saver = train._Saver(tmp_path / "state.pt")
+    for epoch in range(100):
+        now[0] += 2.0
+        saver(lambda epoch=epoch: {"epoch": epoch})
+    assert written == list(range(0, 100, 10))
