@@ -18,7 +18,7 @@ from models.errors import MetricInputError, UserError
 from models.metric_inputs import Bools, Floats, Ints
 from models.metrics import Kind
 from models.multilabel_metrics import mean_average_precision
-from models.regression_metrics import SENTIMENT_LIMITS, sentiment_classes
+from models.regression_metrics import CONSTANT_SD, SENTIMENT_LIMITS, sentiment_classes
 
 # E[x^2] - E[x]^2 of a constant leaves rounding of this size relative to E[x^2].
 CONSTANT_VARIANCE = 1e-13
@@ -272,13 +272,20 @@ def _value_columns(metric: str, names: Sequence[str]) -> tuple[str, list[int]]:
 
 
 def _moment_terms(columns: list[int], scale: float) -> Callable[[NDArray, NDArray], Floats]:
-    """Per column: annotated, t, p, t^2, p^2, tp, |p-t|, flattened to (n, 7K); NaN truth gives 0."""
+    """Per column: annotated, t, p, t^2, p^2, tp, |p-t|, (p-t)^2, flattened to (n, 8K).
+
+    A NaN truth gives 0. In float64 whatever comes in: squares of float32 would lose the variance.
+    """
 
     def terms(truth: NDArray, prediction: NDArray) -> Floats:
-        t, p = (a.reshape(len(a), -1)[:, columns] * scale for a in (truth, prediction))
+        t, p = (
+            np.asarray(a, dtype=np.float64).reshape(len(a), -1)[:, columns] * scale
+            for a in (truth, prediction)
+        )
         annotated = ~np.isnan(t)
         t, p = np.where(annotated, t, 0.0), np.where(annotated, p, 0.0)
-        parts = [annotated.astype(np.float64), t, p, t * t, p * p, t * p, np.abs(p - t)]
+        gap = p - t
+        parts = [annotated.astype(np.float64), t, p, t * t, p * p, t * p, np.abs(gap), gap * gap]
         return np.concatenate(parts, axis=1)
 
     return terms
@@ -286,9 +293,8 @@ def _moment_terms(columns: list[int], scale: float) -> Callable[[NDArray, NDArra
 
 def _moment_finish(measure: str, n_columns: int) -> Callable[[Floats], Floats]:
     def finish(sums: Floats) -> Floats:
-        n, *rest = np.split(sums, 7, axis=-1)
-        t, p, tt, pp, tp, absolute = (_quotient(part, n) for part in rest)
-        values = _moment_measure(measure, n, t, p, tt, pp, tp, absolute)
+        n, *rest = np.split(sums, 8, axis=-1)
+        values = _moment_measure(measure, n, *(_quotient(part, n) for part in rest))
         annotated = n > 0
         # As in `mean_over_columns`: undefined counts 0, a column without annotation is left out.
         if n_columns == 1:
@@ -300,16 +306,26 @@ def _moment_finish(measure: str, n_columns: int) -> Callable[[Floats], Floats]:
 
 
 def _moment_measure(
-    measure: str, n: Floats, t: Floats, p: Floats, tt: Floats, pp: Floats, tp: Floats, mae: Floats
+    measure: str,
+    n: Floats,
+    t: Floats,
+    p: Floats,
+    tt: Floats,
+    pp: Floats,
+    tp: Floats,
+    mae: Floats,
+    mse: Floats,
 ) -> Floats:
     """One measure per column from mean moments (..., K)."""
     if measure == "mae":
         return mae
-    squared = np.maximum(tt + pp - 2 * tp, 0.0)
     if measure in ("mse", "rmse"):
-        return np.sqrt(squared) if measure == "rmse" else squared
+        return np.sqrt(np.maximum(mse, 0.0)) if measure == "rmse" else mse
     var_t, var_p, covariance = tt - t * t, pp - p * p, tp - t * p
-    varies_t, varies_p = var_t > CONSTANT_VARIANCE * tt, var_p > CONSTANT_VARIANCE * pp
+    varies_t, varies_p = (
+        variance > np.maximum(CONSTANT_VARIANCE * square, CONSTANT_SD**2)
+        for variance, square in ((var_t, tt), (var_p, pp))
+    )
     both = varies_t & varies_p
     enough = n > 1
     if measure == "pearson":
@@ -325,7 +341,10 @@ def _on_column(
     terms: Callable[[Floats, Floats], Floats], column: int, scale: float
 ) -> Callable[[NDArray, NDArray], Floats]:
     def on_column(truth: NDArray, prediction: NDArray) -> Floats:
-        t, p = (a.reshape(len(a), -1)[:, column] * scale for a in (truth, prediction))
+        t, p = (
+            np.asarray(a, dtype=np.float64).reshape(len(a), -1)[:, column] * scale
+            for a in (truth, prediction)
+        )
         annotated = ~np.isnan(t)
         return terms(np.where(annotated, t, 0.0), p) * annotated[:, None]
 

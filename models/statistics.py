@@ -43,6 +43,7 @@ from models.significance import (
 
 N_RESAMPLES = 10_000
 CHUNK = 1_000  # resamples at a time: bounds memory at any number of methods
+ROUNDING = 1e-12  # a smaller difference of two metrics is none
 MAX_UNDEFINED_SHARE = 0.05  # more undefined resamples than this leave an interval undefined
 
 Scale = Literal["share", "correlation", "error", "plain"]
@@ -264,6 +265,10 @@ def compare(
     if remark:
         return comparison
     cluster_variance = _cluster_variance(draws, left_out)
+    if abs(difference) + math.sqrt(cluster_variance) <= ROUNDING:
+        # the same predictions up to the order of a sum: what is left is no evidence
+        difference = cluster_variance = 0.0
+        comparison = replace(comparison, difference=difference)
     seed_variance = _seed_variance(a) + _seed_variance(b)
     seed_freedom = len(a) + len(b) - 2
     error, freedom = joined_error(cluster_variance, resamples.freedom, seed_variance, seed_freedom)
@@ -316,7 +321,8 @@ def permutation_test(
 
     It asks whether *these* models differ; a difference that another seed would undo is found all
     the same, so `compare` is the test of methods and this one of models. Both sides need the same
-    number of seeds, (seeds, n) or (seeds, n, K), which are paired in order.
+    number of seeds, (seeds, n) or (seeds, n, K), which are paired in order. With so few dialogues
+    that `n_permutations` reaches all exchanges, all are tried and the p-value is exact.
     """
     t, runs, codes, n_clusters = _checked_runs(truth, {"first": first, "second": second}, clusters)
     a, b = runs["first"], runs["second"]
@@ -330,15 +336,21 @@ def permutation_test(
     if not np.isfinite(observed[0]):
         return math.nan
     # Exchanged models score the same up to rounding; count such ties as equal.
-    threshold = abs(observed[0]) - 1e-12
+    threshold = abs(observed[0]) * (1 - 1e-9) - ROUNDING
+    is_exact = n_clusters < 63 and 2**n_clusters <= n_permutations
+    n_swaps = 2**n_clusters if is_exact else n_permutations
     as_large = 0
-    for start in range(0, n_permutations, CHUNK):
-        size = min(CHUNK, n_permutations - start)
-        swaps = rng.random((size, n_clusters)) < 0.5
+    for start in range(0, n_swaps, CHUNK):
+        size = min(CHUNK, n_swaps - start)
+        if is_exact:
+            swaps = (np.arange(start, start + size)[:, None] >> np.arange(n_clusters)) & 1 == 1
+        else:
+            swaps = rng.random((size, n_clusters)) < 0.5
         values = np.abs(_swapped_difference(metric, t, a, b, codes, swaps))
         # An undefined permutation counts as large, which can only raise the p-value.
         as_large += int((~(values < threshold)).sum())
-    return (as_large + 1) / (n_permutations + 1)
+    # All exchanges hold the observed one; of a sample it is not a part and has to be added.
+    return as_large / n_swaps if is_exact else (as_large + 1) / (n_swaps + 1)
 
 
 def _checked_runs(

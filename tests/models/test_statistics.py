@@ -104,6 +104,16 @@ class TestFastFormsEqualTheSlowPath:
         scores = np.round(rng.random((ROWS, 5)) + 0.3 * truth, 1)
         self.check("map", "labels", "abcde", truth, scores)
 
+    @pytest.mark.parametrize("metric", ["mse", "rmse", "mae", "pearson", "ccc"])
+    def test_float32_counts_as_exactly_as_float64(self, metric: str):
+        truth, prediction = (100 + a[:, 0].astype(np.float32) for a in value_case())
+        kept = ~np.isnan(truth)
+        truth, prediction = truth[kept], prediction[kept]
+        weights, codes = np.ones((1, 1)), np.zeros(len(truth), dtype=int)
+        fast = resamplable(metric, "values", ["v"]).weighted(truth, prediction, codes, weights)
+        exact = score_target("values", ["v"], truth, prediction)[metric]
+        assert fast == pytest.approx(exact, abs=1e-9)
+
     def test_unknown_metrics_and_columns_name_the_known_ones(self):
         with pytest.raises(UserError, match=r"f1/<class>; wrap"):
             resamplable("f1/z", "category", CLASSES)
@@ -256,6 +266,14 @@ class TestComparisons:
         assert (result.difference, result.p_value) == (0.0, 1.0)
         assert "their scores are equal" in verdict(replace(result, seeds=(2, 2), remark=""))
 
+    def test_predictions_that_differ_by_rounding_have_p_1(self):
+        truth = np.random.default_rng(0).normal(size=ROWS)
+        runs = np.random.default_rng(1).normal(size=(1, ROWS))
+        form = resamplable("mae", "values", ["v"])
+        twins = {"a": runs, "b": runs + 3e-16}
+        result = compare(resample("mae", form, truth, twins, DIALOGUE, n_resamples=100), "a", "b")
+        assert (result.difference, result.p_value) == (0.0, 1.0)
+
     def test_pairing_beats_two_separate_intervals(self):
         # Both methods fail on the same dialogues; one is a little better everywhere.
         rng = np.random.default_rng(0)
@@ -284,13 +302,22 @@ class TestComparisons:
 
     def test_permutation_agrees_with_the_exact_sign_test(self):
         # One row per dialogue, first always right and second always wrong: only the two extreme
-        # exchanges of 2^8 are as large, so p is close to 2/256.
+        # exchanges of 2^8 are as large.
         truth = np.zeros(8, dtype=int)
         form = resamplable("accuracy", "category", "ab")
-        p = permutation_test(
-            form, truth, truth[None], truth[None] + 1, np.arange(8), n_permutations=20_000
-        )
-        assert p == pytest.approx(2 / 256, abs=0.002)
+        sides = (truth[None], truth[None] + 1, np.arange(8))
+        assert permutation_test(form, truth, *sides, n_permutations=256) == 2 / 256
+        drawn_p = permutation_test(form, truth, *sides, n_permutations=255)
+        assert drawn_p == pytest.approx(2 / 256, abs=0.02)
+
+    def test_permutation_counts_rounded_ties_of_large_values(self):
+        # Without the exchange that changes nothing but the order of sums, p would be too small.
+        truth = np.zeros(6)
+        first, second = np.array([[1e4, 1e4 / 3, 1e4 / 7]]), np.array([[0.1, 0.2, 0.3]])
+        first, second = np.tile(first, 2), np.tile(second, 2)
+        form = resamplable("mse", "values", ["v"])
+        p = permutation_test(form, truth, first, second, [0, 0, 0, 1, 1, 1])
+        assert p == 0.5
 
     def test_permutation_separates_clear_from_equal(self):
         truth, runs = category_case()
