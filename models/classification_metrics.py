@@ -17,6 +17,7 @@ from models.metric_inputs import (
     checked_indices,
     checked_probabilities,
     kept_rows,
+    require_above_0,
     require_finite,
     require_same_rows,
     undefined,
@@ -125,6 +126,7 @@ def top_k_accuracy(
     truth: ArrayLike, scores: ArrayLike, k: int, *, mask: ArrayLike | None = None
 ) -> Metric:
     """Share of rows whose class is among the k largest scores (n, C); ties: lower index first."""
+    require_above_0(k=k)
     t, s = _truth_and_probabilities(truth, scores, mask, probabilities=False)
     # The rank of the true class counts larger scores, and equal ones listed before it.
     own = s[np.arange(len(t)), t][:, None]
@@ -154,6 +156,7 @@ def calibration_bins(
     mask: ArrayLike | None = None,
 ) -> CalibrationBins:
     """Sort rows by the probability of their predicted class into bins of equal width."""
+    require_above_0(n_bins=n_bins)
     t, p = _truth_and_probabilities(truth, probabilities, mask)
     confidence = p.max(axis=1)
     edges = np.linspace(0.0, 1.0, n_bins + 1)

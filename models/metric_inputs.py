@@ -62,6 +62,9 @@ def name_rows(positions: Iterable[int]) -> str:
 
 def require_same_rows(**arrays: NDArray) -> int:
     """Return the common number of rows, at least 1, or say which arrays disagree."""
+    for name, array in arrays.items():
+        if array.ndim == 0:
+            raise MetricInputError(f"A metric needs one {name} per row, but it is a single value.")
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         counted = ", ".join(f"{name} has {length}" for name, length in lengths.items())
@@ -70,6 +73,13 @@ def require_same_rows(**arrays: NDArray) -> int:
     if n_rows == 0:
         raise MetricInputError("There is no row to score: give a metric at least one row.")
     return n_rows
+
+
+def require_above_0(**numbers: float) -> None:
+    """Raise unless every named argument is a finite number above 0."""
+    for name, number in numbers.items():
+        if not (math.isfinite(number) and number > 0):
+            raise MetricInputError(f"{name} has to be above 0, but it is {number}.")
 
 
 def require_finite(name: str, array: Floats, rows: Ints | None = None) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from models.classification_metrics import confusion_matrix, summarise_confusion
+from models.errors import MetricInputError
 from models.metric_inputs import (
     Floats,
     Metric,
@@ -15,6 +16,7 @@ from models.metric_inputs import (
     checked_values,
     mean_over_columns,
     per_column,
+    require_above_0,
     require_finite,
     require_same_rows,
     undefined,
@@ -175,6 +177,7 @@ def coverage(errors: ArrayLike, thresholds: ArrayLike) -> Floats:
 
 def coverage_curve(errors: ArrayLike, step: float = COVERAGE_STEP) -> tuple[Floats, Floats]:
     """Thresholds 0, step, ... up to the largest error, and the coverage at each; it ends at 1."""
+    require_above_0(step=step)
     e = checked_errors(errors)
     last = int(np.ceil(e.max() / step - COVERAGE_TOLERANCE))
     thresholds = np.arange(last + 1, dtype=np.float64) * step
@@ -183,6 +186,8 @@ def coverage_curve(errors: ArrayLike, step: float = COVERAGE_STEP) -> tuple[Floa
 
 def coverage_quantile(errors: ArrayLike, share: float) -> Metric:
     """Smallest error that covers the given share (0 to 1] of the rows."""
+    if not 0 < share <= 1:
+        raise MetricInputError(f"A share of the rows lies in (0, 1], but it is {share}.")
     e = np.sort(checked_errors(errors))
     position = int(np.ceil(share * len(e) - COVERAGE_TOLERANCE * len(e))) - 1
     return Metric(float(e[max(position, 0)]), len(e))
@@ -194,5 +199,6 @@ def coverage_area(errors: ArrayLike, limit: float) -> Metric:
     The area above the whole curve is the mean absolute error, so cutting the errors at the limit
     gives the area without integrating on a grid.
     """
+    require_above_0(limit=limit)
     e = checked_errors(errors)
     return Metric(float(1.0 - np.minimum(e, limit).mean() / limit), len(e))

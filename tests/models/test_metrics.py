@@ -478,6 +478,21 @@ class TestErrors:
         with pytest.raises(MetricInputError, match="scores has 1 rows"):
             score_target("category", "ab", [0, 1], [0, 1], [[0.5, 0.5]])
 
+    @pytest.mark.parametrize(
+        ("call", "sentence"),
+        [
+            (lambda: classification.top_k_accuracy([0], [[0.5, 0.5]], 0), "k has to be above 0"),
+            (lambda: classification.calibration_bins([0], [[1.0]], 0), "n_bins has to be above 0"),
+            (lambda: regression.coverage_curve([0.1], 0.0), "step has to be above 0"),
+            (lambda: regression.coverage_area([0.1], 0.0), "limit has to be above 0"),
+            (lambda: regression.coverage_quantile([0.1], 1.5), r"lies in \(0, 1\]"),
+            (lambda: classification.accuracy(1, 1), "one truth per row, but it is a single value"),
+        ],
+    )
+    def test_arguments_out_of_range_are_named(self, call, sentence: str):
+        with pytest.raises(MetricInputError, match=sentence):
+            call()
+
     def test_names_match_columns(self):
         with pytest.raises(MetricInputError, match="2 columns to score but 1 names"):
             score_target("values", ["v"], np.zeros((3, 2)), np.zeros((3, 2)))
