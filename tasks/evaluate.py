@@ -20,6 +20,7 @@ from models.metrics import HEADLINE, score_target, undefined_reasons
 from models.training import predict
 from tasks import paths
 from tasks.batches import Dataset, Source, is_labelled, source_for
+from tasks.consistency_rates import violation_rates
 from tasks.context import Context, Progress
 from tasks.grids import Grids, probabilities
 from tasks.methods import Recipe, build, resolve
@@ -109,9 +110,10 @@ def run(
     targets = _all_targets(runs)
     subset_names = ["+".join(subset) for subset in subsets(source.modalities)]
     rate_names = [f"{rate:g}" for rate in params.missing_rates]
+    rates = violation_rates(write_predictions(corpus, method, targets, outputs, source))
     details: dict[str, Any] = {"corpus": corpus, "method": method, "targets": {}}
     for target in targets:
-        found = _target_details(target, outputs)
+        found = _target_details(target, outputs, rates if target.name == "vad" else {})
         cells = [grids.scores(target, names) for names in (subset_names, rate_names)]
         found["subsets"], found["missing_rates"] = (
             {cell: spread(scores) for cell, scores in grid.items()} for grid in cells
@@ -119,7 +121,6 @@ def run(
         found["test_oracle"] = _oracle(grids, target)
         details["targets"][target.name] = found
     details["runs"] = [_provenance(one) for one in runs]
-    write_predictions(corpus, method, targets, outputs, source)
     _write_json(paths.details(corpus, method), details)
     _write_json(paths.metrics(corpus, method), _summary(details))
 
@@ -202,14 +203,20 @@ def _fill(
 def _target_details(
     target: Target,
     outputs: Sequence[tuple[Run, str, Dataset, dict[str, torch.Tensor]]],
+    rates: Mapping[tuple[str, int], Mapping[str, Any]],
 ) -> dict[str, Any]:
+    """Scores of one target; ``rates`` are further ones by split and seed."""
     headline, sign = HEADLINE[target.name]
     per_split: dict[str, Any] = {}
     for split in _SPLITS:
         by_seed = _pooled(target, split, outputs)
-        scores = {seed: score(target, truth, output) for seed, (truth, output) in by_seed.items()}
+        scores = {
+            seed: {**score(target, truth, output), **rates.get((split, seed), {})}
+            for seed, (truth, output) in by_seed.items()
+            if is_labelled(target, truth).any()
+        }
         if not scores:
-            continue
+            continue  # some corpora keep the labels of their test rows to themselves
         names = next(iter(scores.values()))
         per_split[split] = {
             "n": int(max(is_labelled(target, truth).sum() for truth, _ in by_seed.values())),
@@ -301,7 +308,7 @@ def write_predictions(
     targets: Sequence[Target],
     outputs: Sequence[tuple[Run, str, Dataset, dict[str, torch.Tensor]]],
     source: Source,
-) -> None:
+) -> pl.DataFrame:
     """All predictions on validation and test, one row for each utterance, seed and fold."""
     schema: dict[str, Any] = {}
     for target in targets:
@@ -338,12 +345,9 @@ def write_predictions(
         for frame in merged.values()
     ]
     classes = next((list(t.names) for t in targets if t.kind == "category"), [])
-    write_table(
-        table,
-        pl.concat(frames),
-        paths.predictions(corpus, method),
-        {"classes": json.dumps(classes)},
-    )
+    rows = pl.concat(frames)
+    write_table(table, rows, paths.predictions(corpus, method), {"classes": json.dumps(classes)})
+    return rows
 
 
 def _columns(target: Target, truth: np.ndarray, values: np.ndarray) -> list[pl.Series]:

@@ -28,10 +28,12 @@ def probabilities(target: Target, output: torch.Tensor) -> np.ndarray:
 
 
 def headline(target: Target, truth: np.ndarray, output: torch.Tensor) -> float:
-    """The headline metric over the labelled rows; NaN where it is undefined."""
+    """The headline metric over the labelled rows; NaN where it is undefined or there are none."""
     values = probabilities(target, output)
     guess = values.argmax(1) if target.kind == "category" else values
     keep = is_labelled(target, truth)
+    if not keep.any():
+        return math.nan
     score = selection_score(target.name, target.kind, target.names, truth, guess, mask=keep)
     return math.nan if score == UNDEFINED_SCORE else HEADLINE[target.name][1] * score
 

@@ -86,6 +86,49 @@ def test_value_scores_are_those_of_the_predictions(project, name):
     assert scores[f"mae/{name}"] == pytest.approx(np.abs(t - p).mean())
 
 
+@pytest.mark.parametrize("side", ["prediction", "target"])
+def test_contradictions_of_class_and_vad_are_counted(project, side):
+    known = rows(seed=1).drop_nulls(f"{side}_category")
+    known = known.with_columns(pl.col(f"{side}_category").alias("name"))
+    known = known.filter(pl.col("name").is_in(["angry", "happy", "neutral", "sad"]))
+    assert known.height
+    valence, dominance = known["prediction_valence"], known["prediction_dominance"]
+    name = known["name"]
+    # happy and neutral are not unpleasant, angry and sad not pleasant, neutral is exactly 0
+    wrong = ((name == "happy") & (valence <= 0)) | (name.is_in(["angry", "sad"]) & (valence >= 0))
+    wrong |= (name == "neutral") & (valence != 0)
+    weak = (name.is_in(["angry", "happy"]) & (dominance <= 0)) | ((name == "sad") & (dominance > 0))
+    weak |= (name == "neutral") & (dominance != 0)
+    scores = read_details()["vad"]["test"]["by_seed"]["1"]
+    rate = f"violation_{'pred' if side == 'prediction' else 'true'}_equations"
+    assert scores[f"{rate}/valence"] == pytest.approx(wrong.mean())
+    assert scores[f"{rate}/dominance"] == pytest.approx(weak.mean())
+    assert scores[rate] >= scores[f"{rate}/valence"]
+    assert read_details()["vad"]["test"]["metrics"][rate]["std"] is not None
+
+
+def test_test_rows_without_any_label_leave_a_target_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AFFECTLOOM_CACHE", "cache")
+    make_corpus().write()
+    labels = pl.read_parquet(paths.labels(CORPUS))
+    splits = pl.read_parquet(paths.splits(CORPUS))
+    hidden = splits.filter((pl.col("split") == "test") & (pl.col("fold") == 0))
+    splits = splits.filter(pl.col("fold") == 0)
+    splits.write_parquet(paths.splits(CORPUS))
+    is_hidden = pl.col("utterance_id").is_in(hidden["utterance_id"].implode())
+    labels.with_columns(
+        pl.when(is_hidden).then(None).otherwise(pl.col(n)).alias(n) for n in ("category", *VAD)
+    ).write_parquet(paths.labels(CORPUS))
+    fit_and_score("linear", monkeypatch)
+    found = read_details()
+    assert found
+    for target in found.values():
+        assert "validation" in target
+        assert "test" not in target
+        assert target["test_oracle"] is None
+
+
 def test_summaries_are_mean_and_sample_deviation_over_seeds(project):
     found = read_details()["category"]["test"]
     scores = [found["by_seed"][str(seed)]["accuracy"] for seed in SEEDS]
