@@ -15,6 +15,10 @@ The tuples, by length (``ids`` to lists of utterance ids, ``speakers``, ``labels
         speakers labels roberta1 roberta2 roberta3 roberta4 sentences | train test validation
     11  COSMIC on MELD:
         speakers emotions sentiments roberta1 .. roberta4 sentences | train test validation
+    12  IEMOCAP with COSMIC's text, as M3NET, SDT and MultiEMO have it:
+        ids speakers labels roberta1 .. roberta4 audio video sentences | train test
+    13  the same of MELD:
+        ids speakers labels roberta1 .. roberta4 audio video sentences | train test | (another)
 
 COGMEN and CORECT write ``{"train": [...], "dev": [...], "test": [...]}`` of samples with vid,
 speaker(s), label(s), text, audio, visual and sentence.
@@ -43,14 +47,16 @@ SENTIMENT = "sentiment"  # numbers from -3 to 3 instead of categories
 
 _NINE = ("ids", "speakers", "labels", "text", "audio", "video", "sentences", "train", "test")
 _MELD_NINE = ("ids", "speakers", "labels", "text", "audio", "sentences", "train", "test", "other")
-_COSMIC = ("roberta1", "roberta2", "roberta3", "roberta4", "sentences")
+_ROBERTA = ("roberta1", "roberta2", "roberta3", "roberta4")
+_COSMIC = (*_ROBERTA, "sentences")
+_TWELVE = (*_NINE[:3], *_ROBERTA, *_NINE[4:])
 _LAST = ("train", "test", "validation")
 _MODALITIES = {
     "text": "text",
     "audio": "audio",
     "video": "video",
     "sbert": "text",
-    **dict.fromkeys(_COSMIC[:4], "text"),
+    **dict.fromkeys(_ROBERTA, "text"),
 }
 _SPLITS = ("train", "validation", "test")
 
@@ -76,7 +82,7 @@ def read_dialogues(path: Path, content: Any, labels: str | None) -> Found | None
     """
     found = _from_tuple(path, content) if isinstance(content, tuple | list) else None
     if found is None and isinstance(content, dict):
-        found = _from_samples(content)
+        found = _from_samples(path, content)
     return None if found is None else _Reader(path, found, labels).read()
 
 
@@ -105,6 +111,11 @@ def _from_tuple(path: Path, content: Sequence[Any]) -> _Dialogues | None:
         names, form = ("speakers", "labels", "other", *_COSMIC, *_LAST), "COSMIC tuple of 11"
         labels = "meld"
         left_out["sentiment of three classes"] = "only emotions are imported"
+    elif kinds == "d" * 10 + "ll":
+        names, form, labels = _TWELVE, "dialogue tuple of 12 (IEMOCAP)", None
+    elif kinds == "d" * 10 + "lld":
+        names, form, labels = (*_TWELVE, "other"), "dialogue tuple of 13 (MELD)", "meld"
+        left_out["last dictionary"] = "its meaning is not published"
     elif len(content) == 9 and kinds == "d" * 9:
         raise UserError(
             f"{path}: holds nine dictionaries of COMET features without labels; import COSMIC's "
@@ -118,7 +129,7 @@ def _from_tuple(path: Path, content: Sequence[Any]) -> _Dialogues | None:
     return _Dialogues(form, parts, splits, labels, left_out)
 
 
-def _from_samples(content: Mapping[Any, Any]) -> _Dialogues | None:
+def _from_samples(path: Path, content: Mapping[Any, Any]) -> _Dialogues | None:
     """Samples of COGMEN (objects) and CORECT (dictionaries)."""
     names = {"train": "train", "dev": "validation", "test": "test"}
     if not set(content) <= set(names) or not content:
@@ -146,6 +157,11 @@ def _from_samples(content: Mapping[Any, Any]) -> _Dialogues | None:
             fields = row.fields if isinstance(row, Record) else row
             if "vid" not in fields:
                 return None
+            if fields["vid"] in splits[split]:
+                raise UserError(
+                    f"{path}: part {split} has two samples of dialogue {_plain(fields['vid'])}; "
+                    "keep one of them"
+                )
             splits[split].append(fields["vid"])
             for name, spellings in keys.items():
                 for spelling in spellings:
@@ -180,8 +196,9 @@ class _Reader:
         blocks = [
             Block(name, _MODALITIES[name], part.ids, part.values.__getitem__, part.dim)
             for name, part in self.blocks.items()
-            if part.ids
+            if part.dim
         ]
+        absent = {name: "holds no features" for name, p in self.blocks.items() if not p.dim}
         return Found(
             format=self.found.format,
             blocks=blocks,
@@ -191,16 +208,19 @@ class _Reader:
             label_map=None if self.classes is None else {name: name for name in self.classes},
             scales={"sentiment": (-3.0, 3.0, 1)} if is_sentiment else None,
             splits="the file's own: " + ", ".join(self.found.splits),
-            left_out=self.found.left_out,
+            left_out={**self.found.left_out, **absent},
         )
 
     def _classes(self, labels: str | None) -> tuple[str, ...] | None:
         """Categories by number; None for sentiment."""
+        words = _words(self.found.parts["labels"])
+        if words:
+            return words
         highest = _highest(self.found.parts["labels"])
         if labels is None:
             labels = self.found.labels
         if labels is None and all(
-            str(dialogue).startswith("Ses") for dialogue in self.found.parts["labels"]
+            str(_plain(dialogue)).startswith("Ses") for dialogue in self.found.parts["labels"]
         ):
             labels = "iemocap6" if highest > 3 else "iemocap4"
         if labels is None:
@@ -247,22 +267,40 @@ class _Reader:
                     "published_split": splits[0] if splits else None,
                 }
             )
-            self.judgements.append(self._judgement(utterance, parts["labels"][turn]))
+            self._judge(utterance, parts["labels"][turn])
             for block, features in self.blocks.items():
                 features.add(utterance, parts[block][turn])
 
-    def _judgement(self, utterance: str, value: Any) -> dict[str, object]:
-        common = {"utterance_id": utterance, "rater": "released", "source": self.path.name}
-        if self.classes is None:
-            return {**common, "target": "sentiment", "value": float(np.ravel(value)[0])}
-        number = int(np.ravel(value)[0])
+    def _judge(self, utterance: str, value: Any) -> None:
+        """Take an utterance's label; what is none is set aside by name."""
+        label = {"utterance_id": utterance, "rater": "released", "source": self.path.name}
+        if isinstance(value, str | bytes):
+            self.judgements.append({**label, "target": "category", "label": text_of(value)})
+            return
+        numbers = _numbers(value)
+        if not len(numbers) or not np.isfinite(numbers).all():
+            detail = f"{self.path.name}: the label of {utterance} is {value!r}, which is no label"
+            self.aside.append(aside(utterance, "missing_value", detail))
+        elif self.classes is None:
+            self.judgements.append({**label, "target": "sentiment", "value": float(numbers[0])})
+        else:
+            name = self._class(utterance, numbers)
+            self.judgements.append({**label, "target": "category", "label": name})
+
+    def _class(self, utterance: str, numbers: np.ndarray) -> str:
+        """Name of a class from its number, or from a vector that is 1 at its place."""
+        assert self.classes is not None
+        number = float(numbers[0])
+        if len(numbers) > 1:
+            if set(numbers.tolist()) != {0.0, 1.0} or numbers.sum() != 1:
+                raise UserError(
+                    f"{self.path}: the label of {utterance} is {numbers.tolist()}, neither the "
+                    "number of a class nor a vector with one 1; save numbers of classes"
+                )
+            number = float(numbers.argmax())
         # a number without a name stays as it is, so that the stage labels can report it
-        known = 0 <= number < len(self.classes)
-        return {
-            **common,
-            "target": "category",
-            "label": self.classes[number] if known else str(number),
-        }
+        is_known = number.is_integer() and 0 <= number < len(self.classes)
+        return self.classes[int(number)] if is_known else f"{number:g}"
 
 
 @dataclass
@@ -275,12 +313,15 @@ class _Features:
 
     def add(self, utterance: str, value: Any) -> None:
         """One utterance's features, (D,) or (T, D)."""
-        array = None if value is None else np.asarray(value)
+        try:
+            array = None if value is None else np.atleast_1d(np.asarray(value))
+        except ValueError:
+            array = None  # ragged
         if array is not None and array.dtype == object:
             array = None  # ragged: no matrix of numbers
         self.ids.append(utterance)
         self.values.append(array)
-        if array is not None and array.ndim and not self.dim:
+        if array is not None and not self.dim:
             self.dim = array.shape[-1]
 
 
@@ -291,18 +332,38 @@ def _is_list(part: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+    value = value.item() if isinstance(value, np.generic) else value
+    return text_of(value) if isinstance(value, bytes) else value
+
+
+def _numbers(value: Any) -> np.ndarray:
+    """A label as numbers; empty where it is none."""
+    try:
+        return np.ravel(np.asarray(value, float))
+    except (TypeError, ValueError):
+        return np.empty(0)
+
+
+def _words(part: Mapping[Any, Any]) -> tuple[str, ...]:
+    """Labels that are words, sorted; none where the first is a number."""
+    first = next((label for labels in part.values() for label in labels), None)
+    if not isinstance(first, str | bytes):
+        return ()
+    words = {label for labels in part.values() for label in labels}
+    return tuple(sorted(text_of(word) for word in words if isinstance(word, str | bytes)))
 
 
 def _highest(part: Mapping[Any, Any]) -> float:
-    numbers = [np.ravel(np.asarray(value, float)).max() for value in part.values() if len(value)]
-    return float(max(numbers, default=0))
+    """The highest label; a vector of several numbers counts as their places."""
+    found = [_numbers(label) for labels in part.values() for label in labels]
+    numbers = [x.argmax() if len(x) > 1 else x[0] for x in found if len(x)]
+    return float(np.nanmax(numbers)) if np.isfinite(numbers).any() else 0.0
 
 
 def _width(part: Mapping[Any, Any]) -> int:
     """Width of the first utterance's value: 1 or 7 for labels, hundreds for features."""
     first = next((value for value in part.values() if len(value)), None)
-    return 0 if first is None else int(np.asarray(first[0]).size)
+    return 0 if first is None else int(np.size(first[0]))
 
 
 def _speaker(dialogue: str, value: Any) -> str:

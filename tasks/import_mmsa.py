@@ -9,6 +9,7 @@ Arrays stay where the pickle put them: nothing is copied but one utterance at a 
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,14 @@ def read_mmsa(path: Path, content: Any) -> Found | None:
         ids[name] = [_id(value) for value in part["id"]]
         labels = _labels(path, name, part)
         texts = part.get("raw_text")
-        if len(labels) != len(ids[name]):
-            raise UserError(
-                f"{path}: split {name} has {len(ids[name])} ids but {len(labels)} labels; "
-                "take another copy of the file"
-            )
+        counts = {"labels": labels, "raw_text": texts}
+        counts |= {key: part.get(key) for key in _LENGTHS.values()}
+        for what, values in counts.items():
+            if values is not None and len(values) != len(ids[name]):
+                raise UserError(
+                    f"{path}: split {name} has {len(ids[name])} ids but {len(values)} {what}; "
+                    "take another copy of the file"
+                )
         for number, utterance in enumerate(ids[name]):
             rows.append(
                 {
@@ -67,6 +71,10 @@ def read_mmsa(path: Path, content: Any) -> Found | None:
                     "published_split": _SPLITS[name],
                 }
             )
+            if not np.isfinite(labels[number]):
+                detail = f"{path.name}: the label of {utterance} is {labels[number]}, no number"
+                problems.append(aside(utterance, "missing_value", detail))
+                continue
             judgements.append(
                 {
                     "utterance_id": utterance,
@@ -117,8 +125,14 @@ def _turn(utterance: str) -> int:
 def _labels(path: Path, name: str, part: Mapping[str, Any]) -> np.ndarray:
     for key in ("regression_labels", "labels"):
         if key in part:
-            labels = np.asarray(part[key], float)
-            return labels.reshape(len(labels), -1)[:, 0]
+            try:
+                labels = np.asarray(part[key], float)
+            except (TypeError, ValueError) as error:
+                raise UserError(
+                    f"{path}: {key} of split {name} are no numbers ({error}); take another copy of "
+                    "the file"
+                ) from error
+            return labels.reshape(len(labels), -1)[:, 0] if labels.size else labels.ravel()
     raise UserError(f"{path}: split {name} has no regression_labels; take another copy of the file")
 
 
@@ -133,11 +147,15 @@ def _block(
     names: list[str] = []
     width = 0
     for name, part in splits.items():
-        array = np.asarray(part[key])
-        if array.ndim not in (2, 3) or len(array) != len(ids[name]):
+        array: np.ndarray = np.empty(0, object)
+        with suppress(ValueError):  # clips of different lengths make no array
+            array = np.asarray(part[key])
+        if array.ndim not in (2, 3) or array.dtype == object or len(array) != len(ids[name]):
+            shape = "no array of numbers" if array.dtype == object else array.shape
             raise UserError(
-                f"{path}: {key} of split {name} is {array.shape}, expected {len(ids[name])} rows "
-                "of frames x width; take another copy of the file"
+                f"{path}: {key} of split {name} is {shape}, expected {len(ids[name])} rows of "
+                "frames x width; pad the clips to one length and add their audio_lengths and "
+                "vision_lengths, or take another copy of the file"
             )
         width = array.shape[-1]
         lengths = part.get(_LENGTHS.get(key, ""))

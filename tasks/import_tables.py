@@ -1,7 +1,9 @@
 """Readers of features in tables and arrays: CSV, Parquet, openSMILE's CSV and ARFF, ``.npy``.
 
 A table names its utterances in one column and may hold what else is known of them; every other
-column of numbers is a feature. Rows that share a name and have a time are frames, in order of time.
+column of numbers is a feature, unless one column of lists holds them all. Rows that share a name
+and have a time are frames, in order of time. Names stay as they are written: ``00001`` is not
+``1``.
 """
 
 import re
@@ -12,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from models.errors import UserError
+from tasks.corpus_files import read_text
 from tasks.import_model import Block, Found, utterance_frame
 from tasks.tables import ANNOTATIONS, EMI, MODALITIES, SPLITS, VAD
 
@@ -31,6 +34,8 @@ _KNOWN = {
 _NUMBERS = (*VAD, *EMI, "sentiment")
 _NOT_FEATURES = ("start", "end", "start_s", "end_s", "index", "")
 _SPLIT_NAMES = {"dev": "validation", "valid": "validation", "val": "validation"}
+#: Cells that say that nothing was measured, in lower case.
+_ABSENT = ("", "nan", "na", "n/a", "null", "none", "?")
 _MEDIA = re.compile(r"\.(wav|flac|mp3|mp4|avi|mov|mkv|flv|jpg|jpeg|png|m4a|ogg)$", re.IGNORECASE)
 _FOLDERS = {
     **{name: name for name in MODALITIES},
@@ -57,23 +62,27 @@ def read_frame(path: Path, modality: str | None) -> Found:
             "audio, video or text"
         )
     frame, form = _load(path)
+    if not frame.height:
+        raise UserError(f"{path}: holds no row below its header; export the table again")
     by_name = {name.strip().lower(): name for name in reversed(frame.columns)}
     key = next((by_name[name] for name in _ID if name in by_name), None)
     if key is None:
         raise UserError(f"{path}: no column names the utterances; call one of them utterance_id")
     time = next((by_name[name] for name in _TIME if name in by_name and by_name[name] != key), None)
-    taken = {what: next((by_name[n] for n in names if n in by_name), None)
+    # a list of numbers is a matrix of features, whatever its column is called
+    lists = {name for name, dtype in frame.schema.items() if dtype.is_nested()}
+    taken = {what: next((by_name[n] for n in names if by_name.get(n) not in {None, *lists}), None)
              for what, names in _KNOWN.items()}  # fmt: skip
     taken = {what: column for what, column in taken.items() if column not in (None, key, time)}
     numbers = {name: by_name[name] for name in _NUMBERS if name in by_name}
     used = {key, time, *taken.values(), *numbers.values()}
+    frame = _with_numbers(path, frame, [n for n in (time, *numbers.values()) if n is not None])
     rest = [n for n in frame.columns if n not in used and n.strip().lower() not in _NOT_FEATURES]
-    features = [name for name in rest if frame.schema[name].is_numeric()]
-    left_out = {
-        name: "no column of numbers" if frame.schema[name] != pl.Null else "empty"
-        for name in rest
-        if name not in features
-    }
+    frame, folded = _unfolded(path, frame, [n for n in rest if n in lists], modality)
+    rest = [name for name in rest if name in frame.columns]
+    frame = _with_features(frame, rest)
+    features = folded or [name for name in rest if frame.schema[name].is_numeric()]
+    left_out = {name: _why_no_feature(frame[name]) for name in rest if name not in features}
     if not features:
         raise UserError(f"{path}: holds no column of numbers that could be a feature")
     if frame[key].null_count():
@@ -83,6 +92,12 @@ def read_frame(path: Path, modality: str | None) -> Found:
     if time is not None:
         frame = frame.sort(key, time, "row")
     firsts = frame.group_by(key, maintain_order=True).agg(pl.all().first(), rows=pl.len())
+    if time is not None and frame.select(key, time).is_duplicated().any():
+        again = frame.filter(pl.struct(key, time).is_duplicated()).row(0, named=True)
+        raise UserError(
+            f"{path}: {again[key]} stands there more than once at {time} {again[time]}; give each "
+            "recording its own name"
+        )
     if time is None and firsts["rows"].max() != 1:
         again = firsts.filter(pl.col("rows") > 1)[key][0]
         raise UserError(
@@ -106,53 +121,136 @@ def _load(path: Path) -> tuple[pl.DataFrame, str]:
             return pl.read_parquet(path), "Parquet"
         if path.suffix.lower() == ".arff":
             return _load_arff(path), "ARFF"
-        with path.open(encoding="utf-8", errors="replace") as stream:
+        with path.open(encoding="utf-8-sig", errors="replace") as stream:
             head = stream.readline()
         if head.count(";") > head.count(","):
-            frame = pl.read_csv(path, separator=";", quote_char="'", infer_schema_length=None)
-            return frame, "openSMILE CSV"
-        return pl.read_csv(path, infer_schema_length=None), "CSV"
+            quote = "'" if head.lower().startswith(("name;", "'name';")) else '"'
+            frame = pl.read_csv(path, separator=";", quote_char=quote, infer_schema=False)
+            return frame, "openSMILE CSV" if quote == "'" else "CSV"
+        return pl.read_csv(path, infer_schema=False), "CSV"
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: not a readable table ({reason})") from error
+        raise UserError(
+            f"{path}: not a readable table ({reason}); save it again, as UTF-8 text"
+        ) from error
+
+
+def _number(column: str) -> pl.Expr:
+    """Cells as numbers; NaN where nothing was measured, null where a word is no number."""
+    text = pl.col(column).str.strip_chars()
+    is_absent = text.is_null() | text.str.to_lowercase().is_in(_ABSENT)
+    return pl.when(is_absent).then(float("nan")).otherwise(text.cast(pl.Float64, strict=False))
+
+
+def _with_numbers(path: Path, frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """``frame`` with times and judgements as numbers; a word among them is an error."""
+    for name in columns:
+        if frame.schema[name] != pl.String:
+            continue
+        values = frame.select(_number(name)).to_series()
+        if values.null_count():
+            row = int(values.is_null().arg_true()[0])
+            raise UserError(
+                f"{path} row {row + 1}: column {name}: '{frame[name][row]}' is no number; mend it"
+            )
+        frame = frame.with_columns(values.fill_nan(None).alias(name))
+    return frame
+
+
+def _with_features(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """``frame`` with those of ``columns`` as numbers that hold nothing else.
+
+    Nothing is guessed from the first rows, so a cell that says ``nan`` does not cost its column.
+    """
+    for name in columns:
+        if frame.schema[name] != pl.String:
+            continue
+        values = frame.select(_number(name)).to_series()
+        if values.is_nan().fill_null(False).all():
+            frame = frame.with_columns(pl.lit(None).alias(name))  # never measured
+        elif not values.null_count():
+            frame = frame.with_columns(values.alias(name))
+    return frame
+
+
+def _why_no_feature(column: pl.Series) -> str:
+    if column.dtype == pl.Null:
+        return "empty"
+    if column.dtype.is_numeric():
+        return "a number beside the list of features"
+    if column.dtype.is_nested():
+        return "a list beside the list of features"
+    if column.dtype != pl.String:
+        return "no column of numbers"
+    values = column.to_frame().select(_number(column.name)).to_series()
+    if values.null_count() == column.len() - column.null_count():
+        return "no column of numbers"
+    row = int(values.is_null().arg_true()[0])
+    return f"no column of numbers alone: row {row + 1} says '{column[row]}'"
+
+
+def _unfolded(
+    path: Path, frame: pl.DataFrame, lists: Sequence[str], modality: str
+) -> tuple[pl.DataFrame, list[str]]:
+    """``frame`` with the features of a list as columns, and their names; none without lists.
+
+    Of several lists the one that is called as the modality is taken.
+    """
+    chosen = [n for n in lists if _FOLDERS.get(n.strip().lower()) == modality] or list(lists)
+    if not chosen:
+        return frame, []
+    if len(chosen) > 1:
+        raise UserError(
+            f"{path}: {', '.join(chosen)} are lists; call the one to import {modality}, or leave "
+            "the others out of the table"
+        )
+    try:
+        values = frame[chosen[0]].cast(pl.List(pl.Float64))
+    except pl.exceptions.PolarsError as error:
+        raise UserError(f"{path}: column {chosen[0]} holds no lists of numbers") from error
+    lengths = values.list.len()
+    if lengths.null_count() or lengths.n_unique() != 1 or not lengths[0]:
+        raise UserError(f"{path}: lists of {chosen[0]} differ in length; give all the same length")
+    names = [f"{chosen[0]}[{i}]" for i in range(lengths[0])]
+    columns = [values.list.get(i).alias(name) for i, name in enumerate(names)]
+    return frame.drop(chosen[0]).with_columns(columns), names
 
 
 def _load_arff(path: Path) -> pl.DataFrame:
-    """The attributes become columns; ``?`` becomes null."""
-    names: list[str] = []
-    head = 0
-    with path.open(encoding="utf-8", errors="replace") as stream:
-        for line in map(str.strip, stream):
-            head += 1
-            if line.lower().startswith("@data"):
-                break
-            if found := _ATTRIBUTE.match(line):
-                names.append(found[1].strip("'\""))
-        else:
-            raise UserError(f"{path}: has no @data; it is no ARFF file")
+    """The attributes become columns of text."""
+    lines = [line.strip() for line in read_text(path, "auto").splitlines()]
+    lines = [line for line in lines if line and not line.startswith("%")]
+    data = next((n for n, line in enumerate(lines) if line.lower().startswith("@data")), None)
+    if data is None:
+        raise UserError(f"{path}: has no @data; it is no ARFF file")
+    found = [_ATTRIBUTE.match(line) for line in lines[:data]]
+    names = [attribute[1].strip("'\"") for attribute in found if attribute]
+    rows = lines[data + 1 :]
+    if any(row.startswith("{") for row in rows):
+        raise UserError(f"{path}: is a sparse ARFF file; save it with all values of a row")
+    if not rows:
+        return pl.DataFrame(schema=dict.fromkeys(names, pl.String))
     frame = pl.read_csv(
-        path,
-        has_header=False,
-        skip_rows=head,
-        new_columns=names,
-        quote_char="'",
-        null_values="?",
-        comment_prefix="%",
-        infer_schema_length=None,
-        truncate_ragged_lines=False,
+        "\n".join(rows).encode(), has_header=False, quote_char="'", infer_schema=False
     )
     if frame.width != len(names):
         raise UserError(f"{path}: has {len(names)} attributes but {frame.width} values a row")
-    frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))  # blank lines
-    # a column of question marks was never measured
-    empty = [name for name in names if frame[name].null_count() == frame.height]
-    return frame.with_columns(pl.lit(None).alias(name) for name in empty)
+    return frame.rename(dict(zip(frame.columns, names, strict=True)))
 
 
 def _id(value: object) -> str:
     """``<dialogue>/<utterance>`` from a name or a path of a media file."""
     text = _MEDIA.sub("", str(value).strip().strip("'\"")).replace("\\", "/").strip("/")
     return text if "/" in text else f"{text}/0"
+
+
+def _whole(value: object) -> int | None:
+    """A whole number; None, which ingest names, where there is none."""
+    try:
+        number = float(str(value))
+    except ValueError:
+        return None
+    return int(number) if number.is_integer() else None
 
 
 def _block(
@@ -197,7 +295,7 @@ def _utterances(firsts: pl.DataFrame, key: str, taken: Mapping[str, str | None])
         row: dict[str, object] = {"utterance_id": own, "dialogue_id": dialogue, "turn": turn}
         for what, values in columns.items():
             if what not in ("dialogue_id", "category") and values[place] is not None:
-                row[what] = int(values[place]) if what == "turn" else str(values[place])
+                row[what] = _whole(values[place]) if what == "turn" else str(values[place])
         split = str(row.get("published_split", "")).lower()
         if split:
             row["published_split"] = split if split in SPLITS else _SPLIT_NAMES.get(split, split)

@@ -131,6 +131,7 @@ def run(
             "features for its utterances, or --replace to put this import in its place"
         )
     found = read(source, options)
+    _check_content(source, found)
     names = _encoder_names(found.blocks, options.names, corpus)
     rename = _match(found, corpus) if options.features_only else {}
     if options.replace:
@@ -204,6 +205,17 @@ def read(source: Path, options: ImportOptions) -> Found:
             "splits of MMSA; save it as CSV or as .npy files instead"
         )
     return found
+
+
+def _check_content(source: Path, found: Found) -> None:
+    """Raise where nothing of a file can be imported."""
+    if found.utterances.height or any(len(block.ids) for block in found.blocks):
+        return
+    problem = ""
+    if found.quarantine.height:
+        first = found.quarantine.row(0, named=True)
+        problem = f": {found.quarantine.height} parts were set aside, the first: {first['detail']}"
+    raise UserError(f"{source}: no utterance in it can be used{problem}; mend the file")
 
 
 def _holds(source: Path, suffixes: Sequence[str]) -> bool:

@@ -225,6 +225,66 @@ def test_cosmic_tuples_have_four_text_features():
         run(save(comet), "comet")
 
 
+def test_tuples_of_twelve_have_four_texts_beside_voice_and_picture():
+    parts = iemocap_parts()
+    texts = [parts["text"]] * 4
+    rest = [parts[name] for name in ("audio", "video", "sentences")]
+    three = [parts[name] for name in ("ids", "speakers", "labels")]
+    train = ["Ses01F_impro01", "Ses02M_script01"]
+    summary = run(save((*three, *texts, *rest, train, ["Ses05F_impro02"])))
+    assert summary.format == "dialogue tuple of 12 (IEMOCAP)"
+    assert list(summary.features) == [
+        "toy_roberta1",
+        "toy_roberta2",
+        "toy_roberta3",
+        "toy_roberta4",
+        "toy_audio",
+        "toy_video",
+    ]
+    last = save((*three, *texts, *rest, train, ["Ses05F_impro02"], {}))
+    assert run(last, "meld").format == "dialogue tuple of 13 (MELD)"
+
+
+def with_labels(given, **options) -> imports.Summary:
+    content = list(iemocap_tuple())
+    content[2] = per_dialogue(lambda d, n: given[:n])
+    return run(save(tuple(content)), **options)
+
+
+@pytest.mark.parametrize("label", [None, float("nan"), [], {}])
+def test_a_label_that_is_none_is_set_aside_by_name(label):
+    summary = with_labels([0, 1, label], labels="iemocap6")
+    assert summary.quarantined == {"missing_value": 1}
+    assert summary.judgements == {"category": 6}
+
+
+def test_labels_may_be_words_or_vectors_with_one_1():
+    with_labels(["sad", "happy", "sad"])
+    assert set(Ready().labels["category"]) == {"sad", "happy"}
+    with_labels([np.eye(6)[n] for n in (5, 3, 0)], replace=True)
+    assert set(Ready().labels["category"]) == {"frustrated", "angry", "happy"}
+    with pytest.raises(UserError, match="neither the number of a class nor a vector with one 1"):
+        with_labels([np.array([0.2, 0.8])] * 3, labels="iemocap6", replace=True)
+
+
+def test_a_file_without_any_usable_utterance_is_an_error():
+    with pytest.raises(UserError, match="no utterance in it can be used"):
+        run(save(({}, {}, {}, {}, {}, {}, {}, [], [])), labels="iemocap6")
+    content = list(iemocap_tuple())
+    content[3] = per_dialogue(lambda d, n: np.zeros((n + 1, 4)))
+    with pytest.raises(UserError, match="3 parts were set aside, the first: dialogue Ses01F"):
+        run(save(tuple(content)))
+
+
+def test_features_of_one_number_or_none_at_all_are_no_trouble():
+    content = list(iemocap_tuple())
+    content[3] = per_dialogue(lambda d, n: [0.5] * n)
+    content[4] = per_dialogue(lambda d, n: [None] * n)
+    summary = run(save(tuple(content)))
+    assert summary.features["toy_text"].dim == 1
+    assert summary.left_out == {"audio": "holds no features"}
+
+
 def test_mosei_tuples_carry_sentiment():
     parts = iemocap_parts()
     parts["labels"] = per_dialogue(lambda d, n: [np.array([1.5 - k]) for k in range(n)])
@@ -270,6 +330,12 @@ def test_samples_of_cogmen_and_corect_are_read(kind, monkeypatch):
     expected = ["toy_text", "toy_audio", "toy_video"] + ["toy_sbert"] * (kind == "COGMEN")
     assert list(summary.features) == expected
     assert Ready().utterances.height == 7
+
+
+def test_a_dialogue_that_stands_twice_among_samples_is_an_error():
+    sample = {"vid": "Ses01F", "speaker": ["F"], "label": [5], "text": [np.ones(2)]}
+    with pytest.raises(UserError, match="part train has two samples of dialogue Ses01F"):
+        run(save({"train": [sample, sample]}))
 
 
 def test_what_does_not_fit_together_is_set_aside_with_a_reason():
@@ -341,6 +407,31 @@ def test_mmsa_splits_become_clips_with_sentiment():
     assert (row["dialogue_id"], row["turn"], row["text"]) == ("toy/testvideo", 2, "words 2")
     assert value_of(ready.labels, "toy/testvideo/2")["sentiment"] == 3.0
     assert list(summary.features) == ["toy_text", "toy_audio", "toy_video"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("raw_text", ["one"], "1 raw_text"),
+        ("audio_lengths", [1], "1 audio_lengths"),
+        ("regression_labels", ["a", "b"], "are no numbers"),
+        ("vision", [np.ones((1, 2)), np.ones((2, 2))], "is no array of numbers"),
+        ("vision", np.array([np.ones((1, 2)), None], object), "is no array of numbers"),
+    ],
+)
+def test_parts_of_another_length_or_kind_are_one_sentence(key, value, says):
+    content = mmsa()
+    content["valid"][key] = value
+    with pytest.raises(UserError, match=says):
+        run(save(content))
+
+
+def test_a_clip_without_sentiment_is_set_aside_alone():
+    content = mmsa()
+    content["train"]["regression_labels"][0] = np.nan
+    summary = run(save(content))
+    assert summary.quarantined == {"missing_value": 1}
+    assert summary.judgements == {"sentiment": summary.utterances - 1}
 
 
 def test_padding_is_no_part_of_the_features():
@@ -423,6 +514,76 @@ def test_a_table_of_features_becomes_a_corpus():
     assert value_of(features("toy_audio"), "toy/d1/u2")["pooled"] == [3.0, 4.0]
 
 
+def test_names_of_digits_keep_their_zeros():
+    Path("f.csv").write_text("Filename,f1\n00001,1\n00002,2\n")
+    run(Path("f.csv"), modality="audio")
+    assert Ready().utterances["utterance_id"].to_list() == ["toy/00001/0", "toy/00002/0"]
+
+
+@pytest.mark.parametrize("absent", ["", "nan", "NA", "None"])
+def test_a_cell_without_a_number_costs_its_row_and_not_its_column(absent):
+    Path("f.csv").write_text(f"name,f1,f2\na,1,{absent}\nb,2,3\n")
+    summary = run(Path("f.csv"), modality="audio")
+    assert summary.features["toy_audio"].rows == {"ok": 1, "quarantined: not_finite": 1}
+    assert summary.left_out == {}
+
+
+def test_a_column_with_a_word_says_where_it_stands():
+    Path("f.csv").write_text("name,f1,f2\na,1,7\nb,2,x7\n")
+    told = run(Path("f.csv"), modality="audio").left_out["f2"]
+    assert told == "no column of numbers alone: row 2 says 'x7'"
+
+
+def test_a_judgement_that_is_no_number_is_an_error_with_its_row():
+    Path("f.csv").write_text("name,valence,f1\na,0.5,1\nb,high,2\n")
+    with pytest.raises(UserError, match="row 2: column valence: 'high' is no number"):
+        run(Path("f.csv"), modality="audio")
+
+
+def test_a_turn_that_is_no_number_is_set_aside_by_ingest():
+    Path("f.csv").write_text("name,turn,f1\na,x,1\nb,1,2\nc,2.0,3\n")
+    run(Path("f.csv"), modality="audio")
+    ready = Ready()
+    assert ready.quarantine["reason"].to_list() == ["bad_turn"]
+    assert ready.utterances["turn"].to_list() == [1, 2]
+
+
+def test_lists_of_numbers_are_features():
+    frame = pl.DataFrame(
+        {"id": ["a", "b"], "order": [0, 1], "text": [[1.0], [2.0]], "audio": [[1, 2], [3, 4]]}
+    )
+    frame.write_parquet("f.parquet")
+    summary = run(Path("f.parquet"), modality="audio")
+    assert summary.left_out == {
+        "order": "a number beside the list of features",
+        "text": "a list beside the list of features",
+    }
+    Ready()
+    assert value_of(features("toy_audio"), "toy/b/0")["pooled"] == [3.0, 4.0]
+    with pytest.raises(UserError, match="text, audio are lists"):
+        run(Path("f.parquet"), "other", modality="video")
+
+
+def test_two_recordings_of_one_name_are_not_taken_for_frames():
+    Path("f.csv").write_text("name;frameTime;f1\n'unknown';0.0;1\n'unknown';0.0;2\n")
+    with pytest.raises(UserError, match="unknown/0 stands there more than once at frameTime"):
+        run(Path("f.csv"), modality="audio")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("name,f1\n", "no row below its header"),
+        ("", "not a readable table"),
+        (b"name,f1\n\xfc,1\n", "as UTF-8"),
+    ],
+)
+def test_tables_without_content_are_one_sentence(content, says):
+    Path("f.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=says):
+        run(Path("f.csv"), modality="audio")
+
+
 def test_parquet_says_the_same_as_csv():
     frame = pl.DataFrame({"file": ["a.wav", "b.wav"], "f1": [1.0, 2.0], "f2": [3, 4]})
     frame.write_parquet("f.parquet")
@@ -455,6 +616,12 @@ def test_opensmiles_arff_is_read():
     assert summary.features["toy_audio"].rows == {"ok": 1, "quarantined: not_finite": 1}
     Ready()
     assert value_of(features("toy_audio"), "toy/a b/0")["pooled"] == [1.5, 0.25]
+
+
+def test_sparse_arff_is_refused():
+    Path("f.arff").write_text("@relation x\n@attribute name string\n@data\n{0 'a'}\n")
+    with pytest.raises(UserError, match="sparse"):
+        run(Path("f.arff"), modality="audio")
 
 
 def test_the_same_name_twice_without_a_time_is_an_error():
