@@ -9,11 +9,20 @@ known projects, of which only the attributes are kept.
 numpy's own classes never see the pickle: a forged state of ``numpy.dtype`` could make numpy take
 bytes for addresses. ``_Array`` and ``_Dtype`` take the state, check it, and make the array
 themselves, without a copy. Pickles of Python 2 (latin-1) and of numpy 1 and 2 are read.
+
+A few bytes can also ask for all memory, or nest tuples until the machine's own stack is full, which
+no exception tells. So memory is limited while a file is read, and a file that is large enough to
+nest so deeply is read in a process of its own first.
 """
 
+import os
 import pickle
 import re
-from collections.abc import Callable, Mapping
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -30,6 +39,12 @@ _RECORDS = {
 _CODE = re.compile(r"^(b1|[iu][1248]|f[248]|c(?:8|16)|[SU]\d*|O8?)$")
 _ORDERS = {"<", ">", "|", "="}
 _PLAIN = (str, bytes, bytearray, int, float, complex, bool, type(None), np.generic, np.ndarray)
+#: Fewer bytes cannot nest deeply enough to fill the stack: each level takes one.
+_SHALLOW_BYTES = 1 << 15
+#: Memory that reading may take: what Python's smallest objects need for each byte, and a start.
+_BYTES_PER_BYTE, _BYTES_AT_ONCE = 300, 1 << 30
+#: What ``torch.save`` began with before it wrote archives.
+_TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 _REMEDIES = {
     "torch": "save tensors as numpy arrays first: {name: tensor.numpy()}",
     "pandas": "save the table as CSV or Parquet first",
@@ -187,6 +202,14 @@ def _empty_bytes(*arguments: object) -> bytes:
     return b""
 
 
+def _bytearray(content: object = b"", encoding: object = None) -> bytearray:
+    if isinstance(content, str) and encoding in ("latin1", "latin-1"):
+        content = content.encode("latin-1")
+    if not isinstance(content, bytes):
+        raise Refused("bytearray made from something else")
+    return bytearray(content)
+
+
 def _dictionary(pairs: object = ()) -> dict[object, object]:
     return dict(pairs)  # type: ignore[call-overload]  # a wrong argument is refused
 
@@ -225,6 +248,7 @@ def _names() -> Mapping[tuple[str, str], object]:
         found[builtins, "frozenset"] = _Stand("frozenset", frozenset)
         found[builtins, "complex"] = _Stand("complex", complex)
         found[builtins, "bytes"] = _Stand("bytes", _empty_bytes)
+        found[builtins, "bytearray"] = _Stand("bytearray", _bytearray)
     for copyreg in ("copyreg", "copy_reg"):
         found[copyreg, "_reconstructor"] = _Stand("copyreg._reconstructor", _rebuild)
     return found | dict.fromkeys(_RECORDS, Record)
@@ -247,12 +271,56 @@ class _Unpickler(pickle.Unpickler):
 
 def load(path: Path) -> Any:
     """The plain data in a pickle; raises ``UserError`` with the name of what is refused."""
+    if path.is_file() and path.stat().st_size > _SHALLOW_BYTES:
+        _rehearse(path)
+    return _load(path)
+
+
+def _rehearse(path: Path) -> None:
+    """Read a file in a process of its own; raise where that ends the process."""
+    code = "import sys, pathlib, tasks.safe_pickle as s; s._load(pathlib.Path(sys.argv[1]))"
+    root = str(Path(__file__).resolve().parents[1])
+    known = os.environ.get("PYTHONPATH")
+    environment = os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{known}" if known else root}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], env=environment, capture_output=True, check=False
+    )
+    # what it raised is raised again by the reading that counts
+    if done.returncode < 0:
+        raise UserError(
+            f"{path}: cannot be read, for it ends the process that reads it (signal "
+            f"{-done.returncode}), as tuples nested too deeply do; nothing of it was run; save it "
+            "as plain numpy arrays and containers first"
+        )
+
+
+@contextmanager
+def _limited_memory(path: Path) -> Iterator[None]:
+    """Let the process take no more memory than an honest file of this size can need."""
+    pages = Path("/proc/self/statm")
+    if not pages.is_file():
+        yield
+        return
+    used = int(pages.read_text().split()[0]) * resource.getpagesize()
+    limit = used + _BYTES_AT_ONCE + _BYTES_PER_BYTE * path.stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    lowest = min((one for one in (limit, soft) if one != resource.RLIM_INFINITY), default=limit)
+    resource.setrlimit(resource.RLIMIT_AS, (lowest, hard))
     try:
-        with path.open("rb") as stream:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _load(path: Path) -> Any:
+    try:
+        with path.open("rb") as stream, _limited_memory(path):
             if stream.read(4) == b"PK\x03\x04":
                 raise Refused("torch.save's archive")
             stream.seek(0)
             found = _Unpickler(stream, encoding="latin1").load()
+            if found == _TORCH_MAGIC:
+                raise Refused("torch.save's archive")
             if stream.read(1):
                 raise UserError(f"{path}: holds more than one pickle; save them one by one")
         return _unwrap(found, {})

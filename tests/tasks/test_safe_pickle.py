@@ -3,6 +3,7 @@
 import collections
 import os
 import pickle
+import resource
 import struct
 import sys
 import types
@@ -146,6 +147,48 @@ def test_torch_is_refused_with_the_way_out():
     refused(b"PK\x03\x04 and so on", "torch.save")
 
 
+def test_the_file_that_torch_wrote_before_archives_is_refused_by_name():
+    magic = pickle.dumps(0x1950A86A20F9469CFC6C, 2)
+    with pytest.raises(UserError, match=r"torch\.save's archive.*tensor\.numpy"):
+        load(save(magic + pickle.dumps(1001, 2)))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02}" + b")" + b"\x85" * 1_000_000 + b"Ns.",  # key of a dictionary
+        b"\x80\x04\x8f(" + b")" + b"\x85" * 1_000_000 + b"\x90.",  # member of a set
+        b"\x80\x04(" + b")" + b"\x85" * 1_000_000 + b"\x91.",  # member of a frozenset
+        b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".",
+    ],
+)
+def test_nesting_without_end_is_refused_and_ends_no_process(content):
+    with pytest.raises(UserError, match=r"x\.pkl"):
+        load(save(content))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02Nr" + struct.pack("<I", 1 << 30) + b".",  # place in the memo
+        b"\x80\x05\x96" + struct.pack("<Q", 1 << 33) + b"a.",  # bytearray
+        b"\x80\x04\x95" + struct.pack("<Q", 1 << 33) + b"N.",  # frame
+    ],
+)
+def test_a_claim_of_much_memory_gets_none(content):
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with pytest.raises(UserError, match="claims to hold more than it does"):
+        load(save(content))
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
+
+
+def test_a_large_honest_file_is_read():
+    value = {"a": np.arange(50_000.0), "b": [float(n) for n in range(50_000)]}
+    found = through(value)
+    np.testing.assert_array_equal(found["a"], value["a"])
+    assert found["b"] == value["b"]
+
+
 def test_an_unknown_class_is_refused_even_beside_known_ones(monkeypatch):
     module = types.ModuleType("cogmen")
     module.Other = type("Other", (), {"__module__": "cogmen"})
@@ -181,7 +224,7 @@ def test_random_bytes_never_do_anything_but_fail_or_yield_plain_data(content):
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
-    | st.binary(),
+    | st.binary() | st.binary().map(bytearray) | st.complex_numbers(allow_nan=False),
     lambda inner: st.lists(inner, max_size=4)
     | st.dictionaries(st.text() | st.integers(), inner, max_size=4)
     | st.tuples(inner, inner)
