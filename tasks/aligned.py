@@ -163,6 +163,35 @@ def _check_seeds(details: Mapping[str, Any], test: pl.DataFrame, where: str) -> 
         raise UserError(f"{where}: there is no prediction of seed {missing[0]}; {_REMEDY}")
 
 
+def _check_predicted(name: str, target: Mapping[str, Any], test: pl.DataFrame, where: str) -> None:
+    """Every column of a target is there, and has a value of the right length beside every truth."""
+    truths, guesses = columns_of(name, target)
+    kind = {"category": pl.String, "labels": pl.List(pl.Float64)}.get(target["kind"], pl.Float64)
+    wanted = {guess: kind for guess in guesses}
+    if target["kind"] == "category":
+        wanted["probabilities"] = pl.List(pl.Float64)
+    lost = [column for column in (*truths, *wanted) if column not in test.columns]
+    if lost:
+        raise UserError(f"{where}: there is no column {lost[0]}; {_REMEDY}")
+    known = test.filter(pl.any_horizontal(pl.col(truths).is_not_null()))
+    for column, expected in wanted.items():
+        if test.schema[column] != expected:
+            raise UserError(
+                f"{where}: {column} holds {test.schema[column]} where {expected} belongs; {_REMEDY}"
+            )
+        broken = pl.col(column).is_null()
+        if isinstance(expected, pl.List):
+            broken |= pl.col(column).list.len() != len(target["names"])
+        bad = known.filter(broken).sort("utterance_id", "seed")
+        if bad.height:
+            first = bad.row(0, named=True)
+            many = f" with {len(target['names'])} numbers" if isinstance(expected, pl.List) else ""
+            raise UserError(
+                f"{where}: {first['utterance_id']}, seed {first['seed']}, has a {name} but no "
+                f"{column}{many} ({bad.height} such rows); {_REMEDY}"
+            )
+
+
 def _check_complete(test: pl.DataFrame, expected: pl.DataFrame, where: str) -> None:
     keys = ["utterance_id", "fold"]
     wanted = expected.select(keys).join(test.select("seed").unique(), how="cross")
@@ -225,6 +254,7 @@ def align(name: str, tested: Mapping[str, Tested], utterances: pl.DataFrame) -> 
     predictions: dict[str, np.ndarray] = {}
     seeds: dict[str, list[int]] = {}
     for method, one in tested.items():
+        _check_predicted(name, target, one.table, one.where)
         mine = one.table.filter(known).sort("utterance_id", "fold", "seed")
         seeds[method] = mine.get_column("seed").unique().sort().to_list()
         parts = []

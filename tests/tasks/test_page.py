@@ -324,6 +324,12 @@ def poison(frame):
     )
 
 
+def put(column, value):
+    """Write one value into a column, for the first row."""
+    changed = pl.when(pl.int_range(pl.len()) == 0).then(pl.lit(value)).otherwise(column)
+    return lambda frame: frame.with_columns(changed.alias(column))
+
+
 def rename_class(frame):
     return frame.with_columns(
         pl.col("prediction_category").replace("happy", "joyful").alias("prediction_category")
@@ -339,6 +345,18 @@ def rename_class(frame):
         (lambda f: f[1:], r"seed 0 lacks 1 test rows, e\.g\. toy/d002/u00"),
         (lambda f: f.filter(pl.col("seed") != 1), r"there is no prediction of seed 1"),
         (rename_class, r"prediction_category holds 'joyful', which is none of angry, happy"),
+        (
+            put("prediction_arousal", None),
+            r"u00, seed 0, has a vad but no prediction_arousal \(1 s",
+        ),
+        (put("prediction_category", None), r"seed 0, has a category but no prediction_category \("),
+        (put("probabilities", [0.5, 0.5]), r"no probabilities with 4 numbers \(1 such rows\)"),
+        (put("scores_categories", [0.5]), r"a categories but no scores_categories with 3 numbers"),
+        (lambda f: f.drop("prediction_valence"), r"there is no column prediction_valence; rerun"),
+        (
+            lambda f: f.with_columns(pl.col("prediction_valence").cast(pl.String)),
+            r"prediction_valence holds String where Float64 belongs",
+        ),
     ],
 )
 def test_bad_predictions_are_an_error_that_names_them(project, change, sentence):
