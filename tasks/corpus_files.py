@@ -79,14 +79,18 @@ def read_csv(
         encoding: of the bytes; ``auto`` takes UTF-8, and cp1252 where that fails.
         names: of the columns, where the file has no header.
     """
-    text = read_text(path, encoding)
+    text = _with_newlines(read_text(path, encoding))
     header = list(names) if names is not None else _header(path, text, delimiter)
     if not text.strip() or (names is None and not text.partition("\n")[2].strip()):
         return pl.DataFrame(schema={ROW: pl.Int64, **dict.fromkeys(header, pl.String)})
+    data = text.encode()
     try:
         table = pc.read_csv(
-            io.BytesIO(text.encode()),
-            read_options=pc.ReadOptions(column_names=names and header, use_threads=False),
+            io.BytesIO(data),
+            # one block: a cell may be longer than a block of the usual size
+            read_options=pc.ReadOptions(
+                column_names=names and header, use_threads=False, block_size=len(data) + 1
+            ),
             parse_options=pc.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             convert_options=pc.ConvertOptions(column_types=dict.fromkeys(header, pa.string())),
         )
@@ -96,6 +100,11 @@ def read_csv(
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return frame.with_row_index(ROW, 1).with_columns(pl.col(ROW).cast(pl.Int64))
+
+
+def _with_newlines(text: str) -> str:
+    """Text of old Macintosh programs, whose lines end with a carriage return alone, as others'."""
+    return text if "\n" in text else text.replace("\r", "\n")
 
 
 def _header(path: Path, text: str, delimiter: str) -> list[str]:
@@ -131,11 +140,17 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
     )
 
 
+def split_lines(text: str) -> list[str]:
+    """Lines as editors count them: other separators that Unicode knows are part of a line."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return lines if lines[-1] else lines[:-1]
+
+
 def read_lines(root: Path, files: Iterable[Path]) -> pl.DataFrame:
     """Lines of text files: columns file (relative to ``root``), line (from 1), text (stripped)."""
     frames = []
     for file in files:
-        lines = read_text(file, "auto").splitlines()
+        lines = split_lines(read_text(file, "auto"))
         frames.append(
             pl.DataFrame({"text": lines}, schema={"text": pl.String})
             .with_row_index("line", 1)
@@ -153,8 +168,25 @@ def require(frame: pl.DataFrame, columns: Iterable[str], path: Path) -> None:
     """Raise unless ``frame``, read from ``path``, has all of ``columns``."""
     missing = [name for name in columns if name not in frame.columns]
     if missing:
-        has = ", ".join(name for name in frame.columns if name != ROW)
-        raise UserError(f"{path} lacks column '{missing[0]}' (it has {has}); check the file")
+        has = [name for name in frame.columns if name != ROW]
+        raise UserError(
+            f"{path} lacks column '{missing[0]}' (it has {', '.join(has) or 'none'}); "
+            f"{_hint(missing[0], has)}"
+        )
+
+
+def _hint(missing: str, has: Sequence[str]) -> str:
+    """What a user can do about a column that is not there."""
+    if len(has) == 1:
+        found = [mark for mark in (";", "\t", "|", ",") if mark in has[0]]
+        if found:
+            return (
+                f"its cells seem to be separated by {found[0]!r}: set the delimiter, or save "
+                "it with commas"
+            )
+    plain = {name.strip().lower(): name for name in has}
+    close = difflib.get_close_matches(missing.strip().lower(), list(plain), 1)
+    return f"did you mean '{plain[close[0]]}'?" if close else "check the file"
 
 
 def first_existing(root: Path, candidates: Sequence[str]) -> Path | None:

@@ -18,6 +18,7 @@ from tasks.context import Context
 from tasks.datasets.adapter import Corpus, ProtocolCard, find_adapter
 from tasks.ingest_checks import (
     Checked,
+    Judgements,
     check_judgements,
     check_utterances,
     complete,
@@ -33,7 +34,8 @@ class IngestParams(BaseModel):
     Attributes:
         adapter: module of ``tasks.datasets`` that reads it.
         options: what the adapter itself may be told.
-        max_quarantine_fraction: a larger share of utterances set aside fails the stage.
+        max_quarantine_fraction: a larger share of utterances set aside fails the stage; below 1
+            so do judgements of which none is usable.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -69,6 +71,7 @@ def run(params: IngestParams, corpus: str, ctx: Context) -> Path:
     }
     write_table(QUARANTINE, quarantine.unique(), paths.quarantine(corpus), metadata)
     _stop_if_too_many(params, corpus, rows.height, aside)
+    _stop_without_judgements(params, corpus, judgements.height, judged)
     write_table(ANNOTATIONS, judged.kept, paths.annotations(corpus), metadata)
     write_table(UTTERANCES, hashed.kept, paths.utterances(corpus), metadata)
     for message in count_findings(found.card, corpus, hashed.kept, quarantine):
@@ -139,4 +142,17 @@ def _stop_if_too_many(params: IngestParams, corpus: str, rows: int, aside: pl.Da
             f"unusable, more than max_quarantine_fraction allows "
             f"({params.max_quarantine_fraction:.1%}); for instance {first['utterance_id']}: "
             f"{first['reason']}: {first['detail']}"
+        )
+
+
+def _stop_without_judgements(
+    params: IngestParams, corpus: str, rows: int, judged: Judgements
+) -> None:
+    """Judgements that are all unusable are a mistake in how they are read, not bad rows."""
+    allowed = params.max_quarantine_fraction >= 1
+    if rows and judged.aside.height and not judged.kept.height and not allowed:
+        first = judged.aside.sort(QUARANTINE.key).row(0, named=True)
+        raise UserError(
+            f"{paths.quarantine(corpus)}: none of the {rows} judgements is usable; for instance "
+            f"{first['utterance_id']}: {first['reason']}: {first['detail']}"
         )

@@ -72,7 +72,7 @@ def complete(
 
 def check_utterances(rows: pl.DataFrame, corpus: str) -> Checked:
     """Put the corpus before ids and media; set aside rows that no later stage could use."""
-    rows = rows.with_row_index("row")
+    rows = rows.with_row_index("row", 1)
     utterance, dialogue = pl.col("utterance_id"), pl.col("dialogue_id")
     blank = utterance.is_null() | (utterance.str.strip_chars() == "")
     bad_id = (
@@ -128,7 +128,11 @@ def check_utterances(rows: pl.DataFrame, corpus: str) -> Checked:
         (
             "unknown_split",
             split.is_not_null() & ~split.is_in(SPLITS),
-            pl.format("split '{}' is none of " + ", ".join(SPLITS), split),
+            pl.format(
+                "split '{}' is none of " + ", ".join(SPLITS) + "; rename it, or say what it means "
+                "in the adapter's options",
+                split,
+            ),
         ),
     ]
     reason, detail = pl.lit(None, pl.String), pl.lit(None, pl.String)
@@ -189,7 +193,7 @@ def check_judgements(
     rows: pl.DataFrame, corpus: str, utterances: pl.DataFrame, utterances_aside: pl.DataFrame
 ) -> Judgements:
     """Set aside judgements that are no number, or that belong to no utterance."""
-    rows = rows.with_row_index("row").with_columns(
+    rows = rows.with_row_index("row", 1).with_columns(
         family=pl.col("target").replace_strict(FAMILIES, default=pl.col("target")),
         utterance_id=pl.when(pl.col("utterance_id").str.strip_chars() != "").then(
             pl.format(corpus + "/{}", "utterance_id")
@@ -242,13 +246,17 @@ def check_judgements(
     rows = rows.join(
         utterances.select("utterance_id"), on="utterance_id", how="semi", maintain_order="left"
     )
-    counted = lost.group_by("utterance_id").agg(judgements=pl.len())
+    counted = lost.group_by("utterance_id").agg(
+        judgements=pl.len(), sources=pl.col("source").unique().sort().str.join(", ")
+    )
     orphans = counted.join(utterances_aside, on="utterance_id", how="anti").select(
         "utterance_id",
         stage=pl.lit("ingest"),
         reason=pl.lit("orphan_label"),
         detail=pl.format(
-            "{} judgements of an utterance that does not exist; mend the id", "judgements"
+            "source {}: {} judgements of an utterance that does not exist; mend the id",
+            "sources",
+            "judgements",
         ),
     )
     unusable = first.with_columns(

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from models.errors import UserError
-from tasks.corpus_files import ROW, read_csv, read_text, require
+from tasks.corpus_files import ROW, read_csv, read_text, require, split_lines
 
 #: Joins the elements of a list, which Parquet and JSON have and text tables have not.
 LIST_MARK = "\x1f"
@@ -25,6 +25,8 @@ def read_table_file(
     """
     wanted = list(dict.fromkeys(columns))
     kind = path.suffix.lower()
+    if ROW in wanted:
+        raise UserError(f"{path}: a column is called '{ROW}', which is used here; rename it")
     if kind in (".csv", ".tsv", ".txt"):
         tab = "\t" if kind == ".tsv" else ","
         frame = read_csv(path, delimiter or tab, encoding)
@@ -63,7 +65,7 @@ def _as_text(path: Path, name: str, dtype: pl.DataType) -> pl.Expr:
 def _read_json_lines(path: Path, wanted: list[str]) -> pl.DataFrame:
     rows: list[dict[str, object]] = []
     numbers: list[int] = []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(split_lines(read_text(path)), 1):
         if not line.strip():
             continue
         try:
@@ -76,8 +78,8 @@ def _read_json_lines(path: Path, wanted: list[str]) -> pl.DataFrame:
         numbers.append(number)
     for name in wanted:  # a key may be absent from some lines, but not from all
         if rows and not any(name in row for row in rows):
-            has = ", ".join(sorted({key for row in rows for key in row}))
-            raise UserError(f"{path} lacks the key '{name}' (it has {has}); check the file")
+            keys = {key: pl.String for row in rows for key in row}
+            require(pl.DataFrame(schema=dict(sorted(keys.items()))), [name], path)
     data = {
         name: [_cell(path, n, name, r.get(name)) for n, r in zip(numbers, rows, strict=True)]
         for name in wanted

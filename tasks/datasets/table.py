@@ -73,7 +73,7 @@ def read(root: Path, options: Mapping[str, object]) -> Corpus:
         text="text",
         language="language",
         region=_region(),
-        published_split=pl.col("split").replace({**_SPLITS, **chosen.splits}),
+        published_split=_split(chosen),
     ).select(UTTERANCE_COLUMNS)
     return Corpus(utterances, _judgements(root, chosen, rows), quarantine, _card(chosen))
 
@@ -163,6 +163,12 @@ def _turn(options: TableOptions) -> pl.Expr:
     if "turn" in options.columns:
         return to_number("turn").cast(pl.Int32, strict=False)
     return pl.int_range(pl.len()).over("dialogue").cast(pl.Int32)
+
+
+def _split(options: TableOptions) -> pl.Expr:
+    """The user's own words, else the usual ones in any case; others stay, for ingest to name."""
+    usual = pl.col("split").str.to_lowercase().replace_strict(_SPLITS, default=pl.col("split"))
+    return pl.col("split").replace_strict(options.splits, default=usual, return_dtype=pl.String)
 
 
 def _corners() -> pl.Expr:

@@ -234,6 +234,8 @@ def test_regions_come_from_one_column_or_four(root):
         ({"file": "none.csv"}, "none.csv does not exist"),
         ({"file": "wav/a.wav"}, "tables of kind '.wav' are not read"),
         ({"columns": {"utterance": "key"}}, "lacks column 'key'"),
+        ({"columns": {"utterance": "Id "}}, "did you mean 'id'?"),
+        ({"delimiter": ";"}, "seem to be separated by ','"),
         ({"columns": {"dialogue": "talk"}}, "columns needs `utterance`"),
         ({"columns": {"utterance": "id", "clip": "clip"}}, "columns.clip"),
         ({"constants": {"speaker": "x"}}, "speaker is both in columns and in constants"),
@@ -262,7 +264,7 @@ def test_mistakes_in_options_say_what_to_do(root, change, says):
         ("t.jsonl", b'{"id": "a", "words": "b"}\n{"id": \n', "t.jsonl line 2 is no JSON"),
         ("t.jsonl", b"[1]\n", "line 1 is no JSON object"),
         ("t.jsonl", b'{"id": "a", "words": {"x": 1}}\n', "line 1: words is nested"),
-        ("t.jsonl", b'{"id": "a"}\n', "lacks the key 'words'"),
+        ("t.jsonl", b'{"id": "a"}\n', "lacks column 'words'"),
         ("t.parquet", b"PAR1 spoilt", "not readable as Parquet"),
     ],
 )
@@ -271,6 +273,49 @@ def test_broken_files_are_errors_that_name_the_place(root, name, content, says):
     with pytest.raises(UserError, match=says) as error:
         read(root, {"file": name, "columns": {"utterance": "id", "text": "words"}})
     assert name in str(error.value)
+
+
+def test_a_column_that_is_called_as_our_count_of_rows_is_refused(root):
+    for name in ("t.csv", "t.jsonl", "t.parquet"):
+        write_text(root / "t.csv", "row\na\n")
+        write_text(root / "t.jsonl", '{"row": "a"}\n')
+        pl.DataFrame({"row": ["a"]}).write_parquet(root / "t.parquet")
+        with pytest.raises(UserError, match=r"a column is called 'row'.*rename it"):
+            read(root, {"file": name, "columns": {"utterance": "row"}})
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_every_kind_of_line_end_is_read(root, end):
+    (root / "t.csv").write_bytes(end.join(["id,words", "01,x", "02,y", ""]).encode())
+    options = {"file": "t.csv", "columns": {"utterance": "id", "text": "words"}}
+    assert read(root, options).utterances["text"].to_list() == ["x", "y"]
+
+
+def test_a_cell_may_be_longer_than_a_block_of_the_reader(root):
+    long = "two\nlines " * 200_000
+    write_text(root / "t.csv", f'id,words\na,"{long}"\n')
+    options = {"file": "t.csv", "columns": {"utterance": "id", "text": "words"}}
+    assert read(root, options).utterances["text"][0] == long.strip()
+
+
+def test_only_line_ends_end_a_line_of_json(root):
+    write_text(root / "t.jsonl", '{"id": "a", "words": "x\u2028y\x85z"}\r\n{"id": "b"}')
+    options = {"file": "t.jsonl", "columns": {"utterance": "id", "text": "words"}}
+    assert read(root, options).utterances["text"].to_list() == ["x\u2028y\x85z", None]
+
+
+def test_words_of_splits_are_known_in_any_case(root):
+    write_text(root / "t.csv", "id,part\na,Train\nb,DEV\nc,Test\nd,holdout\ne,x\nf,\n")
+    options = {"file": "t.csv", "columns": {"utterance": "id", "split": "part"}}
+    rows = read(root, {**options, "splits": {"x": "test"}}).utterances
+    assert rows["published_split"].to_list() == [
+        "train",
+        "validation",
+        "test",
+        "holdout",
+        "test",
+        None,
+    ]
 
 
 def test_types_are_not_taken_from_the_first_rows(root):

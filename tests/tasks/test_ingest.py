@@ -173,7 +173,7 @@ def test_unusable_rows_are_set_aside_with_a_reason(monkeypatch, change, reason):
 def test_a_row_without_id_is_named_by_its_number(monkeypatch):
     put_media(GOOD)
     run(monkeypatch, corpus([*GOOD, GOOD[0] | {"utterance_id": " "}]))
-    assert quarantine() == {"toy/?/3": "missing_key"}
+    assert quarantine() == {"toy/?/4": "missing_key"}
 
 
 def test_equal_rows_keep_one_copy_and_different_rows_of_one_id_keep_none(monkeypatch):
@@ -207,7 +207,7 @@ def test_orphan_judgements_go_to_quarantine(monkeypatch):
     put_media(GOOD)
     run(monkeypatch, corpus(GOOD, [judgement("d9/u0"), judgement("d9/u0", "r2")]))
     assert quarantine() == {"toy/d9/u0": "orphan_label"}
-    assert "2 judgements of an utterance that does not exist" in details()
+    assert "source toy.csv: 2 judgements of an utterance that does not exist" in details()
 
 
 def test_judgements_that_are_no_numbers_take_their_family_along(monkeypatch):
@@ -227,6 +227,18 @@ def test_judgements_that_are_no_numbers_take_their_family_along(monkeypatch):
     }
     assert read_table(ANNOTATIONS, paths.annotations("toy")).height == 0
     assert "valence = 3,5" in details()
+
+
+def test_judgements_of_which_none_is_usable_stop_the_stage_after_saying_which(monkeypatch):
+    put_media(GOOD)
+    rows = [judgement(u, value=None, label="x") for u in ("d1/u0", "d1/u1")]
+    frame = ANNOTATIONS.frame(rows).with_columns(
+        value=pl.Series(["3,5", "4,0"]), label=pl.lit(None, pl.String)
+    )
+    with pytest.raises(UserError, match=r"none of the 2 judgements is usable.*valence = 3,5"):
+        run(monkeypatch, corpus(GOOD, frame), max_quarantine_fraction=0.2)
+    assert set(quarantine().values()) == {"not_numeric"}
+    assert not paths.utterances("toy").exists()
 
 
 def test_counts_that_differ_from_the_published_ones_are_told_not_fatal(monkeypatch):
