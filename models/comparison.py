@@ -1,7 +1,7 @@
 """The outcome of comparing two methods, and how to say it in a sentence."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,21 @@ class Comparison:
     n_clusters: int
     remark: str = ""
 
+    def turned(self) -> "Comparison":
+        """The same comparison seen from the second method."""
+        return replace(
+            self,
+            first=self.second,
+            second=self.first,
+            means=self.means[::-1],
+            difference=0.0 - self.difference,  # 0 stays without a sign
+            low=-self.high,
+            high=-self.low,
+            effect_size=-self.effect_size,
+            win_rate=1 - self.win_rate,
+            seeds=self.seeds[::-1],
+        )
+
     def is_significant(self, alpha: float = 0.05) -> bool:
         """True if the corrected p-value is below alpha; an undefined one never is."""
         return self.p_holm < alpha
@@ -71,6 +86,8 @@ def verdict(comparison: Comparison, *, higher_is_better: bool = True, alpha: flo
         )
     if min(c.seeds) < 2:
         more = "more seeds are needed to judge"
+    elif c.p_value < alpha:  # Holm's correction is of p; the interval is without it
+        more = f"on its own the pair would differ, but not as one of {c.family} comparisons"
     elif c.difference == 0:
         more = "their scores are equal"
     elif c.seeds_needed is None:
@@ -78,7 +95,7 @@ def verdict(comparison: Comparison, *, higher_is_better: bool = True, alpha: flo
     elif c.seeds_needed > max(c.seeds):
         more = f"if the difference is real, about {c.seeds_needed} seeds each would show it"
     else:
-        more = "a real difference of this size could well be missed or be luck"
+        more = "a difference of this size may be luck, or real and missed"
     return (
         f"No significant difference in {c.metric} between {c.first} and {c.second} ({gap}, "
         f"p = {c.p_holm:.3g}{over}{caveat}); {more}."

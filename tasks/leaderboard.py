@@ -119,8 +119,7 @@ def _judge_target(
                 ),
                 "remark": interval.remark,
                 "against": [
-                    _against(_pair(comparisons, method, other), method, higher)
-                    for other in order[rank:]
+                    _against(_pair(comparisons, method, other), higher) for other in order[rank:]
                 ],
             }
         )
@@ -153,15 +152,13 @@ def ensemble(name: str, one: Tested, rows: Rows, method: str) -> float | None:
     return None if score == UNDEFINED_SCORE else HEADLINE[name][1] * score
 
 
-def _against(pair: Comparison, method: str, higher_is_better: bool) -> dict[str, Any]:
-    """The paired test of ``method`` against one ranked below it, seen from ``method``."""
-    sign = 1 if pair.first == method else -1
-    low, high = (pair.low, pair.high) if sign > 0 else (-pair.high, -pair.low)
+def _against(pair: Comparison, higher_is_better: bool) -> dict[str, Any]:
+    """The paired test of a method against one ranked below it."""
     return {
-        "method": pair.second if sign > 0 else pair.first,
-        "difference": _plain(sign * pair.difference),
-        "ci_low": _plain(low),
-        "ci_high": _plain(high),
+        "method": pair.second,
+        "difference": _plain(pair.difference),
+        "ci_low": _plain(pair.low),
+        "ci_high": _plain(pair.high),
         "p_holm": _plain(pair.p_holm),
         "significant": pair.is_significant(),
         "seeds_needed": pair.seeds_needed,
@@ -192,7 +189,9 @@ def _failed_entry(method: str, metric: str, reason: str) -> dict[str, Any]:
 
 
 def _pair(comparisons: Sequence[Comparison], first: str, second: str) -> Comparison:
-    return next(c for c in comparisons if {c.first, c.second} == {first, second})
+    """The paired test of two methods, seen from the first."""
+    found = next(c for c in comparisons if {c.first, c.second} == {first, second})
+    return found if found.first == first else found.turned()
 
 
 def _plain(value: float) -> float | None:

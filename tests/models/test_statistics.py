@@ -256,6 +256,11 @@ class TestComparisons:
         assert (a.low, a.high) == pytest.approx((-b.high, -b.low))
         assert a.effect_size == pytest.approx(-b.effect_size)
         assert a.win_rate == pytest.approx(1 - b.win_rate)
+        turned = b.turned()
+        assert (turned.first, turned.second, turned.means) == ("good", "near", a.means)
+        assert turned.difference == pytest.approx(a.difference)
+        assert (turned.low, turned.high) == pytest.approx((a.low, a.high))
+        assert turned.win_rate == pytest.approx(a.win_rate)
 
     def test_equal_predictions_have_p_1(self):
         truth, runs = category_case(seeds=1)
@@ -393,6 +398,10 @@ class TestVerdicts:
             "+0.0300, 95 % interval -0.0100 to +0.0700, p = 0.36 after Holm's correction over 3 "
             "comparisons); if the difference is real, about 22 seeds each would show it."
         )
+
+    def test_a_difference_that_is_lost_to_the_correction_says_so(self):
+        several = replace(self.base, low=0.001, p_value=0.04, p_holm=0.4, family=10)
+        assert "but not as one of 10 comparisons" in verdict(several)
 
     def test_too_few_dialogues_and_too_few_seeds_are_said(self):
         assert "so few test dialogues" in verdict(replace(self.base, seeds_needed=None))

@@ -70,3 +70,16 @@ def test_one_seed_has_nothing_to_be_averaged(tmp_path, monkeypatch):
     make_project(tmp_path, Scene(methods=("linear",), seeds=(0,)))
     assert together("vad") is None
     assert json.loads(paths.details("toy", "linear").read_text())["runs"]
+
+
+@pytest.mark.usefixtures("project")
+def test_each_verdict_names_the_better_ranked_method_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    methods = ("corect", "constant", "linear", "early_fusion")
+    make_project(tmp_path, Scene(methods=methods, seeds=SEEDS))
+    for judged in judge("toy", methods, resamples=100, seed=0).values():
+        for entry, following in zip(judged.entries, judged.entries[1:], strict=False):
+            names = [entry["verdict"].find(one["method"]) for one in (entry, following)]
+            assert names[0] < names[1]
+            gap = entry["against"][0]["difference"]
+            assert (gap >= 0) == judged.higher_is_better or gap == 0
