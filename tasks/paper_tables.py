@@ -19,7 +19,8 @@ _TIES = (
     "Bold: the best and all that do not differ from it significantly (paired cluster bootstrap "
     "over dialogues and seeds, Holm's correction)."
 )
-_BEST = "Bold: the best; average: plain mean over the rates."
+_BEST = "Bold: the best as printed; average: plain mean over the rates."
+_UNIT = "Shares are in percent."
 
 
 @dataclass(frozen=True)
@@ -148,10 +149,9 @@ def _scores(
             sd = float(spread.std(ddof=1)) if len(spread) > 1 else math.nan
             cells[method].append(Cell(_number(value, sd, column), method in tied))
     seeds = len(next(iter(rows.seeds.values())))
-    caption = (
-        f"{corpus}, {target}: mean ± standard deviation over {seeds} seeds, "
-        f"{len(rows.truth)} test utterances. {_TIES}"
-    )
+    over = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
+    unit = f"{_UNIT} " if any(column.scale != 1 for column in shown) else ""
+    caption = f"{corpus}, {target}: {over}, {len(rows.truth)} test utterances. {unit}{_TIES}"
     return PaperTable(caption, tuple(c.heading for c in shown), _with_failed(cells, failed))
 
 
@@ -172,11 +172,13 @@ def _rates(
     cells: dict[str, list[Cell]] = {method: [] for method in grids}
     for index in range(len(rates) + 1):
         best = _best({m: line[index] for m, line in values.items()}, column.is_higher_better)
-        for method, line in values.items():
-            cells[method].append(Cell(_number(line[index], math.nan, column), method == best))
+        printed = {m: _number(line[index], math.nan, column) for m, line in values.items()}
+        for method, text in printed.items():
+            cells[method].append(Cell(text, best is not None and text == printed[best]))
+    unit = f"{_UNIT} " if column.scale != 1 else ""
     caption = (
         f"{corpus}, {target}: {found['headline']} by share of missing cells, mean over seeds. "
-        f"{_BEST}"
+        f"{unit}{_BEST}"
     )
     return PaperTable(caption, (*rates, "Average"), _with_failed(cells, failed))
 
@@ -238,6 +240,11 @@ def latex_text(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
+def _latex_cell(text: str) -> str:
+    """A value; its minus as LaTeX sets one, which would print a bare one as a hyphen."""
+    return "$-$" + latex_text(text[1:]) if text.startswith("-") else latex_text(text)
+
+
 def to_latex(table: PaperTable) -> str:
     """A ``table`` environment for the package booktabs."""
     lines = [
@@ -251,7 +258,7 @@ def to_latex(table: PaperTable) -> str:
     ]
     for method, row in table.rows:
         shown = [
-            rf"\textbf{{{latex_text(c.text)}}}" if c.is_bold else latex_text(c.text) for c in row
+            rf"\textbf{{{_latex_cell(c.text)}}}" if c.is_bold else _latex_cell(c.text) for c in row
         ]
         lines.append(f"    {latex_text(method)} & " + " & ".join(shown) + r" \\")
     lines += [r"    \bottomrule", r"  \end{tabular}", r"\end{table}"]

@@ -1,3 +1,4 @@
+import json
 import re
 
 import pytest
@@ -62,6 +63,25 @@ def test_missing_rate_table_ends_with_the_plain_mean(tables):
     assert sum(row[-1].is_bold for _, row in found.rows) == 1
 
 
+def test_scores_that_print_alike_are_bold_together(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AFFECTLOOM_CACHE", raising=False)
+    make_project(tmp_path, Scene(dialogues=12))
+    for method, mean in (("linear", 0.3001), ("constant", 0.2999), ("corect", 0.1)):
+        file = paths.details("toy", method)
+        content = json.loads(file.read_text())
+        content["targets"]["vad"]["missing_rates"] = {"0": {"mean": mean, "std": 0.0}}
+        file.write_text(json.dumps(content))
+    found = paper_tables({"toy": ["linear", "constant", "corect"]}, resamples=200, seed=0)
+    rows = dict(table(found, "toy, vad: ccc by share").rows)
+    assert [rows[m][0].is_bold for m in ("linear", "constant", "corect")] == [True, True, False]
+
+
+def test_captions_say_which_numbers_are_percent(tables):
+    assert "Shares are in percent." in table(tables, "toy, category: mean").caption
+    assert "percent" not in table(tables, "toy, vad: mean").caption
+
+
 def test_a_failed_method_has_a_row_that_says_so(tables):
     row = dict(table(tables, "toy, category: mean").rows)["broken"]
     assert {cell.text for cell in row} == {"failed"}
@@ -82,6 +102,8 @@ def test_names_cannot_break_latex_or_markdown():
     assert r"x\_y\&z & \textbf{1.0 $\pm$ 0.1} \\" in to_latex(found)
     assert r"\caption{50 \% \& more}" in to_latex(found)
     assert "| x\\_y&z | **1.0 ± 0.1** |" in to_markdown(found)
+    low = PaperTable("", ("r",), (("m", (Cell("-0.10 ± 0.02"),)),))
+    assert r"m & $-$0.10 $\pm$ 0.02 \\" in to_latex(low)
     assert latex_text("\\{}") == r"\textbackslash{}\{\}"
 
 
