@@ -27,17 +27,29 @@ def lint(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit status 1 on an error or a warning.")
     ] = False,
+    threshold: Annotated[
+        float,
+        typer.Option(
+            help="Score from which a feature column alone gives the label away: balanced accuracy, "
+            "or R squared for numbers.",
+            min=0.0,
+            max=1.0,
+        ),
+    ] = 0.9,
     as_json: Json = False,
 ) -> None:
     """Look for leaks between splits and for columns that give the label away."""
     from flows.settings import read_params
+    from tasks.lint import lint_corpus
 
     raw = read_params(Path()).raw
     known = list(raw.get("corpora") or {})
     for name in corpora or ():
         if name not in known:
             raise UserError(f"params.yaml has no corpus '{name}'; it has: {', '.join(known)}")
-    found = {name: lint_corpus(name, encoders_of(raw, name)) for name in corpora or known}
+    found = {
+        name: lint_corpus(name, encoders_of(raw, name), threshold) for name in corpora or known
+    }
     if as_json:
         print(json.dumps(found, indent=1))
     else:
@@ -48,41 +60,6 @@ def lint(
     severities = {finding["severity"] for findings in found.values() for finding in findings}
     if strict and severities & {"error", "warning"}:
         raise typer.Exit(1)
-
-
-def lint_corpus(corpus: str, encoders: list[str]) -> list[dict[str, Any]]:
-    """Findings in the tables of a corpus and in the features that exist, as JSON has them."""
-    import polars as pl
-
-    from tasks.batches import read_pooled
-    from tasks.leaks import feature_leaks, find_leaks
-    from tasks.tables import LABELS, SPLIT, UTTERANCES, read_table
-
-    utterances = read_table(UTTERANCES, paths.utterances(corpus))
-    labels = read_table(LABELS, paths.labels(corpus))
-    splits = read_table(SPLIT, paths.splits(corpus))
-    found = [dict(finding) for finding in find_leaks(utterances, labels, splits)]
-    first = splits.filter(pl.col("fold") == splits.get_column("fold").min())
-    rows = first.join(labels, on="utterance_id", how="inner").sort("utterance_id")
-    target = "category" if rows.get_column("category").count() else "valence"
-    rows = rows.filter(pl.col(target).is_not_null())
-    for encoder in encoders:
-        folder = paths.features(corpus, encoder)
-        if not any(folder.glob("*.parquet")) or not rows.height:
-            continue
-        values, present = read_pooled(rows.get_column("utterance_id"), folder)
-        names = [f"{encoder}[{i}]" for i in range(values.shape[1])]
-        kept = rows.filter(pl.Series(present))
-        found += [
-            dict(finding)
-            for finding in feature_leaks(
-                values[present],
-                names,
-                kept.get_column(target).to_list(),
-                kept.get_column("split").to_list(),
-            )
-        ]
-    return found
 
 
 def fetch(

@@ -14,7 +14,7 @@ from tasks.leak_features import ColumnLeak, column_leaks
 from tasks.leak_texts import text_leaks
 from tasks.tables import SPLITS
 
-__all__ = ["Finding", "feature_leaks", "find_leaks"]
+__all__ = ["Finding", "absent_features", "feature_leaks", "find_leaks"]
 
 Severity = Literal["error", "warning", "info"]
 
@@ -55,6 +55,7 @@ def find_leaks(
         *_overlaps(rows),
         *_texts(rows),
         *_priors(rows, labels),
+        *_unlearnt(rows, labels),
     ]
     rank = {"error": 0, "warning": 1, "info": 2}
     return sorted(findings, key=lambda f: (rank[f["severity"]], f["kind"]))
@@ -66,6 +67,7 @@ def feature_leaks(
     labels: list[str] | list[float],
     splits: list[str],
     threshold: float = 0.9,
+    target: str = "the label",
 ) -> list[Finding]:
     """Columns of a feature matrix that are constant, not finite, or give the label away.
 
@@ -76,10 +78,29 @@ def feature_leaks(
         splits: N times train, validation or test.
         threshold: a column alone that reaches this score on rows it was not fitted on bears the
             label: balanced accuracy for categories, R squared for numbers.
+        target: what the labels are of, for the sentence.
     """
     return [
-        _column_finding(leak) for leak in column_leaks(matrix, names, labels, splits, threshold)
+        _column_finding(leak, target)
+        for leak in column_leaks(matrix, names, labels, splits, threshold)
     ]
+
+
+def absent_features(encoder: str, rows: pl.DataFrame) -> list[Finding]:
+    """Utterances without features of ``encoder``, by why: NaN among them, no face, ...
+
+    Args:
+        encoder: who should have made them.
+        rows: columns utterance_id, reason, fold of the utterances without.
+    """
+    if not rows.height:
+        return []
+    rows = rows.with_columns(pl.col("reason").fill_null("no reason given")).sort("utterance_id")
+    reasons = rows.group_by("reason").len().sort("reason")
+    told = ", ".join(f"{count:,} {reason}" for reason, count in reasons.iter_rows())
+    examples = [f"{row['utterance_id']}: {row['reason']}" for row in rows.head(5).to_dicts()]
+    sentence = f"without features of {encoder}: {_plural(rows.height, 'utterance')} ({told})"
+    return [_finding("absent_features", "info", rows.height, rows["fold"], examples, sentence)]
 
 
 def _finding(
@@ -302,17 +323,43 @@ def _priors(rows: pl.DataFrame, labels: pl.DataFrame) -> list[Finding]:
     ]
 
 
+def _unlearnt(rows: pl.DataFrame, labels: pl.DataFrame) -> list[Finding]:
+    """Categories of validation or test that the training part of the fold never shows."""
+    judged = rows.join(labels.select("utterance_id", "category"), on="utterance_id").filter(
+        pl.col("category").is_not_null()
+    )
+    shown = judged.filter(pl.col("split") == "train").select("fold", "category").unique()
+    asked = (
+        judged.filter(pl.col("split") != "train")
+        .join(shown, on=["fold", "category"], how="anti")
+        .join(shown.select("fold").unique(), on="fold", how="semi")
+        .group_by("category", "fold", "split")
+        .len()
+        .sort("category", "fold", "split")
+    )
+    if not asked.height:
+        return []
+    examples = [
+        f"{row['category']}: {_plural(row['len'], 'utterance')} in {row['split']} of fold "
+        f"{row['fold']}, none in train"
+        for row in asked.head(_EXAMPLES).iter_rows(named=True)
+    ]
+    names = asked["category"].n_unique()
+    sentence = f"categories that training never shows: {names:,}, for instance {examples[0]}"
+    return [_finding("unlearnt_category", "warning", names, asked["fold"], examples, sentence)]
+
+
 _COLUMN_SENTENCES = {
     "constant_column": "hold one value only and teach nothing",
     "not_finite_column": "hold NaN or infinity",
-    "label_bearing_column": "predict the label alone, as an id or a label in disguise does",
+    "label_bearing_column": "predict {} alone, as an id or a label in disguise does",
 }
 
 
-def _column_finding(leak: ColumnLeak) -> Finding:
+def _column_finding(leak: ColumnLeak, target: str) -> Finding:
     severity: Severity = "error" if leak.kind == "label_bearing_column" else "warning"
     sentence = (
-        f"feature columns that {_COLUMN_SENTENCES[leak.kind]}: {len(leak.columns):,}, for "
-        f"instance {leak.columns[0]}"
+        f"feature columns that {_COLUMN_SENTENCES[leak.kind].format(target)}: "
+        f"{len(leak.columns):,}, for instance {leak.columns[0]}"
     )
     return _finding(leak.kind, severity, len(leak.columns), [], leak.columns, sentence)

@@ -296,3 +296,10 @@ def test_iemocap_reports_scripted_repeats_across_sessions():
     assert all("script0" in example for example in scripts["examples"])
     assert found["identical_text"]["count"] + found["near_identical_text"]["count"] > 200
     assert not {"same_dialogue", "same_speaker", "same_session"} & set(found)
+
+
+def test_a_category_that_training_never_shows_is_named():
+    found = leaks({LAST: {"category": "disgusted"}})["unlearnt_category"]
+    assert (found["count"], found["severity"], found["folds"]) == (1, "warning", [0])
+    assert found["examples"] == ["disgusted: 1 utterance in test of fold 0, none in train"]
+    assert "unlearnt_category" not in leaks({LAST: {"category": "x"}, 0: {"category": "x"}})
