@@ -80,7 +80,7 @@ section("coverage", "How often the error is small", "Share of test utterances wh
   return [methodLegend(methods), h("div", { class: "grid" }, figures)];
 });
 
-section("robustness", "When modalities are missing", "The score as a growing share of audio, video and text cells is hidden at test time, with the same masks for every method.", () => {
+section("robustness", "When modalities are missing", "The score as a growing share of audio, video and text cells is hidden at test time, with the same masks for every method. The band is one standard deviation over the seeds of the chosen method.", () => {
   const found = target()?.rates;
   const methods = ranked().map((e) => e.method).filter((m) => Object.keys(found?.[m] ?? {}).length);
   if (!methods.length) return null;
@@ -135,11 +135,12 @@ section("contribution", "What each modality adds", null, () => {
   const used = ["audio", "video", "text"];
   const rows = methods.flatMap((method) => used.filter((m) => m in found.shares[method]).map((modality) => ({ method, modality, value: sign * found.shares[method][modality] })));
   const subsets = Object.keys(target().subsets[methods[0]]);
+  const lost = ranked().map((e) => e.method).filter((m) => !found.shares[m] && Object.keys(target().subsets[m] ?? {}).length > 1);
   const figure = chart(`Shapley value of each modality in ${words(target().metric)}; positive helps`, (width) => plot(width, {
     height: 60 + 44 * methods.length, marginLeft: Math.min(130, width * 0.3), marginTop: 40, marginBottom: 10,
     x: { labelOffset: 34, label: `gain in ${words(target().metric)}`, grid: true, axis: "top", ticks: Math.max(3, Math.round(width / 110)) }, y: { domain: used, axis: null }, fy: { domain: methods, label: null, padding: 0.18 },
     marks: [Plot.barX(rows, { x: "value", y: "modality", fy: "method", fill: (d) => MODALITY[d.modality], ...tip, title: (d) => `${d.method}, ${d.modality}: ${signed(d.value)}` }), Plot.ruleX([0], { stroke: "var(--soft)" })],
   }), ["method", ...used, ...subsets], () => methods.map((m) => [m, ...used.map((k) => signed(sign * found.shares[m][k])), ...subsets.map((s) => score(target().subsets[m][s]?.[0]))]));
-  return [h("p", { class: "note" }, `The average gain from adding a modality, over all orders of adding them (Shapley value over the subsets of modalities). ${found.floor === null ? "" : `Without any modality the score counts as ${score(found.floor)}${target().entries.some((e) => e.method === "constant" && !e.failed) ? ", that of the method constant" : ""}.`} The table also has the score with each subset alone.`),
+  return [h("p", { class: "note" }, `The average gain from adding a modality, over all orders of adding them (Shapley value over the subsets of modalities). ${found.floor === null ? "" : `Without any modality the score counts as ${score(found.floor)}${target().entries.some((e) => e.method === "constant" && !e.failed) ? ", that of the method constant" : ""}.`} The table also has the score with each subset alone.${lost.length ? ` ${lost.join(", ")} ${lost.length > 1 ? "are" : "is"} left out, because a subset was not scored.` : ""}`),
     colorLegend(used, (i) => MODALITY[used[i]]), figure];
 });

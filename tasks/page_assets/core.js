@@ -21,6 +21,8 @@ const signed = (value, digits = 3) => (isNumber(value) ? (value >= 0 ? "+" : "�
 const percent = (value) => (isNumber(value) ? `${(100 * value).toFixed(value < 0.1 ? 1 : 0)} %` : "–");
 const count = (value) => (isNumber(value) ? value.toLocaleString("en-US") : "–");
 const words = (text) => String(text).replaceAll("_", " ");
+// A name that may break after its underscores.
+const breakable = (name) => name.split(/(?<=_)/).flatMap((part, i) => (i ? [h("wbr"), part] : [part]));
 const pValue = (p) => (!isNumber(p) ? "p undefined" : p < 0.001 ? "p < 0.001" : `p = ${p.toFixed(3)}`);
 
 const corpus = () => page.corpora[state.corpus];
@@ -52,7 +54,7 @@ function table(columns, rows, caption) {
       h("thead", {}, h("tr", {}, columns.map((name, i) => h("th", { scope: "col", class: isNumeric[i] ? "num" : null }, name)))),
       h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell, i) => {
         const text = cell instanceof Node ? cell : isNumber(cell) ? String(cell) : String(cell ?? "–");
-        return i === 0 ? h("th", { scope: "row" }, text) : h("td", { class: isNumeric[i] ? "num" : null }, text);
+        return i === 0 ? h("th", { scope: "row" }, text) : h("td", { class: isNumeric[i] ? "num" : "text" }, text);
       }))))));
 }
 

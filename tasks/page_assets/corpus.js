@@ -125,7 +125,7 @@ const duration = (s) => (s >= 3600 ? `${(s / 3600).toFixed(1)} h` : s >= 90 ? `$
 section("times", "Stage times on this machine", null, () => {
   if (!page.times.length) return null;
   const groups = d3.rollups(page.times, (rows) => ({ seconds: d3.sum(rows, (r) => r.seconds), n: rows.length }), (r) => r.stage.split("@")[0]).map(([stage, v]) => ({ stage, ...v })).sort((a, b) => b.seconds - a.seconds);
-  return chart(`Last run of each stage, ${duration(d3.sum(groups, (g) => g.seconds))} of work in all`, (width) => plot(width, {
+  return chart(`Last run of each stage, ${duration(d3.sum(groups, (g) => g.seconds))} of work in all; in brackets: how many runs a bar adds up`, (width) => plot(width, {
     height: 44 + 26 * groups.length, marginLeft: 90, marginRight: 70, x: { label: "seconds", grid: true }, y: { domain: groups.map((g) => g.stage), label: null },
     marks: [Plot.barX(groups, { x: "seconds", y: "stage", fill: "var(--c0)" }), Plot.text(groups, { x: "seconds", y: "stage", text: (d) => `${duration(d.seconds)}${d.n > 1 ? ` (${d.n})` : ""}`, textAnchor: "start", dx: 5, fill: "var(--ink)" })],
   }), ["instance", "seconds"], () => page.times.map((t) => [t.stage, t.seconds.toFixed(2)]));
@@ -133,7 +133,7 @@ section("times", "Stage times on this machine", null, () => {
 
 section("provenance", "Where the numbers come from", null, () => {
   const found = page.provenance;
-  const trained = (e) => (["yes", "true"].includes(e.trained) ? "trained" : h("strong", { style: "color: var(--warn)" }, "NOT trained"));
+  const trained = (e) => (e.checkpoint === "None" ? "has none" : ["yes", "true"].includes(e.trained) ? "trained" : h("strong", { style: "color: var(--warn)" }, "NOT trained"));
   const versions = Object.entries(found.versions);
   return [
     h("p", {}, `Seeds: ${found.seeds.join(", ") || "none"}.`),

@@ -8,10 +8,10 @@ const COLUMNS = [
   { key: "bar", name: "95 % interval", value: null },
   { key: "std", name: "SD", value: (e) => e.metric.std, wide: true, help: "standard deviation over seeds" },
   { key: "validation", name: "Validation", value: (e) => e.validation?.mean, wide: true, help: "the same metric on the validation split" },
-  { key: "oracle", name: "Test-oracle gap", value: (e) => gap(e), wide: true, help: "what choosing the epoch on the test split would have added; for information, it ranks nothing" },
-  { key: "ensemble", name: "Seeds together", value: (e) => e.ensemble, wide: true, help: "the score of the mean prediction over all seeds; for information, it ranks nothing" },
-  { key: "seeds", name: "Seeds", value: (e) => e.seeds, wide: true },
-  { key: "parameters", name: "Parameters", value: (e) => e.parameters, wide: true },
+  { key: "oracle", name: "Test‑oracle gap", value: (e) => gap(e), wide: true, help: "what choosing the epoch on the test split would have added; for information, it ranks nothing" },
+  { key: "ensemble", name: "Ensemble", value: (e) => e.ensemble, wide: true, help: "the score of the mean prediction over all seeds; for information, it ranks nothing" },
+  { key: "seeds", name: "Seeds", value: (e) => e.seeds, wide: true, help: "trainings that the score is the mean of" },
+  { key: "parameters", name: "Parameters", value: (e) => e.parameters, wide: true, help: "trained numbers of one network" },
 ];
 
 function gap(entry) {
@@ -64,7 +64,7 @@ function boardRow(entry, scale, best) {
   });
   return h("tr", { class: chosen ? "selected" : null, "data-method": entry.method },
     h("td", { class: "num" }, entry.rank),
-    h("th", { scope: "row" }, h("button", { type: "button", class: "link", "aria-pressed": String(chosen), onclick: () => choose({ method: entry.method }) }, entry.method)),
+    h("th", { scope: "row" }, h("button", { type: "button", class: "link", "aria-pressed": String(chosen), onclick: () => choose({ method: entry.method }) }, breakable(entry.method))),
     cells);
 }
 
@@ -110,6 +110,7 @@ section("leaderboard", "Leaderboard", "Ranks follow the score of the epoch chose
   const remarks = [...new Set(ranked().map((e) => e.remark).filter(Boolean))];
   return [h("div", { class: "tools" }, h("label", {}, "Filter methods ", input)), holder,
     remarks.length ? h("p", { class: "note" }, `Mind: ${remarks.join("; ")}.`) : null,
+    h("details", {}, h("summary", {}, "What the columns mean"), h("dl", {}, COLUMNS.filter((c) => c.help).map((c) => [h("dt", {}, c.name), h("dd", {}, `${c.help}.`)]))),
     sentences.length ? h("details", { open: sentences.length <= 8 && window.innerWidth > 640 }, h("summary", {}, "The verdict in words: each method against the next"), h("ol", { class: "verdicts" }, sentences)) : null];
 });
 

@@ -253,6 +253,34 @@ def test_a_project_whose_methods_all_failed_still_has_a_page(tab, tmp_path, monk
     assert visible(tab, "clips")
 
 
+def test_every_column_of_the_leaderboard_is_explained_in_words(tab):
+    named = tab.run("[...document.querySelectorAll('#leaderboard dt')].map((e) => e.textContent)")
+    heads = tab.run("[...document.querySelectorAll('.board th.wide')].map((e) => e.textContent)")
+    assert named == heads != []
+
+
+def test_a_printed_leaderboard_fits_the_paper(tab):
+    tab.width(718)  # A4 without the margins that browsers leave
+    tab.call("Emulation.setEmulatedMedia", media="print")
+    box = tab.run(
+        "(() => { const t = document.querySelector('.board').getBoundingClientRect();"
+        "const r = document.querySelector('.bar').getBoundingClientRect();"
+        "return [t.right, r.height]; })()"
+    )
+    tab.call("Emulation.setEmulatedMedia", media="")
+    assert box[0] <= 718
+    assert box[1] == 0
+
+
+def test_a_phone_shows_the_intervals_without_scrolling(tab):
+    tab.width(360, 740)
+    tab.open(tab.page)
+    tab.requests.pop()
+    box = "document.querySelector('#leaderboard .scroll')"
+    assert tab.run(f"{box}.scrollWidth - {box}.clientWidth") <= 1
+    assert tab.run("document.querySelector('.whisker').getBoundingClientRect().width") > 50
+
+
 def test_a_phone_needs_no_sideways_scrolling(tab):
     tab.width(360, 740)
     tab.open(tab.page)
