@@ -1,12 +1,14 @@
 """How judgements are merged: the keys of ``params.yaml: labels``."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.label_merge import MergeRule
 from tasks.label_scales import SignTable
 
+#: A number on the project's scale.
+Unit = Annotated[float, Field(ge=-1, le=1)]
 Kind = Literal["rated", "self_report", "lexicon", "model"]
 
 
@@ -33,7 +35,7 @@ class PriorParams(_Params):
     """
 
     name: str = Field(min_length=1)
-    vad: dict[str, tuple[float, float, float]]
+    vad: dict[str, tuple[Unit, Unit, Unit]]
 
 
 class LabelsParams(_Params):

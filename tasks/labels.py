@@ -14,7 +14,7 @@ import polars as pl
 from models.errors import UserError
 from tasks import paths
 from tasks.label_checks import Rules, screen
-from tasks.label_params import LabelsParams, ScaleParams
+from tasks.label_params import LabelsParams, PriorParams, ScaleParams
 from tasks.label_report import describe, sign_flags
 from tasks.label_scales import SCALES, Scale
 from tasks.label_tables import apply_prior, apply_proxy, merge_labels
@@ -82,6 +82,7 @@ def merge(
     rows, left_out = _leave_out(annotations, params, aliases)
     rules = _rules(params, card)
     screened = screen(rows, utterances["utterance_id"], rules)
+    _check_spelling(screened.kept)
     trusted = None
     if params.weights_from == "published_train":
         trusted = utterances.filter(pl.col("published_split") == "train")["utterance_id"]
@@ -91,6 +92,7 @@ def merge(
     if params.allow_proxy:
         labels, proxies = apply_proxy(labels)
     if params.prior is not None:
+        _check_prior(params.prior, labels)
         labels, priors = apply_prior(labels, params.prior.vad)
     flags, broken = sign_flags(labels, params.signs, params.zero_tol)
     if params.enforce_signs and broken.height:
@@ -156,6 +158,11 @@ def _rules(params: LabelsParams, card: Card) -> Rules:
         )
     scales = dict(card.scales)
     for target, scale in params.scales.items():
+        if isinstance(scale, ScaleParams) and not scale.min < scale.max:
+            raise UserError(
+                f"params.yaml: labels.scales.{target}: min {scale.min:g} is not below max "
+                f"{scale.max:g}; a scale that runs the other way has sign: -1"
+            )
         if isinstance(scale, ScaleParams):
             scales[target] = Scale(
                 scale.min, scale.max, scale.sign, scale.integer, tuple(scale.sentinels)
@@ -188,6 +195,30 @@ def _rules(params: LabelsParams, card: Card) -> Rules:
         precedence=params.precedence,
         one_category=params.several_votes == "conflict",
     )
+
+
+def _check_spelling(rows: pl.DataFrame) -> None:
+    """Two spellings of one category would become two classes without anybody's wish."""
+    labels = rows.select("target", "label").drop_nulls().unique()
+    twice = labels.with_columns(plain=pl.col("label").str.strip_chars().str.to_lowercase()).filter(
+        pl.struct("target", "plain").is_duplicated()
+    )
+    if twice.height:
+        first = twice.sort("target", "plain", "label").head(2)["label"].to_list()
+        raise UserError(
+            f"the categories '{first[0]}' and '{first[1]}' differ in case only; give one of them "
+            "the other's name in labels.aliases of params.yaml, or in the corpus's label_map"
+        )
+
+
+def _check_prior(prior: PriorParams, labels: pl.DataFrame) -> None:
+    """A prior of which no category occurs is misspelt, not unused."""
+    has = labels["category"].drop_nulls().unique().sort().to_list()
+    if has and not set(has) & set(prior.vad):
+        raise UserError(
+            f"params.yaml: labels.prior.vad names {', '.join(sorted(prior.vad)) or 'nothing'}, but "
+            f"the categories are {', '.join(has)}; name those"
+        )
 
 
 def _card(metadata: dict[str, str]) -> Card:

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from models.errors import UserError
 from tasks import paths
@@ -551,6 +552,26 @@ def test_zero_tolerance_lets_small_values_count_as_zero():
     rows = [label("a", "neutral"), number("a", 3.1)]
     assert merged(rows).report["flags"]["signs"]["valence"]["broken"] == 1
     assert merged(rows, zero_tol=0.1).report["flags"]["signs"]["valence"]["broken"] == 0
+
+
+def test_a_prior_that_names_no_category_of_the_corpus_is_an_error():
+    rows = [label("a", "happy")]
+    with pytest.raises(UserError, match="names hapy, but the categories are happy"):
+        merged(rows, prior={"name": "a lexicon", "vad": {"hapy": (0.8, 0.5, 0.4)}})
+    with pytest.raises(ValidationError, match="less than or equal to 1"):
+        merged(rows, prior={"name": "a lexicon", "vad": {"happy": (8, 0.5, 0.4)}})
+
+
+def test_two_spellings_of_one_category_are_an_error_until_one_is_named():
+    rows = [label("a", "Joy"), label("b", "joy")]
+    with pytest.raises(UserError, match="'Joy' and 'joy' differ in case only"):
+        merged(rows)
+    assert set(merged(rows, aliases={"Joy": "joy"}).labels["category"].drop_nulls()) == {"joy"}
+
+
+def test_a_scale_runs_upwards():
+    with pytest.raises(UserError, match=r"labels\.scales\.valence.*sign: -1"):
+        merged([], scales={"valence": {"min": 5, "max": 1}})
 
 
 def test_priors_fill_only_what_nobody_rated_and_are_named():
