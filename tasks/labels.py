@@ -225,8 +225,8 @@ def _card(metadata: dict[str, str]) -> Card:
     """Scales and label map that ingest recorded with the annotations."""
     card = json.loads(metadata.get("card", "{}"))
     scales = {
-        target: Scale(low, high, sign)
-        for target, (low, high, sign) in (card.get("scales") or {}).items()
+        target: SCALES[scale] if isinstance(scale, str) else Scale(*scale)
+        for target, scale in (card.get("scales") or {}).items()
         if target in FAMILIES
     }
     return Card(scales, card.get("label_map") or {})

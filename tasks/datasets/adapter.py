@@ -23,7 +23,8 @@ class ProtocolCard:
         expected_utterances: published count; None where none is known.
         expected_dialogues: published count; None where none is known.
         label_map: raw label to our category; a label mapped to None is set aside on purpose.
-        scales: target to (lowest, highest, direction); direction is 1 or -1.
+        scales: target to (lowest, highest, direction), where direction is 1 or -1, or to the name
+            of a scale of ``label_scales.SCALES``, which also knows whole numbers and sentinels.
         splits: one sentence on how the published splits are made.
         synthetic: True where nothing was recorded from people.
     """
@@ -35,7 +36,7 @@ class ProtocolCard:
     expected_utterances: int | None = None
     expected_dialogues: int | None = None
     label_map: Mapping[str, str | None] | None = None
-    scales: Mapping[str, tuple[float, float, int]] | None = None
+    scales: Mapping[str, tuple[float, float, int] | str] | None = None
     splits: str = ""
     synthetic: bool = False
 

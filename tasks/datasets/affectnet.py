@@ -9,8 +9,8 @@ Mollahosseini et al. 2017. Two forms of the lists are read:
   whose pictures are cropped faces.
 
 The official validation set is what everybody reports on, so it becomes the split ``test``; a
-validation part is cut from the training images. -2 stands for "not annotated": declare
-``labels.scales: {valence: affectnet, arousal: affectnet}`` to have it counted by that name.
+validation part is cut from the training images. -2 stands for "not annotated" and is
+counted by that name.
 """
 
 from collections.abc import Mapping
@@ -68,7 +68,7 @@ CARD = ProtocolCard(
         "uncertain": None,
         "no_face": None,
     },
-    scales={"valence": (-1.0, 1.0, 1), "arousal": (-1.0, 1.0, 1)},
+    scales={"valence": "affectnet", "arousal": "affectnet"},
     splits="the official validation set is the test part; no validation part is published",
 )
 

@@ -62,7 +62,7 @@ CARD = ProtocolCard(
     metric="mean_average_precision",
     # persons with labels and VAD: 23,266 train, 3,315 validation, 7,203 test
     expected_utterances=33_784,
-    scales={name: (1.0, 10.0, 1) for name in VAD},
+    scales=dict.fromkeys(VAD, "emotic"),
     splits="the release's own; all persons of a picture are in one split",
 )
 

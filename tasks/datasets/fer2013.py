@@ -62,7 +62,7 @@ CARD = ProtocolCard(
     metric="accuracy",
     expected_utterances=35_887,
     label_map={name: name for name in EMOTIONS},
-    scales={name: (-2.0, 2.0, 1) for name in VAD},
+    scales=dict.fromkeys(VAD, "fer_vad"),
     splits="28,709 training images, 3,589 of the public test (validation), 3,589 of the private",
 )
 

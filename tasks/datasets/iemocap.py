@@ -234,6 +234,6 @@ def _card(options: IemocapOptions, release: Release) -> ProtocolCard:
         expected_utterances=_EXPECTED[options.protocol],
         expected_dialogues=151,
         label_map={raw: kept.get(name) for raw, name in _NAMES.items()} | {_NO_MAJORITY: None},
-        scales={name: (1.0, 5.0, 1) for name in ("valence", "arousal", "dominance")},
+        scales=dict.fromkeys(("valence", "arousal", "dominance"), "iemocap"),
         splits=split,
     )

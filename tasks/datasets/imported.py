@@ -26,7 +26,7 @@ def read(root: Path, options: Mapping[str, object]) -> Corpus:
     scales = fields.pop("scales")
     card = ProtocolCard(
         **fields,
-        scales=None if scales is None else {name: tuple(s) for name, s in scales.items()},
+        scales=scales and {n: s if isinstance(s, str) else tuple(s) for n, s in scales.items()},
     )
     return Corpus(
         read_table(IMPORTED_UTTERANCES, folder / "utterances.parquet"),

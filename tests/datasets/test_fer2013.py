@@ -86,8 +86,7 @@ def test_pictures_are_written_once_and_again_when_the_table_changes():
 
 def test_vad_tables_hold_whole_numbers_from_minus_two_to_two():
     grown("fer2013", grow_fer2013_vad)
-    scales = {"scales": dict.fromkeys(("valence", "arousal", "dominance"), "fer_vad")}
-    found = ingest_and_label("fer2013", **scales)
+    found = ingest_and_label("fer2013")
     assert found.utterances.height == 6
     row = by_id(found.labels, "Train_forVA/00002")
     assert (row["category"], row["valence"], row["arousal"]) == ("angry", -1.0, 0.5)
