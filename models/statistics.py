@@ -8,7 +8,10 @@ variance is the sum of both parts.
   method and seed. The larger of the bootstrap and the delete-one-dialogue (jackknife) variance
   counts, because the bootstrap alone is too optimistic with few dialogues.
 * Seeds: they are not resampled; three to five are too few for that. Their sample variance (ddof 1)
-  divided by their number is added. A single seed adds nothing, and the result says so.
+  divided by their number is added. A single seed adds nothing, and the result says so. What chance
+  in single rows adds to that variance is in the bootstrap already: intervals take it out again,
+  tests leave it in, because the spread over few seeds is too unsure to subtract from, and a test
+  that finds too little is better than one that finds too much.
 
 Intervals are Student t intervals around the estimate, with degrees of freedom joined from the
 numbers of dialogues and seeds (Satterthwaite); dialogues of unequal length count as fewer. They are
@@ -149,7 +152,7 @@ def resample(
         n_resamples: bootstrap resamples R, fewer where the metric's `most_resamples` says so.
         seed: of the draws; the same seed gives the same bytes.
     """
-    t, p, codes, n_clusters = _checked_runs(truth, predictions, clusters)
+    t, p, codes, n_clusters = checked_runs(truth, predictions, clusters)
     n_resamples = min(n_resamples, metric.most_resamples or n_resamples)
     rng = np.random.default_rng(seed)
     whole = np.concatenate([np.ones((1, n_clusters)), 1.0 - np.eye(n_clusters)])
@@ -222,7 +225,8 @@ def confidence_interval(resamples: Resamples, method: str, *, confidence: float 
     if remark:
         return interval
     cluster_variance = _cluster_variance(forward(draws), forward(left_out))
-    seed_variance = float(_seed_variance(estimates) * slope(mean) ** 2)
+    own = _own_variance(resamples, method)
+    seed_variance = float(max(_seed_variance(estimates) - own, 0.0) * slope(mean) ** 2)
     error, freedom = joined_error(cluster_variance, resamples.freedom, seed_variance, n_seeds - 1)
     reach = _t_quantile(0.5 + confidence / 2, freedom) * error
     centre = forward(mean)
@@ -307,53 +311,7 @@ def compare_all(
     ]
 
 
-def permutation_test(
-    metric: Resamplable,
-    truth: ArrayLike,
-    first: ArrayLike,
-    second: ArrayLike,
-    clusters: Sequence[str] | NDArray,
-    *,
-    n_permutations: int = N_RESAMPLES,
-    seed: int = 0,
-) -> float:
-    """Two-sided p-value for two sets of trained models, exchanging them dialogue by dialogue.
-
-    It asks whether *these* models differ; a difference that another seed would undo is found all
-    the same, so `compare` is the test of methods and this one of models. Both sides need the same
-    number of seeds, (seeds, n) or (seeds, n, K), which are paired in order. With so few dialogues
-    that `n_permutations` reaches all exchanges, all are tried and the p-value is exact.
-    """
-    t, runs, codes, n_clusters = _checked_runs(truth, {"first": first, "second": second}, clusters)
-    a, b = runs["first"], runs["second"]
-    if len(a) != len(b):
-        raise MetricInputError(
-            f"The permutation test pairs runs, but the methods have {len(a)} and {len(b)} seeds: "
-            "train the missing ones."
-        )
-    rng = np.random.default_rng(seed)
-    observed = _swapped_difference(metric, t, a, b, codes, np.zeros((1, n_clusters), dtype=bool))
-    if not np.isfinite(observed[0]):
-        return math.nan
-    # Exchanged models score the same up to rounding; count such ties as equal.
-    threshold = abs(observed[0]) * (1 - 1e-9) - ROUNDING
-    is_exact = n_clusters < 63 and 2**n_clusters <= n_permutations
-    n_swaps = 2**n_clusters if is_exact else n_permutations
-    as_large = 0
-    for start in range(0, n_swaps, CHUNK):
-        size = min(CHUNK, n_swaps - start)
-        if is_exact:
-            swaps = (np.arange(start, start + size)[:, None] >> np.arange(n_clusters)) & 1 == 1
-        else:
-            swaps = rng.random((size, n_clusters)) < 0.5
-        values = np.abs(_swapped_difference(metric, t, a, b, codes, swaps))
-        # An undefined permutation counts as large, which can only raise the p-value.
-        as_large += int((~(values < threshold)).sum())
-    # All exchanges hold the observed one; of a sample it is not a part and has to be added.
-    return as_large / n_swaps if is_exact else (as_large + 1) / (n_swaps + 1)
-
-
-def _checked_runs(
+def checked_runs(
     truth: ArrayLike, predictions: Mapping[str, ArrayLike], clusters: Sequence[str] | NDArray
 ) -> tuple[NDArray, dict[str, NDArray], Ints, int]:
     """Truth (n, ...), runs per method (S, n, ...), cluster codes (n,) and their number."""
@@ -425,25 +383,25 @@ def _seed_variance(estimates: Floats) -> float:
     return float(estimates.var(ddof=1) / len(estimates)) if len(estimates) > 1 else 0.0
 
 
+def _own_variance(resamples: Resamples, method: str) -> float:
+    """What chance in single runs adds to the variance over dialogues of the mean over seeds.
+
+    Runs of one method differ in the rows that they happen to hit. That chance is in the spread over
+    dialogues and in the spread over seeds; counted twice it would make intervals too wide.
+    """
+    draws = resamples.bootstrap[method]
+    draws = draws[np.isfinite(draws).all(axis=1)]
+    n_seeds, n_clusters = draws.shape[1], resamples.n_clusters
+    if n_seeds < 2 or len(draws) == 0:
+        return 0.0
+    deviations = draws - draws.mean(axis=1, keepdims=True)
+    of_one_run = deviations.var(axis=0).sum() / (n_seeds - 1)
+    return float(of_one_run / n_seeds * n_clusters / (n_clusters - 1))
+
+
 def _t_quantile(share: float, freedom: float) -> float:
     return float(stats.t.ppf(share, freedom))
 
 
 def _one_seed_remark(n_seeds: int) -> str:
     return "one seed, so chance in training is not counted" if n_seeds == 1 else ""
-
-
-def _swapped_difference(
-    metric: Resamplable,
-    truth: NDArray,
-    first: NDArray,
-    second: NDArray,
-    codes: Ints,
-    swaps: NDArray,
-) -> Floats:
-    """Mean over paired runs of the metric's difference after each swap (R,)."""
-    both = np.mean(
-        [metric.swapped(truth, a, b, codes, swaps) for a, b in zip(first, second, strict=True)],
-        axis=0,
-    )
-    return both[:, 0] - both[:, 1]

@@ -15,6 +15,7 @@ from scipy import stats
 from models.comparison import Comparison, verdict
 from models.errors import MetricInputError, UserError
 from models.metrics import score_target
+from models.permutation import permutation_test
 from models.resampling import AnyMetric, resamplable
 from models.significance import cohens_d, holm, seeds_needed, win_rate
 from models.statistics import (
@@ -22,7 +23,6 @@ from models.statistics import (
     compare,
     compare_all,
     confidence_interval,
-    permutation_test,
     resample,
     scale_of,
 )
@@ -185,6 +185,18 @@ class TestIntervals:
         a, b = confidence_interval(calm, "near"), confidence_interval(jumpy, "near")
         assert a.mean == pytest.approx(b.mean)
         assert b.high - b.low > 1.5 * (a.high - a.low)
+
+    def test_chance_in_single_rows_counts_once(self):
+        # Runs that differ in nothing but independent errors: the spread over seeds is all theirs.
+        form = resamplable("mae", "values", ["v"])
+        halves = []
+        for seed in range(10):
+            runs = {"a": np.random.default_rng(seed).normal(size=(5, ROWS))}
+            draws = resample("mae", form, np.zeros(ROWS), runs, np.arange(ROWS), n_resamples=500)
+            interval = confidence_interval(draws, "a")
+            halves.append((interval.high - interval.low) / 2)
+        standard_error = math.sqrt((1 - 2 / math.pi) / (5 * ROWS))
+        assert np.mean(halves) == pytest.approx(2 * standard_error, rel=0.2)
 
     def test_one_seed_is_remarked(self):
         interval = confidence_interval(drawn(seeds=1), "good")
