@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from models.errors import UserError
-from tasks.import_model import Block, Found, utterance_frame
-from tasks.tables import ANNOTATIONS, EMI
+from tasks.import_model import Block, Found, aside, text_of, utterance_frame
+from tasks.tables import ANNOTATIONS, QUARANTINE
 
 #: Words in a sequence's name to what it holds.
 _KINDS = {
@@ -34,8 +34,8 @@ _KINDS = {
     "bert": "text",
     "text": "text",
 }
-#: Columns of MOSEI's labels: sentiment, then six emotions from 0 to 3.
-_MOSEI = ("sentiment", "happy", "sad", "anger", "surprise", "disgust", "fear")
+#: Columns of MOSEI's labels after the sentiment: intensities from 0 to 3.
+_EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
 _SEGMENT = re.compile(r"^(.*)\[(\d+)\]$")
 
 
@@ -77,16 +77,16 @@ def read_csd(path: Path, modality: str | None) -> Found:
     blocks = [
         _block(kind, file, data, segments) for kind, (file, data) in sorted(sequences.items())
     ]
+    judgements, problems = _judgements(segments, labels)
     return Found(
         format="CMU computational sequences",
         blocks=blocks,
         utterances=_utterances(segments, None if words is None else words[1]),
-        annotations=ANNOTATIONS.frame(_judgements(segments, labels)),
-        scales={"sentiment": (-3.0, 3.0, 1), **{name: (0.0, 3.0, 1) for name in _MOSEI[1:]}},
+        annotations=ANNOTATIONS.frame(judgements),
+        quarantine=QUARANTINE.frame(problems),
+        label_map={name: {"anger": "angry"}.get(name, name) for name in _EMOTIONS},
+        scales={"sentiment": (-3.0, 3.0, 1)},
         splits="none: the sequences carry no split",
-        left_out={"MOSEI emotions": f"no column of labels; {len(EMI)} EMI intensities are others"}
-        if labels is not None
-        else {},
     )
 
 
@@ -185,28 +185,40 @@ def _utterances(segments: _Segments, words: Any) -> Any:
 
 
 def _sentence(spoken: np.ndarray) -> str | None:
-    words = [w.decode() if isinstance(w, bytes) else str(w) for w in np.ravel(spoken)]
+    words = [text_of(word) for word in np.ravel(spoken)]
     return " ".join(word for word in words if word != "sp") or None  # sp: a short pause
 
 
-def _judgements(segments: _Segments, labels: Any) -> list[dict[str, object]]:
-    if labels is None:
-        return []
-    file, data = labels
+def _judgements(
+    segments: _Segments, labels: Any
+) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    """Sentiment and MOSEI's emotions, and quarantine rows of labels that are no numbers.
+
+    An emotion is present where its intensity is above 0; the value 0 says that it is absent.
+    """
     rows: list[dict[str, object]] = []
+    problems: list[dict[str, object]] = []
+    if labels is None:
+        return rows, problems
+    file, data = labels
     for name, (key, _, _) in segments.items():
         values = np.asarray(data[key]["features"], float)
         number = 0 if _SEGMENT.match(key) else int(name.rsplit("/", 1)[1])
-        for target, value in zip(_MOSEI, values[number], strict=False):
-            rows.append(
-                {
-                    "utterance_id": name,
-                    "rater": "released",
-                    "target": target,
-                    "value": float(value),
-                    "scale_min": -3.0 if target == "sentiment" else 0.0,
-                    "scale_max": 3.0,
-                    "source": file.name,
-                }
+        found = np.atleast_1d(values[number]) if number < len(values) else np.full(1, np.nan)
+        if not np.isfinite(found).all():
+            detail = f"{file.name}: the labels of {name} are {found.tolist()}; mend the source"
+            problems.append(aside(name, "missing_value", detail))
+            continue
+        common = {"utterance_id": name, "rater": "released", "source": file.name}
+        sentiment = {"target": "sentiment", "scale_min": -3.0, "value": float(found[0])}
+        rows.append({**common, **sentiment, "scale_max": 3.0})
+        if (found[1:] < 0).any() or (found[1:] > 3).any():
+            detail = (
+                f"{file.name}: the emotions of {name} are {found[1:].tolist()}, not within 0..3"
             )
-    return rows
+            problems.append(aside(name, "out_of_range", detail + "; mend the source"))
+            continue
+        for label, value in zip(_EMOTIONS, found[1:], strict=False):
+            emotion = {"target": "categories", "label": label, "value": float(value)}
+            rows.append({**common, **emotion, "scale_min": 0.0, "scale_max": 3.0})
+    return rows, problems

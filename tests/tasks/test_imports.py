@@ -718,6 +718,23 @@ def test_computational_sequences_are_cut_by_the_segments_of_the_labels():
     np.testing.assert_allclose(got["pooled"], audio[:3].mean(0))
 
 
+def test_labels_of_mosei_carry_sentiment_and_the_set_of_emotions():
+    h5py = pytest.importorskip("h5py")
+    given = np.array([[1.0, 2.0, 0, 0.5, 0, 0, 0], [0.0] * 7, [np.nan] * 7, [2.0] * 6 + [4.0]])
+    spans = np.array([[0, 1], [1, 2], [2, 3], [3, 4.0]])
+    write_csd(h5py, Path("CMU_MOSEI_Labels.csd"), "All Labels", {"v1": (given, spans)})
+    words = np.array([[b"caf\xe9"]])
+    write_csd(h5py, Path("CMU_MOSEI_TimestampedWords.csd"), "words", {"v1": (words, spans[:1])})
+    folder = Path("mosei")
+    folder.mkdir()
+    for file in Path().glob("*.csd"):
+        file.rename(folder / file.name)
+    assert run(folder).quarantined == {"missing_value": 1, "out_of_range": 1}
+    ready = Ready()
+    assert ready.labels["categories"].to_list() == [["angry", "happy"], [], None, None]
+    assert ready.labels["sentiment"].to_list() == [1.0, 0.0, None, 2.0]
+
+
 def test_one_sequence_of_segments_is_read_alone():
     h5py = pytest.importorskip("h5py")
     parts = {f"v[{n}]": (np.full((2, 3), float(n)), np.array([[0, 1.0], [1, 2]])) for n in (0, 1)}
