@@ -98,7 +98,14 @@ def _open(h5py: Any, file: Path) -> tuple[str, Any]:
     names = [name for name in content if "data" in content[name]]
     if len(names) != 1:
         raise UserError(f"{file}: holds {len(names)} sequences with 'data', expected one")
-    return names[0], content[names[0]]["data"]
+    data = content[names[0]]["data"]
+    for key in data:
+        parts = [data[key].get(part) for part in ("features", "intervals")]
+        if any(part is None for part in parts) or len(parts[0]) != len(parts[1]):
+            raise UserError(
+                f"{file}: {key} does not have features and as many intervals; copy it again"
+            )
+    return names[0], data
 
 
 def _kind(name: str) -> str | None:

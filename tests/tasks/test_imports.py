@@ -735,6 +735,18 @@ def test_labels_of_mosei_carry_sentiment_and_the_set_of_emotions():
     assert ready.labels["sentiment"].to_list() == [1.0, 0.0, None, 2.0]
 
 
+def test_a_sequence_without_its_intervals_is_one_sentence():
+    h5py = pytest.importorskip("h5py")
+    parts = {"v": (np.ones((3, 2)), np.zeros((2, 2)))}
+    write_csd(h5py, Path("CMU_COVAREP.csd"), "COVAREP", parts)
+    with pytest.raises(UserError, match="v does not have features and as many intervals"):
+        run(Path("CMU_COVAREP.csd"))
+    with h5py.File("CMU_COVAREP.csd", "w") as file:
+        file["COVAREP/data/v/features"] = np.ones((3, 2))
+    with pytest.raises(UserError, match="v does not have features and as many intervals"):
+        run(Path("CMU_COVAREP.csd"))
+
+
 def test_one_sequence_of_segments_is_read_alone():
     h5py = pytest.importorskip("h5py")
     parts = {f"v[{n}]": (np.full((2, 3), float(n)), np.array([[0, 1.0], [1, 2]])) for n in (0, 1)}
