@@ -14,6 +14,7 @@ import polars as pl
 
 from models.comparison import Comparison, verdict
 from models.errors import UserError
+from models.permutation import permutation_test
 from models.resampling import resamplable
 from models.statistics import compare, resample
 from tasks.aligned import Tested, align, columns_of
@@ -53,10 +54,20 @@ class Delta:
 
 @dataclass(frozen=True)
 class TargetVerdict:
-    """The outcome on one target."""
+    """The outcome on one target.
+
+    Attributes:
+        target: its name.
+        comparison: the paired test of the two methods, for fresh dialogues and fresh trainings.
+        p_models: of the permutation test, whether these very models differ; None where the numbers
+            of seeds differ or the metric is too dear to permute.
+        sentence: the outcome in words.
+        deltas: every metric of both sides.
+    """
 
     target: str
     comparison: Comparison
+    p_models: float | None
     sentence: str
     deltas: tuple[Delta, ...]
 
@@ -185,9 +196,10 @@ def _compare_target(
     found = sides[0].targets[target]
     rows = align(target, dict(zip(names, sides, strict=True)), dialogues)
     metric = found["headline"]
+    form = resamplable(metric, found["kind"], found["names"])
     drawn = resample(
         metric,
-        resamplable(metric, found["kind"], found["names"]),
+        form,
         rows.truth,
         rows.predictions,
         rows.dialogues,
@@ -202,7 +214,13 @@ def _compare_target(
         if metric in means[1]
     )
     sentence = verdict(comparison, higher_is_better=found["higher_is_better"])
-    return TargetVerdict(target, comparison, sentence, deltas)
+    p_models = None
+    a, b = (rows.predictions[name] for name in names)
+    if len(a) == len(b) and form.most_resamples is None:
+        p_models = permutation_test(
+            form, rows.truth, a, b, rows.dialogues, n_permutations=resamples, seed=seed
+        )
+    return TargetVerdict(target, comparison, p_models, sentence, deltas)
 
 
 def _means(one: Tested, target: str, seeds: Sequence[int]) -> dict[str, float]:
@@ -296,6 +314,8 @@ def to_text(found: Sequence[PairVerdict]) -> str:
         lines.append(f"{pair.first} against {pair.second} on {pair.corpus}")
         for one in pair.targets:
             lines += ["", f"  {one.target}: {one.sentence}"]
+            if one.p_models is not None and math.isfinite(one.p_models):
+                lines.append(f"    Of these very models (permutation test): p = {one.p_models:.3g}")
             width = max((len(d.metric) for d in one.deltas), default=0)
             for d in one.deltas:
                 values = f"{d.first:>10.4f}  {d.second:>10.4f}  {d.difference:>+10.4f}"

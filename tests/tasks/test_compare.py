@@ -68,6 +68,16 @@ def test_methods_are_tested_in_pairs_with_metric_deltas(project):
     assert delta.difference == pytest.approx(vad.comparison.difference)
 
 
+def test_models_are_permuted_where_both_sides_have_as_many_seeds(project):
+    vad = next(t for t in one("corect", "constant").targets if t.target == "vad")
+    assert vad.p_models < 0.05
+    text = to_text([one("corect", "constant")])
+    assert f"Of these very models (permutation test): p = {vad.p_models:.3g}" in text
+    lone = one(str(write_report("linear", 0, 0.1)), "constant")
+    assert lone.targets[0].p_models is None
+    assert "permutation" not in to_text([lone])
+
+
 def test_swapping_the_sides_turns_the_difference(project):
     ahead, behind = one("corect", "constant"), one("constant", "corect")
     for mine, theirs in zip(ahead.targets, behind.targets, strict=True):
