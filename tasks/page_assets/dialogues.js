@@ -38,14 +38,17 @@ const uttered = (i) => `${corpus().dialogues.utterances.utterance_id[i]}: ${(cor
 function turn(i, categories, classes) {
   const { utterances, faces } = corpus().dialogues;
   const [truth, guess] = [categories.truth?.[i], categories.guess?.[i]];
-  const kind = isNumber(truth) && isNumber(guess) ? (truth === guess ? "hit" : "miss") : null;
+  const kind = target()?.kind !== "labels" && isNumber(truth) && isNumber(guess) ? (truth === guess ? "hit" : "miss") : null;
   const face = faces[i] ? h("img", { src: `data:image/jpeg;base64,${faces[i]}`, alt: "", width: 48, height: 48 }) : h("span", { class: "face", "aria-hidden": "true" }, "–");
   const name = (code) => (isNumber(code) ? words(classes[code]) : "not annotated");
   return h("li", { class: kind }, face,
     h("div", {}, h("p", { class: "said" }, `${utterances.speaker[i] ?? "unknown speaker"} · ${utterances.utterance_id[i]}${isNumber(utterances.start_s[i]) ? ` · ${utterances.start_s[i].toFixed(1)} s` : ""}`),
       h("p", {}, utterances.text[i] ?? h("span", { class: "soft" }, "no text"))),
-    categories.truth || categories.guess ? h("p", { class: "guess" }, `true: ${name(truth)}`, h("br"), categories.guess ? `predicted: ${name(guess)}${kind === "hit" ? " ✓" : kind === "miss" ? " ✗" : ""}` : null) : h("p", { class: "guess" }, otherTargets(i)));
+    target()?.kind === "labels" ? h("p", { class: "guess" }, `true: ${labelSet(truths(state.target)?.[i])}`, h("br"), `predicted: ${labelSet(decoded(state.target, state.method)?.[i])}`)
+      : categories.truth || categories.guess ? h("p", { class: "guess" }, `true: ${name(truth)}`, h("br"), categories.guess ? `predicted: ${name(guess)}${kind === "hit" ? " ✓" : kind === "miss" ? " ✗" : ""}` : null) : h("p", { class: "guess" }, otherTargets(i)));
 }
+
+const labelSet = (names) => (names ? names.map(words).join(", ") || "none" : "not annotated");
 
 function otherTargets(i) {
   const lines = [];
@@ -83,7 +86,7 @@ section("dialogues", "Dialogues", "Test dialogues turn by turn, with the predict
   const classes = corpus().targets.category?.names ?? [];
   const categories = { truth: truths("category"), guess: decoded("category", state.method) };
   const hits = (indices) => {
-    const judged = indices.filter((i) => isNumber(categories.truth?.[i]) && isNumber(categories.guess?.[i]));
+    const judged = target()?.kind === "labels" ? [] : indices.filter((i) => isNumber(categories.truth?.[i]) && isNumber(categories.guess?.[i]));
     return judged.length ? ` (${judged.filter((i) => categories.truth[i] === categories.guess[i]).length} of ${judged.length} right)` : ` (${indices.length} turns)`;
   };
   const select = h("select", { id: "dialogue", onchange: () => { state.dialogue = select.value; draw(["dialogues"]); document.getElementById("dialogue").focus(); } },

@@ -137,12 +137,15 @@ section("significance", "Who beats whom", "▲ the row's method is significantly
       h("tbody", {}, entries.map((row) => h("tr", {}, h("th", { scope: "row" }, row.method), entries.map((column) => cell(row, column))))))), sentence];
 });
 
+const COUNTED = /^(n|n\/.*|support\/.*|predicted_classes|labels_without_positive|rows_without_label|pearson_undefined)$/;
+
 section("metrics", "All metrics", "Mean over seeds, then standard deviation. One row for each metric of this target.", () => {
   const found = target()?.metrics;
   if (!found || !found.names.length) return null;
   const methods = ranked().map((e) => e.method).filter((m) => found.values[m]);
   const rows = found.names.map((name, i) => [words(name), ...methods.map((m) => {
     const [mean, std] = [found.values[m][0][i], found.values[m][1][i]];
+    if (isNumber(mean) && COUNTED.test(name)) return Number.isInteger(mean) ? count(mean) : mean.toFixed(1);
     return isNumber(mean) ? `${score(mean)}${isNumber(std) ? ` ± ${score(std)}` : ""}` : "undefined";
   })]);
   return h("details", {}, h("summary", {}, `Show ${rows.length} metrics of ${methods.length} methods`), table(["metric", ...methods], rows, "All metrics, mean ± standard deviation over seeds"));

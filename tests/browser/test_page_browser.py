@@ -5,7 +5,7 @@ import pytest
 from tasks import paths
 from tasks.report import ReportParams, run
 from tests.browser.chromium import EXECUTABLE, browser
-from tests.tasks.report_factory import Scene, make_image_only, make_project, write_transfer
+from tests.tasks.report_factory import NAMES, Scene, make_image_only, make_project, write_transfer
 
 pytestmark = [
     pytest.mark.browser,
@@ -169,6 +169,27 @@ def test_dialogues_step_through_turns_with_truth_and_prediction(tab):
     assert tab.run("document.querySelectorAll('#dialogues figure svg').length") >= 3
     tab.run("[...document.querySelectorAll('#dialogues button')].at(-1).click()")
     assert tab.run("document.getElementById('dialogue').value") != first
+
+
+def test_a_target_of_label_sets_shows_the_sets_of_each_turn(tab):
+    pick(tab, "target", "categories")
+    turns = tab.run("[...document.querySelectorAll('.turns .guess')].map((e) => e.textContent)")
+    assert all(text.startswith("true: ") and "predicted: " in text for text in turns)
+    known = {*NAMES["categories"], "none"}
+    shown = {name for text in turns for name in text[6:].split("predicted: ")[0].split(", ")}
+    assert shown <= known
+    assert "right" not in tab.run("document.getElementById('dialogue').textContent")
+
+
+def test_counts_are_whole_numbers(tab):
+    rows = tab.run(
+        "(() => { document.querySelector('#metrics details').open = true;"
+        "return [...document.querySelectorAll('#metrics tbody tr')]"
+        ".map((r) => [...r.children].map((c) => c.textContent)); })()"
+    )
+    cells = {row[0]: row[1] for row in rows}
+    assert cells["n"].isdigit()
+    assert "±" in cells["accuracy"]
 
 
 def test_faces_of_the_synthetic_corpus_are_shown(tab):
