@@ -110,6 +110,11 @@ def make_splits(
     if not rows.height:
         raise UserError(f"corpus {corpus}: no utterances to split; see {paths.quarantine(corpus)}")
     plan = Plan(rows.with_columns(stratum=_strata(params, corpus, rows, labels)))
+    if params.stratify is not None and not labels[params.stratify].count():
+        plan.notes.append(
+            f"no utterance has a {params.stratify}, so the parts share their sizes alone; "
+            "splits.stratify may name another column of the labels"
+        )
     rng = np.random.default_rng(params.seed)
     if params.protocol == "published":
         folds = [_published(params, corpus, plan, rng)]

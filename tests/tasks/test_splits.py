@@ -182,6 +182,13 @@ def test_validation_falls_back_to_dialogues_and_says_so():
     assert crossing(splits, tables[0], "dialogue_id") == 0
 
 
+def test_a_stratum_that_nobody_has_is_noted():
+    _, metadata = make_splits(SplitsParams(stratify="sentiment"), "toy", *corpus())
+    assert "no utterance has a sentiment" in metadata["notes"]
+    _, metadata = make_splits(SplitsParams(stratify=None), "toy", *corpus())
+    assert json.loads(metadata["notes"]) == []
+
+
 def test_some_unknown_speakers_are_noted():
     tables = corpus(speakers_of=lambda d: (None, f"p{d}") if d == 3 else (f"p{d}",))
     _, metadata = make_splits(SplitsParams(folds=3), "toy", *tables)
