@@ -8,7 +8,7 @@ const COLUMNS = [
   { key: "bar", name: "95 % interval", value: null },
   { key: "std", name: "SD", value: (e) => e.metric.std, wide: true, help: "standard deviation over seeds" },
   { key: "validation", name: "Validation", value: (e) => e.validation?.mean, wide: true, help: "the same metric on the validation split" },
-  { key: "oracle", name: "Test‑oracle gap", value: (e) => gap(e), wide: true, help: "what choosing the epoch on the test split would have added; for information, it ranks nothing" },
+  { key: "oracle", name: "Test‑oracle gap", value: (e) => gap(e), wide: true, help: "what choosing the epoch on the test split would have added; for information, it ranks nothing; empty where the epochs were too large to keep (train.snapshot_mb)" },
   { key: "ensemble", name: "Ensemble", value: (e) => e.ensemble, wide: true, help: "the score of the mean prediction over all seeds; for information, it ranks nothing" },
   { key: "seeds", name: "Seeds", value: (e) => e.seeds, wide: true, help: "trainings that the score is the mean of" },
   { key: "parameters", name: "Parameters", value: (e) => e.parameters, wide: true, help: "trained numbers of one network" },
@@ -97,7 +97,7 @@ function drawBoard(holder) {
 
 section("leaderboard", "Leaderboard", "Ranks follow the score of the epoch chosen on validation. Intervals hold for fresh dialogues and fresh training runs (cluster bootstrap by dialogue, seeds counted). Choose a method to see it in the charts below.", () => {
   if (!target()) {
-    return [h("p", {}, "Nothing has been judged yet on this corpus."), h("ul", {}, Object.entries(corpus().failed).map(([method, reason]) => h("li", {}, `${method}: ${reason}`)))];
+    return [h("p", {}, "Nothing has been judged on this corpus: no method is evaluated yet, or no test row has a label."), h("ul", {}, Object.entries(corpus().failed).map(([method, reason]) => h("li", {}, `${method}: ${reason}`)))];
   }
   const holder = h("div");
   const input = h("input", { type: "search", id: "filter", value: board.filter, placeholder: "part of a name", oninput: () => {
