@@ -278,6 +278,9 @@ def compare(
     error, freedom = joined_error(cluster_variance, resamples.freedom, seed_variance, seed_freedom)
     p_value = two_sided_p(difference, error, freedom)
     reach = _t_quantile(0.5 + confidence / 2, freedom) * error
+    own = [_own_variance(resamples, name) for name in (first, second)]
+    # What the runs' own chance adds to the spread over dialogues falls with more seeds.
+    spreads = (_spread(a) + own[0] * len(a), _spread(b) + own[1] * len(b))
     return replace(
         comparison,
         low=difference - reach,
@@ -286,8 +289,8 @@ def compare(
         p_holm=p_value,
         seeds_needed=seeds_needed(
             difference,
-            cluster_variance,
-            (_spread(a), _spread(b)),
+            max(cluster_variance - sum(own), 0.0),
+            spreads,
             resamples.freedom,
             alpha=1 - confidence,
         ),
