@@ -31,7 +31,7 @@ from tasks.tables import ANNOTATIONS, QUARANTINE, UTTERANCES, read_table, replac
 Format = Literal["auto", "dialogues", "mmsa", "csd", "npy", "table"]
 FORMATS: tuple[Format, ...] = ("auto", "dialogues", "mmsa", "csd", "npy", "table")
 #: Raised when the same file gives other tables.
-IMPORTER_VERSION = 1
+IMPORTER_VERSION = 2
 
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 _PICKLES = (".pkl", ".pickle", ".p")

@@ -163,7 +163,7 @@ def _read_mat(path: Path, pictures: str, each: bool) -> tuple[pl.DataFrame, pl.D
             for number, image in enumerate(np.atleast_1d(found[name]), start=1):
                 where = f"{path.name}:{name}({number})"
                 _add_image(rows, image, split, where, pictures, each)
-    except AttributeError as error:
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise UserError(f"{path}: {where} has another form ({error}); {_REMEDY}") from error
     return (
         pl.DataFrame(rows.people, schema=_PEOPLE),

@@ -1,6 +1,7 @@
 """Adapter ``emotic`` on Annotations.mat and on tables."""
 
 import pytest
+from scipy.io import savemat
 
 from models.errors import UserError
 from tasks.datasets import emotic
@@ -88,4 +89,12 @@ def test_tables_say_the_same_as_the_official_file():
 def test_a_file_that_is_no_matlab_file_is_an_error(tmp_path):
     write_text(tmp_path / "Annotations" / "Annotations.mat", "not at all")
     with pytest.raises(UserError, match="not a readable MATLAB file"):
+        emotic.read(tmp_path, {})
+
+
+def test_a_matlab_file_of_another_form_is_an_error_that_names_the_place(tmp_path):
+    person = {"body_bbox": "left", "annotations_categories": [], "annotations_continuous": []}
+    image = {"folder": "f", "filename": "a.jpg", "person": person}
+    savemat(tmp_path / "Annotations.mat", {"train": image, "val": image, "test": image})
+    with pytest.raises(UserError, match=r"train\(1\) has another form"):
         emotic.read(tmp_path, {})
