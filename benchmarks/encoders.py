@@ -78,6 +78,10 @@ def make_checkpoint(modality: str, size: str, folder: Path) -> None:
         model = hf.BertModel(hf.BertConfig(**sizes, vocab_size=vocabulary, pad_token_id=0))
     else:
         model = hf.ViTModel(hf.ViTConfig(**sizes))
+        told = folder / "preprocessor_config.json"
+        side = model.config.image_size
+        size = {"size": {"height": side, "width": side}}
+        told.write_text(json.dumps(json.loads(told.read_text()) | size))
     model.save_pretrained(folder)
 
 
