@@ -365,6 +365,20 @@ def test_bad_predictions_are_an_error_that_names_them(project, change, sentence)
         judge("toy", list(project["methods"]), resamples=100, seed=0)
 
 
+def test_predictions_in_single_precision_are_judged(project):
+    def narrow(frame):
+        lists = pl.col("probabilities", "scores_categories").cast(pl.List(pl.Float32))
+        return frame.with_columns(lists, pl.col("prediction_valence").cast(pl.Float32))
+
+    change_predictions("toy", "linear", narrow)
+    judged = judge("toy", list(project["methods"]), resamples=100, seed=0)
+    assert judged["vad"].entries[0]["metric"]["mean"] is not None
+    spoilt = pl.lit([float("nan")] * 4, pl.List(pl.Float32))
+    change_predictions("toy", "linear", lambda f: f.with_columns(spoilt.alias("probabilities")))
+    with pytest.raises(UserError, match=r"probabilities of .* is not finite"):
+        judge("toy", list(project["methods"]), resamples=100, seed=0)
+
+
 def test_two_label_spaces_are_an_error(project):
     file = paths.details("toy", "linear")
     details = json.loads(file.read_text())
