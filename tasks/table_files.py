@@ -9,7 +9,8 @@ import polars as pl
 from models.errors import UserError
 from tasks.corpus_files import ROW, read_csv, read_text, require, split_lines
 
-#: Joins the elements of a list, which Parquet and JSON have and text tables have not.
+#: Joins the elements of a list, which Parquet and JSON have and text tables have not; alone it is
+#: an empty list.
 LIST_MARK = "\x1f"
 
 _READS = ".csv, .tsv, .txt, .parquet, .jsonl, .ndjson"
@@ -56,7 +57,12 @@ def _read_parquet(path: Path, wanted: list[str]) -> pl.DataFrame:
 def _as_text(path: Path, name: str, dtype: pl.DataType) -> pl.Expr:
     if isinstance(dtype, (pl.List, pl.Array)):
         listed = pl.col(name).cast(pl.List(pl.String))
-        return listed.list.join(LIST_MARK)
+        return (
+            pl.when(listed.list.len() > 0)
+            .then(listed.list.join(LIST_MARK))
+            .when(listed.is_not_null())
+            .then(pl.lit(LIST_MARK))
+        )
     if dtype.is_nested() or dtype == pl.Binary:
         raise UserError(f"{path}: column {name} holds {dtype}; name a column of text or numbers")
     return pl.col(name).cast(pl.String)
@@ -93,7 +99,7 @@ def _cell(path: Path, number: int, name: str, value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, list) and not any(isinstance(part, (list, dict)) for part in value):
-        return LIST_MARK.join("" if part is None else str(part) for part in value)
+        return LIST_MARK.join("" if part is None else str(part) for part in value) or LIST_MARK
     if isinstance(value, (list, dict)):
         raise UserError(f"{path} line {number}: {name} is nested; give text, a number or a list")
     return json.dumps(value)

@@ -91,7 +91,8 @@ def _fields(root: Path, options: TableOptions) -> pl.DataFrame:
     fields: dict[str, pl.Expr] = {}
     for field in get_args(TableField):
         if field in single:
-            fields[field] = blank_to_null(single[field])
+            given = pl.col(single[field])
+            fields[field] = blank_to_null(pl.when(given != LIST_MARK).then(given))
         elif field in options.constants:
             fields[field] = pl.lit(options.constants[field])
         else:
@@ -306,11 +307,16 @@ def _finish(rows: pl.DataFrame, name: str, target: TargetOptions) -> pl.DataFram
         return rows.with_columns(label=blank_to_null("said")).drop("said")
     parts = pl.col("said").str.replace_all(target.separator, LIST_MARK, literal=True)
     labels = parts.str.split(LIST_MARK).list.eval(pl.element().str.strip_chars())
-    return (
-        rows.with_columns(label=labels.list.eval(pl.element().filter(pl.element() != "")))
-        .explode("label")
-        .drop("said")
-    )
+    rows = rows.with_columns(
+        label=labels.list.eval(pl.element().filter(pl.element() != "")),
+        is_empty=pl.col("said") == LIST_MARK,
+    ).explode("label", empty_as_null=True)
+    # who gave an empty list looked for the labels and found none of them: he denies the first
+    denied = pl.col("label").min()
+    return rows.with_columns(
+        value=pl.when(pl.col("is_empty") & denied.is_not_null()).then(pl.lit("0")),
+        label=pl.when("is_empty").then(denied).otherwise("label"),
+    ).drop("said", "is_empty")
 
 
 def _card(options: TableOptions) -> ProtocolCard:

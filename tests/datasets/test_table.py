@@ -318,6 +318,19 @@ def test_words_of_splits_are_known_in_any_case(root):
     ]
 
 
+@pytest.mark.parametrize("name", ["t.jsonl", "t.parquet"])
+def test_an_empty_list_is_a_set_without_labels_and_null_no_judgement(root, name):
+    rows = [{"id": "a", "l": ["x", "y"]}, {"id": "b", "l": []}, {"id": "c", "l": None}]
+    write_text(root / "t.jsonl", "\n".join(map(json.dumps, rows)))
+    pl.DataFrame(rows).write_parquet(root / "t.parquet")
+    labels = {"targets": {"categories": {"column": "l"}}}
+    columns = {"utterance": "id", "text": "l"}
+    found = read(root, {"file": name, "columns": columns, "labels": labels})
+    assert found.utterances["text"].to_list()[1:] == [None, None]
+    judged = found.annotations.select("utterance_id", "label", "value").rows()
+    assert judged == [("a/a", "x", None), ("a/a", "y", None), ("b/b", "x", "0")]
+
+
 def test_types_are_not_taken_from_the_first_rows(root):
     ids = [f"{n:04d}" for n in range(300)] + ["x1"]
     write_text(root / "t.csv", "\ufeffid\n" + "".join(f"{name}\n" for name in ids))
