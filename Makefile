@@ -34,8 +34,9 @@ test: $(READY)  ## run the fast tests
 ui: $(READY)  ## start the Prefect server and UI; runs show up there
 	@$(BIN)/affectloom ui
 
-bench: $(READY)  ## run the benchmarks; each prints its figures
-	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
+BENCH ?= store encoders image_loader training labels media metrics_crosscheck report sample_signal
+bench: $(READY)  ## run benchmarks that need nothing else (BENCH="store media"); each prints its figures
+	@set -e; for name in $(BENCH); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
 
 lint: $(READY)  ## formatting, types and import contracts
 	$(BIN)/ruff format --check .
