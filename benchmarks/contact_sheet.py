@@ -1,6 +1,6 @@
 """A picture of what the stage faces sees in real clips: boxes with track numbers, and the crops.
 
-    python benchmarks/contact_sheet.py [CLIP...] [--out sheet.png] [--frames 4]
+    python -m benchmarks.contact_sheet [CLIP...] [--out sheet.png] [--frames 4]
 
 Without clips those of ``../shared/data/av_clips`` are taken. For each clip: some frames with every
 tracked face (thick: the chosen track; thin: interpolated, not looked at) and its five landmarks,

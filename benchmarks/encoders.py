@@ -1,6 +1,6 @@
 """Encoders: the stage against its bare forward passes, and against a per-clip float32 loop.
 
-    python benchmarks/encoders.py [--modality audio|text|video] [--clips 60] [--size base|small]
+    python -m benchmarks.encoders [--modality audio|text|video] [--clips 60] [--size base|small]
                                   [--threads 2] [--repeats 1]
 
 Networks have the real architecture and random weights (time does not depend on their values). The

@@ -1,6 +1,6 @@
 """Faces: the stage against ``facenet_pytorch.MTCNN.detect``, frame by frame, on one 720p video.
 
-    python benchmarks/faces.py [--video FILE] [--seconds 30] [--rate-hz 5] [--detect-every 4]
+    python -m benchmarks.faces [--video FILE] [--seconds 30] [--rate-hz 5] [--detect-every 4]
 
 Both see the same sampled frames. Our time is that of the stage for the clip, with decoding,
 tracking, crops and encoding of crops; theirs is that of ``detect`` alone on decoded frames. A video

@@ -1,6 +1,6 @@
 """Pictures: the loader with training steps, against the same steps on batches in memory.
 
-    python benchmarks/image_loader.py [--images 1500] [--crop-px 96] [--side-px 48] [--batch 32]
+    python -m benchmarks.image_loader [--images 1500] [--crop-px 96] [--side-px 48] [--batch 32]
                                       [--width 24] [--repeats 3]
 
 Crops are generated JPEG pictures in a faces table. *Loader* decodes them, crops, mirrors and scales

@@ -1,6 +1,6 @@
 """How much memory and time ``affectloom import`` takes for a large MMSA pickle.
 
-Run ``python benchmarks/imports.py [--mb 300]``. A pickle of that size is generated in a temporary
+Run ``python -m benchmarks.imports [--mb 300]``. A pickle of that size is generated in a temporary
 folder and imported by a fresh process, whose peak of resident memory is compared with the file's
 size and with that of a process that imports the same modules and reads nothing.
 """

@@ -5,7 +5,7 @@ difficulty, and seeds of different quality. Prints, per scenario, how often the 
 the true score, and how often two equal methods are called different at 5 %, next to the plain
 percentile bootstrap over dialogues and the permutation test, which both ignore the seeds.
 
-    python benchmarks/interval_coverage.py [--experiments 1000] [--resamples 1000]
+    python -m benchmarks.interval_coverage [--experiments 1000] [--resamples 1000]
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """How fast a million judgements are merged, and 100,000 texts searched for near-duplicates.
 
-    python benchmarks/labels.py                 # both, in processes of their own
-    python benchmarks/labels.py --only labels   # one of them
+    python -m benchmarks.labels                 # both, in processes of their own
+    python -m benchmarks.labels --only labels   # one of them
 
 Prints seconds (on a busy machine look at the processor's) and the peak of resident memory.
 Targets on two cores: labels under 20 s, texts under 60 s, both under 2 GB.

@@ -1,6 +1,6 @@
 """Our metrics beside scikit-learn's, torchmetrics' and scipy's on the same seeded predictions.
 
-    python benchmarks/metrics_crosscheck.py [--rows 1000] [--seed 0]
+    python -m benchmarks.metrics_crosscheck [--rows 1000] [--seed 0]
 
 Prints metric, ours, library and the difference; ends with status 1 if one differs by more than
 1e-6 for the float32 library (torchmetrics) or 1e-10 for the others.

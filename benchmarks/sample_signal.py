@@ -5,8 +5,8 @@ a session from the other sessions, once from the true outward cues in ``factors.
 plain features taken from the media: pixels of the face that MTCNN finds, pitch and energy
 statistics of the voice, sentence embeddings of the text.
 
-    python benchmarks/sample_signal.py            # generates into a temporary folder
-    python benchmarks/sample_signal.py --factors  # true cues only, no media, a second
+    python -m benchmarks.sample_signal            # generates into a temporary folder
+    python -m benchmarks.sample_signal --factors  # true cues only, no media, a second
 """
 
 import argparse
@@ -172,7 +172,7 @@ def factor_scores(params: SampleParams) -> dict[str, tuple[float, float]]:
 
 def media_scores(folder: Path) -> dict[str, tuple[float, float]]:
     """The table on plain features of the media of a generated corpus."""
-    from sample_features import media_features  # heavy: torch and librosa
+    from benchmarks.sample_features import media_features  # heavy: torch and librosa
 
     utterances = pl.read_csv(folder / "utterances.csv", infer_schema_length=None)
     annotations = pl.read_csv(folder / "annotations.csv", infer_schema_length=None)

@@ -1,6 +1,6 @@
 """Storage: speed of sequences through the feature store and the table, and memory by corpus size.
 
-    python benchmarks/store.py [--clips 400] [--frames 250] [--dim 768] [--repeats 5] [--memory]
+    python -m benchmarks.store [--clips 400] [--frames 250] [--dim 768] [--repeats 5] [--memory]
                                [--cpu]
 
 Speed: fp16 sequences into the store (hashed, fsynced), out of it (hash checked) into a features

@@ -230,7 +230,15 @@ def test_resuming_gives_the_same_weights_bit_for_bit():
     score = lambda _outputs: 0.5  # noqa: E731
     states = []
     torch.manual_seed(0)
-    whole = fit(build(**options), train, validation, score, config, seed=3, save=lambda state: states.append(state()))
+    whole = fit(
+        build(**options),
+        train,
+        validation,
+        score,
+        config,
+        seed=3,
+        save=lambda state: states.append(state()),
+    )
     halted = states[1]
     resumed = fit(build(**options), train, validation, score, config, seed=3, resume=halted)
     assert whole.history == resumed.history
