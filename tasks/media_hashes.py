@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -85,8 +86,7 @@ def _stat(root: Path, name: str) -> tuple[int | None, int | None, str | None, st
     """Size, modification time, and reason and detail where the file is of no use."""
     path = root / name
     if not path.is_file():
-        detail = f"{path} does not exist; put the file there or mend the name in the source"
-        return None, None, "missing_media", detail
+        return None, None, "missing_media", f"{path} does not exist; {_remedy(root, name)}"
     stat = path.stat()
     if stat.st_size == 0:
         return None, None, "empty_media", f"{path} holds no bytes; copy the file again"
@@ -94,6 +94,20 @@ def _stat(root: Path, name: str) -> tuple[int | None, int | None, str | None, st
         detail = f"{path} is a Git LFS pointer, not the file; run 'git lfs pull' in its repository"
         return None, None, "lfs_pointer", detail
     return stat.st_size, stat.st_mtime_ns, None, None
+
+
+def _remedy(root: Path, name: str) -> str:
+    """What to do about a missing file: names that only look alike are told apart."""
+    for form in ("NFC", "NFD"):
+        twin = unicodedata.normalize(form, name)
+        if twin != name and (root / twin).is_file():
+            return (
+                f"the file there looks the same, but its letters are written in another Unicode "
+                f"form ({form}); write the name in the source so too"
+            )
+    if (root / name.replace("\\", "/")).is_file():
+        return "write '/' for '\\' in the source"
+    return "put the file there or mend the name in the source"
 
 
 def _hash_shard(files: list[str]) -> list[tuple[str, str | None, str | None]]:

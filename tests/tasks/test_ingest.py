@@ -372,3 +372,22 @@ def test_a_broken_hash_memory_is_replaced(project):
     found = media_hashes.hash_media(paths.RAW, ["toy/d1_0.wav"], Listening(), "toy")
     assert found["sha256"].null_count() == 0
     assert pl.read_parquet(memory).height == 1
+
+
+@pytest.mark.parametrize(
+    ("on_disk", "in_source", "told"),
+    [
+        ("caf\u00e9.wav", "cafe\u0301.wav", "another Unicode form (NFC)"),
+        ("cafe\u0301.wav", "caf\u00e9.wav", "another Unicode form (NFD)"),
+        ("clips/a.wav", "clips\\a.wav", "write '/' for '\\'"),
+        ("b.wav", "a.wav", "put the file there"),
+    ],
+)
+def test_a_missing_file_is_told_from_one_whose_name_only_looks_alike(
+    tmp_path, on_disk, in_source, told
+):
+    (tmp_path / on_disk).parent.mkdir(exist_ok=True)
+    (tmp_path / on_disk).write_bytes(b"sound")
+    _, _, reason, detail = media_hashes._stat(tmp_path, in_source)
+    assert reason == "missing_media"
+    assert told in detail
