@@ -144,7 +144,7 @@ def stage_code(
     if stage in ("search", "train", "evaluate", "transfer"):
         name, entry = arguments["method"], params["methods"][arguments["method"]]
         modules += [*method_reads(name, entry, root).code, *_method_modules(name, entry, root)]
-        if stage != "search" and (entry or {}).get("search") is not None:
+        if stage == "train" and (entry or {}).get("search") is not None:
             modules.append("tasks.search_result")
     return modules
 
@@ -374,7 +374,6 @@ class _Graph:
         for arguments in instances(self.params, "transfer"):
             name, onto = arguments["method"], arguments["onto"]
             deps = [*self._code("transfer", arguments), *self._method_data(onto, name)]
-            deps += self._search_result(arguments["corpus"], name)
             section = ["transfer"] if "transfer" in self.params else []
             keys = [*section, *self._input_params(onto), f"methods.{name}"]
             found.append(Instance(address("", arguments)[1:], deps, keys))
@@ -423,7 +422,7 @@ class _Graph:
             deps_here = [*self._code(stage, arguments), *self._method_data(corpus, name)]
             if stage == "train" and (self.params["methods"][name] or {}).get("init_from"):
                 deps_here.append(str(paths.runs(corpus, f"${{methods.{name}.init_from}}")))
-            if stage != "search":
+            if stage == "train":  # a run knows the options that it was trained with
                 deps_here += self._search_result(corpus, name)
             keys = [*params, *self._input_params(corpus), f"methods.{name}"]
             found.append(Instance(address("", arguments)[1:], deps_here, keys))

@@ -52,27 +52,23 @@ def run_stage(stage: str, arguments: Mapping[str, str], params: Params, ctx: Con
         code = _code_fingerprint(stage, arguments, params.raw)
         how, inputs = params.search(name), params.inputs(corpus)
         module.run(how, corpus, name, entry, inputs, ctx, targets=section.targets, code=code)
-    elif stage in ("train", "evaluate"):
+    elif stage == "train":
         name = arguments["method"]
-        section, entry = params.section(stage), _entry(params, corpus, name)
+        entry, inputs, found = params.method(name), params.inputs(corpus), None
+        if entry.get("search") is not None:
+            found = importlib.import_module("tasks.search_result").searched(corpus, name)
         code = _code_fingerprint(stage, arguments, params.raw)
-        module.run(section, corpus, name, entry, params.inputs(corpus), ctx, code=code)
+        section = params.section(stage)
+        module.run(section, corpus, name, entry, inputs, ctx, code=code, found=found)
+    elif stage == "evaluate":
+        module.run(params.section(stage), corpus, arguments["method"], params.inputs(corpus), ctx)
     elif stage == "transfer":
         name, onto = arguments["method"], arguments["onto"]
-        section, entry = params.section(stage), _entry(params, corpus, name)
-        module.run(section, corpus, name, onto, entry, params.inputs(onto), ctx)
+        module.run(params.section(stage), corpus, name, onto, params.inputs(onto), ctx)
     elif stage == "report":
         module.run(params.section(stage), params.raw, ctx)
     else:
         raise UserError(f"there is no stage '{stage}'; stages: {', '.join(graph.STAGES)}")
-
-
-def _entry(params: Params, corpus: str, method: str) -> Mapping[str, Any]:
-    """An entry of ``methods``, with what its search found where it has one."""
-    entry = params.method(method)
-    if entry.get("search") is None:
-        return entry
-    return importlib.import_module("tasks.search_result").searched(corpus, method, entry)
 
 
 def _code_fingerprint(stage: str, arguments: Mapping[str, str], raw: Mapping[str, Any]) -> str:

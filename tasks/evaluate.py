@@ -64,6 +64,7 @@ class Run:
     folder: Path
     seed: int
     fold: int
+    recipe: Recipe
     method: Method
     report: Mapping[str, Any]
 
@@ -77,10 +78,8 @@ def run(
     params: EvaluateParams,
     corpus: str,
     method: str,
-    entry: Mapping[str, Any],
     inputs: Mapping[str, str],
     ctx: Context,
-    code: str = "",
 ) -> None:
     """Score every run of ``method`` on ``corpus``; write metrics, details and predictions.
 
@@ -88,24 +87,22 @@ def run(
         params: the grids.
         corpus: whose test rows.
         method: key under ``methods`` in params.yaml.
-        entry: what stands there.
         inputs: modality or further input to encoder.
         ctx: progress.
-        code: not used here; every method stage is called alike.
     """
     torch.set_num_threads(1)  # test sets are small: a second thread would only wait
-    recipe = resolve(method, entry)
-    source = source_for(recipe, corpus, inputs)
-    runs = load_runs(corpus, method, recipe)
+    runs = load_runs(corpus, method)
+    sources = sources_of(runs, corpus, inputs)
+    source = sources[0]  # ids and modalities are the same in all
     outputs: list[tuple[Run, str, Dataset, dict[str, torch.Tensor]]] = []
     grids = Grids()
-    for done, one in enumerate(runs):
+    for done, (one, seen) in enumerate(zip(runs, sources, strict=True)):
         for split in _SPLITS:
-            data = _part(source, one, split)
+            data = _part(seen, one, split)
             if len(data):
                 outputs.append((one, split, data, predict(one.method, data)))
-        names = [m for m in MODALITIES if m in inputs or m in source.present]
-        _fill(grids, params, one, source, names)
+        names = [m for m in MODALITIES if m in inputs or m in seen.present]
+        _fill(grids, params, one, seen, names)
         ctx.progress(Progress(done + 1, len(runs), "runs"))
     targets = _all_targets(runs)
     subset_names = ["+".join(subset) for subset in subsets(source.modalities)]
@@ -131,8 +128,24 @@ def _part(source: Source, one: Run, split: str) -> Dataset:
     return data.seen_through(one.method.view)
 
 
-def load_runs(corpus: str, method: str, recipe: Recipe) -> list[Run]:
-    """Every run of a method with its weights, by seed, fold and target."""
+def sources_of(runs: Sequence[Run], corpus: str, inputs: Mapping[str, str]) -> list[Source]:
+    """What each run reads of a corpus.
+
+    Searched options may differ between folds; of those only the length of sequences changes what
+    is read, and runs that read the same share it.
+    """
+    found: dict[int, Source] = {}
+    for one in runs:
+        if one.recipe.max_frames not in found:
+            found[one.recipe.max_frames] = source_for(one.recipe, corpus, inputs)
+    return [found[one.recipe.max_frames] for one in runs]
+
+
+def load_runs(corpus: str, method: str) -> list[Run]:
+    """Every run of a method with its weights, by seed, fold and target.
+
+    Each is built with the options that it was trained with: folds may have different ones.
+    """
     folder = paths.runs(corpus, method)
     runs = []
     for file in sorted(folder.rglob("config.json")):
@@ -145,10 +158,11 @@ def load_runs(corpus: str, method: str, recipe: Recipe) -> list[Run]:
             {m: found[m] for m in MODALITIES if m in found}  # JSON has an order of its own
             for found in (config["dims"], config.get("frame_dims", {}))
         )
+        recipe = resolve(method, config["entry"])
         network = build(recipe, Spec(dims, targets, config["speakers"], frame_dims))
         network.load_state_dict(load_file(file.parent / "weights.safetensors"))
         report = json.loads((file.parent / "report.json").read_text())
-        runs.append(Run(file.parent, config["seed"], config["fold"], network, report))
+        runs.append(Run(file.parent, config["seed"], config["fold"], recipe, network, report))
     if not runs:
         raise UserError(f"{folder}: there are no runs; run stage train for {corpus}-{method} first")
     return runs

@@ -2,8 +2,13 @@
 
 ``data/search/<corpus>/<method>/`` gets ``history.jsonl`` with a line for every candidate,
 ``population_<g>.json`` with every generation, ``best.json`` with what the stage ``train`` then
-uses. Same parameters, data and code give the same bytes. Test rows are never read. Candidates are
-remembered in the cache (see ``tasks.search_candidate``), with the seconds they took.
+uses. Same parameters, data and code give the same bytes. Candidates are remembered in the cache
+(see ``tasks.search_candidate``), with the seconds they took.
+
+Rows that validate in one fold are test rows of another, so options found in one fold must not be
+used in another: with several folds each is searched for itself, on its own training and validation
+rows and with a budget of its own. The files of fold j then lie in ``fold<j>/``, and ``best.json``
+has the options of every fold.
 """
 
 import json
@@ -11,12 +16,13 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from models.errors import UserError
 from tasks import paths
-from tasks.batches import Source, source_for
+from tasks.batches import source_for
 from tasks.context import Context, Progress
 from tasks.methods import Recipe, resolve
 from tasks.search_candidate import Job, Outcome, evaluate
@@ -52,7 +58,7 @@ class _Tried:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is the same for all candidates."""
+    """What is the same for all candidates of a fold; ``is_only`` where there is no other fold."""
 
     corpus: str
     method: str
@@ -62,9 +68,20 @@ class _Plan:
     params: SearchParams
     data: Mapping[str, str]
     code: str
-    deadline: float
+    fold: int
+    is_only: bool
 
-    def job(self, candidate: Candidate, seed: int | None = None) -> Job:
+    @property
+    def folder(self) -> str:
+        """Where the files of this fold lie in the folder of the search."""
+        return "" if self.is_only else f"fold{self.fold}"
+
+    @property
+    def place(self) -> str:
+        """What messages begin with."""
+        return "" if self.is_only else f"fold {self.fold}, "
+
+    def job(self, candidate: Candidate, seed: int | None = None, deadline: float = 0.0) -> Job:
         """A short training of ``candidate``; with ``seed``, one in full."""
         params, is_full = self.params, seed is not None
         return Job(
@@ -73,15 +90,45 @@ class _Plan:
             entry={**self.entry, **candidate.options},
             inputs=dict(self.inputs),
             groups=self.groups,
-            folds=tuple(params.folds),
+            fold=self.fold,
             seed=candidate.seed if seed is None else seed,
             epochs=0 if is_full else params.proxy_epochs,
             share=1.0 if is_full else params.proxy_share,
             min_rows=0 if is_full else params.min_rows,
             subset_seed=params.seed,
             scenario=params.scenario if isinstance(params, GenomeSearch) else None,
-            deadline=0.0 if is_full else self.deadline,
+            deadline=deadline,
         ).keyed(self.data, self.code)
+
+
+@dataclass
+class _Tally:
+    """Counts the candidates of all folds for the progress line."""
+
+    ctx: Context
+    folds_left: int
+    done: int = 0
+    total: int = 0
+
+    def begin(self, most: int) -> None:
+        """A fold begins, in which ``most`` candidates are tried at most, as in those after it."""
+        self.total = self.done + most * self.folds_left
+        self.folds_left -= 1
+        self._show()
+
+    def count(self) -> None:
+        """One more candidate is done."""
+        self.done += 1
+        self._show()
+
+    def end(self) -> None:
+        """A fold has ended, perhaps early."""
+        if not self.folds_left and self.done < self.total:  # this is all there is
+            self.total = self.done
+            self._show()
+
+    def _show(self) -> None:
+        self.ctx.progress(Progress(self.done, self.total, "candidates"))
 
 
 def run(
@@ -94,10 +141,10 @@ def run(
     targets: Sequence[str] | None = None,
     code: str = "",
 ) -> None:
-    """Search the options of ``method`` on ``corpus``.
+    """Search the options of ``method`` on ``corpus``, for each fold of its own.
 
     Args:
-        params: the entry's ``search``, checked.
+        params: the entry's ``search``, checked; its budget is that of each fold.
         corpus: whose training and validation rows.
         method: key under ``methods`` in params.yaml.
         entry: what stands there.
@@ -111,20 +158,29 @@ def run(
     source = source_for(recipe, corpus, inputs)
     groups = recipe.target_groups(source.targets, targets, corpus)
     names = tuple(tuple(target.name for target in group) for group in groups)
-    _check_folds(params, corpus, method, source, recipe, names)
-    plan = _Plan(
-        corpus, method, entry, dict(inputs), names, params,
-        fingerprint_inputs(corpus, recipe, inputs), code,
-        time.time() + params.max_seconds if params.max_seconds else 0.0,
-    )  # fmt: skip
+    for fold in source.folds:  # before hours of work: the last may be what cannot be learnt
+        for group in names:
+            parts(source, recipe, corpus, fold, group)
+    data = fingerprint_inputs(corpus, recipe, inputs)
+    is_only = len(source.folds) == 1
+    plans = [
+        _Plan(corpus, method, entry, dict(inputs), names, params, data, code, fold, is_only)
+        for fold in source.folds
+    ]
     out = paths.search(corpus, method)
     work = out.with_name(f"{out.name}.tmp")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        tried, generations = _generations(plan, recipe, work, ctx)
-        finals = _finals(plan, _ranked(tried), ctx)
-        _write_best(work / "best.json", tried, generations, finals, params)
+        tally = _Tally(ctx, len(plans))
+        found = [_generations(plan, recipe, work / plan.folder, ctx, tally) for plan in plans]
+        finals = _finals(plans, [_ranked(tried) for tried, _ in found], ctx)
+        chosen = {}
+        for plan, (tried, generations), final in zip(plans, found, finals, strict=True):
+            file = work / plan.folder / "best.json"
+            chosen[str(plan.fold)] = _write_best(file, tried, generations, final, params)
+        if not is_only:
+            _write_json(work / "best.json", {"folds": chosen})
         if out.exists():
             shutil.rmtree(out)
         work.replace(out)
@@ -132,42 +188,26 @@ def run(
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _check_folds(
-    params: SearchParams,
-    corpus: str,
-    method: str,
-    source: Source,
-    recipe: Recipe,
-    groups: Sequence[Sequence[str]],
-) -> None:
-    """Before hours of work: every fold is there and can be learnt."""
-    for fold in params.folds:
-        if fold not in source.folds:
-            raise UserError(
-                f"params.yaml: methods.{method}.search.folds names fold {fold}, but the splits of "
-                f"{corpus} have: {', '.join(map(str, source.folds))}"
-            )
-        for names in groups:
-            parts(source, recipe, corpus, fold, names)
-
-
 def _generations(
-    plan: _Plan, recipe: Recipe, folder: Path, ctx: Context
+    plan: _Plan, recipe: Recipe, folder: Path, ctx: Context, tally: _Tally
 ) -> tuple[dict[str, _Tried], int]:
     """Try candidates until the search is over; writes history and populations into ``folder``."""
+    limit_s = plan.params.max_seconds
+    deadline = time.time() + limit_s if limit_s else 0.0
+    folder.mkdir(exist_ok=True)
     name = recipe.method.__module__.rpartition(".")[2]
     proposer = make_proposer(name, recipe.method, plan.params)
     tried: dict[str, _Tried] = {}
-    generation = done = 0
-    ctx.progress(Progress(0, proposer.most, "candidates"))
+    generation = 0
+    tally.begin(proposer.most)
     with (folder / "history.jsonl").open("w", encoding="utf-8") as history:
         while not proposer.is_done:
             asked = proposer.ask()
-            outcomes = ctx.map(evaluate, [plan.job(c) for c in asked], f"generation {generation}")
+            jobs = [plan.job(candidate, deadline=deadline) for candidate in asked]
+            outcomes = ctx.map(evaluate, jobs, f"{plan.place}generation {generation}")
             is_late = False
             for candidate, outcome in zip(asked, outcomes, strict=True):
-                done += 1
-                ctx.progress(Progress(done, proposer.most, "candidates"))
+                tally.count()
                 if outcome.status == "late":
                     is_late = True
                     continue
@@ -181,14 +221,14 @@ def _generations(
             ]
             _write_json(folder / f"population_{generation}.json", population)
             best = _ranked(tried)[0]
+            seconds = sum(tried[c.text].outcome.seconds for c in asked if c.text in tried)
             ctx.log(
-                f"generation {generation}: best {best.outcome.fitness:.4f} of {len(tried)} tried, "
-                f"{sum(tried[c.text].outcome.seconds for c in asked if c.text in tried):.0f} s of "
-                "training in it"
+                f"{plan.place}generation {generation}: best {best.outcome.fitness:.4f} of "
+                f"{len(tried)} tried, {seconds:.0f} s of training in it"
             )
             generation += 1
             if is_late:
-                ctx.log(f"stopped after max_seconds ({plan.params.max_seconds:g} s)")
+                ctx.log(f"{plan.place}stopped after max_seconds ({limit_s:g} s)")
                 break
             proposer.tell(
                 {
@@ -197,8 +237,7 @@ def _generations(
                     for one in [tried[c.text]]
                 }
             )
-    if done < proposer.most:  # it ended early: this is all there is
-        ctx.progress(Progress(done, done, "candidates"))
+    tally.end()
     return tried, generation
 
 
@@ -212,8 +251,8 @@ def _check_some_worked(tried: Mapping[str, _Tried], plan: _Plan) -> None:
     if not any(one.outcome.status == "ok" for one in tried.values()):
         first = next(iter(tried.values()))
         raise UserError(
-            f"search of {plan.method} on {plan.corpus}: none of the first {len(tried)} candidates "
-            f"could be trained; the first, {first.candidate.text}, ended with: "
+            f"search of {plan.method} on {plan.corpus}: {plan.place}none of the first {len(tried)} "
+            f"candidates could be trained; the first, {first.candidate.text}, ended with: "
             f"{first.outcome.error}"
         )
 
@@ -229,20 +268,37 @@ def _order(candidate: Candidate) -> tuple[Any, ...]:
     return tuple(genome) if genome is not None else (candidate.text,)
 
 
-def _finals(plan: _Plan, ranked: Sequence[_Tried], ctx: Context) -> list[dict[str, Any]]:
-    """The best candidates trained in full with several seeds, best mean first."""
-    finalists = list(ranked[: plan.params.finalists])
-    if len(finalists) < 2:
-        return []
-    seeds = range(plan.params.final_seeds)
-    jobs = [plan.job(one.candidate, seed) for one in finalists for seed in seeds]
+def _finals(
+    plans: Sequence[_Plan], rankings: Sequence[Sequence[_Tried]], ctx: Context
+) -> list[list[dict[str, Any]]]:
+    """The best candidates of each fold trained in full with several seeds, best mean first."""
+    finalists = [
+        ranked[: plan.params.finalists] for plan, ranked in zip(plans, rankings, strict=True)
+    ]
+    finalists = [some if len(some) > 1 else [] for some in finalists]
+    jobs = [
+        plan.job(one.candidate, seed)
+        for plan, some in zip(plans, finalists, strict=True)
+        for one in some
+        for seed in range(plan.params.final_seeds)
+    ]
     outcomes: list[Outcome] = []
-    for outcome in ctx.map(evaluate, jobs, "finals"):
+    for outcome in ctx.map(evaluate, jobs, "finals") if jobs else ():
         outcomes.append(outcome)
         ctx.progress(Progress(len(outcomes), len(jobs), "full trainings"))
+    left = iter(outcomes)
+    return [
+        _compared(plan, some, [[*islice(left, plan.params.final_seeds)] for _ in some])
+        for plan, some in zip(plans, finalists, strict=True)
+    ]
+
+
+def _compared(
+    plan: _Plan, finalists: Sequence[_Tried], outcomes: Sequence[Sequence[Outcome]]
+) -> list[dict[str, Any]]:
+    """Records of the finalists of a fold, best mean first."""
     found = []
-    for place, one in enumerate(finalists):
-        mine = outcomes[place * len(seeds) : (place + 1) * len(seeds)]
+    for one, mine in zip(finalists, outcomes, strict=True):
         if any(outcome.status == "ok" for outcome in mine):
             found.append(
                 {
@@ -256,10 +312,11 @@ def _finals(plan: _Plan, ranked: Sequence[_Tried], ctx: Context) -> list[dict[st
                     "parameters": max(outcome.parameters for outcome in mine),
                 }
             )
-    if not found:
+    if finalists and not found:
         raise UserError(
-            f"search of {plan.method} on {plan.corpus}: none of the {len(finalists)} best "
-            f"candidates could be trained in full; the first ended with: {outcomes[0].error}"
+            f"search of {plan.method} on {plan.corpus}: {plan.place}none of the {len(finalists)} "
+            "best candidates could be trained in full; the first ended with: "
+            f"{outcomes[0][0].error}"
         )
     # a candidate that only sometimes trains comes after all that always do
     return sorted(found, key=lambda final: (set(final["status"]) != {"ok"}, -final["mean"]))
@@ -271,7 +328,8 @@ def _write_best(
     generations: int,
     finals: Sequence[Mapping[str, Any]],
     params: SearchParams,
-) -> None:
+) -> dict[str, Any]:
+    """Write what was chosen and why; returns the part that training uses."""
     best = _ranked(tried)[0]
     chosen = finals[0] if finals else best.record
     _write_json(
@@ -288,6 +346,7 @@ def _write_best(
             "search": params.model_dump(mode="json"),
         },
     )
+    return {"options": chosen["options"]}
 
 
 def _line(record: Mapping[str, Any]) -> str:

@@ -51,7 +51,7 @@ class Job:
         entry: what stands there, with this candidate's options.
         inputs: modality or further input to encoder.
         groups: targets of each network.
-        folds: judged by the mean over these.
+        fold: whose training and validation rows.
         seed: of the training.
         epochs: instead of the entry's; 0 = as the entry says.
         share: share of the training items.
@@ -67,7 +67,7 @@ class Job:
     entry: Mapping[str, Any]
     inputs: Mapping[str, str]
     groups: tuple[tuple[str, ...], ...]
-    folds: tuple[int, ...]
+    fold: int
     seed: int
     epochs: int
     share: float
@@ -155,21 +155,20 @@ def _train(job: Job) -> Outcome:
     found: list[float] = []
     details: dict[str, float] = {}
     parameters = 0
-    for fold in job.folds:
-        for names in job.groups:
-            value, more, size = _fit(job, recipe, source, fold, names)
-            found.append(value)
-            prefix = f"fold{fold}/{'+'.join(names)}"
-            details |= {f"{prefix}/{name}": part for name, part in more.items()}
-            parameters += size if fold == job.folds[0] else 0
+    for names in job.groups:
+        value, more, size = _fit(job, recipe, source, names)
+        found.append(value)
+        prefix = f"fold{job.fold}/{'+'.join(names)}"
+        details |= {f"{prefix}/{name}": part for name, part in more.items()}
+        parameters += size
     return Outcome("ok", sum(found) / len(found), details, parameters)
 
 
 def _fit(
-    job: Job, recipe: Recipe, source: Source, fold: int, names: tuple[str, ...]
+    job: Job, recipe: Recipe, source: Source, names: tuple[str, ...]
 ) -> tuple[float, dict[str, float], int]:
     """Fitness, its parts and the number of parameters of one network."""
-    train, validation = parts(source, recipe, job.corpus, fold, names)
+    train, validation = parts(source, recipe, job.corpus, job.fold, names)
     seed_everything(job.seed)
     spec = Spec(source.dims, train.targets, train.most_speakers, source.frame_dims)
     method = build(recipe, spec)

@@ -1,7 +1,8 @@
 """``methods.<name>.search`` in params.yaml: what is searched, how, and for how long.
 
 With ``space`` the options named there are searched by tpe, random or grid search; without it the
-method's genome is, by evolution or at random. Everything is judged on training and validation rows.
+method's genome is, by evolution or at random. Everything is judged on training and validation rows;
+with several folds each is searched for itself, and each has the whole budget.
 """
 
 import math
@@ -25,16 +26,18 @@ from models.method import Method
 from tasks.methods import resolve
 
 #: Keys of an entry that decide which code and data are read: a search cannot change them.
-_FIXED = ("method", "backbone", "plugin", "corpora", "targets", "init_from", "search", "genome")
+_FIXED = (
+    "method", "backbone", "plugin", "modalities", "corpora", "targets", "init_from", "search",
+    "genome",
+)  # fmt: skip
 Choice = bool | int | float | str | list[Any]
 
 
 class _SearchParams(BaseModel):
-    """What every search has.
+    """What every search has; numbers and seconds are those of one fold.
 
     Attributes:
         seed: of the search and of every candidate's training.
-        folds: candidates are judged by their mean over these folds.
         proxy_epochs: train a candidate for so many epochs; 0 = as long as the entry says.
         proxy_share: share of the training items that a candidate sees, the same for all.
         min_rows: never show a candidate fewer items than this, unless there are fewer.
@@ -48,20 +51,12 @@ class _SearchParams(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: NonNegativeInt = 0
-    folds: list[NonNegativeInt] = Field(default=[0], min_length=1)
     proxy_epochs: NonNegativeInt = 0
     proxy_share: float = Field(default=1.0, gt=0, le=1)
     min_rows: NonNegativeInt = 512
     finalists: NonNegativeInt = 3
     final_seeds: int = Field(default=3, ge=1)
     max_seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-
-    @field_validator("folds")
-    @classmethod
-    def _are_distinct(cls, folds: list[int]) -> list[int]:
-        if len(set(folds)) < len(folds):
-            raise ValueError(f"{folds} names a fold twice")
-        return folds
 
 
 class GenomeSearch(_SearchParams):

@@ -1,4 +1,4 @@
-"""What a search found, read by the stages that come after it."""
+"""What a search found, read by the stage that trains with it."""
 
 import json
 from collections.abc import Mapping
@@ -8,14 +8,14 @@ from models.errors import UserError
 from tasks import paths
 
 
-def searched(corpus: str, method: str, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """An entry of ``methods`` with the options that its search found; others stay as they are."""
-    plain = {key: value for key, value in entry.items() if key != "search"}
-    if entry.get("search") is None:
-        return plain
+def searched(corpus: str, method: str) -> dict[int | None, Mapping[str, Any]]:
+    """Fold to the options that its search found; None stands for the only fold there is."""
     file = paths.search(corpus, method) / "best.json"
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))["options"]
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if "folds" not in found:
+            return {None: found["options"]}
+        return {int(fold): one["options"] for fold, one in found["folds"].items()}
     except FileNotFoundError as error:
         raise UserError(
             f"{file} is not there; run stage search for {corpus}-{method} first"
@@ -24,4 +24,3 @@ def searched(corpus: str, method: str, entry: Mapping[str, Any]) -> dict[str, An
         raise UserError(
             f"{file} cannot be read; delete it and rerun stage search for {corpus}-{method}"
         ) from error
-    return {**plain, **found}

@@ -1,6 +1,7 @@
 """Stage ``train``: one method on one corpus, for every seed, fold and target; no test rows.
 
-Each run goes to ``data/runs/<corpus>/<method>/seed<k>/[fold<j>/]<target>/``. Runs that are finished
+Each run goes to ``data/runs/<corpus>/<method>/seed<k>/[fold<j>/]<target>/``; where options were
+searched, a run has those that the search of its own fold found. Runs that are finished
 or half finished wait in the cache folder, outside DVC's outs, so a killed stage goes on where it
 was and ends with the same bytes.
 """
@@ -33,7 +34,7 @@ from tasks.batches import Dataset, Source, source_for
 from tasks.context import Context, Progress
 from tasks.methods import Recipe, build, resolve
 from tasks.tables import replacing
-from tasks.train_run import EpochClock, parts, score
+from tasks.train_run import EpochClock, entries_of, parts, score
 from tasks.warm_start import WEIGHTS, find_start, warm_start
 
 
@@ -98,6 +99,7 @@ def run(
     inputs: Mapping[str, str],
     ctx: Context,
     code: str = "",
+    found: Mapping[int | None, Mapping[str, Any]] | None = None,
 ) -> None:
     """Train ``method`` on ``corpus`` and write its run folders.
 
@@ -109,19 +111,22 @@ def run(
         inputs: modality or further input to encoder.
         ctx: runs the seeds side by side.
         code: fingerprint of the code that trains; half-finished runs of other code are not reused.
+        found: fold to the options that its search found, None standing for an only fold; None
+            where the entry is not searched.
     """
     recipe = resolve(method, entry)
     source = source_for(recipe, corpus, inputs)
     groups = recipe.target_groups(source.targets, params.targets, corpus)
     data = fingerprint_inputs(corpus, recipe, inputs)
     several = len(source.folds) > 1
+    entries = entries_of(entry, found, source.folds, f"{corpus}-{method}")
     jobs = []
     for seed in params.seeds:
         for fold in source.folds:
             for group in groups:
                 names = tuple(target.name for target in group)
                 folder = run_folder(corpus, method, seed, fold if several else None, names)
-                what = [method, entry, dict(inputs), seed, fold, names, params.snapshot_mb]
+                what = [method, entries[fold], dict(inputs), seed, fold, names, params.snapshot_mb]
                 if params.devices > 1:
                     what.append({"devices": params.devices})
                 init = None
@@ -135,7 +140,7 @@ def run(
                 key = hashlib.sha256(text.encode()).hexdigest()
                 jobs.append(
                     Job(
-                        corpus, method, dict(entry), dict(inputs), seed, fold, names,
+                        corpus, method, entries[fold], dict(inputs), seed, fold, names,
                         params.snapshot_mb, str(folder), key, None if init is None else str(init),
                         params.devices,
                     )
@@ -151,8 +156,10 @@ def run(
     ctx.progress(Progress(done, len(jobs), "runs"))
     shard = partial(train_shard, data=data)
     # a run that takes all devices leaves none for another beside it
-    found = ctx.map(shard, shards, f"train {method}") if params.devices == 1 else map(shard, shards)
-    for keys in found:
+    trained = (
+        ctx.map(shard, shards, f"train {method}") if params.devices == 1 else map(shard, shards)
+    )
+    for keys in trained:
         done += len(keys)
         ctx.progress(Progress(done, len(jobs), "runs"))
     _publish(paths.runs(corpus, method), jobs)

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TextIO
+from typing import Any, TextIO
 
 import torch
 
@@ -14,6 +14,25 @@ from models.metrics import selection_score
 from tasks import paths
 from tasks.batches import Dataset, Source, is_labelled
 from tasks.methods import Recipe
+
+
+def entries_of(
+    entry: Mapping[str, Any],
+    found: Mapping[int | None, Mapping[str, Any]] | None,
+    folds: Sequence[int],
+    place: str,
+) -> dict[int, dict[str, Any]]:
+    """Fold to the entry it is trained with. What another fold's search found saw its test rows."""
+    if found is None:
+        return {fold: dict(entry) for fold in folds}
+    wanted = {fold: fold if len(folds) > 1 else None for fold in folds}
+    if {*wanted.values()} != {*found}:
+        raise UserError(
+            f"the search of {place} did not search the folds that the splits have "
+            f"({', '.join(map(str, folds))}); run stage search for {place} again"
+        )
+    plain = {key: value for key, value in entry.items() if key != "search"}
+    return {fold: {**plain, **found[key]} for fold, key in wanted.items()}
 
 
 def parts(

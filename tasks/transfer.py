@@ -23,11 +23,10 @@ from models.resampling import resamplable
 from models.statistics import confidence_interval, resample
 from models.training import predict
 from tasks import paths
-from tasks.batches import Dataset, Source, is_labelled, source_for
+from tasks.batches import Dataset, Source, is_labelled
 from tasks.context import Context, Progress
-from tasks.evaluate import Run, load_runs, spread
+from tasks.evaluate import Run, load_runs, sources_of, spread
 from tasks.grids import probabilities
-from tasks.methods import resolve
 from tasks.tables import UTTERANCES, read_table, replacing
 
 _FEWEST_CLASSES = 2
@@ -83,7 +82,6 @@ def run(
     corpus: str,
     method: str,
     onto: str,
-    entry: Mapping[str, Any],
     inputs: Mapping[str, str],
     ctx: Context,
 ) -> None:
@@ -94,23 +92,23 @@ def run(
         corpus: what the runs were trained on.
         method: key under ``methods`` in params.yaml.
         onto: the corpus whose test rows are predicted.
-        entry: what stands under the key.
         inputs: modality or further input to encoder, of ``onto``.
         ctx: progress.
     """
     torch.set_num_threads(1)  # test sets are small: a second thread would only wait
-    recipe = resolve(method, entry)
-    runs = load_runs(corpus, method, recipe)
-    source = source_for(recipe, onto, inputs)
+    runs = load_runs(corpus, method)
+    sources = sources_of(runs, onto, inputs)
+    source = sources[0]  # all have the same rows and labels
     _check_widths(runs[0], source, corpus, onto)
     shared, unshared = find_shared(runs, source.targets, corpus, onto)
     parts = _test_parts(source, runs[0], list(shared.values()))
     every = np.concatenate([part.rows for part in parts]) if parts else np.zeros(0, np.int64)
     rows, first = np.unique(every, return_index=True)  # a row may be test in several folds
     outputs: dict[str, list[torch.Tensor]] = {name: [] for name in shared}
-    for done, one in enumerate(runs):
+    for done, (one, seen) in enumerate(zip(runs, sources, strict=True)):
         if shared and parts:
-            views = [part.seen_through(one.method.view) for part in parts]
+            mine = parts if seen is source else _test_parts(seen, one, list(shared.values()))
+            views = [part.seen_through(one.method.view) for part in mine]
             found = [predict(one.method, view) for view in views]
             for target in one.targets:
                 if target.name in shared:

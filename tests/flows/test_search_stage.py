@@ -48,14 +48,19 @@ def test_only_a_method_with_a_search_gets_the_stage(raw, stages):
     assert "search" not in yaml.safe_load(graph.render(GOOD, ROOT))["stages"]
 
 
-@pytest.mark.parametrize("stage", ["train", "evaluate"])
-def test_what_a_search_found_is_read_by_its_own_method_alone(stages, stage):
-    assert BEST in deps(stages, stage, "sample-early_fusion")
-    assert not any("data/search" in dep for dep in deps(stages, stage, "sample-linear"))
-    assert "tasks/search_result.py" in deps(stages, stage, "sample-early_fusion")
+def test_what_a_search_found_is_read_by_its_own_method_alone(stages):
+    assert BEST in deps(stages, "train", "sample-early_fusion")
+    assert not any("data/search" in dep for dep in deps(stages, "train", "sample-linear"))
+    assert "tasks/search_result.py" in deps(stages, "train", "sample-early_fusion")
     for key in ("sample-early_fusion", "sample-linear"):
-        assert "tasks/search.py" not in deps(stages, stage, key)
-    assert "tasks/search_result.py" not in deps(stages, stage, "sample-linear")
+        assert "tasks/search.py" not in deps(stages, "train", key)
+    assert "tasks/search_result.py" not in deps(stages, "train", "sample-linear")
+
+
+def test_what_a_search_found_reaches_scores_through_the_runs_alone(stages):
+    found = deps(stages, "evaluate", "sample-early_fusion")
+    assert not any("search" in dep for dep in found)
+    assert "data/runs/${item.corpus}/${item.method}" in found
 
 
 def test_a_search_depends_on_its_entry_and_its_code_and_never_on_runs(raw, stages):
@@ -76,15 +81,18 @@ def test_targets_of_all_methods_are_targets_of_a_search(raw):
     assert "train.targets" in params(stages, "search", "sample-early_fusion")
 
 
-def test_training_gets_the_entry_with_what_was_found(raw, tmp_path, monkeypatch):
+def test_training_gets_what_was_found_for_every_fold(raw, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("flows.stage._code_fingerprint", lambda *_: "")
     seen = []
-    monkeypatch.setattr("tasks.train.run", lambda *given, **_: seen.append(given[3]))
+    monkeypatch.setattr("tasks.train.run", lambda *_, **named: seen.append(named["found"]))
     arguments = {"corpus": "sample", "method": "early_fusion"}
     with pytest.raises(UserError, match="run stage search for sample-early_fusion first"):
         run_stage("train", arguments, Params(raw), None)  # pyright: ignore
     Path(BEST).parent.mkdir(parents=True)
     Path(BEST).write_text('{"options": {"hidden": 16}}')
     run_stage("train", arguments, Params(raw), None)  # pyright: ignore
-    assert seen == [{"hidden": 16}]
+    Path(BEST).write_text('{"folds": {"1": {"options": {"hidden": 8}}}}')
+    run_stage("train", arguments, Params(raw), None)  # pyright: ignore
+    run_stage("train", {**arguments, "method": "linear"}, Params(raw), None)  # pyright: ignore
+    assert seen == [{None: {"hidden": 16}}, {1: {"hidden": 8}}, None]

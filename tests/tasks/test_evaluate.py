@@ -50,7 +50,7 @@ def fit_and_score(method, patch, inputs=INPUTS, entry=None):
         local.setattr(evaluate, "draw_masks", noted)
         train.run(train.TrainParams(seeds=SEEDS), CORPUS, method, entry, inputs, ctx)
         params = EvaluateParams(missing_rates=RATES)
-        evaluate.run(params, CORPUS, method, entry, inputs, ctx)
+        evaluate.run(params, CORPUS, method, inputs, ctx)
     return seen
 
 
@@ -201,7 +201,7 @@ def test_grids_have_all_subsets_and_rates_and_agree_where_nothing_is_hidden(proj
 
 
 def test_loaded_networks_have_their_modalities_in_the_projects_order(project):
-    runs = evaluate.load_runs(CORPUS, "linear", evaluate.resolve("linear", ENTRIES["linear"]))
+    runs = evaluate.load_runs(CORPUS, "linear")
     assert [list(run.method.spec.dims) for run in runs] == [["audio", "video", "text"]] * 8
 
 
@@ -210,7 +210,7 @@ def test_the_same_runs_are_scored_to_the_same_bytes(project, monkeypatch):
     before = [file.read_bytes() for file in files]
     ctx = PlainContext(stream=io.StringIO())
     params = EvaluateParams(missing_rates=RATES)
-    evaluate.run(params, CORPUS, "linear", ENTRIES["linear"], INPUTS, ctx)
+    evaluate.run(params, CORPUS, "linear", INPUTS, ctx)
     assert [file.read_bytes() for file in files] == before
 
 
@@ -274,7 +274,7 @@ def test_the_oracle_is_at_least_the_chosen_epoch(project):
 def test_without_runs_the_stage_to_run_is_named(project):
     ctx = PlainContext(stream=io.StringIO())
     with pytest.raises(UserError, match="no runs; run stage train for tiny-constant first"):
-        evaluate.run(EvaluateParams(), CORPUS, "constant", {}, INPUTS, ctx)
+        evaluate.run(EvaluateParams(), CORPUS, "constant", INPUTS, ctx)
 
 
 @pytest.mark.parametrize("values", [

@@ -17,7 +17,7 @@ from models.errors import UserError
 from models.fitness import genome_fitness, sentiment_fitness
 from models.haemsa_genome import DEFAULT, decode
 from models.training import NotFinite
-from tasks import paths, search, search_candidate
+from tasks import evaluate, paths, search, search_candidate, train
 from tasks.batches import source_for
 from tasks.methods import resolve
 from tasks.params import Params
@@ -39,23 +39,40 @@ ENTRY = {"epochs": 1, "patience": 0, "targets": ["category"]}
 def corpus(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AFFECTLOOM_CACHE", str(tmp_path / "cache"))
-    yield make_corpus(folds=2).write()
+    yield make_corpus(folds=1).write()
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def folded(corpus):
+    """The corpus with a second fold, which tests on what the first validates on."""
+    quarters = ("train", "train", "validation", "test")
+    for row in corpus.splits[:]:
+        dialogue = int(row["utterance_id"].split("/")[1][1:])
+        split = quarters[(dialogue + 3) % 12 // 3]
+        corpus.splits.append({**row, "fold": 1, "split": split})
+    return corpus.write()
 
 
 def run(params, method="haemsa", entry=ENTRY, **context):
     ctx = PlainContext("search", stream=io.StringIO(), **context)
     search.run(params, CORPUS, method, entry, INPUTS, ctx)
     folder = paths.search(CORPUS, method)
-    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
-def lines(found):
-    return [json.loads(line) for line in found["history.jsonl"].splitlines()]
+def lines(found, folder=""):
+    return [json.loads(line) for line in found[f"{folder}history.jsonl"].splitlines()]
 
 
-def best(found):
-    return json.loads(found["best.json"])
+def best(found, folder=""):
+    return json.loads(found[f"{folder}best.json"])
+
+
+def of_fold(found, fold):
+    """The files of one fold."""
+    return {name: text for name, text in found.items() if name.startswith(f"fold{fold}/")}
 
 
 @pytest.fixture
@@ -256,13 +273,128 @@ def test_finalists_are_trained_in_full_and_the_best_mean_wins(corpus, toy):
     assert best(found)["searched_best"]["options"] == short[0]["options"]
     finals = best(found)["finals"]
     assert [one["mean"] for one in finals] == sorted([o["mean"] for o in finals], reverse=True)
-    assert searched(CORPUS, "haemsa", ENTRY | {"search": {}}) == ENTRY | third
+    assert searched(CORPUS, "haemsa") == {None: third}
 
 
-def test_an_entry_without_a_search_stays_as_it_is(corpus):
-    assert searched(CORPUS, "haemsa", ENTRY) == ENTRY
+def test_before_a_search_the_stage_to_run_is_named(corpus):
     with pytest.raises(UserError, match="run stage search for tiny-haemsa first"):
-        searched(CORPUS, "haemsa", ENTRY | {"search": {}})
+        searched(CORPUS, "haemsa")
+
+
+# folds ------------------------------------------------------------------------------------------
+
+GRID = SpaceSearch(
+    sampler="grid", space={"hidden": [2, 8], "lr": [0.001, 0.1]}, finalists=2, final_seeds=1
+)
+
+
+@pytest.mark.parametrize("what", ["labels", "features"])
+def test_rows_that_a_fold_tests_on_never_reach_its_search(folded, monkeypatch, tmp_path, what):
+    entry = ENTRY | {"epochs": 3}
+    before = run(GRID, "early_fusion", entry)
+    tested = folded.ids("test", fold=1)
+    assert tested == folded.ids("validation", fold=0)  # the same rows choose in the other fold
+    for name in tested:
+        if what == "features":
+            for values in folded.features.values():
+                if values[name] is not None:
+                    values[name] = [1000.0 for _ in values[name]]
+        elif any(row["utterance_id"] == name and row["category"] for row in folded.labels):
+            folded.label(name)["category"] = "angry"
+    folded.write()
+    monkeypatch.setenv("AFFECTLOOM_CACHE", str(tmp_path / "other"))
+    after = run(GRID, "early_fusion", entry)
+    assert of_fold(after, 1) == of_fold(before, 1)
+    assert of_fold(after, 0) != of_fold(before, 0)
+
+
+def wide_in_fold_0(job) -> float:
+    return job.entry["hidden"] if job.fold == 0 else -job.entry["hidden"]
+
+
+def test_every_fold_is_trained_and_scored_with_what_its_own_search_found(folded, toy):
+    toy(wide_in_fold_0)
+    found = run(GRID, "early_fusion")
+    names = {name for name in found if "/" in name}
+    assert {name.partition("/")[2] for name in names} == {
+        "history.jsonl", "best.json", "population_0.json",
+    }  # fmt: skip
+    assert set(found) - names == {"best.json"}
+    winners = searched(CORPUS, "early_fusion")
+    assert {fold: options["hidden"] for fold, options in winners.items()} == {0: 8, 1: 2}
+    for fold, options in winners.items():
+        assert best(found, f"fold{fold}/")["options"] == options
+    ctx = PlainContext(stream=io.StringIO())
+    entry = ENTRY | {"search": {}}
+    params = train.TrainParams(seeds=[0])
+    train.run(params, CORPUS, "early_fusion", entry, INPUTS, ctx, found=winners)
+    for fold, options in winners.items():
+        folder = train.run_folder(CORPUS, "early_fusion", 0, fold, ["category"])
+        config = json.loads((folder / "config.json").read_text())
+        assert config["entry"] == ENTRY | options
+    evaluate.run(evaluate.EvaluateParams(), CORPUS, "early_fusion", INPUTS, ctx)
+    details = json.loads(paths.details(CORPUS, "early_fusion").read_text())
+    wide, narrow = (one["parameters"] for one in details["runs"])
+    assert wide > narrow
+
+
+def test_what_was_found_for_other_folds_is_never_trained_with(folded):
+    ctx, params = PlainContext(stream=io.StringIO()), train.TrainParams(seeds=[0])
+    for found in ({None: {"hidden": 2}}, {0: {"hidden": 2}}):
+        with pytest.raises(UserError, match=r"splits have \(0, 1\); run stage search for tiny-e"):
+            train.run(params, CORPUS, "early_fusion", ENTRY, INPUTS, ctx, found=found)
+
+
+def test_folds_of_a_search_are_the_same_from_any_number_of_workers(folded, tmp_path, monkeypatch):
+    first = run(GRID, "early_fusion")
+    monkeypatch.setenv("AFFECTLOOM_CACHE", str(tmp_path / "other"))
+    assert run(GRID, "early_fusion", runner="threads", workers=2) == first
+
+
+def test_every_fold_has_the_whole_budget_and_progress_counts_over_all(folded, toy, monkeypatch):
+    toy(of_genome)
+    shown = []
+    monkeypatch.setattr(PlainContext, "progress", lambda _, progress: shown.append(progress))
+    found = run(GenomeSearch(**GENOMES | {"population": 4, "max_evaluations": 5}))
+    assert [len(lines(found, f"fold{fold}/")) for fold in (0, 1)] == [5, 5]
+    assert [one.done for one in shown] == [*range(6), *range(5, 11)]
+    assert {(one.total, one.unit) for one in shown} == {(10, "candidates")}
+    monkeypatch.setattr("time.time", iter(range(0, 10**6, 10)).__next__)
+    monkeypatch.setenv("AFFECTLOOM_CACHE", str(paths.cache() / "empty"))
+    shown.clear()
+    found = run(GenomeSearch(**GENOMES | {"generations": 9, "max_seconds": 25}))
+    spent = [len(lines(found, f"fold{fold}/")) for fold in (0, 1)]
+    assert spent[0] == spent[1] > 0  # the clock of fold 1 begins with fold 1
+    assert shown[-1].done == shown[-1].total == len(shown) - 3
+
+
+def test_a_search_that_was_killed_in_its_second_fold_goes_on_there(folded, toy, monkeypatch):
+    seen = toy(of_genome)
+    plain = search_candidate._train
+
+    def killed(job):
+        if job.fold == 1 and len([one for one in seen if one.fold == 1]) == 2:
+            raise KeyboardInterrupt
+        return plain(job)
+
+    monkeypatch.setattr(search_candidate, "_train", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(GenomeSearch(**GENOMES))
+    monkeypatch.setattr(search_candidate, "_train", plain)
+    found = run(GenomeSearch(**GENOMES))
+    assert len(seen) == sum(len(lines(found, f"fold{fold}/")) for fold in (0, 1))
+
+
+def test_a_fold_in_which_nothing_can_be_trained_is_named(folded, toy, monkeypatch):
+    def only_in_fold_0(job):
+        if job.fold == 1:
+            raise NotFinite("the training loss became nan")
+        return search_candidate.Outcome("ok", 1.0, {})
+
+    monkeypatch.setattr(search_candidate, "_train", only_in_fold_0)
+    with pytest.raises(UserError, match=r"on tiny: fold 1, none of the first 3.*became nan"):
+        run(GenomeSearch(**GENOMES))
+    assert not paths.search(CORPUS, "haemsa").exists()
 
 
 # options out of a space -------------------------------------------------------------------------
@@ -306,18 +438,13 @@ def test_a_grid_is_tried_in_the_order_of_its_lists(corpus, toy):
 
 
 def test_options_are_judged_by_the_validation_score_of_all_targets(corpus):
-    params = SpaceSearch(sampler="grid", space={"hidden": [4]}, finalists=0, folds=[0, 1])
+    params = SpaceSearch(sampler="grid", space={"hidden": [4]}, finalists=0)
     entry = {"epochs": 2, "patience": 0}
     (one,) = lines(run(params, "early_fusion", entry))
     selections = {k: v for k, v in one["parts"].items() if k.endswith("/selection")}
-    assert {name.split("/")[0] for name in selections} == {"fold0", "fold1"}
+    assert {name.split("/")[0] for name in selections} == {"fold0"}
     assert {name.split("/")[1] for name in selections} == {"category", "vad"}
     assert one["fitness"] == pytest.approx(np.mean([*selections.values()]))
-
-
-def test_a_fold_that_is_not_there_is_named(corpus):
-    with pytest.raises(UserError, match="names fold 7, but the splits of tiny have: 0, 1"):
-        run(GenomeSearch(**GENOMES | {"folds": [7]}))
 
 
 # parts ------------------------------------------------------------------------------------------
@@ -380,7 +507,7 @@ def sentence_of(entry, method="haemsa"):
         ("haemsa", {"search": 3}, "methods.haemsa.search is 3, expected keys with values"),
         ("haemsa", {"search": {"population": 1}}, "search.population is 1"),
         ("haemsa", {"search": {"sampler": "evolve"}}, "methods.haemsa.search.sampler is 'evolve'"),
-        ("haemsa", {"search": {"folds": [0, 0]}}, "names a fold twice"),
+        ("haemsa", {"search": {"folds": [0]}}, "there is no key methods.haemsa.search.folds"),
         ("haemsa", {"search": {}, "genome": list(DEFAULT)}, "the entry has one; take it out"),
         ("corect", {"search": {}}, "Corect has no genome to evolve"),
         ("corect", {"search": {"sampler": "tpe"}}, "methods.corect.search.space"),
@@ -392,6 +519,11 @@ def sentence_of(entry, method="haemsa"):
         ("corect", {"search": {"space": {"lr": {"low": 0.0, "high": 1, "log": True}}}}, "above 0"),
         ("corect", {"search": {"space": {"lr": {"low": 0.1, "hi": 1}}}}, "a range has no key 'hi'"),
         ("corect", {"search": {"space": {"method": ["linear"]}}}, "'method' cannot be searched"),
+        (
+            "corect",
+            {"search": {"space": {"modalities": [["text"], ["audio"]]}}},
+            "'modalities' cannot be searched",
+        ),
         ("corect", {"search": {"trails": 3, "space": {"width": [3]}}}, "did you mean 'trials'?"),
         (
             "corect",

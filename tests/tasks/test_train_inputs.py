@@ -46,10 +46,10 @@ def run(method, entry=CATEGORY, inputs=INPUTS, seeds=(0,), **context):
     return contents(paths.runs(CORPUS, method))
 
 
-def score(method, entry=CATEGORY, inputs=INPUTS):
+def score(method, inputs=INPUTS):
     ctx = PlainContext(stream=io.StringIO())
     params = EvaluateParams(missing_rates=[0.0, 0.4])
-    evaluate.run(params, CORPUS, method, entry, inputs, ctx)
+    evaluate.run(params, CORPUS, method, inputs, ctx)
     return json.loads(paths.details(CORPUS, method).read_text())["targets"]
 
 
@@ -85,11 +85,30 @@ def test_widths_of_frames_reach_training_and_evaluation(corpus):
     found = run("frame_toy")
     config = json.loads(found["seed0/category/config.json"])
     assert config["frame_dims"] == {"audio": 4, "video": DIM, "text": 3}
-    (one,) = evaluate.load_runs(CORPUS, "frame_toy", resolve("frame_toy", CATEGORY))
+    (one,) = evaluate.load_runs(CORPUS, "frame_toy")
     assert list(one.method.spec.frame_dims.items()) == [("audio", 4), ("video", 6), ("text", 3)]
     details = score("frame_toy")["category"]
     assert len(details["subsets"]) == 7
     assert details["missing_rates"]["0"] == details["subsets"]["audio+video+text"]
+
+
+def test_folds_whose_searches_found_other_lengths_are_scored_on_those(corpus):
+    corpus.splits += [{**row, "fold": 1} for row in corpus.splits]
+    corpus.write()
+    write(corpus, make_sequences(corpus))
+
+    def predictions(lengths):
+        ctx = PlainContext("train", stream=io.StringIO())
+        found = {fold: {"max_frames": length} for fold, length in enumerate(lengths)}
+        params = TrainParams(seeds=[0])
+        train.run(params, CORPUS, "frame_toy", CATEGORY, INPUTS, ctx, found=found)
+        score("frame_toy")
+        return pl.read_parquet(paths.predictions(CORPUS, "frame_toy")).partition_by("fold")
+
+    short, long = predictions([1, 3])
+    assert short.equals(predictions([1, 1])[0])
+    assert long.equals(predictions([3, 3])[1])
+    assert not short.drop("fold").equals(long.drop("fold"))
 
 
 def test_pooled_methods_keep_their_config(corpus):
@@ -127,7 +146,7 @@ def test_a_further_input_is_read_from_its_encoder(corpus, monkeypatch):
     report = json.loads(found["seed0/category/report.json"])
     assert str(folder / "0.parquet") in report["data"]
     assert report["dims"] == {"audio": 4, "video": 5, "text": 3}
-    score("frame_toy", CATEGORY, INPUTS | {"teacher": "guide"})
+    score("frame_toy", INPUTS | {"teacher": "guide"})
 
 
 def test_methods_that_do_not_ask_for_a_further_input_never_read_it(corpus):
@@ -205,7 +224,7 @@ def test_pictures_are_video(pictured):
 def test_a_joint_method_is_scored_on_each_of_its_targets(pictured):
     found = run("image_toy", {}, {})
     assert {name.split("/")[1] for name in found} == {"category+vad"}
-    details = score("image_toy", {}, {})
+    details = score("image_toy", {})
     assert set(details) == {"category", "vad"}
     for target in details.values():
         assert target["test"]["n"] == 15

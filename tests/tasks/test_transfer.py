@@ -55,7 +55,7 @@ def trained(tmp_path_factory):
         ctx = PlainContext(stream=io.StringIO())
         make_corpus(folds=1).write()
         train.run(train.TrainParams(seeds=SEEDS), CORPUS, "linear", ENTRY, INPUTS, ctx)
-        evaluate.run(evaluate.EvaluateParams(), CORPUS, "linear", ENTRY, INPUTS, ctx)
+        evaluate.run(evaluate.EvaluateParams(), CORPUS, "linear", INPUTS, ctx)
         make("copy", folds=1)
         make("folded", folds=2)
         make("sad", sad, folds=1)
@@ -68,7 +68,7 @@ def trained(tmp_path_factory):
 def score(onto, **options):
     params = transfer.TransferParams(resamples=200, **options)
     ctx = PlainContext(stream=io.StringIO())
-    transfer.run(params, CORPUS, "linear", onto, ENTRY, INPUTS, ctx)
+    transfer.run(params, CORPUS, "linear", onto, INPUTS, ctx)
     return json.loads(paths.transfer(CORPUS, "linear", onto).read_text())
 
 
