@@ -7,9 +7,10 @@ this file, so that a new key of one stage makes no other stage stale.
 import difflib
 import importlib
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from models.errors import UserError
 from tasks.selection import encoders_of, inputs_of, methods_of
@@ -219,30 +220,64 @@ def parse(
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
-        # a misspelt key explains the missing ones
-        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-        path = ".".join(str(part) for part in (where, *first["loc"]))
+        # a misspelt key explains the missing ones, a missing one why no other kind would do
+        order = {"extra_forbidden": 0, "missing": 1}
+        first = min(error.errors(), key=lambda found: order.get(found["type"], 2))
+        place = _place(first, values)
+        path = ".".join(str(part) for part in (where, *place))
         if first["type"] == "extra_forbidden":
-            key = str(first["loc"][-1])
             known = [*_fields_at(kind, first["loc"][:-1]), *also]
-            raise UserError(f"params.yaml: there is no key {path}; {_near(key, known)}") from error
+            raise UserError(
+                f"params.yaml: there is no key {path}; {_near(place[-1], known)}"
+            ) from error
         if first["type"] == "value_error":  # the section's own sentence
             message = first["msg"].removeprefix("Value error, ")
             raise UserError(f"params.yaml: {path}: {message}") from error
+        if first["type"] == "missing":
+            raise UserError(f"params.yaml: {path} is missing") from error
+        # where a value may be of several kinds, pydantic has a complaint for each
+        alike = [found for found in error.errors() if _place(found, values) == place]
+        messages = dict.fromkeys(_told(kind, found) for found in alike)
         raise UserError(
-            f"params.yaml: {path} is {first['input']!r}: {first['msg'].lower()}"
+            f"params.yaml: {path} is {first['input']!r}: {', or '.join(messages)}"
         ) from error
 
 
+def _place(error: ErrorDetails, values: object) -> list[int | str]:
+    """Keys that lead to the mistake, without the names of kinds that pydantic puts between."""
+    place: list[int | str] = []
+    for number, part in enumerate(error["loc"], 1):
+        is_last = number == len(error["loc"])
+        is_index = isinstance(values, list) and isinstance(part, int) and part < len(values)
+        if is_index or (isinstance(values, Mapping) and part in values):
+            values = values[part]  # type: ignore[index]
+        elif not (is_last and error["type"] in ("missing", "extra_forbidden")):
+            continue
+        place.append(part)
+    return place
+
+
+def _told(kind: type[BaseModel], error: ErrorDetails) -> str:
+    fields = _fields_at(kind, error["loc"]) if error["type"] == "model_type" else []
+    return f"input should have keys {', '.join(fields)}" if fields else error["msg"].lower()
+
+
 def _fields_at(kind: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """Keys of the section at ``path``; none where that is no section."""
+    here: Any = kind
     for part in path:
-        inner = kind.model_fields.get(str(part))
-        if inner is None or not (
-            isinstance(inner.annotation, type) and issubclass(inner.annotation, BaseModel)
-        ):
-            return []
-        kind = inner.annotation
-    return list(kind.model_fields)
+        if _is_section(here):
+            field = here.model_fields.get(str(part))
+            here = field.annotation if field else None
+            continue
+        members = get_args(here)
+        named = [one for one in members if getattr(one, "__name__", None) == part]
+        here = named[0] if named else members[-1] if members else None
+    return list(here.model_fields) if _is_section(here) else []
+
+
+def _is_section(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _near(word: object, known: list[str]) -> str:

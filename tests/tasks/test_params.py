@@ -5,7 +5,8 @@ import pytest
 import yaml
 
 from models.errors import UserError
-from tasks.params import OVERRIDABLE, SECTIONS, Params
+from tasks.label_params import LabelsParams
+from tasks.params import OVERRIDABLE, SECTIONS, Params, parse
 
 ROOT = Path(__file__).parent.parent.parent
 GOOD = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -108,3 +109,20 @@ def test_an_empty_entry_means_all_defaults():
 
 def test_what_a_corpus_may_override_is_a_section_or_the_inputs():
     assert set(OVERRIDABLE) - {"inputs"} <= set(SECTIONS)
+
+
+@pytest.mark.parametrize(
+    ("scale", "told"),
+    [
+        (
+            5,
+            "labels.scales.valence is 5: input should be a valid string, or input should have keys",
+        ),
+        ({"min": 1, "mxa": 9}, "no key labels.scales.valence.mxa; did you mean 'max'?"),
+        ({"min": 1}, "labels.scales.valence.max is missing"),
+    ],
+)
+def test_a_value_of_several_kinds_is_told_without_the_names_of_the_kinds(scale, told):
+    with pytest.raises(UserError) as caught:
+        parse(LabelsParams, {"scales": {"valence": scale}}, "labels")
+    assert told in str(caught.value)
