@@ -12,7 +12,8 @@ def closure(modules: Iterable[str], root: Path) -> list[Path]:
     """Files that ``modules`` run, themselves included, relative to ``root`` and sorted.
 
     Imports under ``if TYPE_CHECKING`` do not run and do not count; package files that hold only a
-    docstring do nothing and do not count either.
+    docstring do nothing and do not count either. What a module hands on unread, as scripts of a
+    page, lies beside it in a folder named after it and belongs to it: ``page_assets`` to ``page``.
     """
     found: dict[Path, None] = {}
     waiting = [_file_of(module, root) for module in modules]
@@ -22,7 +23,13 @@ def closure(modules: Iterable[str], root: Path) -> list[Path]:
             continue
         found[file] = None
         waiting += [_file_of(name, root) for name in imports(root / file)]
-    return sorted(file for file in found if not _is_empty(root / file))
+    code = [file for file in found if not _is_empty(root / file)]
+    return sorted([*code, *(asset for file in code for asset in _assets(file, root))])
+
+
+def _assets(file: Path, root: Path) -> list[Path]:
+    folder = file.with_name(f"{file.stem}_assets")
+    return [one.relative_to(root) for one in (root / folder).rglob("*") if one.is_file()]
 
 
 def imports(file: Path) -> list[str]:

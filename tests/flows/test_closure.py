@@ -49,6 +49,14 @@ def test_closure_counts_package_files_only_when_they_do_something(project):
     assert "tasks/__init__.py" not in found
 
 
+def test_a_folder_named_after_a_module_belongs_to_it(project):
+    script = project / "models/net_assets/vendor/start.js"
+    script.parent.mkdir(parents=True)
+    script.write_text("start()")
+    assert Path("models/net_assets/vendor/start.js") in closure(["tasks.stage"], project)
+    assert script.relative_to(project) not in closure(["tasks.late"], project)
+
+
 def test_a_constant_is_read_without_importing(project):
     assert module_constant(project / "models/layer.py", "MODALITY") == "audio"
     with pytest.raises(LookupError, match="NOTHING"):
