@@ -1,4 +1,4 @@
-"""What `affectloom lint` looks at: the tables of a corpus, and the features that exist."""
+"""What `affectloom lint` and the page tell: leaks in a corpus's tables, and in its features."""
 
 import polars as pl
 
@@ -23,9 +23,17 @@ def lint_corpus(corpus: str, encoders: list[str], threshold: float) -> list[Find
     labels = read_table(LABELS, paths.labels(corpus))
     splits = read_table(SPLIT, paths.splits(corpus))
     found = find_leaks(utterances, labels, splits)
+    return found + lint_features(corpus, encoders, threshold)
+
+
+def lint_features(corpus: str, encoders: list[str], threshold: float = 0.9) -> list[Finding]:
+    """Findings in those features of ``encoders`` that exist; arguments as of ``lint_corpus``."""
+    labels = read_table(LABELS, paths.labels(corpus))
+    splits = read_table(SPLIT, paths.splits(corpus))
     # a column that gives the label away does so in every fold
     first = splits.filter(pl.col("fold") == splits.get_column("fold").min())
     rows = first.join(labels, on="utterance_id", how="inner").sort("utterance_id")
+    found: list[Finding] = []
     for encoder in encoders:
         if rows.height and any(paths.features(corpus, encoder).glob("*.parquet")):
             found += _lint_features(corpus, encoder, rows, threshold)

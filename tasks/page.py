@@ -14,11 +14,12 @@ import polars as pl
 from tasks import paths
 from tasks.aligned import load_tested
 from tasks.failures import behind
+from tasks.lint import lint_features
 from tasks.page_corpus import clips, overview
 from tasks.page_dialogues import Budget, dialogues
 from tasks.page_provenance import provenance, stage_times
 from tasks.page_results import results
-from tasks.selection import methods_of
+from tasks.selection import encoders_of, methods_of
 from tasks.tables import SPLIT, read_table
 
 _SCRIPTS = ("core.js", "leaderboard.js", "charts.js", "dialogues.js", "corpus.js", "start.js")
@@ -81,8 +82,14 @@ def _corpus(
         "overview": overview(corpus, splits),
         "clips": clips(corpus, board["provenance"]["clips"].get(corpus, {})),
         "agreement": json.loads(paths.agreement(corpus).read_text(encoding="utf-8")),
-        "leaks": json.loads(paths.leaks(corpus).read_text(encoding="utf-8")),
+        "leaks": _leaks(corpus, encoders_of(raw, corpus)),
     }
+
+
+def _leaks(corpus: str, encoders: list[str]) -> dict[str, Any]:
+    """What was found when the corpus was split, and what its features show since."""
+    found = json.loads(paths.leaks(corpus).read_text(encoding="utf-8"))
+    return found | {"findings": [*found["findings"], *lint_features(corpus, encoders)]}
 
 
 def _may_show_faces(corpus: str, raw: Mapping[str, Any]) -> bool:

@@ -114,8 +114,8 @@ section("clips", "What became of every clip", "Nothing is dropped in silence: ea
 section("leaks", "Leaks between the splits", null, () => {
   const found = corpus().leaks;
   const protocol = found.protocol ? `Splits by ${words(found.protocol)}. ` : "";
-  if (!found.findings?.length) return h("p", {}, `${protocol}No leak was found between training, validation and test.`);
-  return [h("p", { class: "note" }, protocol + "What training and test share although they should not, found before any training."),
+  if (!found.findings?.length) return h("p", {}, `${protocol}No leak was found between training, validation and test, and no feature column that is constant or gives the label away.`);
+  return [h("p", { class: "note" }, protocol + "What training and test share although they should not, and feature columns that teach nothing or give the label away."),
     h("ul", { class: "plain" }, found.findings.map((f) => h("li", {}, h("span", { class: `badge ${f.severity === "warning" ? "warning-level" : f.severity}` }, f.severity), h("strong", {}, words(f.kind)), ": ", f.sentence, ".",
       f.examples?.length > 1 ? h("details", {}, h("summary", {}, "Examples"), h("ul", {}, f.examples.map((e) => h("li", {}, e)))) : null))),
     (found.notes ?? []).map((note) => h("p", { class: "note" }, note))];

@@ -131,6 +131,14 @@ def test_every_part_of_the_page_has_its_data(project):
     assert found["provenance"]["untrained_inputs"] == ["tiny"]
 
 
+def test_what_the_features_show_stands_beside_the_leaks_between_splits(project):
+    split_kinds = {f["kind"] for f in json.loads(paths.leaks("toy").read_text())["findings"]}
+    found = content(make_report(project))["corpora"]["toy"]["leaks"]["findings"]
+    assert {f["kind"] for f in found} - split_kinds == {"constant_column"}
+    told = next(f for f in found if f["kind"] == "constant_column")
+    assert told["examples"] == ["tiny[0]", "tiny[1]"]
+
+
 def test_the_analysis_is_on_disk_as_the_page_draws_it(project):
     drawn = content(make_report(project))["corpora"]["toy"]["overview"]
     assert json.loads(Path("data/reports/analysis/toy.json").read_text()) == drawn
