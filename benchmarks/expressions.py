@@ -1,6 +1,6 @@
 """Faces, voices and sentiment on real data: CAGE, Huo & Ge, EMI and HAEMSA.
 
-``python -m benchmarks.expressions FOLDER [--only fer2013 ravdess mosi]`` in the root of the
+``python -m benchmarks.expressions FOLDER [--only fer2013 ravdess mosi] [--methods ENTRY ...]`` in the root of the
 repository, with the real data beside it (``../shared/data``, or ``AFFECTLOOM_SHARED``). FOLDER
 becomes a project; ``affectloom run`` there does the work and goes on where it was stopped. Prints
 one row for each method and target: mean and standard deviation over seeds of the test score of the
@@ -173,6 +173,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--seeds", type=int, default=0, help="default: 2 for fer2013, else 5")
     parser.add_argument("--epochs", type=int, default=0, help="of the methods on FER2013")
+    parser.add_argument("--methods", nargs="*", help="these entries alone; default: all")
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -198,7 +199,8 @@ def main() -> None:
     project.make_project(folder, params | {"corpora": bare})
     project.affectloom(folder, "run", "ingest")  # features join a corpus that is there
     for name, part in parts.items():
-        params["methods"] |= part["methods"]
+        wanted = arguments.methods or part["methods"]
+        params["methods"] |= {key: part["methods"][key] for key in part["methods"] if key in wanted}
         for modality, table in part.get("features", {}).items():
             place = project.import_columns(folder, name, table, modality)
             params["encoders"][f"{name}_{modality}"] = {
