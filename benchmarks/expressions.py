@@ -1,10 +1,10 @@
 """Faces, voices and sentiment on real data: CAGE, Huo & Ge, EMI and HAEMSA.
 
-``python -m benchmarks.expressions FOLDER [--only fer2013 ravdess mosi] [--methods ENTRY ...]`` in the root of the
-repository, with the real data beside it (``../shared/data``, or ``AFFECTLOOM_SHARED``). FOLDER
-becomes a project; ``affectloom run`` there does the work and goes on where it was stopped. Prints
-one row for each method and target: mean and standard deviation over seeds of the test score of the
-epoch that validation chose.
+``python -m benchmarks.expressions FOLDER [--only fer2013 ravdess mosi] [--methods ENTRY ...]`` in
+the root of the repository, with the real data beside it (``../shared/data``, or
+``AFFECTLOOM_SHARED``). FOLDER becomes a project; ``affectloom run`` there does the work and goes on
+where it was stopped. Prints one row for each method and target: mean and standard deviation over
+seeds of the test score of the epoch that validation chose.
 
 * FER2013 subset: 5,601 faces of 48 px, trained from scratch (HOG + SVM reach 41.8 % accuracy).
 * RAVDESS: 360 clips, six folds by actor (logistic regression on both modalities reaches 75.8 %).
