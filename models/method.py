@@ -158,8 +158,9 @@ class Method(nn.Module):
     kinds: ClassVar[frozenset[Kind]] = frozenset({"category", "values", "labels"})
     #: What it reads from a batch.
     needs: ClassVar[frozenset[Need]] = frozenset({"pooled"})
-    #: Modalities it can use; one must be there.
+    #: Modalities it can use; one must be there, unless it looks at none of them.
     can_use: ClassVar[frozenset[str]] = frozenset(MODALITIES)
+    is_blind: ClassVar[bool] = False
     #: Further inputs it can use, named in ``inputs`` beside the modalities: see ``Batch.extra``.
     extra_inputs: ClassVar[tuple[str, ...]] = ()
     #: True: all targets are trained together in one network; False: one network per target.

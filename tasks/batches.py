@@ -136,7 +136,7 @@ def source_for(recipe: Recipe, corpus: str, inputs: Mapping[str, str]) -> Source
     return load_source(
         corpus,
         recipe.inputs(inputs),
-        needs=recipe.method.needs,
+        needs=() if recipe.method.is_blind and not recipe.inputs(inputs) else recipe.method.needs,
         max_frames=recipe.max_frames,
         extra=recipe.extra(inputs),
     )
@@ -155,7 +155,7 @@ def load_source(
 
     Args:
         corpus: whose tables.
-        inputs: modality to encoder; may be empty for methods that need images.
+        inputs: modality to encoder; may be empty for methods that need images, or nothing.
         root: the project's folder.
         needs: ``frames`` and ``images`` are read only where they are named.
         max_frames: longer sequences are thinned evenly to so many frames; 0 = never.
@@ -180,7 +180,7 @@ def load_source(
         if modality in inputs:
             folder = root / paths.features(corpus, inputs[modality])
             features[modality], present[modality] = read_pooled(ids, folder)
-    if not features and "images" not in needs:
+    if not features and needs and "images" not in needs:
         raise UserError("params.yaml: inputs names no encoder; give one for audio, video or text")
     frames = {}
     if "frames" in needs:

@@ -79,10 +79,12 @@ class Recipe:
             for m in MODALITIES
             if m in inputs and m in self.modalities and m in self.method.can_use
         }
-        if not usable and "images" not in self.method.needs:
+        if not usable and "images" not in self.method.needs and not self.method.is_blind:
+            given = ", ".join(m for m in MODALITIES if m in inputs)
             raise UserError(
                 f"params.yaml: methods.{self.name} can use {', '.join(sorted(self.modalities))} "
-                f"but inputs gives only {', '.join(sorted(inputs)) or 'nothing'}"
+                f"but inputs names {'encoders for ' + given + ' only' if given else 'no encoder'}; "
+                f"add one, or keep the method from this corpus with methods.{self.name}.corpora"
             )
         return usable
 

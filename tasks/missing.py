@@ -25,8 +25,8 @@ def draw_masks(count: int, rate: float, seed: int, modalities: int = 3) -> np.nd
         seed: of the masks; models have seeds of their own.
         modalities: M.
     """
-    if modalities == 1:
-        return np.ones((count, 1), bool)
+    if modalities <= 1:
+        return np.ones((count, modalities), bool)
     random = np.random.default_rng([seed, round(1000 * rate)])
     kept_for_sure = random.integers(modalities, size=count)
     chance = max(0.0, 1.0 - rate * modalities / (modalities - 1))

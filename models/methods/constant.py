@@ -24,6 +24,7 @@ class Constant(Method):
     """Outputs log priors (``category``), means (``values``) or log odds (``labels``)."""
 
     level = "utterance"
+    is_blind = True
     config_type = Config
     recipe: ClassVar[Mapping[str, object]] = {"batch_size": 256}
 

@@ -70,7 +70,9 @@ def test_a_wrong_type_or_value_is_an_error(entry, sentence):
 def test_a_method_reads_the_inputs_that_it_can_use():
     recipe = resolve("linear", {"modalities": ["text", "audio"]})
     assert recipe.inputs(INPUTS) == {"audio": "ears", "text": "words"}
-    with pytest.raises(UserError, match="can use audio, text but inputs gives only video"):
+    with pytest.raises(
+        UserError, match="can use audio, text but inputs names encoders for video only; add one"
+    ):
         recipe.inputs({"video": "eyes"})
 
 

@@ -175,6 +175,16 @@ def test_pictures_are_learnt_without_any_encoder(pictured):
     assert predictions.height == len(pictured.ids("validation")) + len(pictured.ids("test"))
 
 
+def test_a_corpus_of_pictures_has_the_constant_baseline_too(pictured):
+    report = json.loads(run("constant", inputs={})["seed0/category/report.json"])
+    assert report["dims"] == {}
+    details = score("constant", inputs={})["category"]
+    assert details["subsets"] == {}
+    assert details["missing_rates"]["0.4"] == details["missing_rates"]["0"]
+    with pytest.raises(UserError, match=r"inputs names no encoder; add one, or keep .*\.corpora"):
+        run("linear", inputs={})
+
+
 def test_pictures_are_hidden_where_masks_of_the_corpus_say_so(pictured):
     run("image_toy")
     details = score("image_toy")["category"]
