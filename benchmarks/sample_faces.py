@@ -25,7 +25,7 @@ from tasks.sample_process import CATEGORIES, VAD, SampleParams, categorise, draw
 SPLIT = {11: "train", 12: "train", 13: "train", 14: "validation", 15: "test"}
 CAGE: dict[str, Any] = {
     "method": "cage", "backbone": "small", "pretrained": "", "image_px": 48, "augment": "light",
-    "class_weights": "none", "lr": 3.0e-3, "batch_size": 32, "epochs": 60, "patience": 0,
+    "class_weights": "none", "lr": 3.0e-3, "batch_size": 32, "epochs": 20, "patience": 0,
     "scheduler": "cosine",
 }  # fmt: skip
 
@@ -88,7 +88,7 @@ def params() -> dict[str, Any]:
         "splits": {},
         "encoders": {},
         "inputs": {},
-        "train": {"seeds": [0, 1], "snapshot_mb": 0.0},
+        "train": {"seeds": [0, 1, 2], "snapshot_mb": 0.0},
         "methods": {
             "constant": {},
             "discrete": {**CAGE, "targets": ["category"]},
