@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from flows import graph
-from flows.closure import closure
+from flows.closure import PACKAGES, closure
 from models.method import find_method, method_names
 from tasks.params import Params
 
@@ -43,10 +43,11 @@ def test_dvc_can_read_what_it_writes_for_an_experiment(tmp_path):
 
 def test_a_stage_depends_on_exactly_the_code_that_it_imports(raw):
     resolved = _resolved_stages()
+    packages = tuple(f"{package}/" for package in PACKAGES)
     for stage in graph.STAGES:
         for arguments in graph.instances(raw, stage):
             address = graph.address(stage, arguments)
-            listed = {path for path in resolved[address] if path.endswith(".py")}
+            listed = {path for path in resolved[address] if path.startswith(packages)}
             used = {str(f) for f in closure(graph.stage_code(stage, arguments, raw, ROOT), ROOT)}
             assert listed == used, address
 
