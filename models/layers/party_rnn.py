@@ -54,15 +54,15 @@ class GeneralMemory:
     """
 
     def __init__(self, query: Tensor) -> None:
-        self.query = query
+        self.query = query.unbind(2)
         self.states: list[Tensor] = []
 
     def read(self, step: int) -> Tensor:
         """(G, B, D_g); 0 at the first step."""
         if not self.states:
-            return torch.zeros_like(self.query[:, :, 0])
+            return torch.zeros_like(self.query[0])
         past = torch.stack(self.states, 2)  # (G, B, t, D_g)
-        weight = torch.softmax(past @ self.query[:, :, step].unsqueeze(-1), 2)
+        weight = torch.softmax(past @ self.query[step].unsqueeze(-1), 2)
         return (weight.mT @ past).squeeze(2)
 
     def write(self, state: Tensor) -> None:
@@ -140,6 +140,9 @@ class _Gru:
     def __init__(self, cells: Sequence[nn.GRUCell], known: Sequence[Tensor] | None) -> None:
         """Stack the weights.
 
+        Steps are unbound once: the gradient of an index into the whole would be as large as the
+        whole, at every step.
+
         Args:
             cells: one per stream.
             known: the utterances (B, U, D), the first D columns of the cells' input; or None.
@@ -150,12 +153,12 @@ class _Gru:
         self.state = torch.stack([cell.weight_hh.T for cell in cells])
         self.bias = torch.stack([cell.bias_hh for cell in cells]).unsqueeze(1)
         if known is None:
-            self.known = torch.stack([cell.bias_ih for cell in cells])[:, None, None]
+            self.known = (torch.stack([cell.bias_ih for cell in cells]).unsqueeze(1),)
         else:
             parts = zip(pairs, known, strict=True)
             self.known = torch.stack(
                 [F.linear(x, cell.weight_ih[:, :start], cell.bias_ih) for (cell, start), x in parts]
-            )
+            ).unbind(2)
 
     def step(self, known: Tensor, rest: Tensor, state: Tensor) -> Tensor:
         """One step: (G, B, 3H), (G, B, R), (G, B, H) -> (G, B, H)."""
@@ -198,16 +201,16 @@ def run_parties(
     glob = inputs[0].new_zeros(groups, batch, global_gru.state.shape[1])
     party = glob.new_zeros(groups, batch, parties, party_gru.state.shape[1])
     emotion = glob.new_zeros(groups, batch, emotion_gru.state.shape[1])
-    emotion_bias = emotion_gru.known[:, :, 0].expand(-1, batch, -1)
+    emotion_bias = emotion_gru.known[0].expand(-1, batch, -1)
 
     emotions = []
     for step in range(length):
         now = speaks[:, :, step]  # (G, B, S, 1)
         mine = (party * now).sum(2)  # (G, B, D_p)
         context = memory.read(step)
-        glob = _drop(global_gru.step(global_gru.known[:, :, step], mine, glob), dropout)
+        glob = _drop(global_gru.step(global_gru.known[step], mine, glob), dropout)
         memory.write(glob)
-        mine = _drop(party_gru.step(party_gru.known[:, :, step], context, mine), dropout)
+        mine = _drop(party_gru.step(party_gru.known[step], context, mine), dropout)
         if listener_gru is not None:
             party = _listen(listener_gru, step, mine, party, dropout)
         party = torch.where(now, mine.unsqueeze(2), party)
@@ -219,7 +222,7 @@ def run_parties(
 def _listen(gru: _Gru, step: int, spoken: Tensor, party: Tensor, dropout: float) -> Tensor:
     """All parties as listeners: (G, B, D_p), (G, B, S, D_p) -> (G, B, S, D_p)."""
     parties = party.shape[2]
-    known = gru.known[:, :, step].unsqueeze(2).expand(-1, -1, parties, -1)
+    known = gru.known[step].unsqueeze(2).expand(-1, -1, parties, -1)
     rest = spoken.unsqueeze(2).expand_as(party)
     heard = gru.step(known.flatten(1, 2), rest.flatten(1, 2), party.flatten(1, 2))
     return _drop(heard, dropout).view_as(party)

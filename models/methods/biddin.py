@@ -92,27 +92,29 @@ class CrossMemory:
         has_batch_gate: bool,
     ) -> None:
         # d directions, m modalities that ask, n modalities that are asked
-        self.gate = torch.stack([c.gate for c in contexts])[:, :, None, None]
+        self.gate = torch.stack([c.gate for c in contexts])[:, None, None]
         self.merge = torch.stack([c.merge for c in contexts])
         self.merge_bias = torch.stack([c.merge_bias for c in contexts]).unsqueeze(2)
         asked = torch.stack([c.attend for c in contexts])
         utterances = torch.stack(list(inputs)).unflatten(0, (2, -1))  # (d, m, B, U, D)
-        self.query = torch.einsum("dmbui,dmnig->udmnbg", utterances, asked)
-        self.places = positions(self.query.shape[0], self.query.shape[-1], self.query)
+        queries = torch.einsum("dmbui,dmnig->udnbgm", utterances, asked)
+        self.places = positions(queries.shape[0], queries.shape[-2], queries)
+        self.query = queries.unbind()  # per step: an index's gradient is as large as the whole
         self.dropout = dropout
-        self.gate_axis = 3 if has_batch_gate else 2
+        self.gate_axis = 2 if has_batch_gate else 1
         self.states: list[Tensor] = []
 
     def read(self, step: int) -> Tensor:
         """(G, B, D_g); 0 at the first step."""
-        query = self.query[step]  # (d, m, n, B, D_g)
+        query = self.query[step]  # (d, n, B, D_g, m)
         if not self.states:
-            return torch.zeros_like(query[:, :, 0]).flatten(0, 1)
-        past = torch.stack(self.states, 2).unflatten(0, (2, -1)).unsqueeze(1)  # (d, 1, n, B, t, D)
-        weight = torch.softmax(past @ query.unsqueeze(-1), -2)  # (d, m, n, B, t, 1)
-        found = (weight.mT @ past).squeeze(-2)  # (d, m, n, B, D_g)
+            d, _, b, g, m = query.shape
+            return query.new_zeros(d * m, b, g)
+        past = torch.stack(self.states, 2).unflatten(0, (2, -1))  # (d, n, B, t, D_g)
+        weight = torch.softmax(past @ query, -2)  # (d, n, B, t, m)
+        found = weight.mT @ past  # (d, n, B, m, D_g)
         share = torch.softmax((found * self.gate).sum(-1, keepdim=True), self.gate_axis)
-        found = (found * (1 + share)).permute(0, 1, 3, 2, 4).flatten(3)  # (d, m, B, n D_g)
+        found = (found * (1 + share)).permute(0, 3, 2, 1, 4).flatten(3)  # (d, m, B, n D_g)
         return (found @ self.merge + self.merge_bias).flatten(0, 1)
 
     def write(self, state: Tensor) -> None:
