@@ -1,4 +1,4 @@
-"""Conversation methods on real data: IEMOCAP 6-way and CMU-MOSI two-way.
+"""Conversation methods on IEMOCAP 6-way, CMU-MOSI two-way and dialogues with a planted signal.
 
 ``python -m benchmarks.conversations FOLDER [--quick] [--only PART ...] [--report]`` in the root of
 the repository, with the real data beside it (``../shared/data``, or ``AFFECTLOOM_SHARED``). FOLDER
@@ -7,6 +7,11 @@ becomes an ordinary project: a copy of the code, ``data/raw`` linked to the data
 work. This program calls the same stages in one process, because starting one for each of hundreds
 of short trainings would take longer than they do. It goes on where it was stopped, also in the
 middle of a training, and writes ``results.json`` and ``results.md`` after every cell.
+
+``planted`` needs no real data: 240 dialogues (3,600 utterances) of the sample's hidden process,
+where no modality carries everything, moods last and speakers move each other. Its features are the
+outward cues in 16 dimensions each; under its table stands what logistic regression reaches on the
+cues of an utterance, and with those of the utterances around it.
 
 Every figure is the mean and the standard deviation over seeds of the epoch that validation chose.
 """
@@ -27,13 +32,28 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import yaml
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from benchmarks import project
 from benchmarks.project import ROOT, SHARED
+from tasks.sample_process import (
+    CATEGORIES,
+    CUES,
+    SampleParams,
+    categorise,
+    draw_factors,
+)
+from tasks.tables import VAD
 
-FILES = {"mosi": "mosi_bclstm.parquet", "iemocap": "iemocap_text.parquet"}
+FILES = {
+    "mosi": "mosi_bclstm.parquet", "iemocap": "iemocap_text.parquet", "planted": "planted.parquet"
+}  # fmt: skip
 RATES = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
 SEEDS = [0, 1, 2, 3, 4]
 BASELINES = ("linear", "early_fusion", "late_fusion")
@@ -45,10 +65,17 @@ METHODS = (
 )  # fmt: skip
 SLOW = ("corect", "mm_dfn", "biddin")
 PLUGINS = ("none", "spcl", "rna", "ogm_ge", "opm", "fagm")
-CORPORA = ("mosi", "iemocap")
+CORPORA = ("mosi", "iemocap", "planted")
 #: Parts in the order in which they run.
 PARTS = ("main", "plugins", "missing", "subsets")
-MODALITIES = {"mosi": ("audio", "video", "text"), "iemocap": ("audio", "text")}
+#: Those that people sent and the ones that are drawn here.
+MODALITIES = {
+    "mosi": ("audio", "video", "text"), "iemocap": ("audio", "text"),
+    "planted": ("audio", "video", "text"),
+}  # fmt: skip
+#: Seeds of the hidden process; the last one is tested on: other people, other dialogues.
+PLANTED_SEEDS = (31, 32, 33, 34)
+PLANTED_WIDTH = 16
 
 #: The same for all; published numbers of epochs differ, and published rates suit other features.
 COMMON: dict[str, Any] = {"epochs": 40, "patience": 10}
@@ -133,7 +160,7 @@ def plugin_table(corpus: str) -> Iterator[Cell]:
 
 
 def subset_table(corpus: str) -> Iterator[Cell]:
-    names = MODALITIES[corpus]
+    names = MODALITIES[corpus] if corpus != "planted" else ()
     for size in range(1, len(names)):
         for subset in combinations(names, size):
             for cell in main_table(corpus):
@@ -195,11 +222,27 @@ def params(seeds: list[int], changes: Mapping[str, Any]) -> dict[str, Any]:
                 },
                 "inputs": {"audio": "iemocap_audio", "text": "minilm"},
             },
+            "planted": {
+                "adapter": "table",
+                "options": {
+                    "file": FILES["planted"],
+                    "columns": {
+                        "utterance": "utterance_id", "dialogue": "dialogue", "turn": "turn",
+                        "speaker": "speaker", "split": "split",
+                    },
+                    "labels": {"targets": {"category": {"column": "label"}}},
+                },
+                "inputs": {name: f"planted_{name}" for name in MODALITIES["planted"]},
+            },
         },
         "labels": {},
         "splits": {"protocol": "published", "group": "dialogue", "validation_fraction": 0.15},
         "encoders": {
-            **{f"mosi_{name}": imported("mosi", name) for name in MODALITIES["mosi"]},
+            **{
+                f"{corpus}_{name}": imported(corpus, name)
+                for corpus in ("mosi", "planted")
+                for name in MODALITIES[corpus]
+            },
             "iemocap_audio": imported("iemocap", "audio"),
             "minilm": {
                 "family": "hf_text",
@@ -216,20 +259,76 @@ def params(seeds: list[int], changes: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def make_project(folder: Path, wanted: Mapping[str, Any]) -> None:
+def make_project(folder: Path, wanted: Mapping[str, Any], only: list[str]) -> None:
     """The project of ``benchmarks.project``; its code stays as it was when the first cell ran."""
     if not (folder / "flows").exists():
         project.make_project(folder, wanted)
         shutil.copytree(ROOT / "benchmarks", folder / "benchmarks")
     (folder / "params.yaml").write_text(yaml.safe_dump(dict(wanted)))
-    for corpus, file in FILES.items():
-        project.grow(folder, corpus, project.link(file))
+    for corpus in _corpora(only):
+        how = planted if corpus == "planted" else project.link(FILES[corpus])
+        project.grow(folder, corpus, how)
+
+
+def _corpora(only: list[str]) -> list[str]:
+    """Those that have a cell to run."""
+    return [c for c in CORPORA if not only or any(o.split("/")[0] in ("", c) for o in only)]
+
+
+def planted(root: Path) -> None:
+    """Dialogues of the sample's process with their outward cues turned into features."""
+    lift = np.random.default_rng(PLANTED_SEEDS[0])
+    turns = {name: lift.normal(size=(len(CUES[name]), PLANTED_WIDTH)) for name in CUES}
+    parts = []
+    for seed in PLANTED_SEEDS:
+        size = SampleParams(seed=seed, dialogues=60, mean_turns=15, speakers=48, sessions=8)
+        parts.append(
+            draw_factors(size).with_columns(
+                pl.format("{}_{}", pl.lit(seed), name).alias(name)
+                for name in ("utterance", "dialogue", "speaker")
+            ).with_columns(split=pl.lit("test" if seed == PLANTED_SEEDS[-1] else "train"))
+        )  # fmt: skip
+    table = pl.concat(parts)
+    cues = {name: table.select(columns).to_numpy() for name, columns in CUES.items()}
+    labels = [CATEGORIES[i] for i in categorise(table.select(VAD).to_numpy())]
+    table.select(
+        "dialogue", "speaker", "split",
+        utterance_id="utterance", turn=pl.col("turn"), label=pl.Series(labels),
+        **{name: pl.Series((found @ turns[name]).tolist()) for name, found in cues.items()},
+    ).write_parquet(root / FILES["planted"])  # fmt: skip
+    is_train = (table["split"] == "train").to_numpy()
+    alone = np.concatenate(list(cues.values()), 1)
+    around = _neighbours(alone, table["dialogue"].rle_id().to_numpy(), 3)
+    reference = {
+        "logistic regression on the cues": _logistic(alone, labels, is_train),
+        "with those of 3 utterances on each side": _logistic(around, labels, is_train),
+    }
+    (root / "reference.json").write_text(json.dumps(reference) + "\n")
+
+
+def _neighbours(rows: np.ndarray, dialogue: np.ndarray, reach: int) -> np.ndarray:
+    """Rows (N, D) beside those up to ``reach`` before and after in the dialogue, else 0."""
+    parts = []
+    for lag in range(-reach, reach + 1):
+        inside = (np.roll(dialogue, lag) == dialogue)[:, None]
+        parts.append(np.where(inside, np.roll(rows, lag, axis=0), 0.0))
+    return np.concatenate(parts, 1)
+
+
+def _logistic(features: np.ndarray, labels: list[str], is_train: np.ndarray) -> float:
+    """Weighted F1 on the others."""
+    truth = np.array(labels)
+    fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    fitted.fit(features[is_train], truth[is_train])
+    return float(
+        f1_score(truth[~is_train], fitted.predict(features[~is_train]), average="weighted")
+    )
 
 
 # inside the project -------------------------------------------------------------------------------
 
 
-def prepare() -> None:
+def prepare(corpora: list[str]) -> None:
     """Everything before training, in the current folder; what is there is not made again."""
     from flows.settings import read_params
     from flows.stage import run_stage
@@ -237,7 +336,7 @@ def prepare() -> None:
     from tasks.plain_context import PlainContext
 
     found = read_params(Path())
-    for corpus in CORPORA:
+    for corpus in corpora:
         for stage, made in (
             ("ingest", paths.utterances(corpus)),
             ("labels", paths.labels(corpus)),
@@ -256,12 +355,12 @@ def prepare() -> None:
 
 def _import(corpus: str, modality: str) -> None:
     """One block of features as ``affectloom import`` brings it in."""
-    from tasks import imports
+    from tasks import imports, paths
 
     if (imports.folder(corpus) / f"{corpus}_{modality}.parquet").exists():
         return
-    column = modality if corpus == "mosi" else "audio8"
-    table = pl.read_parquet(SHARED / FILES[corpus])
+    column = "audio8" if corpus == "iemocap" else modality
+    table = pl.read_parquet(paths.raw(corpus) / FILES[corpus])
     # in the other project's clothes: one column of numbers for each dimension
     width = table[column].list.len().max()
     flat = Path("made") / f"{corpus}_{modality}.parquet"
@@ -329,6 +428,9 @@ def write_results(raw: Mapping[str, Any]) -> None:
             rows = [r for r in found if (r["corpus"], r["part"]) == (corpus, part)]
             if rows:
                 text += ["", f"### {corpus}: {part}", "", *_TABLE[part](rows, found)]
+            if rows and (corpus, part) == ("planted", "main"):
+                reference = json.loads(Path("data/raw/planted/reference.json").read_text())
+                text += ["", *(f"{name}: {100 * f1:.1f}  " for name, f1 in reference.items())]
     Path("results.md").write_text("\n".join(text) + "\n")
 
 
@@ -487,7 +589,7 @@ def main() -> None:
     if Path.cwd() != folder:
         changes = {"epochs": 3, "patience": 0} if arguments.quick else {}
         seeds = SEEDS[:1] if arguments.quick else SEEDS
-        make_project(folder, params(seeds, changes))
+        make_project(folder, params(seeds, changes), arguments.only)
         environment = os.environ | {
             "PYTHONPATH": str(folder),
             "AFFECTLOOM_CACHE": str(folder / ".cache"),
@@ -497,7 +599,7 @@ def main() -> None:
         command[3] = str(folder)
         sys.exit(subprocess.run(command, cwd=folder, env=environment, check=False).returncode)
     logging.basicConfig(level=logging.WARNING)
-    prepare()
+    prepare(_corpora(arguments.only))
     run(arguments.only)
 
 
