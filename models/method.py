@@ -160,6 +160,7 @@ class Method(nn.Module):
     needs: ClassVar[frozenset[Need]] = frozenset({"pooled"})
     #: Modalities it can use; one must be there, unless it looks at none of them.
     can_use: ClassVar[frozenset[str]] = frozenset(MODALITIES)
+    #: True: what it predicts does not depend on what it is shown.
     is_blind: ClassVar[bool] = False
     #: Further inputs it can use, named in ``inputs`` beside the modalities: see ``Batch.extra``.
     extra_inputs: ClassVar[tuple[str, ...]] = ()

@@ -2,15 +2,19 @@
 
 A node is an utterance in one modality. Within a modality all utterances of the dialogue are
 connected, across modalities only the nodes of the same utterance; so the adjacency is M dense
-(U, U) blocks and one (M, M) block per utterance, never a full (M U, M U) matrix.
+(U, U) blocks per dialogue and one (M, M) block per utterance, never a full (M U, M U) matrix. Nodes
+are rows (L, M, D) of real utterances: padding costs nothing.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from models.layers.ragged import Ragged
 
 
 def angular_similarity(cosine: Tensor) -> Tensor:
@@ -18,52 +22,62 @@ def angular_similarity(cosine: Tensor) -> Tensor:
     return 1 - torch.arccos(0.99999 * cosine) / math.pi
 
 
+#: Dialogues padded to a common length together.
+GROUP = 8
+
+
 @dataclass(frozen=True)
 class MultimodalGraph:
     """Symmetrically normalised adjacency D^-1/2 A D^-1/2.
 
     Attributes:
-        intra: (B, M, U, U) edges within each modality, self included.
-        cross: (B, U, M, M) edges between the modalities of an utterance; 0 on the diagonal.
+        rows: where the utterances stand in their dialogues.
+        intra: (B', M, U', U') for each group: edges within each modality, self included.
+        cross: (L, M, M) edges between the modalities of an utterance; 0 on the diagonal.
     """
 
-    intra: Tensor
+    rows: Ragged
+    intra: Sequence[Tensor]
     cross: Tensor
 
     @staticmethod
-    def build(nodes: Tensor, exists: Tensor) -> "MultimodalGraph":
+    def build(nodes: Tensor, exists: Tensor, rows: Ragged) -> "MultimodalGraph":
         """Connect nodes by the angle between their features; gradients flow through the weights.
 
         Args:
-            nodes: (B, M, U, D).
-            exists: (B, M, U) bool; padding and absent modalities have no edges.
+            nodes: (L, M, D).
+            exists: (L, M) bool; absent modalities have no edges.
+            rows: of the utterances.
         """
         with torch.autocast(nodes.device.type, enabled=False):
             # bfloat16 would round the 0.99999 away, and with it the finite slope of arccos.
-            return MultimodalGraph._build(nodes.float(), exists)
+            return MultimodalGraph._build(nodes.float(), exists, rows)
 
     @staticmethod
-    def _build(nodes: Tensor, exists: Tensor) -> "MultimodalGraph":
+    def _build(nodes: Tensor, exists: Tensor, rows: Ragged) -> "MultimodalGraph":
         unit = F.normalize(nodes.masked_fill(~exists.unsqueeze(-1), 0.0), dim=-1, eps=1e-8)
-        within = exists.unsqueeze(-1) & exists.unsqueeze(-2)
-        intra = angular_similarity(unit @ unit.mT) * within
-        by_utterance = unit.transpose(1, 2)  # (B, U, M, D)
-        here = exists.transpose(1, 2)
+        intra = []
+        for group, there in zip(rows.spread(unit), rows.spread(exists), strict=True):
+            within, vectors = there.transpose(1, 2), group.transpose(1, 2)  # (B', M, U', ...)
+            edges = angular_similarity(vectors @ vectors.mT)
+            intra.append(edges * (within.unsqueeze(-1) & within.unsqueeze(-2)))
         other = ~torch.eye(nodes.shape[1], dtype=torch.bool, device=nodes.device)
-        between = here.unsqueeze(-1) & here.unsqueeze(-2) & other
-        cross = angular_similarity(by_utterance @ by_utterance.mT) * between
-        degree = intra.sum(-1) + cross.sum(-1).transpose(1, 2)  # (B, M, U)
+        between = exists.unsqueeze(-1) & exists.unsqueeze(-2) & other
+        cross = angular_similarity(unit @ unit.mT) * between
+        degree = rows.collect(edges.sum(-1).transpose(1, 2) for edges in intra) + cross.sum(-1)
         # Every existing node has its self edge, so only nodes without edges are clamped.
-        scale = degree.clamp(min=1e-6).rsqrt()
-        across = scale.transpose(1, 2)
-        return MultimodalGraph(
-            intra * scale.unsqueeze(-1) * scale.unsqueeze(-2),
-            cross * across.unsqueeze(-1) * across.unsqueeze(-2),
-        )
+        scale = degree.clamp(min=1e-6).rsqrt()  # (L, M)
+        scaled = [
+            edges * part.mT.unsqueeze(-1) * part.mT.unsqueeze(-2)
+            for edges, part in zip(intra, rows.spread(scale), strict=True)
+        ]
+        return MultimodalGraph(rows, scaled, cross * scale.unsqueeze(-1) * scale.unsqueeze(-2))
 
     def propagate(self, nodes: Tensor) -> Tensor:
-        """Weighted sum over neighbours, (B, M, U, H) -> (B, M, U, H)."""
-        return self.intra @ nodes + (self.cross @ nodes.transpose(1, 2)).transpose(1, 2)
+        """Weighted sum over neighbours, (L, M, H) -> (L, M, H)."""
+        groups = zip(self.intra, self.rows.spread(nodes), strict=True)
+        heard = [(edges @ part.transpose(1, 2)).transpose(1, 2) for edges, part in groups]
+        return self.rows.collect(heard) + self.cross @ nodes
 
 
 class GcniiLayer(nn.Module):
@@ -85,7 +99,7 @@ class GcniiLayer(nn.Module):
         nn.init.uniform_(self.mix.weight, -bound, bound)
 
     def forward(self, hidden: Tensor, initial: Tensor, graph: MultimodalGraph) -> Tensor:
-        """(B, M, U, H) -> (B, M, U, H), before the activation."""
+        """(L, M, H) -> (L, M, H), before the activation."""
         heard = graph.propagate(hidden)
         kept = torch.lerp(heard, initial, self.alpha)
         return torch.lerp(kept, self.mix(torch.cat([heard, initial], -1)), self.theta)
@@ -123,8 +137,23 @@ class Gcnii(nn.Module):
         self.gate = nn.LSTMCell(width, width) if has_gate else None
         self.dropout = nn.Dropout(dropout)
 
+    def run(self, nodes: Tensor, exists: Tensor, mask: Tensor) -> Tensor:
+        """Connect and convolve the nodes of padded dialogues.
+
+        Args:
+            nodes: (B, U, M, D).
+            exists: (B, U, M) bool; absent modalities have no edges.
+            mask: (B, U) bool; real utterances.
+
+        Returns:
+            (B, U, M, D + H), 0 on padding.
+        """
+        rows = Ragged(mask, GROUP)
+        packed = rows.pack(nodes)
+        return rows.unpack(self(packed, MultimodalGraph.build(packed, rows.pack(exists), rows)))
+
     def forward(self, nodes: Tensor, graph: MultimodalGraph) -> Tensor:
-        """(B, M, U, D) -> (B, M, U, D + H): the nodes after dropout beside their last state."""
+        """(L, M, D) -> (L, M, D + H): the nodes after dropout beside their last state."""
         nodes = self.dropout(nodes)
         initial = torch.relu(self.enter(nodes))
         hidden = self.dropout(initial)

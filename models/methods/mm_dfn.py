@@ -27,7 +27,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from models.backbone import Backbone, BackboneConfig, Variant, visible, votes
 from models.batch import MODALITIES, Batch
 from models.errors import UserError
-from models.layers.multimodal_graph import Gcnii, MultimodalGraph
+from models.layers.multimodal_graph import Gcnii
 from models.layers.sequence import ContextEncoder
 from models.method import Spec
 
@@ -214,14 +214,14 @@ class MmDfn(Backbone):
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         """(B, U, unified + hidden) per modality."""
         nodes = self._original_nodes(batch) if self.is_original else self._spcl_nodes(batch)
-        exists = torch.stack([votes(batch, name) for name in self.spec.modalities], 1)
-        states = self.graph(nodes, MultimodalGraph.build(nodes, exists))
+        exists = torch.stack([votes(batch, name) for name in self.spec.modalities], 2)
+        states = self.graph.run(nodes, exists, batch.mask)
         if self.is_original:
             states = torch.relu(self.late_dropout(states))
-        return dict(zip(self.spec.modalities, states.unbind(1), strict=True))
+        return dict(zip(self.spec.modalities, states.unbind(2), strict=True))
 
     def _original_nodes(self, batch: Batch) -> Tensor:
-        """(B, M, U, unified): linear maps, text in its context, each speaker in theirs."""
+        """(B, U, M, unified): linear maps, text in its context, each speaker in theirs."""
         projected = {name: self.projects[name](x) for name, x in self.streams(batch).items()}
         nodes = dict(projected)
         if self.text_gru is not None:
@@ -232,12 +232,12 @@ class MmDfn(Backbone):
             parties = self.party(stacked, batch.speakers, batch.mask)
             for name, states in zip(heard, parties, strict=True):
                 nodes[name] = nodes[name] + self.party_weights[name] * states
-        return torch.stack(list(nodes.values()), 1)
+        return torch.stack(list(nodes.values()), 2)
 
     def _spcl_nodes(self, batch: Batch) -> Tensor:
-        """(B, M, U, unified): a transformer for each modality."""
+        """(B, U, M, unified): a transformer for each modality."""
         return torch.stack(
-            [self.encoders[n](x, visible(batch, n)) for n, x in self.streams(batch).items()], 1
+            [self.encoders[n](x, visible(batch, n)) for n, x in self.streams(batch).items()], 2
         )
 
     def decode(self, features: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from models.backbone import Backbone, BackboneConfig, Variant, visible, votes
 from models.batch import Batch
 from models.errors import UserError
-from models.layers.multimodal_graph import Gcnii, MultimodalGraph
+from models.layers.multimodal_graph import Gcnii
 from models.layers.recurrent import BiLstm
 from models.layers.sequence import ContextEncoder
 from models.method import Spec
@@ -139,13 +139,13 @@ class Mmgcn(Backbone):
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         """(B, U, unified + hidden) per modality."""
         nodes = torch.stack(
-            [self._nodes(name, x, batch) for name, x in self.streams(batch).items()], 1
+            [self._nodes(name, x, batch) for name, x in self.streams(batch).items()], 2
         )
-        exists = torch.stack([votes(batch, name) for name in self.spec.modalities], 1)
-        states = self.graph(nodes, MultimodalGraph.build(nodes, exists))
+        exists = torch.stack([votes(batch, name) for name in self.spec.modalities], 2)
+        states = self.graph.run(nodes, exists, batch.mask)
         if self.is_original:
             states = torch.relu(self.late_dropout(states))
-        return dict(zip(self.spec.modalities, states.unbind(1), strict=True))
+        return dict(zip(self.spec.modalities, states.unbind(2), strict=True))
 
     def _nodes(self, name: str, x: Tensor, batch: Batch) -> Tensor:
         """(B, U, unified) of one modality."""

@@ -10,7 +10,7 @@ from models.backbone import JOINT, Backbone, focal_loss
 from models.batch import Target
 from models.errors import UserError
 from models.layers.graph import window_mask
-from models.layers.multimodal_graph import GcniiLayer, MultimodalGraph, angular_similarity
+from models.layers.multimodal_graph import Gcnii, GcniiLayer, MultimodalGraph, angular_similarity
 from models.layers.party_rnn import (
     GeneralMemory,
     PartyCell,
@@ -19,6 +19,7 @@ from models.layers.party_rnn import (
     Sizes,
     run_parties,
 )
+from models.layers.ragged import Ragged
 from models.layers.sequence import MatchingAttention, positions, reorder, reversal
 from models.method import Spec, configure, find_method, total
 from models.methods.biddin import CrossContext, CrossMemory
@@ -282,10 +283,16 @@ def test_angular_similarity(cosine, expected):
     assert angular_similarity(torch.tensor(cosine)).item() == pytest.approx(expected, abs=1e-6)
 
 
+def connect(nodes, exists=None):
+    """The graph of one dialogue, nodes (U, M, D)."""
+    exists = torch.ones(nodes.shape[:2], dtype=torch.bool) if exists is None else exists
+    return MultimodalGraph.build(nodes, exists, Ragged(full([len(nodes)])))
+
+
 def dense(graph, modalities, length):
-    """The adjacency as one matrix, nodes modality by modality."""
+    """The adjacency as one matrix, nodes utterance by utterance."""
     count = modalities * length
-    units = torch.eye(count).view(1, modalities, length, count)
+    units = torch.eye(count).view(length, modalities, count)
     return graph.propagate(units).reshape(count, count)
 
 
@@ -294,30 +301,26 @@ def dense(graph, modalities, length):
 )
 def test_adjacency_counts_and_symmetry(modalities, length, edges):
     torch.manual_seed(0)
-    exists = torch.ones(1, modalities, length, dtype=torch.bool)
-    graph = MultimodalGraph.build(torch.randn(1, modalities, length, 5), exists)
-    matrix = dense(graph, modalities, length)
+    matrix = dense(connect(torch.randn(length, modalities, 5)), modalities, length)
     assert int((matrix != 0).sum()) == edges
     torch.testing.assert_close(matrix, matrix.T)
 
 
 def test_adjacency_toy():
-    nodes = torch.tensor([[[[1.0, 0], [0, 1.0]], [[1.0, 0], [1.0, 0]]]])
-    graph = MultimodalGraph.build(nodes, torch.ones(1, 2, 2, dtype=torch.bool))
-    matrix = dense(graph, 2, 2)
-    assert matrix[0].tolist() == pytest.approx([0.399886, 0.223814, 0.365096, 0], abs=1e-6)
+    nodes = torch.tensor([[[1.0, 0], [1.0, 0]], [[0, 1.0], [1.0, 0]]])
+    matrix = dense(connect(nodes), 2, 2)
+    assert matrix[0].tolist() == pytest.approx([0.399886, 0.365096, 0.223814, 0], abs=1e-6)
     # the self edge is 0.998576 over the degree
     degrees = 0.998576 / matrix.diagonal()
-    assert degrees.tolist() == pytest.approx([2.497153, 1.998576, 2.995729, 2.497153], abs=1e-5)
+    assert degrees.tolist() == pytest.approx([2.497153, 2.995729, 1.998576, 2.497153], abs=1e-5)
 
 
 def test_absent_nodes_have_no_edges_and_zero_vectors_no_nan():
-    exists = torch.tensor([[[True, True], [False, True]]])
-    nodes = torch.zeros(1, 2, 2, 3, requires_grad=True)
-    graph = MultimodalGraph.build(nodes, exists)
-    matrix = dense(graph, 2, 2)
-    assert not matrix[2].any()
-    assert not matrix[:, 2].any()
+    exists = torch.tensor([[True, False], [True, True]])
+    nodes = torch.zeros(2, 2, 3, requires_grad=True)
+    matrix = dense(connect(nodes, exists), 2, 2)
+    assert not matrix[1].any()
+    assert not matrix[:, 1].any()
     matrix.sum().backward()
     assert torch.isfinite(nodes.grad).all()
 
@@ -332,9 +335,9 @@ def test_graph_layer_toy():
     layer = GcniiLayer(1, 1, 0.1, 0.5)
     with torch.no_grad():
         layer.mix.weight.copy_(torch.tensor([[2.0, -1.0]]))
-    half = MultimodalGraph(torch.full((1, 1, 2, 2), 0.5), torch.zeros(1, 2, 1, 1))
-    hidden = torch.tensor([[[[1.0], [2.0]]]])
-    found = layer(hidden, torch.ones(1, 1, 2, 1), half)
+    half = MultimodalGraph(Ragged(full([2])), [torch.full((1, 1, 2, 2), 0.5)], torch.zeros(2, 1, 1))
+    hidden = torch.tensor([[[1.0]], [[2.0]]])
+    found = layer(hidden, torch.ones(2, 1, 1), half)
     assert found.flatten().tolist() == pytest.approx([1.673006, 1.673006], abs=1e-6)
 
 
@@ -562,3 +565,20 @@ def test_hidden_sizes_of_the_published_forms():
     both = build("biddin", "original", dims=dims, target=six)
     assert both.readouts[JOINT].project.in_features == 600
     assert both.heads[JOINT].in_features == 300
+
+
+def test_grouped_dialogues_hear_what_they_hear_alone():
+    torch.manual_seed(0)
+    lengths = [3, 9, 1, 6, 2]
+    mask, nodes = full(lengths), torch.randn(5, 9, 2, 4)
+    exists = (torch.rand(5, 9, 2) < 0.8) & mask.unsqueeze(-1)
+    layer = Gcnii(4, 6, 3, 0.0, has_gate=True).eval()
+    rows = Ragged(mask, 2)
+    packed = rows.pack(nodes)
+    graph = MultimodalGraph.build(packed, rows.pack(exists), rows)
+    grouped = rows.unpack(layer(packed, graph))
+    for number, length in enumerate(lengths):
+        own = slice(number, number + 1)
+        alone = layer.run(nodes[own, :length], exists[own, :length], mask[own, :length])
+        torch.testing.assert_close(grouped[own, :length], alone, rtol=1e-5, atol=1e-6)
+        assert not grouped[own, length:].any()
