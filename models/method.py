@@ -67,7 +67,8 @@ class Data(Protocol):
         """A batch for each of ``groups``, made ahead of time where that saves waiting.
 
         Args:
-            groups: items of each batch.
+            groups: items of each batch. At evaluation an item of which there are several pictures
+                to show comes again in further batches, with the same ``Batch.index``.
             key: seeds what varies from epoch to epoch in training (augmented images); None at
                 evaluation. The same key gives the same batches.
         """
@@ -162,6 +163,8 @@ class Method(nn.Module):
     can_use: ClassVar[frozenset[str]] = frozenset(MODALITIES)
     #: True: what it predicts does not depend on what it is shown.
     is_blind: ClassVar[bool] = False
+    #: Most pictures of an utterance that it is shown at evaluation, to average what it says.
+    shots: int = 1
     #: Further inputs it can use, named in ``inputs`` beside the modalities: see ``Batch.extra``.
     extra_inputs: ClassVar[tuple[str, ...]] = ()
     #: True: all targets are trained together in one network; False: one network per target.

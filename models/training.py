@@ -187,7 +187,8 @@ def predict(
 ) -> dict[str, Tensor]:
     """Outputs for every row of ``data``: target name to (N, C) or (N, K), rows by ``Batch.index``.
 
-    Labels are out of reach while predicting.
+    What is said of a row that comes more than once (other pictures of it) is averaged. Labels are
+    out of reach while predicting.
     """
     was_training = method.training
     method.to(device).eval()
@@ -205,8 +206,17 @@ def predict(
             for name, values in outputs.items():
                 rows.setdefault(name, []).append(values[batch.mask].float().cpu())
     method.train(was_training)
-    index = torch.argsort(torch.cat(order))
-    return {name: torch.cat(parts)[index] for name, parts in rows.items()}
+    _, place, count = torch.cat(order).unique(return_inverse=True, return_counts=True)
+    return {
+        name: _mean_rows(torch.cat(parts), place, count.unsqueeze(1))
+        for name, parts in rows.items()
+    }
+
+
+def _mean_rows(values: Tensor, place: Tensor, count: Tensor) -> Tensor:
+    """(N, C) to their means by place: (L, C) for ``count`` (L, 1) of each."""
+    sums = values.new_zeros(len(count), values.shape[1])
+    return sums.index_add_(0, place, values) / count
 
 
 class _Run:

@@ -9,6 +9,7 @@ import importlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import chain, tee
 from pathlib import Path
 from typing import Any
 
@@ -299,6 +300,7 @@ class Dataset:
     ) -> None:
         self._source = source
         self._view: Callable[..., np.ndarray] | None = None
+        self._shots = 1
         self._targets = targets
         items = _by_dialogue(source.dialogues, rows) if level == "dialogue" else list(rows[:, None])
         if labelled:
@@ -334,18 +336,24 @@ class Dataset:
         """Labels of ``target`` in the order of ``rows``."""
         return torch.from_numpy(self._source.labels[target.name][self.rows])
 
-    def seen_through(self, view: Callable[..., np.ndarray]) -> "Dataset":
+    def seen_through(self, view: Callable[..., np.ndarray], shots: int = 1) -> "Dataset":
         """The same items, with pictures as ``Method.view`` shows them; ``view`` is unused without.
 
         Needed before the first batch where the source has pictures.
+
+        Args:
+            view: how the method looks at a picture.
+            shots: most pictures of an item at evaluation: ``Method.shots``.
         """
         other = copy.copy(self)
-        other._view = view
+        other._view, other._shots = view, shots
         return other
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """These items, padded to the longest, as they are shown at evaluation."""
-        (found,) = self.batches([indices])
+        once = copy.copy(self)
+        once._shots = 1
+        (found,) = once.batches([indices])
         return found
 
     def batches(self, groups: Sequence[Sequence[int]], key: int | None = None) -> Iterator[Batch]:
@@ -358,10 +366,13 @@ class Dataset:
         if self._view is None:
             raise TypeError("this source has pictures: call seen_through() before the first batch")
         view_ahead = importlib.import_module("tasks.face_images").view_ahead
-        shown = ([*zip(group, self._rows_of(group), strict=True)] for group in groups)
-        with closing(view_ahead(self._source.images, shown, self._view, key)) as pictures:
-            for group, images in zip(groups, pictures, strict=True):
-                yield replace(self._plain(group), images=torch.from_numpy(images))
+        images, shots = self._source.images, self._shots if key is None else 1
+        shown = (images.items(group, self._rows_of(group), shots) for group in groups)
+        wanted, coming = tee(chain.from_iterable(shown))
+        with closing(view_ahead(images, coming, self._view, key)) as pictures:
+            for items, seen in zip(wanted, pictures, strict=True):
+                plain = self._plain([item.number for item in items])
+                yield replace(plain, images=torch.from_numpy(seen))
 
     def _rows_of(self, indices: Sequence[int]) -> np.ndarray:
         """Rows of the source that make up each item, (B, U); -1 on padding."""

@@ -125,7 +125,7 @@ def run(
 def _part(source: Source, one: Run, split: str) -> Dataset:
     """All rows of a split as the method of a run sees them."""
     data = source.part(one.fold, split, one.method.level, one.targets, labelled=False)
-    return data.seen_through(one.method.view)
+    return data.seen_through(one.method.view, one.method.shots)
 
 
 def sources_of(runs: Sequence[Run], corpus: str, inputs: Mapping[str, str]) -> list[Source]:

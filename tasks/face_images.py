@@ -1,8 +1,9 @@
 """Face crops as the pictures that methods look at: decoded, viewed and batched ahead of time.
 
-At evaluation an utterance shows its best crop, in training one of its chosen crops at random. All
-randomness of an item comes from ``np.random.default_rng([key, item])``, so that neither the order
-of items, nor the number of threads, nor a restart changes a byte.
+At evaluation an utterance shows its best crop, or several from equal parts of its time; in training
+one of its chosen crops at random. All randomness of an item comes from
+``np.random.default_rng([key, item])``, so that neither the order of items, nor the number of
+threads, nor a restart changes a byte.
 """
 
 import io
@@ -13,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -27,8 +29,6 @@ from tasks.tables import FACES, ROW_GROUP, read_table
 
 #: How a method looks at one picture: ``models.method.Method.view``.
 View = Callable[[np.ndarray, np.random.Generator | None], np.ndarray]
-#: An item of a data set: its number and the utterances that make it up, -1 where there is none.
-Item = tuple[int, np.ndarray]
 
 #: Raised when the same table gives other bytes in the cache.
 _VERSION = 1
@@ -43,6 +43,20 @@ _ITEMS = 4
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 # What damaged bytes make Pillow's readers raise.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, TypeError)
+
+
+class Item(NamedTuple):
+    """An item of a data set.
+
+    Attributes:
+        number: of the item.
+        rows: the utterances that make it up, -1 where there is none.
+        moment: of the clip, in (0, 1), whose crop is shown at evaluation; None: the best crop.
+    """
+
+    number: int
+    rows: np.ndarray
+    moment: float | None = None
 
 
 class FaceImages:
@@ -79,12 +93,39 @@ class FaceImages:
         self._room = kept_bytes
         self._lock = threading.Lock()
 
-    def picture(self, row: int, rng: np.random.Generator | None) -> np.ndarray:
-        """A crop (H, W, 3) uint8 of an utterance that has one: the best, or with ``rng`` any."""
-        if rng is None:
+    def items(self, numbers: Sequence[int], rows: np.ndarray, shots: int) -> Iterator[list[Item]]:
+        """A batch, then further ones with those of its items that have more pictures to show.
+
+        Args:
+            numbers: of the items.
+            rows: (B, U) the utterances of each, -1 where there is none.
+            shots: most pictures of an item; 1: its best.
+        """
+        counts = np.where(rows >= 0, self._count[rows], 0).max(1).clip(1, shots)
+        for shot in range(counts.max()):
+            yield [
+                Item(number, own, None if count == 1 else (shot + 0.5) / count)
+                for number, own, count in zip(numbers, rows, counts.tolist(), strict=True)
+                if shot < count
+            ]
+
+    def picture(
+        self, row: int, rng: np.random.Generator | None, moment: float | None = None
+    ) -> np.ndarray:
+        """A crop (H, W, 3) uint8 of an utterance that has one.
+
+        Args:
+            row: the utterance.
+            rng: draws one of its crops; None: the one at ``moment``.
+            moment: in (0, 1) of the utterance's crops in order of time; None: the best.
+        """
+        count = int(self._count[row])
+        if rng is not None:
+            crop = int(self._crops[self._first[row] + rng.integers(count)])
+        elif moment is None:
             crop = int(self._best[row])
         else:
-            crop = int(self._crops[self._first[row] + rng.integers(self._count[row])])
+            crop = int(self._crops[self._first[row] + int(moment * count)])
         found = self._kept.get(crop)
         return self._decode(crop, row) if found is None else found
 
@@ -167,7 +208,7 @@ def view_ahead(
     with ThreadPoolExecutor(_threads(), "pictures") as pool:
         try:
             for items in batches:
-                made = np.zeros((len(items), len(items[0][1]), *size), np.float32)
+                made = np.zeros((len(items), len(items[0].rows), *size), np.float32)
                 jobs = [
                     pool.submit(_look, images, items[i : i + _ITEMS], view, key, made[i:])
                     for i in range(0, len(items), _ITEMS)
@@ -196,12 +237,12 @@ def _look(
     images: FaceImages, items: Sequence[Item], view: View, key: int | None, made: np.ndarray
 ) -> None:
     """Fill the first entries of ``made`` with what ``items`` show."""
-    for (item, rows), shown in zip(items, made, strict=False):
-        rng = _rng(key, item)
-        for place, row in enumerate(rows):
+    for item, shown in zip(items, made, strict=False):
+        rng = _rng(key, item.number)
+        for place, row in enumerate(item.rows):
             if row < 0 or not images.present[row]:
                 continue
-            seen = view(images.picture(int(row), rng), rng)
+            seen = view(images.picture(int(row), rng, item.moment), rng)
             if seen.shape != shown.shape[1:]:
                 raise TypeError(f"view() gave {seen.shape} and, of another, {shown.shape[1:]}")
             shown[place] = seen

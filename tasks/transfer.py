@@ -108,7 +108,7 @@ def run(
     for done, (one, seen) in enumerate(zip(runs, sources, strict=True)):
         if shared and parts:
             mine = parts if seen is source else _test_parts(seen, one, list(shared.values()))
-            views = [part.seen_through(one.method.view) for part in mine]
+            views = [part.seen_through(one.method.view, one.method.shots) for part in mine]
             found = [predict(one.method, view) for view in views]
             for target in one.targets:
                 if target.name in shared:

@@ -75,6 +75,8 @@ class Config:
         balanced: train on as many rows of each class as the rarest has, drawn once; the corpus
             needs a category, also where it is not predicted.
         balanced_seed: of that draw, the same in every run.
+        crops: most crops of an utterance, from equal parts of its time, whose predictions are
+            averaged at evaluation; 1: its best crop alone.
         compile: compile the network; pays off on a GPU and takes a minute at first.
     """
 
@@ -90,6 +92,7 @@ class Config:
     head_dropout: float = -1.0
     balanced: bool = False
     balanced_seed: int = 0
+    crops: int = 4
     compile: bool = False
 
 
@@ -107,6 +110,7 @@ def _check(config: Config) -> None:
         "alpha": (config.alpha >= 0, "0 or more"),
         "beta": (config.beta >= 0, "0 or more"),
         "head_dropout": (config.head_dropout < 1, "below 1"),
+        "crops": (config.crops >= 1, "1 or more"),
         "balanced_seed": (config.balanced_seed >= 0, "0 or more"),
     }
     for option, (is_right, expected) in limits.items():
@@ -229,6 +233,7 @@ class Cage(Method):
     def __init__(self, spec: Spec, config: Config) -> None:
         super().__init__(spec, config)
         _check(config)
+        self.shots = config.crops
         self.classes, self.values = _split_targets(spec.targets, config)
         self.has_ccc = self.classes is None
         self.predicted = [t for t in (self.classes, self.values) if t is not None]

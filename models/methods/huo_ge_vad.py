@@ -76,6 +76,8 @@ class Config:
         orth_weight: factor of the orthogonal regularisation; 0 leaves it out.
         orth_padding: ``code`` misses shift 0 where the stride is 2.
         pool: ``code_4x4`` averages the upper left 4 x 4 cells for the category.
+        crops: most crops of an utterance, from equal parts of its time, whose predictions are
+            averaged at evaluation; 1: its best crop alone.
         ten_crop: at evaluation average corners and centre, plain and mirrored; False looks at the
             centre once.
         image_px: side that pictures are scaled to.
@@ -102,6 +104,7 @@ class Config:
     orth_weight: float = 0.5
     orth_padding: str = "right"
     pool: str = "adaptive"
+    crops: int = 4
     ten_crop: bool = True
     image_px: int = 48
     crop_px: int = 44
@@ -120,6 +123,7 @@ def _check(config: Config) -> None:
     limits = {
         "temperature": 0 < config.temperature < 1,
         "width": config.width >= 1,
+        "crops": config.crops >= 1,
         "crop_px": 8 <= config.crop_px <= config.image_px,
         "dropout": 0 <= config.dropout < 1,
     }
@@ -130,8 +134,8 @@ def _check(config: Config) -> None:
         if not is_fine:
             raise UserError(
                 f"huo_ge_vad: {option} is {getattr(config, option)}; temperature lies between 0 "
-                "and 1, crop_px between 8 and image_px, dropout in [0, 1), width is 1 or more and "
-                "weights are not negative"
+                "and 1, crop_px between 8 and image_px, dropout in [0, 1), width and crops are 1 or "
+                "more and weights are not negative"
             )
 
 
@@ -183,6 +187,7 @@ class HuoGeVad(Method):
     def __init__(self, spec: Spec, config: Config) -> None:
         super().__init__(spec, config)
         _check(config)
+        self.shots = config.crops
         known: dict[str, Target] = {t.name: t for t in spec.targets if t.name in (CATEGORY, VAD)}
         if len(known) < len(spec.targets):
             odd = next(t.name for t in spec.targets if t.name not in known)

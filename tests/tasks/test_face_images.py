@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from models.errors import UserError
+from models.training import predict
 from tasks import face_images, paths
 from tasks.batches import load_source
 from tasks.face_images import FaceImages, decode
@@ -111,6 +112,46 @@ def test_pictures_stand_beside_features_and_in_dialogues(corpus):
     assert not batch.present["video"][0, 2]
     alone = part(source).batch([16])
     torch.testing.assert_close(batch.images[1, 1], alone.images[0, 0])
+
+
+def test_an_item_with_many_pictures_comes_again_at_evaluation(corpus):
+    pictures = [painted((40 * i, 9, 9), i) for i in range(6)]
+    rows = [face_row(FIRST, i, encoded(pictures[i]), 0.1 * i) for i in range(6)]
+    second = f"{CORPUS}/d00/u1"
+    rows.append(face_row(second, 0, encoded(pictures[0])))
+    names = [row["utterance_id"] for row in make_corpus().utterances]
+    write_faces([*rows, *(no_face(name) for name in names if name not in (FIRST, second))])
+    source = load()
+    data = part(source).seen_through(look, 3)
+    shown = list(data.batches([[0, 1], [2]]))
+    assert [batch.index.flatten().tolist() for batch in shown] == [[0, 1], [0], [0], [2]]
+    moments = [batch.images[0, 0] for batch in shown[:3]]
+    for picture, seen in zip((pictures[1], pictures[3], pictures[5]), moments, strict=True):
+        np.testing.assert_array_equal(seen, look(picture, None))
+    assert [len(batch.index) for batch in data.batches([[0, 1], [2]], key=1)] == [2, 1]
+    np.testing.assert_array_equal(data.batch([0]).images[0, 0], look(pictures[5], None))  # the best
+
+
+class Brightness(torch.nn.Module):
+    """Says how bright a picture is."""
+
+    normalise = staticmethod(lambda batch: batch)
+
+    def predict(self, batch):
+        return {"category": batch.images.mean((2, 3, 4)).unsqueeze(-1)}
+
+
+def test_what_is_said_of_several_pictures_is_averaged(corpus):
+    write_faces(faces_of(corpus, crops=3))
+    data = part(load())
+    found = predict(Brightness(), data.seen_through(look, 3), batch_size=7)["category"]
+    images = data._source.images
+    for row, said in zip(data.rows, found.squeeze(1).tolist(), strict=True):
+        if images.present[row]:
+            thirds = [look(images.picture(row, None, when), None) for when in (0.1, 0.5, 0.9)]
+            assert said == pytest.approx(np.mean(thirds), rel=1e-5)
+        else:
+            assert said == 0
 
 
 def all_pictures(data, groups, key):
