@@ -163,7 +163,8 @@ class Method(nn.Module):
     can_use: ClassVar[frozenset[str]] = frozenset(MODALITIES)
     #: True: what it predicts does not depend on what it is shown.
     is_blind: ClassVar[bool] = False
-    #: Most pictures of an utterance that it is shown at evaluation, to average what it says.
+    #: Most pictures of an utterance that the stage ``evaluate`` shows it, to average what it says;
+    #: epochs are chosen on one, for ten times as many would cost more than training.
     shots: int = 1
     #: Further inputs it can use, named in ``inputs`` beside the modalities: see ``Batch.extra``.
     extra_inputs: ClassVar[tuple[str, ...]] = ()

@@ -172,8 +172,7 @@ def _fit(
     seed_everything(job.seed)
     spec = Spec(source.dims, train.targets, train.most_speakers, source.frame_dims)
     method = build(recipe, spec)
-    train = train.seen_through(method.view)
-    validation = validation.seen_through(method.view, method.shots)
+    train, validation = train.seen_through(method.view), validation.seen_through(method.view)
     fitted = fit(
         method,
         thinned(train, job.share, job.min_rows, job.subset_seed),

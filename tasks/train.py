@@ -251,8 +251,7 @@ def _set_up(job: Job) -> _Setup:
     seed_everything(job.seed)
     spec = Spec(source.dims, train.targets, train.most_speakers, source.frame_dims)
     method = build(recipe, spec)
-    train = train.seen_through(method.view)
-    validation = validation.seen_through(method.view, method.shots)
+    train, validation = train.seen_through(method.view), validation.seen_through(method.view)
     if job.init is not None:
         warm_start(method, Path(job.init))
     return _Setup(recipe, source, method, train, validation)

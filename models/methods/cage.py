@@ -76,7 +76,7 @@ class Config:
             needs a category, also where it is not predicted.
         balanced_seed: of that draw, the same in every run.
         crops: most crops of an utterance, from equal parts of its time, whose predictions are
-            averaged at evaluation; 1: its best crop alone.
+            averaged in the stage ``evaluate``; 1: its best crop alone, as in training's validation.
         compile: compile the network; pays off on a GPU and takes a minute at first.
     """
 

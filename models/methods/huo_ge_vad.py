@@ -77,7 +77,7 @@ class Config:
         orth_padding: ``code`` misses shift 0 where the stride is 2.
         pool: ``code_4x4`` averages the upper left 4 x 4 cells for the category.
         crops: most crops of an utterance, from equal parts of its time, whose predictions are
-            averaged at evaluation; 1: its best crop alone.
+            averaged in the stage ``evaluate``; 1: its best crop alone, as in training's validation.
         ten_crop: at evaluation average corners and centre, plain and mirrored; False looks at the
             centre once.
         image_px: side that pictures are scaled to.
@@ -134,8 +134,8 @@ def _check(config: Config) -> None:
         if not is_fine:
             raise UserError(
                 f"huo_ge_vad: {option} is {getattr(config, option)}; temperature lies between 0 "
-                "and 1, crop_px between 8 and image_px, dropout in [0, 1), width and crops are 1 or "
-                "more and weights are not negative"
+                "and 1, crop_px between 8 and image_px, dropout in [0, 1), width and crops are 1 "
+                "or more and weights are not negative"
             )
 
 
