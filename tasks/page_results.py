@@ -16,6 +16,7 @@ from tasks.tables import MODALITIES
 #: Metrics that only serve the coverage curves, which the page draws from predictions.
 _HIDDEN = ("within_", "error_at_", "coverage_area")
 _GRID = 60
+_EPOCHS = 200
 
 
 def results(
@@ -52,6 +53,7 @@ def results(
         "subsets": {m: _means(one.targets[name]["subsets"]) for m, one in mine.items()},
         "rates": {m: _means(one.targets[name]["missing_rates"]) for m, one in mine.items()},
     }
+    found["training"] = {m: training(name, one.details["runs"]) for m, one in mine.items()}
     found["contribution"] = _contributions(found)
     if kind == "category":
         found["confusion"] = {m: _confusions(name, one) for m, one in mine.items()}
@@ -62,6 +64,35 @@ def results(
 
 def _entry(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {"against": [], **{key: value for key, value in entry.items() if key != "metrics"}}
+
+
+def training(name: str, runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Validation scores of the runs of a target, at most ``_EPOCHS`` of each.
+
+    ``late`` says that the kept epoch was among the last tenth of all that were allowed, so that
+    more might have been better.
+    """
+    found = []
+    for run in runs:
+        history = [entry for entry in run["history"] if "score" in entry]
+        if name not in run["targets"] or len(history) < 2:
+            continue
+        step = math.ceil(len(history) / _EPOCHS)
+        shown = [
+            e for i, e in enumerate(history) if not i % step or e["epoch"] == run["chosen_epoch"]
+        ]
+        last = history[-1]["epoch"]
+        found.append(
+            {
+                "seed": run["seed"],
+                "fold": run["fold"],
+                "chosen": run["chosen_epoch"],
+                "late": not run["stopped_early"] and run["chosen_epoch"] > 0.9 * last,
+                "epochs": [int(entry["epoch"]) for entry in shown],
+                "scores": [_short(entry["score"], 4) for entry in shown],
+            }
+        )
+    return found
 
 
 def _metrics(targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

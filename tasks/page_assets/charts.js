@@ -96,6 +96,27 @@ section("robustness", "When modalities are missing", "The score as a growing sha
   return [methodLegend(methods), figure];
 });
 
+section("training", "How training went", "The validation score of the chosen method after every epoch, a line for each run; the dot is the epoch that was kept.", () => {
+  const runs = target()?.training?.[state.method] ?? [];
+  if (!runs.length) return null;
+  const seeds = [...new Set(runs.map((r) => r.seed))];
+  const folds = new Set(runs.map((r) => r.fold)).size;
+  const color = (seed) => classColor(seeds.indexOf(seed));
+  const name = (r) => `seed ${r.seed}${folds > 1 ? `, fold ${r.fold}` : ""}`;
+  const points = runs.flatMap((r) => r.epochs.map((epoch, i) => ({ run: name(r), seed: r.seed, epoch, y: r.scores[i], kept: epoch === r.chosen }))).filter((p) => isNumber(p.y));
+  const late = runs.filter((r) => r.late).length;
+  const figure = chart(`${state.method}: validation score by epoch, ${runs.length} runs`, (width) => plot(width, {
+    height: 280, x: { label: "epoch", tickFormat: "d" }, y: { label: "validation score, higher is better", grid: true, nice: true },
+    marks: [
+      Plot.line(points, { x: "epoch", y: "y", z: "run", stroke: (p) => color(p.seed), strokeOpacity: 0.7, strokeWidth: 1.4 }),
+      Plot.dot(points.filter((p) => p.kept), { x: "epoch", y: "y", fill: (p) => color(p.seed), r: 3.5 }),
+      Plot.tip(points, Plot.pointer({ x: "epoch", y: "y", fill: "var(--panel)", stroke: "var(--line)", title: (p) => `${p.run}: ${score(p.y)} after epoch ${p.epoch}` })),
+    ],
+  }), ["run", "kept epoch", "its score", "last epoch"], () => runs.map((r) => [name(r), r.chosen, score(r.scores[r.epochs.indexOf(r.chosen)]), r.epochs.at(-1)]));
+  return [late ? h("p", { class: "note" }, h("strong", {}, `${late} of ${runs.length} runs were at their best in the last tenth of the epochs they were given: `), "more epochs, or a higher learning rate, may help.") : null,
+    colorLegend(seeds.map((s) => `seed ${s}`), (i) => classColor(i)), figure];
+});
+
 section("transfer", "Across corpora", "Rows: the corpus that the runs were trained on. Columns: the corpus whose test rows they predict. Cells off the diagonal are means over networks with 95 % intervals; nothing was trained or chosen on the other corpus.", () => {
   const corpora = Object.keys(page.corpora);
   const cells = page.cross_corpus.filter((c) => c.method === state.method && (c.target === state.target || c.target === null));

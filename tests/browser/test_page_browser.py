@@ -67,9 +67,10 @@ def visible(tab, section):
 
 def test_every_section_is_drawn(tab):
     titles = tab.run("[...document.querySelectorAll('main h2')].map((e) => e.textContent)")
-    assert len(titles) == 16
+    assert len(titles) == 17
     assert tab.run("document.querySelectorAll('#robustness svg path').length") > 4
     assert tab.run("document.querySelectorAll('#circumplex svg').length") > 0
+    assert tab.run("document.querySelectorAll('#training svg circle').length") == 2
 
 
 def test_text_from_data_is_never_run(tab):

@@ -14,7 +14,7 @@ from tasks.leaderboard import judge
 from tasks.page import embed
 from tasks.page_corpus import overview
 from tasks.page_dialogues import Budget, dialogues
-from tasks.page_results import shapley
+from tasks.page_results import shapley, training
 from tasks.plots import PLOTS
 from tasks.report import ReportParams, draw_page, run
 from tasks.tables import SPLIT, read_table
@@ -438,3 +438,28 @@ def test_rows_tested_in_two_folds_are_two_rows_in_one_order():
     rows = aligned.align("sentiment", shuffled, dialogues)
     assert rows.truth[:, 0].tolist() == [1, 1, 2, 2]
     assert rows.predictions["m"][1, :, 0].tolist() == [1, 11, 101, 111]
+
+
+def trained(epochs, chosen, *, early=False, targets=("vad",)):
+    history = [{"epoch": float(e), "score": e / 1000, "lr": 0.1} for e in range(1, epochs + 1)]
+    return {
+        "seed": 0, "fold": 1, "targets": list(targets), "chosen_epoch": chosen,
+        "stopped_early": early, "history": history,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("chosen", "early", "late"),
+    [(40, False, True), (37, False, True), (36, False, False), (40, True, False)],
+)
+def test_a_run_that_was_best_at_the_end_of_its_epochs_is_told(chosen, early, late):
+    (found,) = training("vad", [trained(40, chosen, early=early)])
+    assert found["late"] is late
+    assert found["epochs"] == list(range(1, 41))
+
+
+def test_long_trainings_are_thinned_but_keep_the_chosen_epoch():
+    runs = [trained(1000, 777), trained(1, 1), trained(9, 3, targets=["category"])]
+    (found,) = training("vad", runs)  # one epoch draws no line, another target is not shown
+    assert len(found["epochs"]) <= 201
+    assert found["scores"][found["epochs"].index(777)] == 0.777
