@@ -32,27 +32,16 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import yaml
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import f1_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from benchmarks import project
+from benchmarks.planted import FILE as PLANTED
+from benchmarks.planted import planted
 from benchmarks.project import ROOT, SHARED
-from tasks.sample_process import (
-    CATEGORIES,
-    CUES,
-    SampleParams,
-    categorise,
-    draw_factors,
-)
-from tasks.tables import VAD
 
 FILES = {
-    "mosi": "mosi_bclstm.parquet", "iemocap": "iemocap_text.parquet", "planted": "planted.parquet"
+    "mosi": "mosi_bclstm.parquet", "iemocap": "iemocap_text.parquet", "planted": PLANTED
 }  # fmt: skip
 RATES = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
 SEEDS = [0, 1, 2, 3, 4]
@@ -73,9 +62,6 @@ MODALITIES = {
     "mosi": ("audio", "video", "text"), "iemocap": ("audio", "text"),
     "planted": ("audio", "video", "text"),
 }  # fmt: skip
-#: Seeds of the hidden process; the last one is tested on: other people, other dialogues.
-PLANTED_SEEDS = (31, 32, 33, 34)
-PLANTED_WIDTH = 16
 
 #: The same for all; published numbers of epochs differ, and published rates suit other features.
 COMMON: dict[str, Any] = {"epochs": 40, "patience": 10}
@@ -273,56 +259,6 @@ def make_project(folder: Path, wanted: Mapping[str, Any], only: list[str]) -> No
 def _corpora(only: list[str]) -> list[str]:
     """Those that have a cell to run."""
     return [c for c in CORPORA if not only or any(o.split("/")[0] in ("", c) for o in only)]
-
-
-def planted(root: Path) -> None:
-    """Dialogues of the sample's process with their outward cues turned into features."""
-    lift = np.random.default_rng(PLANTED_SEEDS[0])
-    turns = {name: lift.normal(size=(len(CUES[name]), PLANTED_WIDTH)) for name in CUES}
-    parts = []
-    for seed in PLANTED_SEEDS:
-        size = SampleParams(seed=seed, dialogues=60, mean_turns=15, speakers=48, sessions=8)
-        parts.append(
-            draw_factors(size).with_columns(
-                pl.format("{}_{}", pl.lit(seed), name).alias(name)
-                for name in ("utterance", "dialogue", "speaker")
-            ).with_columns(split=pl.lit("test" if seed == PLANTED_SEEDS[-1] else "train"))
-        )  # fmt: skip
-    table = pl.concat(parts)
-    cues = {name: table.select(columns).to_numpy() for name, columns in CUES.items()}
-    labels = [CATEGORIES[i] for i in categorise(table.select(VAD).to_numpy())]
-    table.select(
-        "dialogue", "speaker", "split",
-        utterance_id="utterance", turn=pl.col("turn"), label=pl.Series(labels),
-        **{name: pl.Series((found @ turns[name]).tolist()) for name, found in cues.items()},
-    ).write_parquet(root / FILES["planted"])  # fmt: skip
-    is_train = (table["split"] == "train").to_numpy()
-    alone = np.concatenate(list(cues.values()), 1)
-    around = _neighbours(alone, table["dialogue"].rle_id().to_numpy(), 3)
-    reference = {
-        "logistic regression on the cues": _logistic(alone, labels, is_train),
-        "with those of 3 utterances on each side": _logistic(around, labels, is_train),
-    }
-    (root / "reference.json").write_text(json.dumps(reference) + "\n")
-
-
-def _neighbours(rows: np.ndarray, dialogue: np.ndarray, reach: int) -> np.ndarray:
-    """Rows (N, D) beside those up to ``reach`` before and after in the dialogue, else 0."""
-    parts = []
-    for lag in range(-reach, reach + 1):
-        inside = (np.roll(dialogue, lag) == dialogue)[:, None]
-        parts.append(np.where(inside, np.roll(rows, lag, axis=0), 0.0))
-    return np.concatenate(parts, 1)
-
-
-def _logistic(features: np.ndarray, labels: list[str], is_train: np.ndarray) -> float:
-    """Weighted F1 on the others."""
-    truth = np.array(labels)
-    fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    fitted.fit(features[is_train], truth[is_train])
-    return float(
-        f1_score(truth[~is_train], fitted.predict(features[~is_train]), average="weighted")
-    )
 
 
 # inside the project -------------------------------------------------------------------------------
