@@ -349,6 +349,7 @@ def run(only: list[str]) -> None:
         told = _score(result, "test", "weighted_f1")
         print(f"{cell.key}: wF1 {told}, {note['cpu_seconds']:.0f} s of CPU", flush=True)
         write_results(found.raw)
+    write_results(found.raw)  # also what another process did meanwhile
 
 
 def _stamp(raw: Mapping[str, Any], cell: Cell) -> str:
