@@ -113,6 +113,7 @@ def ravdess(folder: Path) -> dict[str, Any]:
             "ravdess_emi_searched": {
                 "method": "emi", "batch_size": 32, "search": EMI_SEARCH, **only
             },
+            "ravdess_haemsa_evolved": {"method": "haemsa", "search": HAEMSA_SEARCH, **only},
         },
     }  # fmt: skip
 
