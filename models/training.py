@@ -7,6 +7,7 @@ makes bit for bit the weights of an undisturbed one.
 
 import copy
 import math
+import os
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -98,6 +99,21 @@ class Fitted:
 
 class NotFinite(UserError):
     """Training produced a loss or output that is not a number."""
+
+
+def best_device() -> str:
+    """Where to compute: on the GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def compute_steadily() -> None:
+    """From here on this process makes the same sums in the same order, on one core or a GPU.
+
+    Runs that go side by side have a process and a core each.
+    """
+    torch.set_num_threads(1)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # the next line needs it on a GPU
+    torch.use_deterministic_algorithms(True)
 
 
 def seed_everything(seed: int, epoch: int = 0, rank: int = 0) -> None:

@@ -17,7 +17,7 @@ from models.batch import MODALITIES, Target
 from models.errors import UserError
 from models.method import Method, Spec
 from models.metrics import HEADLINE, score_target, undefined_reasons
-from models.training import predict
+from models.training import best_device, compute_steadily, predict
 from tasks import paths
 from tasks.batches import Dataset, Source, is_labelled, source_for
 from tasks.consistency_rates import violation_rates
@@ -90,19 +90,21 @@ def run(
         inputs: modality or further input to encoder.
         ctx: progress.
     """
-    torch.set_num_threads(1)  # test sets are small: a second thread would only wait
+    compute_steadily()
     runs = load_runs(corpus, method)
     sources = sources_of(runs, corpus, inputs)
     source = sources[0]  # ids and modalities are the same in all
     outputs: list[tuple[Run, str, Dataset, dict[str, torch.Tensor]]] = []
     grids = Grids()
     for done, (one, seen) in enumerate(zip(runs, sources, strict=True)):
+        names = [m for m in MODALITIES if m in inputs or m in seen.present]
         for split in _SPLITS:
             data = _part(seen, one, split)
             if len(data):
-                outputs.append((one, split, data, predict(one.method, data)))
-        names = [m for m in MODALITIES if m in inputs or m in seen.present]
-        _fill(grids, params, one, seen, names)
+                found = predict(one.method, data, device=best_device())
+                outputs.append((one, split, data, found))
+                if split == "test":
+                    _fill(grids, params, one, seen, names, data, found)
         ctx.progress(Progress(done + 1, len(runs), "runs"))
     targets = _all_targets(runs)
     subset_names = ["+".join(subset) for subset in subsets(source.modalities)]
@@ -158,7 +160,8 @@ def load_runs(corpus: str, method: str) -> list[Run]:
             {m: found[m] for m in MODALITIES if m in found}  # JSON has an order of its own
             for found in (config["dims"], config.get("frame_dims", {}))
         )
-        recipe = resolve(method, config["entry"])
+        # compiling takes longer than a look at the test rows
+        recipe = resolve(method, {k: v for k, v in config["entry"].items() if k != "compile"})
         network = build(recipe, Spec(dims, targets, config["speakers"], frame_dims))
         network.load_state_dict(load_file(file.parent / "weights.safetensors"))
         report = json.loads((file.parent / "report.json").read_text())
@@ -187,28 +190,46 @@ def score(target: Target, truth: np.ndarray, output: torch.Tensor) -> Mapping[st
 
 
 def _fill(
-    grids: Grids, params: EvaluateParams, one: Run, source: Source, names: Sequence[str]
+    grids: Grids,
+    params: EvaluateParams,
+    one: Run,
+    source: Source,
+    names: Sequence[str],
+    data: Dataset,
+    plain: dict[str, torch.Tensor],
 ) -> None:
     """Predict test with modalities hidden, and with the weights of every kept epoch.
 
-    ``names`` are the modalities of the corpus: masks are drawn over all of them, so that a method
-    that uses fewer meets the same ones.
+    Masks that hide the same of what the method reads are predicted once: for a method of one
+    modality most of them hide nothing.
+
+    Args:
+        grids: takes the outputs.
+        params: the rates.
+        one: the run.
+        source: what it reads.
+        names: modalities of the corpus: masks are drawn over all of them, so that a method that
+            uses fewer meets the same ones.
+        data: the test rows.
+        plain: outputs with nothing hidden.
     """
-    data = _part(source, one, "test")
-    if not len(data):
-        return
-    cells = {_CHOSEN: predict(one.method, data)}
-    for subset in subsets(source.modalities):
-        cells["+".join(subset)] = predict(one.method, only(data, subset, len(data.rows)))
+    hidden = {"+".join(s): only(data, s, len(data.rows)) for s in subsets(source.modalities)}
     for rate in params.missing_rates:
         masks = draw_masks(len(source.ids), rate, params.mask_seed, len(names))[data.rows]
-        seen = Hidden(data, {name: masks[:, i] for i, name in enumerate(names)})
-        cells[f"{rate:g}"] = predict(one.method, seen)
+        hidden[f"{rate:g}"] = Hidden(data, {name: masks[:, i] for i, name in enumerate(names)})
+    present = {name: there[data.rows] for name, there in source.present.items()}
+    known = {only(data, MODALITIES, len(data.rows)).cells(present): plain}
+    cells = {_CHOSEN: plain}
+    for name, seen in hidden.items():
+        left = seen.cells(present)
+        if left not in known:
+            known[left] = predict(one.method, seen, device=best_device())
+        cells[name] = known[left]
     chosen = {name: value.clone() for name, value in one.method.state_dict().items()}
     epochs = []
     for file in sorted((one.folder / "snapshots").glob("*.safetensors")):
         one.method.load_state_dict(load_file(file))
-        epochs.append(predict(one.method, data))
+        epochs.append(predict(one.method, data, device=best_device()))
     one.method.load_state_dict(chosen)
     truths = {target: data.truth(target).numpy() for target in one.targets}
     grids.add(one.seed, truths, cells, epochs)

@@ -64,6 +64,14 @@ class Hidden:
     def __len__(self) -> int:
         return len(self._data)
 
+    def cells(self, present: Mapping[str, np.ndarray]) -> tuple[bytes, ...]:
+        """What is left to see: equal for masks that look the same to who reads only ``present``.
+
+        Args:
+            present: modality to (N,) bool, what there is without masks.
+        """
+        return tuple((there & self._observed[m].numpy()).tobytes() for m, there in present.items())
+
     def batch(self, indices: Sequence[int]) -> Batch:
         """See ``Data.batch``."""
         return self._hide(self._data.batch(indices))

@@ -7,7 +7,6 @@ killed, repeated or made longer computes no candidate twice.
 import hashlib
 import json
 import math
-import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +24,14 @@ from models.fitness import genome_fitness, sentiment_fitness
 from models.method import Data, Method, Spec
 from models.metrics import UNDEFINED_SCORE, selection_score
 from models.regression_metrics import mae, pearson, sentiment_scores
-from models.training import NotFinite, fit, predict, seed_everything
+from models.training import (
+    NotFinite,
+    best_device,
+    compute_steadily,
+    fit,
+    predict,
+    seed_everything,
+)
 from tasks import paths
 from tasks.batches import Dataset, Source, is_labelled, source_for
 from tasks.methods import Recipe, build, resolve
@@ -145,9 +151,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _train(job: Job) -> Outcome:
-    torch.set_num_threads(1)  # one core a candidate: the same sums in the same order
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # the next line needs it on a GPU
-    torch.use_deterministic_algorithms(True)
+    compute_steadily()
     recipe = resolve(job.method, job.entry)
     if job.epochs:
         recipe = replace(recipe, train=replace(recipe.train, epochs=job.epochs))
@@ -180,7 +184,7 @@ def _fit(
         partial(score, validation),
         recipe.train,
         seed=job.seed,
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        device=best_device(),
     )
     size = sum(p.numel() for p in method.parameters())
     chosen = {"epoch": float(fitted.chosen_epoch), "selection": fitted.score}

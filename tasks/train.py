@@ -8,7 +8,6 @@ was and ends with the same bytes.
 
 import hashlib
 import json
-import os
 import platform
 import shutil
 import threading
@@ -28,7 +27,14 @@ from models import parallel
 from models.batch import MODALITIES
 from models.errors import UserError
 from models.method import Method, Spec
-from models.training import Fitted, TrainConfig, fit, seed_everything
+from models.training import (
+    Fitted,
+    TrainConfig,
+    best_device,
+    compute_steadily,
+    fit,
+    seed_everything,
+)
 from tasks import paths
 from tasks.batches import Dataset, Source, source_for
 from tasks.context import Context, Progress
@@ -242,9 +248,7 @@ class _Setup:
 
 
 def _set_up(job: Job) -> _Setup:
-    torch.set_num_threads(1)  # one core a run: the same sums in the same order, seeds side by side
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # the next line needs it on a GPU
-    torch.use_deterministic_algorithms(True)
+    compute_steadily()
     recipe = resolve(job.method, job.entry)
     source = source_for(recipe, job.corpus, job.inputs)
     train, validation = parts(source, recipe, job.corpus, job.fold, job.targets)
@@ -269,7 +273,7 @@ def _fit(setup: _Setup, job: Job, team: parallel.Team | None = None) -> Fitted:
         partial(score, setup.validation),
         setup.recipe.train,
         seed=job.seed,
-        device=team.device if team else "cuda" if torch.cuda.is_available() else "cpu",
+        device=team.device if team else best_device(),
         resume=resume,
         save=_Saver(state_file),
         on_epoch=EpochClock(f"train {place}", setup.recipe.train.epochs),

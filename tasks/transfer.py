@@ -21,7 +21,7 @@ from models.errors import UserError
 from models.metrics import HEADLINE, score_target
 from models.resampling import resamplable
 from models.statistics import confidence_interval, resample
-from models.training import predict
+from models.training import best_device, compute_steadily, predict
 from tasks import paths
 from tasks.batches import Dataset, Source, is_labelled
 from tasks.context import Context, Progress
@@ -95,7 +95,7 @@ def run(
         inputs: modality or further input to encoder, of ``onto``.
         ctx: progress.
     """
-    torch.set_num_threads(1)  # test sets are small: a second thread would only wait
+    compute_steadily()
     runs = load_runs(corpus, method)
     sources = sources_of(runs, onto, inputs)
     source = sources[0]  # all have the same rows and labels
@@ -109,7 +109,7 @@ def run(
         if shared and parts:
             mine = parts if seen is source else _test_parts(seen, one, list(shared.values()))
             views = [part.seen_through(one.method.view, one.method.shots) for part in mine]
-            found = [predict(one.method, view) for view in views]
+            found = [predict(one.method, view, device=best_device()) for view in views]
             for target in one.targets:
                 if target.name in shared:
                     outputs[target.name].append(torch.cat([f[target.name] for f in found])[first])
@@ -164,13 +164,14 @@ def _check_widths(one: Run, source: Source, corpus: str, onto: str) -> None:
 
 
 def _test_parts(source: Source, one: Run, shared: Sequence[Shared]) -> list[Dataset]:
-    """Test rows of every fold that has some."""
+    """Test rows of every fold that has some which no fold before had."""
     targets = tuple(s.tested for s in shared)
-    parts = [
-        source.part(fold, "test", one.method.level, targets, labelled=False)
-        for fold in source.folds
-    ]
-    return [part for part in parts if len(part)]
+    parts: list[Dataset] = []
+    for fold in source.folds:
+        part = source.part(fold, "test", one.method.level, targets, labelled=False)
+        if not np.isin(part.rows, [row for known in parts for row in known.rows]).all():
+            parts.append(part)
+    return parts
 
 
 def _score(

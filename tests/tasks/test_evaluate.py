@@ -1,17 +1,24 @@
 import io
 import json
+from dataclasses import asdict
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
 from pydantic import ValidationError
+from safetensors.torch import save_file
 from sklearn.metrics import accuracy_score, f1_score
 
+from models.batch import Target
 from models.errors import UserError
+from models.method import Spec
+from models.training import predict
 from tasks import evaluate, paths, train
 from tasks.evaluate import EvaluateParams
 from tasks.leaderboard import judge, to_csv
+from tasks.methods import build, resolve
+from tasks.missing import Hidden
 from tasks.plain_context import PlainContext
 from tasks.tables import VAD
 from tests.tasks.corpus_factory import CORPUS, INPUTS, make_corpus
@@ -179,6 +186,61 @@ def test_a_method_of_one_modality_meets_the_masks_of_the_corpus(project, monkeyp
     mine = fit_and_score("late_fusion", monkeypatch, entry={"epochs": 1, "modalities": ["text"]})
     for one, other in zip(mine, seen["linear"], strict=True):
         np.testing.assert_array_equal(one[-1], other[-1])
+
+
+def count_passes(patch, method, inputs):
+    """Evaluate again; returns the device of every pass over rows."""
+    devices = []
+
+    def counted(*args, device):
+        devices.append(device)
+        return predict(*args, device=device)
+
+    with patch.context() as local:
+        local.setattr(evaluate, "predict", counted)
+        params = EvaluateParams(missing_rates=RATES)
+        evaluate.run(params, CORPUS, method, inputs, PlainContext(stream=io.StringIO()))
+    return devices
+
+
+def test_what_hides_nothing_is_predicted_once_and_scores_the_same(project, monkeypatch):
+    entry, inputs = {"epochs": 2, "modalities": ["text"]}, {"text": "words"}
+    fit_and_score("late_fusion", monkeypatch, inputs, entry)
+    files = [path(CORPUS, "late_fusion") for path in (paths.details, paths.predictions)]
+    runs = len(evaluate.load_runs(CORPUS, "late_fusion"))
+    few = len(count_passes(monkeypatch, "late_fusion", inputs))
+    reused = [file.read_bytes() for file in files]
+    monkeypatch.setattr(Hidden, "cells", lambda *_: (object(),))  # nothing looks like another
+    many = len(count_passes(monkeypatch, "late_fusion", inputs))
+    assert [file.read_bytes() for file in files] == reused
+    assert few == runs * (2 + 2)  # validation and test, and test after each of two epochs
+    assert many == few + runs * (1 + len(RATES))
+
+
+def test_networks_predict_where_training_computes(project, monkeypatch):
+    monkeypatch.setattr(evaluate, "best_device", lambda: "cpu:0")
+    devices = count_passes(monkeypatch, "linear", INPUTS)
+    assert set(devices) == {"cpu:0"}
+    # of 7 subsets and 2 rates, all modalities and rate 0 hide nothing
+    runs = evaluate.load_runs(CORPUS, "linear")
+    kept = [file for run in runs for file in run.folder.glob("snapshots/*.safetensors")]
+    assert len(devices) == len(runs) * (2 + 6 + 1) + len(kept)
+
+
+def test_networks_that_were_compiled_for_training_are_not_for_scoring(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    target = Target("category", "category", ("happy", "sad"))
+    entry = {"backbone": "small", "pretrained": "", "image_px": 16, "compile": True}
+    trained = build(resolve("cage", entry), Spec({}, (target,)))
+    folder = paths.runs(CORPUS, "cage") / "seed0"
+    folder.mkdir(parents=True)
+    save_file(trained.state_dict(), folder / "weights.safetensors")
+    config = {"targets": [asdict(target)], "entry": entry, "dims": {}, "speakers": 1}
+    (folder / "config.json").write_text(json.dumps(config | {"seed": 0, "fold": 0}))
+    (folder / "report.json").write_text("{}")
+    (run,) = evaluate.load_runs(CORPUS, "cage")
+    assert trained.network._compiled_call_impl is not None
+    assert run.method.network._compiled_call_impl is None
 
 
 def test_a_corpus_of_two_modalities_always_keeps_one(project, monkeypatch):

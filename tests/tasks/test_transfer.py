@@ -10,6 +10,7 @@ import torch
 from sklearn.metrics import accuracy_score
 
 from models.errors import UserError
+from models.training import predict
 from tasks import evaluate, failures, paths, train, transfer
 from tasks.cross_corpus import cross_corpus
 from tasks.plain_context import PlainContext
@@ -92,6 +93,25 @@ def test_every_test_row_of_every_fold_counts_once(trained):
     labels = pl.read_parquet(paths.labels("folded")).drop_nulls("category")
     known = rows.join(labels, on="utterance_id").get_column("utterance_id").n_unique()
     assert score("folded")["targets"]["category"]["n"] == known > 15
+
+
+def test_test_rows_that_folds_share_are_predicted_once_where_training_computes(
+    trained, monkeypatch
+):
+    make("again", folds=1)
+    splits = pl.read_parquet(paths.splits("again"), use_pyarrow=True)
+    again = splits.with_columns(fold=pl.lit(1, splits.schema["fold"]))
+    pl.concat([splits, again]).write_parquet(paths.splits("again"))
+    expected, devices = score("copy"), []
+
+    def noted(*args, device):
+        devices.append(device)
+        return predict(*args, device=device)
+
+    monkeypatch.setattr(transfer, "predict", noted)
+    monkeypatch.setattr(transfer, "best_device", lambda: "cpu:0")
+    assert score("again")["targets"] == expected["targets"]
+    assert devices == ["cpu:0"] * len(SEEDS) * 2  # targets
 
 
 def test_only_classes_of_both_corpora_count_and_the_rest_is_told(trained):
