@@ -175,6 +175,11 @@ class Method(nn.Module):
     #: Trainer settings that differ from the defaults of ``models.training.TrainConfig``.
     recipe: ClassVar[Mapping[str, object]] = {}
 
+    @classmethod
+    def columns(cls, target: Target, config: Any) -> tuple[str, ...]:
+        """Names of a target that it predicts and is scored by: all, unless its options say less."""
+        return target.names
+
     def __init__(self, spec: Spec, config: Any) -> None:
         super().__init__()
         self.spec = spec

@@ -6,7 +6,7 @@ stops the comparison with one sentence: a score over other rows would compare no
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +47,20 @@ class Tested:
         details: content of ``<method>.details.json``.
         table: test rows of ``<method>.predictions.parquet``.
         where: file of the predictions, for messages.
+        partial: targets of which it predicts other columns than the method that has most, and what
+            to say of it: its scores are in its details, but over other columns they rank nothing.
     """
 
     details: Mapping[str, Any]
     table: pl.DataFrame
     where: str
+    partial: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def targets(self) -> Mapping[str, Mapping[str, Any]]:
-        """Targets with a score on test."""
-        return {name: t for name, t in self.details["targets"].items() if "test" in t}
+        """Targets with a score on test that compares with others'."""
+        found = self.details["targets"].items()
+        return {name: t for name, t in found if "test" in t and name not in self.partial}
 
 
 def load_tested(corpus: str, methods: Sequence[str]) -> tuple[dict[str, Tested], dict[str, str]]:
@@ -77,8 +81,30 @@ def load_tested(corpus: str, methods: Sequence[str]) -> tuple[dict[str, Tested],
             found[method] = read_tested(corpus, method, splits)
         else:
             failed[method] = _why(corpus, method, reasons)
+    found = _part_by_columns(found)
     check_label_spaces(found)
     return found, failed
+
+
+def _part_by_columns(tested: Mapping[str, Tested]) -> dict[str, Tested]:
+    """The same with ``partial`` filled in."""
+    widest: dict[str, Sequence[str]] = {}
+    for one in tested.values():
+        for name, target in one.targets.items():
+            if target["kind"] == "values":
+                widest[name] = max(widest.get(name, ()), target["names"], key=len)
+    return {
+        method: replace(
+            one,
+            partial={
+                name: f"not ranked: predicts {', '.join(one.targets[name]['names'])} alone, others "
+                f"{', '.join(names)}"
+                for name, names in widest.items()
+                if name in one.targets and list(one.targets[name]["names"]) != list(names)
+            },
+        )
+        for method, one in tested.items()
+    }
 
 
 def _why(corpus: str, method: str, reasons: Mapping[str, str]) -> str:

@@ -140,6 +140,7 @@ def source_for(recipe: Recipe, corpus: str, inputs: Mapping[str, str]) -> Source
         needs=() if recipe.method.is_blind and not recipe.inputs(inputs) else recipe.method.needs,
         max_frames=recipe.max_frames,
         extra=recipe.extra(inputs),
+        narrowed=recipe.narrowed,
     )
 
 
@@ -151,6 +152,7 @@ def load_source(
     needs: Collection[Need] = ("pooled",),
     max_frames: int = 0,
     extra: Mapping[str, str] | None = None,
+    narrowed: Callable[[Target], Target] | None = None,
 ) -> Source:
     """Read a corpus's tables and what methods need of it.
 
@@ -161,6 +163,7 @@ def load_source(
         needs: ``frames`` and ``images`` are read only where they are named.
         max_frames: longer sequences are thinned evenly to so many frames; 0 = never.
         extra: further input to encoder.
+        narrowed: a target to what of it is predicted; None leaves all.
     """
     utterances = read_table(UTTERANCES, root / paths.utterances(corpus)).sort(
         "dialogue_id",
@@ -176,6 +179,8 @@ def load_source(
         labels, on="utterance_id", how="left", maintain_order="left"
     )
     targets = find_targets(labels)
+    if narrowed is not None:
+        targets = tuple(narrowed(target) for target in targets)
     features, present = {}, {}
     for modality in MODALITIES:
         if modality in inputs:

@@ -168,6 +168,14 @@ def load_runs(corpus: str, method: str) -> list[Run]:
         runs.append(Run(file.parent, config["seed"], config["fold"], recipe, network, report))
     if not runs:
         raise UserError(f"{folder}: there are no runs; run stage train for {corpus}-{method} first")
+    for target in [target for one in runs for target in one.targets]:
+        first = next(t for one in runs for t in one.targets if t.name == target.name)
+        if target.names != first.names:
+            raise UserError(
+                f"{folder}: some runs predict {', '.join(first.names)} and some "
+                f"{', '.join(target.names)} of {target.name}; search no option that changes this, "
+                f"and run stage train for {corpus}-{method} again"
+            )
     return runs
 
 

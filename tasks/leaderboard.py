@@ -55,7 +55,8 @@ def judge(corpus: str, methods: Sequence[str], *, resamples: int, seed: int) -> 
         check_seeds(rows, {m: one.where for m, one in mine.items()})
         # many small products: threads only get in each other's way, and one sums in one order
         with threadpool_limits(1):
-            judged[name] = _judge_target(name, mine, failed, rows, resamples, seed)
+            apart = {m: one.partial[name] for m, one in tested.items() if name in one.partial}
+            judged[name] = _judge_target(name, mine, failed | apart, rows, resamples, seed)
     return judged
 
 

@@ -9,7 +9,7 @@ import difflib
 import importlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args, get_origin
 
 from models.batch import MODALITIES, Target
@@ -65,6 +65,10 @@ class Recipe:
     def max_frames(self) -> int:
         """Most frames of a sequence that the method is shown; 0 = all."""
         return getattr(self.config, "max_frames", 0)
+
+    def narrowed(self, target: Target) -> Target:
+        """The target with no more than what this method predicts of it."""
+        return replace(target, names=self.method.columns(target, self.config))
 
     def extra(self, inputs: Mapping[str, str]) -> dict[str, str]:
         """Further inputs to the encoders that this method reads for them, where there are any."""

@@ -59,6 +59,7 @@ class Config:
 
     Attributes:
         dims: which dimensions are predicted beside the category: the paper's VAD&C, V&C, A&C, D&C.
+            Scores count these alone.
         shared_backbone: one trunk with several heads; False (as in the code) is a network each.
         width: channels of the first stage; 64 is ResNet-18.
         dropout: before the category head.
@@ -139,6 +140,10 @@ def _check(config: Config) -> None:
             )
 
 
+def _wanted(config: Config) -> list[str]:
+    return [LETTERS[letter] for letter in config.dims]
+
+
 class Head(nn.Module):
     """Average the map over its cells, then one linear layer."""
 
@@ -161,8 +166,7 @@ class HuoGeVad(Method):
 
     A corpus without valence, arousal and dominance trains the category network alone, one without
     categories the regression networks; either way nothing is left to be consistent. Of a corpus
-    that lacks one of the dimensions asked for, the others are used. Dimensions that are labelled
-    but not in ``dims`` are predicted by their mean over the training data.
+    that lacks one of the dimensions asked for, the others are used.
     """
 
     level = "image"
@@ -182,7 +186,12 @@ class HuoGeVad(Method):
         "scheduler": "step",  # a tenth every 10,000 steps
     }
     temperature: Tensor  # (), of the relaxed costs
-    means: Tensor  # (K,) of the labels in training, for dimensions without a network
+
+    @classmethod
+    def columns(cls, target: Target, config: Config) -> tuple[str, ...]:
+        """Of ``vad`` the dimensions in ``dims``; all where it has none of these."""
+        wanted = _wanted(config) if target.name == VAD else target.names
+        return tuple(name for name in target.names if name in wanted) or target.names
 
     def __init__(self, spec: Spec, config: Config) -> None:
         super().__init__(spec, config)
@@ -196,15 +205,12 @@ class HuoGeVad(Method):
                 "name targets: [category, vad] in its entry of params.yaml"
             )
         self.category, self.vad = known.get(CATEGORY), known.get(VAD)
-        labelled = self.vad.names if self.vad else ()
-        wanted = [LETTERS[letter] for letter in config.dims]
-        self.active = tuple(name for name in wanted if name in labelled)
-        if self.vad and not self.active:
+        self.active = self.vad.names if self.vad else ()
+        if not set(self.active) <= set(_wanted(config)):
             raise UserError(
                 f"huo_ge_vad: dims is '{config.dims}' but the corpus has labels only for "
-                f"{', '.join(labelled)}; choose dims among these"
+                f"{', '.join(self.active)}; choose dims among these"
             )
-        self.columns = [labelled.index(name) for name in self.active]
         outputs = [CATEGORY] * bool(self.category) + list(self.active)
         trunks = ["shared"] if config.shared_backbone else outputs
         self.trunks = nn.ModuleDict({name: SmallResNet(config.width) for name in trunks})
@@ -216,7 +222,6 @@ class HuoGeVad(Method):
             )
         self.constraints = self._constraints()
         self.register_buffer("temperature", torch.tensor(config.temperature))
-        self.register_buffer("means", torch.zeros(len(labelled)))
 
     def _constraints(self) -> SignConstraints | GradedConstraints | None:
         config: Config = self.config
@@ -249,15 +254,6 @@ class HuoGeVad(Method):
 
     # --- the contract --------------------------------------------------------------------------
 
-    def prepare(self, train: Data) -> None:
-        """Take the means of the dimensions that no network predicts."""
-        super().prepare(train)
-        if not self.vad or len(self.active) == self.vad.width:
-            return
-        groups = [range(at, min(at + 256, len(train))) for at in range(0, len(train), 256)]
-        labels = [batch.targets[VAD][batch.mask].double().cpu() for batch in train.batches(groups)]
-        self.means.copy_(torch.cat(labels).nanmean(0).nan_to_num(0.0))
-
     def on_epoch(self, epoch: int, train: Data) -> None:
         """Lower the temperature."""
         if self.config.anneal > 0:
@@ -272,10 +268,7 @@ class HuoGeVad(Method):
         if self.category:
             outputs[CATEGORY] = _scattered(found[CATEGORY], rows)
         if self.vad:
-            values = self.means.to(found[self.active[0]].dtype).repeat(int(rows.sum()), 1)
-            for name, column in zip(self.active, self.columns, strict=True):
-                values[:, column] = found[name].squeeze(-1)
-            outputs[VAD] = _scattered(values, rows)
+            outputs[VAD] = _scattered(torch.cat([found[name] for name in self.active], -1), rows)
         return outputs
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -286,7 +279,7 @@ class HuoGeVad(Method):
         losses: dict[str, Tensor] = {}
         if self.category:
             losses[CATEGORY] = _cross_entropy(found[CATEGORY], batch.targets[CATEGORY][rows])
-        for name, column in zip(self.active, self.columns, strict=True):
+        for column, name in enumerate(self.active):
             losses[name] = _squared_error(found[name], batch.targets[VAD][rows][:, column])
         if self.constraints is not None:
             logits = found[CATEGORY]
@@ -299,8 +292,8 @@ class HuoGeVad(Method):
             )
             losses["consistency"] = config.consistency_weight * cost
         if isinstance(self.constraints, GradedConstraints):
-            labels = batch.targets[VAD][rows][:, self.columns]
-            losses["constraints"] = self.constraints.fit_loss(batch.targets[CATEGORY][rows], labels)
+            labels = batch.targets[CATEGORY][rows], batch.targets[VAD][rows]
+            losses["constraints"] = self.constraints.fit_loss(*labels)
         if config.orth_weight > 0:
             padding = cast(Padding, config.orth_padding)
             parts = [orthogonality(cast(SmallResNet, t), padding) for t in self.trunks.values()]

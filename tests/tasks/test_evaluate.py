@@ -227,17 +227,32 @@ def test_networks_predict_where_training_computes(project, monkeypatch):
     assert len(devices) == len(runs) * (2 + 6 + 1) + len(kept)
 
 
+def write_run(method, entry, target, seed=0):
+    """The folder of a run that learnt nothing; returns its network."""
+    network = build(resolve(method, entry), Spec({}, (target,)))
+    folder = paths.runs(CORPUS, method) / f"seed{seed}"
+    folder.mkdir(parents=True)
+    save_file(network.state_dict(), folder / "weights.safetensors")
+    config = {"targets": [asdict(target)], "entry": entry, "dims": {}, "speakers": 1}
+    (folder / "config.json").write_text(json.dumps(config | {"seed": seed, "fold": 0}))
+    (folder / "report.json").write_text("{}")
+    return network
+
+
+def test_runs_that_predict_other_columns_are_not_scored_together(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for seed, dims in enumerate("va"):
+        entry = {"dims": dims, "width": 2}
+        name = {"v": "valence", "a": "arousal"}[dims]
+        write_run("huo_ge_vad", entry, Target("vad", "values", (name,)), seed)
+    with pytest.raises(UserError, match="some runs predict valence and some arousal of vad"):
+        evaluate.load_runs(CORPUS, "huo_ge_vad")
+
+
 def test_networks_that_were_compiled_for_training_are_not_for_scoring(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    target = Target("category", "category", ("happy", "sad"))
     entry = {"backbone": "small", "pretrained": "", "image_px": 16, "compile": True}
-    trained = build(resolve("cage", entry), Spec({}, (target,)))
-    folder = paths.runs(CORPUS, "cage") / "seed0"
-    folder.mkdir(parents=True)
-    save_file(trained.state_dict(), folder / "weights.safetensors")
-    config = {"targets": [asdict(target)], "entry": entry, "dims": {}, "speakers": 1}
-    (folder / "config.json").write_text(json.dumps(config | {"seed": 0, "fold": 0}))
-    (folder / "report.json").write_text("{}")
+    trained = write_run("cage", entry, Target("category", "category", ("happy", "sad")))
     (run,) = evaluate.load_runs(CORPUS, "cage")
     assert trained.network._compiled_call_impl is not None
     assert run.method.network._compiled_call_impl is None

@@ -21,6 +21,31 @@ def project(tmp_path, monkeypatch):
     make_project(tmp_path, Scene(methods=("linear",), seeds=SEEDS))
 
 
+def test_a_method_of_fewer_columns_is_told_but_not_ranked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AFFECTLOOM_CACHE", raising=False)
+    methods = ("linear", "corect", "constant")
+    make_project(tmp_path, Scene(methods=methods, seeds=SEEDS))
+    for method, name in (("corect", "valence"), ("constant", "arousal")):
+        file = paths.details("toy", method)
+        details = json.loads(file.read_text())
+        details["targets"]["vad"]["names"] = [name]
+        file.write_text(json.dumps(details))
+        table = pl.read_parquet(paths.predictions("toy", method))
+        others = {"valence", "arousal", "dominance"} - {name}
+        table.drop(f"prediction_{n}" for n in others).write_parquet(
+            paths.predictions("toy", method)
+        )
+    board = judge("toy", methods, resamples=100, seed=0)
+    entries = {entry["method"]: entry for entry in board["vad"].entries}
+    assert [m for m, e in entries.items() if e["rank"]] == ["linear"]
+    assert entries["corect"]["failed"] == (
+        "not ranked: predicts valence alone, others valence, arousal, dominance"
+    )
+    assert "predicts arousal alone" in entries["constant"]["failed"]
+    assert sorted(e["rank"] for e in board["category"].entries) == [1, 2, 3]
+
+
 def together(target):
     return judge("toy", ["linear"], resamples=100, seed=0)[target].entries[0]["ensemble"]
 

@@ -53,6 +53,24 @@ def score(method, inputs=INPUTS):
     return json.loads(paths.details(CORPUS, method).read_text())["targets"]
 
 
+def test_a_method_of_one_dimension_is_chosen_and_scored_by_it_alone(pictured):
+    entry = {"width": 2, "image_px": 16, "crop_px": 12, "crops": 1, "ten_crop": False, "epochs": 2,
+             "patience": 0, "lr": 0.05}  # fmt: skip
+    run("huo_ge_vad", entry | {"dims": "a"})
+    found = score("huo_ge_vad")
+    assert found["vad"]["names"] == ["arousal"]
+    scores = found["vad"]["test"]["metrics"]
+    assert scores["ccc"] == scores["ccc/arousal"]
+    assert scores["pooled_rmse"] == scores["rmse"] == scores["rmse/arousal"]
+    assert not any("valence" in name or "dominance" in name for name in scores)
+    table = pl.read_parquet(paths.predictions(CORPUS, "huo_ge_vad"))
+    assert "prediction_valence" not in table.columns
+    (report,) = paths.runs(CORPUS, "huo_ge_vad").rglob("report.json")
+    known = json.loads(report.read_text())
+    parts = [found[t]["validation"]["metrics"][found[t]["headline"]]["mean"] for t in found]
+    assert known["validation_score"] == pytest.approx(sum(parts) / 2, abs=1e-6)
+
+
 # frames ---------------------------------------------------------------------------------------
 
 
