@@ -27,6 +27,9 @@ ClassSource = Literal["pred", "true"]
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 DIMENSIONS = ("valence", "arousal", "dominance")
 DEFAULT_TABLE: CostTable = "equations"
+#: Values within these of 0 count as 0, on the [-1, 1] scale: the paper's, and one that a continuous
+#: output for a neutral face can meet.
+TOLERANCES = (0.0, 0.1)
 
 # Other corpora spell the same seven classes differently.
 SPELLINGS = {
@@ -77,28 +80,36 @@ def class_rows(names: Sequence[str]) -> Ints:
 
 
 def consistency_costs(
-    classes: ArrayLike, vad: ArrayLike, table: CostTable = DEFAULT_TABLE, zero_tol: float = 0.0
+    classes: ArrayLike,
+    vad: ArrayLike,
+    table: CostTable = DEFAULT_TABLE,
+    zero_tol: float = 0.0,
+    dimensions: Sequence[str] = DIMENSIONS,
 ) -> Floats:
-    """0/1 cost (n, 3) of each dimension, for classes (n,) in the order of `CLASSES`.
+    """0/1 cost (n, K) of each of `dimensions`, for classes (n,) in the order of `CLASSES`.
 
-    Values within `zero_tol` of 0, on the [-1, 1] scale, count as 0; the paper has 0, which no
-    continuous output for a neutral face can meet.
+    Values (n, K) within `zero_tol` of 0 count as 0: see `TOLERANCES`.
     """
     if table not in COST_TABLES:
         raise UserError(
             f"Unknown consistency table {table!r}: choose from {', '.join(COST_TABLES)}."
         )
+    unknown = [name for name in dimensions if name not in DIMENSIONS]
+    if unknown or not dimensions:
+        raise UserError(
+            f"Consistency knows the dimensions {', '.join(DIMENSIONS)}, not {list(dimensions)}."
+        )
     index, values = np.asarray(classes), np.asarray(vad, dtype=np.float64)
     rows = np.arange(require_same_rows(classes=index, vad=values))
-    if values.shape != (len(rows), len(DIMENSIONS)):
+    if values.shape != (len(rows), len(dimensions)):
         raise MetricInputError(
-            f"Consistency needs valence, arousal and dominance per row, but the shape is "
-            f"{values.shape}."
+            f"Consistency needs {', '.join(dimensions)} per row, but the shape is {values.shape}."
         )
     require_finite("vad", values)
     index = checked_indices("class", index, len(CLASSES), rows)
     sign = np.where(values > zero_tol, 0, np.where(values < -zero_tol, 2, 1))
-    return COST_TABLES[table][index[:, None], np.arange(len(DIMENSIONS))[None, :], sign]
+    columns = np.asarray([DIMENSIONS.index(name) for name in dimensions])
+    return COST_TABLES[table][index[:, None], columns[None, :], sign]
 
 
 def consistency_scores(
@@ -110,24 +121,19 @@ def consistency_scores(
     dimensions: Sequence[str] = DIMENSIONS,
     source: ClassSource = "pred",
 ) -> dict[str, Metric]:
-    """Violation rates over the active dimensions, 0 (consistent) to 1, and the mean total cost.
+    """Violation rates over the columns of `vad`, 0 (consistent) to 1, and the mean total cost.
 
     `source` only names where the classes came from, so that rates with the predicted and with the
-    true class can stand side by side in one report.
+    true class can stand side by side in one report; a tolerance is in the names for the same end.
     """
-    unknown = [name for name in dimensions if name not in DIMENSIONS]
-    if unknown or not dimensions:
-        raise UserError(
-            f"Consistency knows the dimensions {', '.join(DIMENSIONS)}, not {list(dimensions)}."
-        )
-    active = [DIMENSIONS.index(name) for name in dimensions]
-    costs = consistency_costs(classes, vad, table, zero_tol)[:, active]
+    costs = consistency_costs(classes, vad, table, zero_tol, dimensions)
     n = len(costs)
-    prefix = f"violation_{source}_{table}"
+    end = f"{source}_{table}" + (f"_tol{zero_tol:g}" if zero_tol else "")
+    prefix = f"violation_{end}"
     scores = {
         f"{prefix}/{name}": Metric(float(costs[:, column].mean()), n)
         for column, name in enumerate(dimensions)
     }
     scores[prefix] = Metric(float((costs > 0).any(axis=1).mean()), n)
-    scores[f"mean_cost_{source}_{table}"] = Metric(float(costs.sum(axis=1).mean()), n)
+    scores[f"mean_cost_{end}"] = Metric(float(costs.sum(axis=1).mean()), n)
     return scores

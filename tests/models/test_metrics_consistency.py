@@ -70,7 +70,8 @@ def test_violation_rates_of_the_worked_example():
 
 
 def test_only_active_dimensions_count():
-    scores = consistency_scores([FEAR], [VAD], "table1", dimensions=("valence", "dominance"))
+    active, values = ("valence", "dominance"), [VAD[::2]]
+    scores = consistency_scores([FEAR], values, "table1", dimensions=active)
     assert scores["violation_pred_table1"] == 0.0
     assert "violation_pred_table1/arousal" not in scores
     assert consistency_scores([FEAR], [VAD], "table1")["violation_pred_table1"] == 1.0
@@ -79,7 +80,10 @@ def test_only_active_dimensions_count():
 def test_a_tolerance_lets_a_near_zero_output_be_neutral():
     vad = [(0.05, -0.1, 0.0)]
     assert consistency_scores([NEUTRAL], vad)["mean_cost_pred_equations"] == 2.0
-    assert consistency_scores([NEUTRAL], vad, zero_tol=0.1)["mean_cost_pred_equations"] == 0.0
+    tolerant = consistency_scores([NEUTRAL], vad, zero_tol=0.1)
+    assert tolerant["mean_cost_pred_equations_tol0.1"] == 0.0
+    assert tolerant["violation_pred_equations_tol0.1/arousal"] == 0.0
+    assert not set(tolerant) & set(consistency_scores([NEUTRAL], vad))
 
 
 def test_other_spellings_find_their_row_and_other_classes_do_not():
@@ -93,7 +97,7 @@ def test_bad_input_is_named():
         consistency_costs([-1], [VAD])
     with pytest.raises(MetricInputError, match="vad is not a finite number in row 0"):
         consistency_costs([0], [(np.nan, 0, 0)])
-    with pytest.raises(MetricInputError, match="valence, arousal and dominance"):
+    with pytest.raises(MetricInputError, match="needs valence, arousal, dominance per row"):
         consistency_costs([0], [(0.1, 0.2)])
     with pytest.raises(UserError, match="valence, arousal, dominance, not"):
         consistency_scores([0], [VAD], dimensions=("pleasure",))

@@ -15,6 +15,7 @@ from models.errors import UserError
 from models.method import Spec
 from models.training import predict
 from tasks import evaluate, paths, train
+from tasks.consistency_rates import violation_rates
 from tasks.evaluate import EvaluateParams
 from tasks.leaderboard import judge, to_csv
 from tasks.methods import build, resolve
@@ -112,6 +113,45 @@ def test_contradictions_of_class_and_vad_are_counted(project, side):
     assert scores[f"{rate}/dominance"] == pytest.approx(weak.mean())
     assert scores[rate] >= scores[f"{rate}/valence"]
     assert read_details()["vad"]["test"]["metrics"][rate]["std"] is not None
+
+
+@pytest.mark.parametrize("active", [VAD, VAD[:2], VAD[2:]])
+def test_contradictions_count_by_every_table_over_the_dimensions_that_there_are(active):
+    row = {"valence": -0.6, "arousal": 0.05, "dominance": -0.3}
+    table = pl.DataFrame(
+        {
+            "split": ["test"] * 3,
+            "seed": [0] * 3,
+            "target_category": ["sad", "angry", "frustrated"],
+            "prediction_category": ["surprise", "neutral", "sad"],
+            **{f"prediction_{name}": [row[name]] * 3 for name in active},
+        }
+    )
+    scores = violation_rates(table)["test", 0]
+    ends = [f"{t}{tol}" for t in ("equations", "table1", "code") for tol in ("", "_tol0.1")]
+    names = [f"_{side}_{end}" for side in ("pred", "true") for end in ends]
+    assert set(scores) == {
+        *(f"violation{name}" for name in names),
+        *(f"mean_cost{name}" for name in names),
+        *(f"violation{name}/{dimension}" for name in names for dimension in active),
+    }
+    expected = {
+        "violation_pred_equations/arousal": 2 / 3,  # neutral is not 0, sad is above it
+        "violation_pred_equations_tol0.1/arousal": 1 / 3,  # surprise is not above it
+        "violation_true_table1_tol0.1/arousal": 1.0,  # sad is not below, angry not above
+        "violation_pred_equations/dominance": 1 / 3,
+        "violation_pred_code/dominance": 0.0,
+    }
+    for name, rate in expected.items():
+        if name.rpartition("/")[2] in active:
+            assert scores[name] == pytest.approx(rate), name
+    if "dominance" in active and len(active) == 3:
+        assert scores["mean_cost_pred_equations"] == pytest.approx((0 + 3 + 1) / 3)
+        assert scores["mean_cost_pred_equations_tol0.1"] == pytest.approx((1 + 2 + 0) / 3)
+    elif len(active) == 2:
+        assert scores["mean_cost_pred_equations"] == pytest.approx((0 + 2 + 1) / 3)
+    assert scores["violation_true_equations"].n == 2
+    assert "1 rows of classes without a cost" in scores["violation_true_equations"].reason
 
 
 def test_test_rows_without_any_label_leave_a_target_out(tmp_path, monkeypatch):
