@@ -54,7 +54,7 @@ class EvolutionConfig:
         tournament: genomes drawn for each parent; the best of them becomes it.
         crossover: chance that a child mixes two parents; otherwise it begins as the first.
         mutations: expected number of changed genes in a child.
-        patience: generations without ``min_gain`` after which the search stops; 0 = never.
+        patience: generations without ``min_gain`` after which evolution stops; 0 = never.
         min_gain: smallest growth of the best fitness that counts.
     """
 
@@ -86,7 +86,8 @@ class Search:
     """A search by generations; ``sampler`` chooses how the next one comes about.
 
     ``random`` draws new genomes that were never seen before, as many as evolution would at most
-    evaluate in that generation: the same budget without selection.
+    evaluate in that generation: the same budget without selection. It is spent in full, for chance
+    has no reason to stop: a generation without gain says nothing about the next.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class Search:
 
     @property
     def is_done(self) -> bool:
-        """The budget is spent, the best fitness stands still, or nothing is left to draw."""
+        """The budget is spent, evolution stands still, or nothing is left to draw."""
         limit = self.config.max_evaluations
         return (
             self.generation >= self.config.generations
@@ -214,7 +215,7 @@ class Search:
 
     def _stands_still(self) -> bool:
         patience = self.config.patience
-        if not patience or len(self.best_so_far) <= patience:
+        if self.sampler == "random" or not patience or len(self.best_so_far) <= patience:
             return False
         recent = self.best_so_far[-patience - 1 :]
         return all(b - a < self.config.min_gain for a, b in pairwise(recent))

@@ -63,11 +63,11 @@ class GenomeSearch(_SearchParams):
     """Search of a method's genome.
 
     Attributes:
-        sampler: ``random`` spends the same budget without selection.
+        sampler: ``random`` spends the same budget without selection, and always all of it.
         population: genomes in a generation.
         generations: at most this many, the first population included.
         max_evaluations: at most this many different genomes; 0 = no limit.
-        patience: generations without a gain after which the search ends; 0 = never.
+        patience: generations without a gain after which evolution ends; 0 = never.
         scenario: ``partial`` judges half on all modalities and half on the mean over their proper
             subsets; ``full`` on all modalities alone.
     """

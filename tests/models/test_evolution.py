@@ -1,6 +1,7 @@
 """The search engine: reproducible, within its budget, better than chance."""
 
 from itertools import pairwise
+from statistics import fmean
 
 import pytest
 from hypothesis import given
@@ -35,6 +36,35 @@ def test_evolution_finds_what_random_search_does_not(seed):
     assert drawn.best_so_far[-1] <= 17
     assert all(b >= a for a, b in pairwise(evolved.best_so_far))
     assert at_last_index(evolved.ranking()[0]) == evolved.best_so_far[-1]
+
+
+def test_over_many_seeds_both_samplers_end_at_the_means_of_the_design():
+    budget = {"generations": 20, "max_evaluations": 282, "patience": 0}
+    found = {
+        sampler: [run(sampler, seed=seed, **budget)[0].best_so_far[-1] for seed in range(200)]
+        for sampler in ("evolution", "random")
+    }
+    assert fmean(found["evolution"]) == pytest.approx(21.6, abs=0.05)
+    assert fmean(found["random"]) == pytest.approx(14.6, abs=0.05)
+    assert min(found["evolution"]) == 19
+    assert max(found["random"]) == 17
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_both_samplers_spend_the_same_number_of_evaluations(seed):
+    budget = {"generations": 40, "max_evaluations": 100, "seed": seed}  # and the usual patience
+    evolved, _ = run(**budget)
+    drawn, _ = run("random", **budget)
+    assert len(evolved.fitness) == len(drawn.fitness) == 100
+    whole, _ = run(seed=seed)  # evolution that ends early tells random search how far to go
+    drawn, _ = run("random", seed=seed, max_evaluations=len(whole.fitness))
+    assert len(drawn.fitness) == len(whole.fitness)
+
+
+def test_random_search_spends_its_whole_budget_however_still_it_stands():
+    drawn, asked = run("random", fitness=lambda genome: 0.0)
+    assert len(drawn.fitness) == 16 + 9 * 14
+    assert len(asked) == 10
 
 
 def test_the_same_seed_asks_the_same_in_the_same_order():

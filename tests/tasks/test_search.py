@@ -251,6 +251,14 @@ def test_a_search_stops_when_its_time_is_over(corpus, toy, monkeypatch):
         run(GenomeSearch(**GENOMES | {"max_seconds": 0.5}))
 
 
+def test_random_search_spends_its_whole_budget_where_evolution_stops(corpus, toy):
+    toy(lambda job: 0.5)
+    params = GENOMES | {"population": 4, "generations": 6, "patience": 1}
+    assert len(lines(run(GenomeSearch(**params)))) <= 4 + 2
+    drawn = run(GenomeSearch(**params, sampler="random"))
+    assert len(lines(drawn)) == best(drawn)["evaluations"] == 4 + 5 * 2
+
+
 # the best of the best ---------------------------------------------------------------------------
 
 
