@@ -170,6 +170,8 @@ class Method(nn.Module):
     extra_inputs: ClassVar[tuple[str, ...]] = ()
     #: True: all targets are trained together in one network; False: one network per target.
     is_joint: ClassVar[bool] = False
+    #: Of several targets the one whose fitness chooses the epoch; None = the mean over all of them.
+    main: Target | None = None
     #: Hyperparameters of the network and losses; a frozen dataclass of plain values.
     config_type: ClassVar[type]
     #: Trainer settings that differ from the defaults of ``models.training.TrainConfig``.

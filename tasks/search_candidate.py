@@ -20,10 +20,8 @@ import torch
 
 from models.batch import Batch, Target
 from models.errors import UserError
-from models.fitness import genome_fitness, sentiment_fitness
+from models.fitness import genome_fitness
 from models.method import Data, Method, Spec
-from models.metrics import UNDEFINED_SCORE, selection_score
-from models.regression_metrics import mae, pearson, sentiment_scores
 from models.training import (
     NotFinite,
     best_device,
@@ -33,11 +31,11 @@ from models.training import (
     seed_everything,
 )
 from tasks import paths
-from tasks.batches import Dataset, Source, is_labelled, source_for
+from tasks.batches import Dataset, Source, source_for
 from tasks.methods import Recipe, build, resolve
 from tasks.missing import only, subsets
 from tasks.tables import replacing
-from tasks.train_run import decide, parts, score
+from tasks.train_run import fitness, parts, score
 
 Status = Literal["ok", "diverged", "failed", "late"]
 #: Fitness of a candidate that could not be trained.
@@ -177,11 +175,12 @@ def _fit(
     spec = Spec(source.dims, train.targets, train.most_speakers, source.frame_dims)
     method = build(recipe, spec)
     train, validation = train.seen_through(method.view), validation.seen_through(method.view)
+    main = method.main or train.targets[0]
     fitted = fit(
         method,
-        thinned(train, job.share, job.min_rows, job.subset_seed),
+        thinned(train, job.share, job.min_rows, job.subset_seed, main),
         validation,
-        partial(score, validation),
+        partial(score, validation, method),
         recipe.train,
         seed=job.seed,
         device=best_device(),
@@ -190,18 +189,17 @@ def _fit(
     chosen = {"epoch": float(fitted.chosen_epoch), "selection": fitted.score}
     if job.scenario is None:
         return fitted.score, chosen, size
-    found = by_subset(method, validation, source.modalities, job.scenario)
+    found = by_subset(method, main, validation, source.modalities, job.scenario)
     full = found["+".join(source.modalities)]
     partly = [value for name, value in found.items() if name != "+".join(source.modalities)]
     return genome_fitness(full, partly, size), {**chosen, **found}, size
 
 
 def by_subset(
-    method: Method, data: Dataset, modalities: Sequence[str], scenario: str
+    method: Method, target: Target, data: Dataset, modalities: Sequence[str], scenario: str
 ) -> dict[str, float]:
-    """Fitness of the main target with only some modalities: subset to fitness."""
+    """Fitness of ``target`` with only some modalities: subset to fitness."""
     wanted = subsets(modalities) if scenario == "partial" else [tuple(modalities)]
-    target: Target = getattr(method, "main", data.targets[0])
     truth = data.truth(target).numpy()
     device = next(method.parameters()).device
     return {
@@ -210,21 +208,6 @@ def by_subset(
         )
         for subset in wanted
     }
-
-
-def fitness(target: Target, truth: np.ndarray, outputs: Mapping[str, torch.Tensor]) -> float:
-    """Fitness of one target's outputs; a score that is undefined counts 0."""
-    guess = decide(target, outputs[target.name]).numpy()
-    keep = is_labelled(target, truth)
-    if target.name == "sentiment" and target.kind == "values":
-        t, p = truth[keep, 0], guess[keep, 0]
-        scores = sentiment_scores(t, p)
-        corr = float(pearson(t, p))
-        return sentiment_fitness(
-            float(scores["acc7"]), corr, float(mae(t, p)), float(scores["f1_has0"])
-        )
-    found = selection_score(target.name, target.kind, target.names, truth, guess, mask=keep)
-    return 0.0 if found == UNDEFINED_SCORE or math.isnan(found) else found
 
 
 class Thinned:
@@ -250,11 +233,11 @@ class Thinned:
         return self._data.batches([[self._items[i] for i in group] for group in groups], key)
 
 
-def thinned(data: Dataset, share: float, fewest: int, seed: int) -> Data:
+def thinned(data: Dataset, share: float, fewest: int, seed: int, target: Target) -> Data:
     """A fixed share of the items, at least ``fewest``, with labels in their proportions.
 
-    Strata are the classes of the first target, or sevenths of its first column. Dialogues are
-    drawn as they come.
+    Strata are the classes of ``target``, or sevenths of its first column. Dialogues are drawn as
+    they come.
     """
     count = max(math.ceil(share * len(data)), fewest)
     if count >= len(data):
@@ -262,7 +245,7 @@ def thinned(data: Dataset, share: float, fewest: int, seed: int) -> Data:
     chance = np.random.Generator(np.random.PCG64(seed)).permutation(len(data))
     strata = np.zeros(len(data), np.int64)
     if len(data.rows) == len(data):  # an item is a row
-        strata = _strata(data.targets[0], data.truth(data.targets[0]).numpy())
+        strata = _strata(target, data.truth(target).numpy())
     # the place of each item within its stratum, as a share of it: taking the smallest takes the
     # same share of every stratum
     order = np.lexsort((chance, strata))

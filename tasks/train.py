@@ -270,7 +270,7 @@ def _fit(setup: _Setup, job: Job, team: parallel.Team | None = None) -> Fitted:
         setup.method,
         setup.train,
         setup.validation,
-        partial(score, setup.validation),
+        partial(score, setup.validation, setup.method),
         setup.recipe.train,
         seed=job.seed,
         device=team.device if team else best_device(),

@@ -1,16 +1,21 @@
 """What one run of training reads, how it is scored, and a line that says how long it lasts."""
 
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
+import numpy as np
 import torch
 
 from models.batch import Target
 from models.errors import UserError
-from models.metrics import selection_score
+from models.fitness import sentiment_fitness
+from models.method import Method
+from models.metrics import UNDEFINED_SCORE, selection_score
+from models.regression_metrics import mae, pearson, sentiment_scores
 from tasks import paths
 from tasks.batches import Dataset, Source, is_labelled
 from tasks.methods import Recipe
@@ -67,8 +72,10 @@ def _check_variety(train: Dataset, targets: Sequence[Target], corpus: str, fold:
             )
 
 
-def score(data: Dataset, outputs: Mapping[str, torch.Tensor]) -> float:
-    """Mean selection score over the targets; higher is better."""
+def score(data: Dataset, method: Method, outputs: Mapping[str, torch.Tensor]) -> float:
+    """What chooses the epoch: fitness of the main target, or the mean selection score of all."""
+    if method.main is not None:
+        return fitness(method.main, data.truth(method.main).numpy(), outputs)
     scores = []
     for target in data.targets:
         truth = data.truth(target)
@@ -83,6 +90,21 @@ def score(data: Dataset, outputs: Mapping[str, torch.Tensor]) -> float:
             )
         )
     return float(sum(scores) / len(scores))
+
+
+def fitness(target: Target, truth: np.ndarray, outputs: Mapping[str, torch.Tensor]) -> float:
+    """Fitness of one target's outputs; a score that is undefined counts 0."""
+    guess = decide(target, outputs[target.name]).numpy()
+    keep = is_labelled(target, truth)
+    if target.name == "sentiment" and target.kind == "values":
+        t, p = truth[keep, 0], guess[keep, 0]
+        scores = sentiment_scores(t, p)
+        corr = float(pearson(t, p))
+        return sentiment_fitness(
+            float(scores["acc7"]), corr, float(mae(t, p)), float(scores["f1_has0"])
+        )
+    found = selection_score(target.name, target.kind, target.names, truth, guess, mask=keep)
+    return 0.0 if found == UNDEFINED_SCORE or math.isnan(found) else found
 
 
 def decide(target: Target, output: torch.Tensor) -> torch.Tensor:

@@ -116,7 +116,7 @@ class Haemsa(Method):
         self.epoch = 1
         names, width = spec.modalities, plan.width
         order = [t for name in MAIN_FIRST for t in spec.targets if t.name == name]
-        self.main = (order or list(spec.targets))[0]
+        self.main: Target = (order or list(spec.targets))[0]
         second = 0.0 if config.single_task else plan.weight_second
         others = max(1, len(spec.targets) - 1)
         #: Share of each target in what shapes the network.

@@ -22,9 +22,10 @@ from tasks.batches import source_for
 from tasks.methods import resolve
 from tasks.params import Params
 from tasks.plain_context import PlainContext
-from tasks.search_candidate import FAILED, fitness, thinned
+from tasks.search_candidate import FAILED, thinned
 from tasks.search_params import GenomeSearch, SpaceSearch
 from tasks.search_result import searched
+from tasks.train_run import fitness
 from tests.tasks.corpus_factory import CORPUS, INPUTS, make_corpus
 
 GENOMES = {
@@ -138,6 +139,18 @@ def test_the_full_scenario_judges_by_all_modalities_alone(corpus):
     assert set(parts) == {"epoch", "selection", "audio+video+text"}
     full = genome_fitness(parts["audio+video+text"], [], one["parameters"])
     assert one["fitness"] == pytest.approx(full)
+
+
+def test_second_tasks_choose_no_epoch_of_a_candidate(corpus, monkeypatch, tmp_path):
+    params = GenomeSearch(**GENOMES | {"generations": 1, "proxy_epochs": 2})
+    entry = ENTRY | {"targets": ["category", "vad"]}
+    before = run(params, entry=entry)
+    for name in corpus.ids("validation"):
+        corpus.label(name).update(valence=-0.9, arousal=0.9)
+    corpus.write()
+    assert run(params, entry=entry) == before
+    files = [*(tmp_path / "cache" / "search").iterdir()]
+    assert len(files) == 2 * 3  # other labels: all were trained again
 
 
 def test_labels_of_test_rows_change_nothing(corpus, monkeypatch, tmp_path):
@@ -486,15 +499,15 @@ def test_a_thinned_set_is_fixed_and_keeps_the_proportions(corpus):
     source = source_for(recipe, CORPUS, INPUTS)
     (target,) = [t for t in source.targets if t.name == "category"]
     data = source.part(0, "train", "utterance", [target], labelled=True)
-    half = thinned(data, 0.5, 0, seed=3)
+    half = thinned(data, 0.5, 0, seed=3, target=target)
     assert len(half) == -(-len(data) // 2)
     rows = [half.batch([i]).targets["category"].item() for i in range(len(half))]
     share = np.bincount(rows, minlength=3) / np.bincount(data.truth(target).numpy(), minlength=3)
     assert np.all(np.abs(share - 0.5) < 0.15)
-    again = thinned(data, 0.5, 0, seed=3)
-    other = thinned(data, 0.5, 0, seed=4)
+    again = thinned(data, 0.5, 0, seed=3, target=target)
+    other = thinned(data, 0.5, 0, seed=4, target=target)
     assert half._items == again._items != other._items
-    assert thinned(data, 0.5, 512, seed=3) is data
+    assert thinned(data, 0.5, 512, seed=3, target=target) is data
 
 
 # params.yaml --------------------------------------------------------------------------------------

@@ -9,7 +9,10 @@ from pydantic import ValidationError
 from safetensors.torch import load
 
 from models.errors import UserError
+from models.method import Spec
 from tasks import paths, train, train_run
+from tasks.batches import source_for
+from tasks.methods import build, resolve
 from tasks.plain_context import PlainContext
 from tasks.train import TrainParams
 from tests.tasks.corpus_factory import CORPUS, INPUTS, make_corpus
@@ -50,6 +53,53 @@ def test_a_method_that_sees_whole_batches_is_refused_before_any_process_starts(c
     entry = {"backbone": "mmgcn", "plugin": "ogm_ge", "epochs": 2, "targets": ["category"]}
     with pytest.raises(UserError, match=r"methods\.balanced changes .* set train\.devices to 1"):
         run(2, "balanced", entry)
+
+
+# which epoch is chosen ----------------------------------------------------------------------------
+
+
+def train_haemsa(**options) -> dict:
+    """The report of a run on the category first and vad second."""
+    entry = {"epochs": 4, "patience": 0, "targets": ["category", "vad"], **options}
+    ctx = PlainContext("train", stream=io.StringIO())
+    params = TrainParams(seeds=[0], snapshot_mb=0)
+    train.run(params, CORPUS, "haemsa", entry, INPUTS, ctx)
+    file = paths.runs(CORPUS, "haemsa") / "seed0/category+vad/report.json"
+    return json.loads(file.read_text())
+
+
+def test_second_tasks_choose_no_epoch_of_a_method_that_has_a_main_one(corpus):
+    before = train_haemsa()
+    for name in corpus.ids("validation"):
+        corpus.label(name).update(valence=-0.9, arousal=0.9)
+    corpus.write()
+    after = train_haemsa()
+    assert after["data"] != before["data"]
+    assert after["history"] == before["history"]
+    for name in corpus.ids("validation")[::2]:
+        corpus.label(name)["category"] = "angry"
+    corpus.write()
+    assert train_haemsa()["validation_score"] != before["validation_score"]
+
+
+def test_without_a_main_target_all_choose_alike(corpus):
+    recipe = resolve("haemsa", {"targets": ["category", "vad"]})
+    source = source_for(recipe, CORPUS, INPUTS)
+    _, validation = train_run.parts(source, recipe, CORPUS, 0, ("category", "vad"))
+    category, vad = (
+        next(t for t in validation.targets if t.name == n) for n in ("category", "vad")
+    )
+    outputs = {
+        "category": torch.nn.functional.one_hot(validation.truth(category).clamp(min=0), 3),
+        "vad": torch.zeros(len(validation.rows), 3),
+    }
+    method = build(recipe, Spec(source.dims, validation.targets, 2, source.frame_dims))
+    assert method.main == category
+    assert train_run.score(validation, method, outputs) == 1.0
+    method.main = None
+    assert train_run.score(validation, method, outputs) == 0.5  # vad is constant, its CCC 0
+    method.main = vad
+    assert train_run.score(validation, method, outputs) == 0.0
 
 
 @pytest.mark.parametrize("devices", [0, -1, 1.5])
