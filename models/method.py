@@ -234,6 +234,10 @@ class Method(nn.Module):
     def after_backward(self, batch: Batch, epoch: int) -> None:
         """Called between backward and the clipping of gradients: a place to modulate gradients."""
 
+    def apart(self) -> Sequence[Sequence[nn.Parameter]]:
+        """Groups of parameters that learn without shaping the rest; each is clipped by itself."""
+        return ()
+
     def after_clip(self, batch: Batch, epoch: int) -> None:
         """Called between the clipping of gradients and the optimiser's step."""
 

@@ -282,7 +282,12 @@ class _Run:
     def clip(self) -> float:
         """See ``Stepper.clip``."""
         limit = self.config.clip_norm or math.inf
-        return float(nn.utils.clip_grad_norm_(self.parameters, limit))
+        apart = self.method.apart()
+        for group in apart:
+            nn.utils.clip_grad_norm_(group, limit)
+        elsewhere = {id(parameter) for group in apart for parameter in group}
+        rest = [p for p in self.parameters if id(p) not in elsewhere]
+        return float(nn.utils.clip_grad_norm_(rest, limit))
 
     def step(self) -> None:
         """See ``Stepper.step``."""

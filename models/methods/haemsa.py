@@ -169,6 +169,14 @@ class Haemsa(Method):
         """Remember the epoch: transfer begins when there is something to teach."""
         self.epoch = epoch
 
+    def apart(self) -> list[list[nn.Parameter]]:
+        """Towers and heads of targets that do not shape the network."""
+        return [
+            [*self.towers[name].parameters(), *self.heads[name].parameters()]
+            for name, share in self.shares.items()
+            if share == 0
+        ]
+
     def predict(self, batch: Batch) -> dict[str, Tensor]:
         """(B, U, C) logits or (B, U, K) values."""
         state = self.encode(batch)

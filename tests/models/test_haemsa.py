@@ -315,6 +315,24 @@ def test_without_the_second_task_only_its_towers_learn_from_it():
     assert all(p.grad is None for p in method.towers["category"].parameters())
 
 
+@pytest.mark.parametrize("off", [{"single_task": True}, {"genome": genome(weight_second=0)}])
+def test_a_second_task_that_is_off_changes_no_weight_of_the_main_one(off):
+    toy = data((CATEGORY, VAD_TARGET))
+    config = TrainConfig(epochs=3, batch_size=4, clip_norm=0.05, lr=1e-2)
+
+    def trained(method):
+        return fit(method, toy, toy, lambda _: float(method.epoch), config, seed=0).state
+
+    both = build((CATEGORY, VAD_TARGET), **off)
+    alone = build((CATEGORY,), **off)
+    alone.load_state_dict(both.state_dict(), strict=False)
+    before = both.towers["vad"][0].weight.detach().clone()
+    found, expected = trained(both), trained(alone)
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+    assert not torch.equal(found["towers.vad.0.weight"], before)  # it learns, beside the network
+
+
 def test_rows_without_labels_change_no_loss():
     toy = data((CATEGORY, VAD_TARGET))
     method = build((CATEGORY, VAD_TARGET), partial=False, weight_balance=0.0).eval()
