@@ -1,6 +1,5 @@
 """Losses, weights and draws of CAGE as plain functions of labels and outputs."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -97,11 +96,3 @@ def balanced_rows(classes: np.ndarray, seed: int) -> list[int]:
         rng.choice(np.flatnonzero(classes == name), counts.min(), replace=False) for name in present
     ]
     return sorted(np.concatenate(drawn).tolist())
-
-
-def cosine_lr(step: int, base: float, t_max: int) -> float:
-    """Learning rate after ``step`` steps of a cosine that comes back every 2 ``t_max`` steps.
-
-    The code sets ``t_max`` to batch size times epochs, 2,560, where an epoch has 2,248 steps.
-    """
-    return base * (1 + math.cos(math.pi * step / t_max)) / 2

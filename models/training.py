@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from models.batch import Batch
 from models.errors import UserError
 from models.method import Data, Method
+from models.schedules import cosine_to_the_end, returning_cosine, staircase
 
 if TYPE_CHECKING:
     from models.parallel import Team
@@ -37,22 +38,28 @@ class TrainConfig:
     Attributes:
         optimizer: update rule.
         lr: learning rate, the peak where there is a warm-up.
-        weight_decay: decoupled for ``adamw``, L2 for ``adam``.
+        weight_decay: decoupled for ``adamw``, L2 for ``adam`` and ``sgd``.
+        decay_vectors: decay biases, norms and other vectors too, as torch's optimisers do.
         epochs: at most this many.
         patience: stop after so many epochs without a better validation score; 0 = never.
         batch_size: dialogues (utterances, images) per step.
         clip_norm: largest L2 norm of the gradient; 0 = no clipping.
-        scheduler: ``plateau`` follows the validation score, ``cosine`` runs to 1 % of the peak,
-            ``step`` lowers the rate every so many optimiser steps.
+        scheduler: ``plateau`` follows the validation score, ``cosine`` falls from the peak,
+            ``step`` lowers the rate every so many optimiser steps or epochs.
         plateau_factor: what ``plateau`` multiplies the rate by.
         plateau_patience: epochs that ``plateau`` waits.
         step_factor: what ``step`` multiplies the rate by.
-        step_every: optimiser steps after which it does so.
+        step_every: optimiser steps or epochs after which it does so.
+        step_from: so many of them leave the rate as it is.
+        step_unit: what both count; epochs are those that have ended.
+        t_max: where ``cosine`` ends: with the ``training``, at 1 % of the peak; ``code``, as in
+            CAGE's code: at 0 after ``batch_size * epochs`` steps, from where it comes back to the
+            peak and so on, without a warm-up.
         warmup: share of all steps over which ``cosine`` rises linearly.
         ema_decay: decay of the averaged weights used for validation and kept; 0 = none.
         ema_warmup: let the decay grow as (1 + t) / (10 + t) up to ``ema_decay``.
         accumulate: batches per optimiser step.
-        precision: ``bfloat16`` runs forward passes in autocast.
+        precision: ``bfloat16`` runs forward passes in autocast; ``auto`` does so on a GPU alone.
         modality_dropout: chance to hide each modality of an utterance in training, never all.
         drop_last: leave out a last batch smaller than ``batch_size`` (not when it is the only one).
     """
@@ -60,6 +67,7 @@ class TrainConfig:
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: float = 1e-3
     weight_decay: float = 1e-2
+    decay_vectors: bool = False
     epochs: int = 60
     patience: int = 10
     batch_size: int = 16
@@ -69,11 +77,14 @@ class TrainConfig:
     plateau_patience: int = 10
     step_factor: float = 0.1
     step_every: int = 10_000
+    step_from: int = 0
+    step_unit: Literal["steps", "epochs"] = "steps"
+    t_max: Literal["training", "code"] = "training"
     warmup: float = 0.05
     ema_decay: float = 0.0
     ema_warmup: bool = True
     accumulate: int = 1
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
     modality_dropout: float = 0.0
     drop_last: bool = False
 
@@ -330,8 +341,9 @@ class _Run:
             if self.config.modality_dropout > 0:
                 batch = _hide_modalities(batch, self.config.modality_dropout)
             batch = self.method.normalise(batch)
-            enabled = self.config.precision == "bfloat16"
-            with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=enabled):
+            kind = torch.device(device).type
+            is_half = _is_half(self.config.precision, kind)
+            with torch.autocast(kind, torch.bfloat16, enabled=is_half):
                 losses = self._update(batch, group)
             for name, loss in losses.items():
                 sums[name] = sums.get(name, 0.0) + float(loss.detach())
@@ -377,19 +389,19 @@ class _Run:
         return self.average if self.average is not None else _Nothing()
 
     def _rate_now(self) -> float:
-        if self.config.scheduler == "step":
-            return self.rate * self.config.step_factor ** (self.steps // self.config.step_every)
-        if self.config.scheduler != "cosine":
+        config = self.config
+        if config.scheduler == "step":
+            done = self.steps if config.step_unit == "steps" else self.epoch - 1
+            stairs = config.step_from, config.step_every, config.step_factor
+            return staircase(self.rate, done, *stairs)
+        if config.scheduler != "cosine":
             return self.rate
+        if config.t_max == "code":
+            return returning_cosine(self.rate, self.steps, config.batch_size * config.epochs)
         # counted in epochs like this one: a method may train on part of the items
-        in_epoch = math.ceil(self.batches_of_epoch / self.config.accumulate)
-        total = self.config.epochs * in_epoch
+        in_epoch = math.ceil(self.batches_of_epoch / config.accumulate)
         at = (self.epoch - 1) * in_epoch + self.steps - self.steps_before_epoch
-        warm = max(1, round(self.config.warmup * total))
-        if at < warm:
-            return self.rate * (at + 1) / warm
-        share = min(1.0, (at - warm) / max(1, total - warm))
-        return self.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
+        return cosine_to_the_end(self.rate, at, config.epochs * in_epoch, config.warmup)
 
     def _follow_plateau(self, value: float) -> None:
         if value > self.plateau_best:
@@ -477,13 +489,18 @@ class _Average:
             self.shadow[name].copy_(value)
 
 
+def _is_half(precision: str, kind: str) -> bool:
+    """Whether forward passes on this kind of device run in bfloat16."""
+    return precision == "bfloat16" or (precision == "auto" and kind == "cuda")
+
+
 def _optimizer(config: TrainConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    # biases, norms and other vectors are not decayed
+    # biases, norms and other vectors are not decayed unless asked for
     matrices = [p for p in parameters if p.ndim > 1]
     vectors = [p for p in parameters if p.ndim <= 1]
     groups = [
         {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+        {"params": vectors, "weight_decay": config.weight_decay if config.decay_vectors else 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     if config.optimizer == "adamw":

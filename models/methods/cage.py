@@ -8,12 +8,12 @@ What we changed and why:
       turns faces upside down (``augment: code_discrete``);
     - class weights come from the training labels at hand (``class_weights: paper`` for the printed
       ones), EMOTIC's label weights from the training split alone;
-    - the cosine schedule ends with the training, at 1 % of the peak; the code's comes back to the
-      full rate every 5,120 steps, which the trainer does not offer (``cosine_lr`` in
-      ``models.cage_losses`` says what the rate would be);
+    - the cosine schedule ends with the training, at 1 % of the peak; the code's is 0 after 2,560
+      steps and comes back to the full rate every 5,120 (``t_max: code``);
+    - biases and norms are not decayed; the code decays everything (``decay_vectors: true``);
     - the epoch is chosen by the project's validation score; the code has the lowest validation
       loss on the split it then reports;
-    - half precision is bfloat16, the trainer's; the code has float16;
+    - half precision is bfloat16 and on a GPU alone; the code has float16;
     - labels that a row lacks are left out of their loss alone; a row without a picture counts in
       no loss, and its outputs are the priors of the training labels.
 """
@@ -202,10 +202,10 @@ class Cage(Method):
         cage_va: {method: cage, targets: [vad], variant: valence_arousal, balanced: true,
                   init_from: cage}
 
-    As in the code, where it differs: ``lr: 4.0e-5``, and for the discrete variant ``augment:
-    code_discrete``; MaxViT's combined one for seven classes has ``epochs: 25``. For little time and
-    small faces, from scratch (``precision: bfloat16`` halves the time where the processor has it,
-    and accuracy is better without class weights, which are for corpora scored by class)::
+    ``params/faces.yaml`` has all variants, corpora and backbones, by the paper and by the code. For
+    little time and small faces, from scratch (``precision: bfloat16`` halves the time where the
+    processor has it, and accuracy is better without class weights, which are for corpora scored by
+    class)::
 
         cage_small: {method: cage, targets: [category, vad], backbone: small, pretrained: "",
                      image_px: 48, augment: light, class_weights: none, lr: 3.0e-3,
@@ -228,6 +228,7 @@ class Cage(Method):
         "warmup": 0.0,
         "clip_norm": 0.0,
         "drop_last": True,  # CCC of a batch needs several rows
+        "precision": "auto",
     }
 
     def __init__(self, spec: Spec, config: Config) -> None:

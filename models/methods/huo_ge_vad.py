@@ -13,6 +13,9 @@ What we changed and why:
     - orthogonality looks at shift 0 also where the stride is 2 (``orth_padding: code``);
     - one checkpoint serves all outputs, chosen by the validation score; the code keeps the best on
       the test set for each output;
+    - the rate falls to a tenth every 10,000 steps, as the paper says; the code's stays 80 epochs
+      and then falls to nine tenths every five (``params/faces.yaml`` has both);
+    - biases and norms are not decayed; the code decays everything (``decay_vectors: true``);
     - ``graded`` learns the constraints, which the paper leaves to future work.
 """
 

@@ -2,9 +2,11 @@ import copy
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from models import schedules, training
 from models.batch import Batch
 from models.errors import UserError
 from models.method import Method, Spec, configure, find_method
@@ -130,6 +132,26 @@ def test_step_schedule_lowers_the_rate_every_so_many_steps():
     assert rates == pytest.approx([0.01, 0.01, 0.005, 0.005, 0.005, 0.0025])
 
 
+def test_step_schedule_may_count_epochs_and_begin_late():
+    stairs = {"step_unit": "epochs", "step_from": 2, "step_every": 2, "step_factor": 0.5}
+    rates = [record["lr"] for record in train(replace(CONFIG, scheduler="step", **stairs)).history]
+    assert rates == pytest.approx([0.01, 0.01, 0.01, 0.01, 0.005, 0.005])
+    found = [schedules.staircase(1.0, done, 80, 5, 0.9) for done in (0, 80, 84, 85, 89, 90)]
+    assert found == pytest.approx([1, 1, 1, 0.9, 0.9, 0.81])  # as Huo and Ge's code
+
+
+def test_the_cosine_of_cages_code_returns_to_its_peak():
+    steps = [0, 1280, 2560, 3840, 5120]
+    found = [schedules.returning_cosine(4e-5, step, 2560) for step in steps]
+    np.testing.assert_allclose(found, [4e-5, 2e-5, 0, 2e-5, 4e-5], atol=1e-18)
+    # 4 steps an epoch against 3 dialogues times 6 epochs
+    config = replace(CONFIG, scheduler="cosine", t_max="code")
+    rates = [record["lr"] for record in train(config).history]
+    expected = [0.5 * 0.01 * (1 + math.cos(math.pi * step / 18)) for step in range(4, 28, 4)]
+    assert rates == pytest.approx(expected)
+    assert rates[4] < min(rates[3], rates[5])
+
+
 def test_plateau_lowers_the_rate_when_the_score_stays():
     config = replace(CONFIG, scheduler="plateau", plateau_patience=1, plateau_factor=0.5)
     fitted = fit(build("linear"), TRAIN, VALIDATION, lambda _: 0.0, config, seed=0)
@@ -223,6 +245,23 @@ def test_bfloat16_runs_forward_passes_in_it_and_keeps_weights_in_float32():
     assert set(seen) == {torch.bfloat16}
     assert {value.dtype for value in fitted.state.values()} == {torch.float32}
     assert fitted.score == pytest.approx(train(name="linear").score, abs=0.15)
+
+
+@pytest.mark.parametrize(("precision", "kinds"), [
+    ("float32", []), ("bfloat16", ["cpu", "cuda"]), ("auto", ["cuda"]),
+])  # fmt: skip
+def test_automatic_precision_is_half_on_a_gpu_alone(precision, kinds):
+    assert [kind for kind in ("cpu", "cuda") if training._is_half(precision, kind)] == kinds
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+def test_vectors_are_decayed_only_where_it_is_asked_for(optimizer):
+    method = build("linear")
+    for decays in (False, True):
+        config = replace(CONFIG, optimizer=optimizer, weight_decay=0.3, decay_vectors=decays)
+        groups = training._optimizer(config, list(method.parameters())).param_groups
+        decay = {p.ndim: group["weight_decay"] for group in groups for p in group["params"]}
+        assert decay == {2: 0.3, 1: 0.3 if decays else 0.0}
 
 
 def test_averaged_weights_differ_from_the_last_ones_and_are_the_ones_kept():

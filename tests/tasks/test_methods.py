@@ -34,7 +34,9 @@ def test_an_entry_may_carry_a_name_of_its_own():
     ({"backbone": "linear", "plugin": "ogm_ge"}, "method 'linear' is no backbone"),
     ({"optimizer": "adm"}, "methods.linear.optimizer has 'adm'; did you mean 'adam'?"),
     ({"scheduler": "cosin"}, "methods.linear.scheduler has 'cosin'; did you mean 'cosine'?"),
-    ({"precision": "fp64"}, "methods.linear.precision has 'fp64'; known: float32, bfloat16"),
+    ({"precision": "fp64"}, "methods.linear.precision has 'fp64'; known: float32, bfloat16, auto"),
+    ({"t_max": "cod"}, "methods.linear.t_max has 'cod'; did you mean 'code'?"),
+    ({"step_unit": "epoch"}, "methods.linear.step_unit has 'epoch'; did you mean 'epochs'?"),
 ], ids=str)  # fmt: skip
 def test_a_misspelt_word_names_the_nearest(entry, sentence):
     with pytest.raises(UserError) as caught:
@@ -57,6 +59,8 @@ def test_a_misspelt_choice_of_the_network_is_an_error():
     ({"targets": [3]}, "methods.linear.targets is [3], expected a list of names"),
     ({"epochs": 0}, "methods.linear.epochs is 0, expected 1 or more"),
     ({"batch_size": 0}, "methods.linear.batch_size is 0, expected 1 or more"),
+    ({"step_every": 0}, "methods.linear.step_every is 0, expected 1 or more"),
+    ({"step_from": -1}, "methods.linear.step_from is -1, expected 0 or more"),
     ({"lr": -0.1}, "methods.linear.lr is -0.1, expected 0 or more"),
     ({"lr": float("nan")}, "methods.linear.lr is nan"),
     ({"modality_dropout": 1.5}, "modality_dropout is 1.5, expected from 0 to 1"),
