@@ -89,6 +89,7 @@ def check_utterances(rows: pl.DataFrame, corpus: str) -> Checked:
     region = pl.col("region")
     bad_region = region.is_not_null() & (
         (region.list.len() != 4)
+        | ~region.list.eval(pl.element().is_finite().fill_null(False)).list.all()
         | (region.list.min() < 0)
         | (region.list.max() > 1)
         | (region.list.get(0, null_on_oob=True) >= region.list.get(2, null_on_oob=True))

@@ -34,11 +34,11 @@ _UNSET_DELAY_S = 0.1  # what browsers show a frame for that states no delay
 def probe_picture(path: Path, container: str) -> Media:
     """What a picture file holds; it is decoded once, so damage is found."""
     with _opened(path, container) as image:
-        orientation = _orientation(image)
+        turn = orientation(image)
         count = getattr(image, "n_frames", 1) if _is_animation(image, container) else 1
         _load(image, path)
         width, height = image.size
-        if orientation.is_transposed:
+        if turn.is_transposed:
             width, height = height, width
         length_s = sum(_delays_s(image, count, path)) if count > 1 else None
     return Media(
@@ -50,8 +50,8 @@ def probe_picture(path: Path, container: str) -> Media:
         fps=count / length_s if length_s else None,
         width_px=width,
         height_px=height,
-        rotation_deg=orientation.rotation_deg,
-        is_mirrored=orientation.is_mirrored,
+        rotation_deg=turn.rotation_deg,
+        is_mirrored=turn.is_mirrored,
     )
 
 
@@ -71,7 +71,7 @@ def decode_picture(
     with _opened(path, container) as image:
         if _is_animation(image, container):
             return _decode_animation(path, image, span_s, sampling, region)
-        upright = _orientation(image).apply(flatten(image, path))
+        upright = orientation(image).apply(flatten(image, path))
     frame = _fit(crop(upright, region), sampling.max_height_px)
     return Clip(np.ascontiguousarray(frame)[None], np.zeros(1), kind="image")
 
@@ -83,7 +83,7 @@ def _decode_animation(
     sampling: FrameSampling,
     region: Region | None,
 ) -> Clip:
-    orientation = _orientation(image)
+    turn = orientation(image)
     count = getattr(image, "n_frames", 1)
     problems: list[Problem] = []
     delays_s = list(_delays_s(image, count, path))
@@ -98,7 +98,7 @@ def _decode_animation(
         problems.append(Problem("span_beyond_end", detail))
 
     def picture(frame: Image.Image) -> np.ndarray:
-        upright = orientation.apply(flatten(frame, path))
+        upright = turn.apply(flatten(frame, path))
         return _fit(crop(upright, region), sampling.max_height_px)
 
     wanted = sampling.wanted_s(start_s, end_s)
@@ -159,7 +159,8 @@ def _delays_s(image: Image.Image, count: int, path: Path) -> Iterator[float]:
         yield float(image.info.get("duration", 0)) / 1000.0 or _UNSET_DELAY_S
 
 
-def _orientation(image: Image.Image) -> Orientation:
+def orientation(image: Image.Image) -> Orientation:
+    """How the stored rows and columns lie in the upright picture, as its EXIF says."""
     try:
         value = image.getexif().get(_EXIF_ORIENTATION, 1)
     except _DAMAGE:

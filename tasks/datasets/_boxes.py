@@ -1,4 +1,7 @@
-"""Boxes in pixels to regions of a picture, with the size read from the file's header alone."""
+"""Boxes in pixels to regions of a picture, with its size as it is seen upright.
+
+The size is read from the file's header; only of a PNG, whose EXIF may come last, all is read.
+"""
 
 import logging
 import warnings
@@ -6,6 +9,8 @@ from pathlib import Path
 
 import polars as pl
 from PIL import Image, UnidentifiedImageError
+
+from tasks.media_still import orientation
 
 #: A box with less than this share of its area inside the picture is a mistake, not a cut person.
 _INSIDE = 0.5
@@ -39,7 +44,8 @@ def _size(path: Path) -> tuple[int | None, int | None]:
             # the pixels of a huge picture are not touched here
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as picture:  # reads the header only
-                return picture.size
+                width, height = picture.size
+                return (height, width) if orientation(picture).is_transposed else (width, height)
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError):
         return None, None
 
@@ -51,7 +57,8 @@ def add_regions(rows: pl.DataFrame, root: Path, corpus: str) -> pl.DataFrame:
     many were cut is logged. A file that is not there keeps a null region: ingest reports it.
 
     Args:
-        rows: columns media and x0_px, y0_px, x1_px, y1_px (corners in the picture, y downwards).
+        rows: columns media and x0_px, y0_px, x1_px, y1_px (corners in the upright picture, y
+            downwards).
         root: folder that media are relative to.
         corpus: who to name in the log.
     """
@@ -61,8 +68,8 @@ def add_regions(rows: pl.DataFrame, root: Path, corpus: str) -> pl.DataFrame:
     cut = [x0.clip(0, width), y0.clip(0, height), x1.clip(0, width), y1.clip(0, height)]
     area = (x1 - x0) * (y1 - y0)
     inside = (cut[2] - cut[0]) * (cut[3] - cut[1])
-    no_box = x0.is_null() | y0.is_null() | x1.is_null() | y1.is_null()
-    bad = no_box | (x1 <= x0) | (y1 <= y0) | (inside < _INSIDE * area)
+    is_box = pl.all_horizontal(corner.is_finite().fill_null(False) for corner in (x0, y0, x1, y1))
+    bad = ~is_box | (x1 <= x0) | (y1 <= y0) | (inside < _INSIDE * area)
     unread = pl.col("is_there") & width.is_null()
     corners = pl.format(
         "{}, {}, {}, {}", *(c.cast(pl.String).fill_null("?") for c in (x0, y0, x1, y1))
@@ -80,7 +87,7 @@ def add_regions(rows: pl.DataFrame, root: Path, corpus: str) -> pl.DataFrame:
         .when(pl.col("is_there") & bad)
         .then(
             pl.format(
-                "box {} lies mostly outside the {} x {} px picture {}; mend the box",
+                "box {} is none or lies mostly outside the {} x {} px picture {}; mend it",
                 corners,
                 width.cast(pl.Int64),
                 height.cast(pl.Int64),

@@ -159,6 +159,9 @@ def test_empty_files_and_git_lfs_pointers_are_set_aside_by_name(monkeypatch):
         ({"region": [0.0, 0.0, 1.5, 1.0]}, "bad_region"),
         ({"region": [0.5, 0.0, 0.5, 1.0]}, "bad_region"),
         ({"region": [0.5]}, "bad_region"),
+        ({"region": [0.0, 0.0, float("nan"), 1.0]}, "bad_region"),
+        ({"region": [float("nan"), 0.0, 1.0, 1.0]}, "bad_region"),
+        ({"region": [None, 0.0, 1.0, 1.0]}, "bad_region"),
         ({"published_split": "dev"}, "unknown_split"),
     ],
 )
