@@ -72,8 +72,9 @@ class Config:
         pos_weight: of the labels of a set: ``inverse`` is N / n, ``neg_over_pos`` (N - n) / n.
         head_dropout: before the last layer; negative: as published (0.3 for MaxViT's
             ``valence_arousal``, else what the backbone has).
-        balanced: train on as many rows of each class as the rarest has, drawn once; the corpus
-            needs a category, also where it is not predicted.
+        balanced: train on as many rows of each class as the rarest has, drawn once, and weigh
+            classes and labels by these; the corpus needs a category, also where it is not
+            predicted.
         balanced_seed: of that draw, the same in every run.
         crops: most crops of an utterance, from equal parts of its time, whose predictions are
             averaged in the stage ``evaluate``; 1: its best crop alone, as in training's validation.
@@ -150,12 +151,18 @@ def _head_dropout(config: Config, has_ccc: bool) -> float | None:
 def _classes_of(train: Data) -> np.ndarray:
     """(N,) class of each training row, whether it is predicted or not; -1 = none."""
     try:
-        return _labels(train, _CATEGORY).numpy()
+        classes = _labels(train, _CATEGORY).numpy()
     except KeyError as error:
         raise UserError(
             "cage: balanced needs a category for each training row, but the corpus has none; set "
             "balanced: false"
         ) from error
+    if not (classes >= 0).any():
+        raise UserError(
+            "cage: balanced draws by category, but no training row has one; set balanced: false, "
+            "or change splits or labels in params.yaml"
+        )
+    return classes
 
 
 class _Labelled(Protocol):
@@ -265,9 +272,11 @@ class Cage(Method):
         super().prepare(train)
         priors = []
         if self.classes is not None:
-            counts, rows = _count(self.classes, _labels(train, self.classes))
+            truth = _labels(train, self.classes)
+            chosen = self._balanced_rows(train)
+            counts, rows = _count(self.classes, truth if chosen is None else truth[chosen])
             self.class_weight = self._weights(counts, rows).to(self.prior)
-            priors.append(_log_odds(self.classes, counts, rows))
+            priors.append(_log_odds(self.classes, *_count(self.classes, truth)))
         if self.values is not None:
             priors.append(_labels(train, self.values).nanmean(0).nan_to_num(0.0))
         self.prior = torch.cat(priors).to(self.prior)
@@ -292,9 +301,10 @@ class Cage(Method):
 
     def on_epoch(self, epoch: int, train: Data) -> Sequence[int] | None:
         """The balanced rows, or all."""
-        if not self.config.balanced:
-            return None
-        if self._balanced is None:
+        return self._balanced_rows(train)
+
+    def _balanced_rows(self, train: Data) -> list[int] | None:
+        if self.config.balanced and self._balanced is None:
             self._balanced = balanced_rows(_classes_of(train), self.config.balanced_seed)
         return self._balanced
 

@@ -453,6 +453,31 @@ def test_balance_comes_from_categories_that_are_not_predicted_and_needs_them():
         build([VAD_TARGET], balanced=True).on_epoch(1, toy(targets=[VAD_TARGET]))
 
 
+@pytest.mark.parametrize("targets", [[VAD_TARGET], [CATEGORY, VAD_TARGET]], ids=len)
+def test_balance_without_a_single_category_is_an_error_of_one_sentence(targets):
+    data = toy(6)
+    data._labels["category"] = torch.full((6,), -1)
+    with pytest.raises(UserError, match="no training row has one; set balanced: false"):
+        fit(build(targets, balanced=True), data, data, lambda _: 0.0, TrainConfig(), seed=0)
+
+
+@pytest.mark.parametrize("target", [CATEGORY, LABELS], ids=lambda target: target.kind)
+def test_weights_are_those_of_the_balanced_rows(target):
+    data = toy(60, targets=(CATEGORY, LABELS))
+    method = build([target], balanced=True, class_weights="inverse")
+    method.prepare(data)
+    drawn = data.truth(target)[method.on_epoch(1, data)]
+    if target is CATEGORY:
+        assert method.class_weight.tolist() == pytest.approx([1 / 3] * 3)
+    else:
+        expected = losses.positive_weights(drawn.sum(0), len(drawn), "inverse", target.names)
+        np.testing.assert_allclose(method.class_weight, expected, rtol=1e-6)
+    uneven = build([target], class_weights="inverse")
+    uneven.prepare(data)
+    assert not torch.allclose(method.class_weight, uneven.class_weight)
+    assert torch.equal(method.prior, uneven.prior)  # of a row without a picture all is asked
+
+
 def test_a_values_network_starts_from_a_combined_one_but_for_its_head():
     combined = build(seed=1)
     values = build([VAD_TARGET], seed=2)
