@@ -401,6 +401,17 @@ class _Graph:
         found = [str(paths.features(corpus, f"${{{key}.{name}}}")) for name in names]
         return [*found, *([str(paths.faces(corpus))] if "images" in reads.needs else [])]
 
+    def _weights(self, corpus: str, method: str, stage: str) -> list[str]:
+        """What training begins from: a run on this or another corpus, or a local file."""
+        entry = self.params["methods"][method] or {}
+        found = []
+        if stage == "train" and (start := entry.get("init_from")):
+            folder = "" if "/" in str(start) else corpus
+            found.append(str(paths.runs(folder, f"${{methods.{method}.init_from}}")))
+        if str(entry.get("pretrained")).endswith(".safetensors"):
+            found.append(f"${{methods.{method}.pretrained}}")
+        return found
+
     def _search_result(self, corpus: str, method: str) -> list[str]:
         """What the search of a method's options found, where it has one."""
         is_searched = {"corpus": corpus, "method": method} in searches_of(self.params)
@@ -420,8 +431,8 @@ class _Graph:
             name = arguments["method"]
             corpus = arguments["corpus"]
             deps_here = [*self._code(stage, arguments), *self._method_data(corpus, name)]
-            if stage == "train" and (self.params["methods"][name] or {}).get("init_from"):
-                deps_here.append(str(paths.runs(corpus, f"${{methods.{name}.init_from}}")))
+            if stage in ("search", "train"):
+                deps_here += self._weights(corpus, name, stage)
             if stage == "train":  # a run knows the options that it was trained with
                 deps_here += self._search_result(corpus, name)
             keys = [*params, *self._input_params(corpus), f"methods.{name}"]

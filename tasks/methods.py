@@ -53,7 +53,7 @@ class Recipe:
         train: trainer settings: defaults, then the method's recipe, then params.yaml.
         modalities: use only these.
         targets: train only these.
-        init_from: key of the method whose runs training begins from.
+        init_from: ``method`` or ``corpus/method`` whose runs training begins from.
     """
 
     name: str

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from models.errors import UserError
 from tasks.selection import encoders_of, inputs_of, methods_of
+from tasks.starts import start_of
 from tasks.tables import MODALITIES
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -185,32 +186,33 @@ def _extra_inputs() -> list[str]:
 
 
 def _check_starts(raw: Mapping[str, Any]) -> None:
-    """``init_from`` names another method of the same corpora, and the way back ends somewhere."""
-    methods = raw.get("methods") or {}
+    """``init_from`` names a method where it runs, and the way back ends somewhere."""
+    methods, corpora = raw.get("methods") or {}, list(raw.get("corpora") or {})
     starts = {name: (entry or {}).get("init_from") for name, entry in methods.items()}
     for name, start in starts.items():
         where = f"methods.{name}.init_from"
         if not isinstance(start, str):  # the method's own check tells of what is no name
             continue
-        if start not in methods:
-            raise UserError(
-                f"params.yaml: {where} is '{start}', which is no key of methods; "
-                f"{_near(start, list(methods))}"
-            )
-        for corpus in raw.get("corpora") or {}:
-            here = methods_of(raw, corpus)
-            if name in here and start not in here:
+        origin, key = start_of(start, "")
+        for what, word, known in (("methods", key, list(methods)), ("corpora", origin, corpora)):
+            if word not in known and (word or what == "methods"):
                 raise UserError(
-                    f"params.yaml: {where} is {start}, which does not run on corpus {corpus}; "
-                    f"add it to methods.{start}.corpora or take it from methods.{name}.corpora"
+                    f"params.yaml: {where} is '{start}', but '{word}' is no key of {what}; "
+                    f"{_near(word, known)}"
+                )
+        for corpus in [origin] if origin else corpora:
+            if (origin or name in methods_of(raw, corpus)) and key not in methods_of(raw, corpus):
+                raise UserError(
+                    f"params.yaml: {where} is {start}, but {key} does not run on corpus {corpus}; "
+                    f"add it to methods.{key}.corpora or take it from methods.{name}"
                 )
         seen = [name]
-        while isinstance(start, str) and start in methods:
-            if start in seen:
-                circle = " from ".join([*seen, start])
+        while isinstance(start, str) and (key := start_of(start, "")[1]) in methods:
+            if key in seen:
+                circle = " from ".join([*seen, key])
                 raise UserError(f"params.yaml: {where} goes round in a circle: {circle}")
-            seen.append(start)
-            start = starts[start]
+            seen.append(key)
+            start = starts[key]
 
 
 def parse(

@@ -137,10 +137,9 @@ def run(
                     what.append({"devices": params.devices})
                 init = None
                 if recipe.init_from is not None:
-                    parent = run_folder(
-                        corpus, recipe.init_from, seed, fold if several else None, ()
-                    )
-                    init = find_start(parent, recipe.init_from, f"methods.{method}.init_from")
+                    where = f"methods.{method}.init_from"
+                    place = fold if several else None
+                    init = find_start(recipe.init_from, corpus, seed, place, where)
                     what.append(_sha256(init / WEIGHTS))
                 text = json.dumps([what, data, code], sort_keys=True)
                 key = hashlib.sha256(text.encode()).hexdigest()
@@ -197,7 +196,7 @@ def run_folder(
     folder = paths.runs(corpus, method) / f"seed{seed}"
     if fold is not None:
         folder = folder / f"fold{fold}"
-    return folder / "+".join(targets)  # of no targets: the folder that holds those of each
+    return folder / "+".join(targets)
 
 
 def _cached(job: Job) -> Path:
@@ -406,7 +405,7 @@ def _write_json(path: Path, value: object) -> None:
 
 
 def fingerprint_inputs(corpus: str, recipe: Recipe, inputs: Mapping[str, str]) -> dict[str, str]:
-    """SHA-256 of every table that training ``recipe`` reads."""
+    """SHA-256 of every table that training ``recipe`` reads, and of local weights."""
     files = [paths.utterances(corpus), paths.labels(corpus), paths.splits(corpus)]
     mine = recipe.inputs(inputs)
     encoders = [mine[modality] for modality in MODALITIES if modality in mine]
@@ -414,6 +413,14 @@ def fingerprint_inputs(corpus: str, recipe: Recipe, inputs: Mapping[str, str]) -
         files += sorted(paths.features(corpus, encoder).glob("*.parquet"))
     if "images" in recipe.method.needs:
         files.append(paths.faces(corpus))
+    pretrained = str(getattr(recipe.config, "pretrained", ""))
+    if pretrained.endswith(".safetensors"):
+        if not (file := Path(pretrained)).is_file():
+            raise UserError(
+                f"params.yaml: methods.{recipe.name}.pretrained: there is no file {file}; put it "
+                "there, or leave pretrained empty to train from scratch"
+            )
+        files.append(file)
     return {str(file): _sha256(file) for file in files}
 
 

@@ -78,6 +78,26 @@ def test_training_that_begins_from_a_run_depends_on_it(raw):
     assert run not in dependencies(raw, "evaluate")["cage_va"]
 
 
+def test_training_that_begins_from_a_run_on_another_corpus_depends_on_that(raw):
+    start = {"method": "cage", "corpora": ["sample"], "init_from": "faces/cage"}
+    raw["methods"] = {"cage": {"corpora": ["faces"]}, "cage_va": start}
+    raw["corpora"]["faces"] = {"adapter": "sample"}
+    found = dependencies(raw)
+    assert "data/runs/${methods.cage_va.init_from}" in found["cage_va"]
+    assert not [dep for dep in found["faces-cage"] if dep.startswith("data/runs")]
+
+
+@pytest.mark.parametrize("stage", ["search", "train"])
+def test_training_depends_on_local_weights_and_on_no_published_ones(raw, stage):
+    search = {"sampler": "random", "trials": 1, "space": {"lr": [0.1, 0.2]}}
+    local = {"method": "cage", "pretrained": "data/raw/faces.safetensors", "search": search}
+    published = {"method": "cage", "pretrained": "torchvision", "search": search}
+    raw["methods"] = {"local": local, "published": published}
+    found = dependencies(raw, stage)
+    assert "${methods.local.pretrained}" in found["local"]
+    assert not [dep for dep in found["published"] if "pretrained" in dep]
+
+
 def test_pictures_alone_need_no_section_of_inputs(raw):
     raw["methods"] = {"cage": {}}
     del raw["inputs"]

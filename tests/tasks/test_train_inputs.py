@@ -286,13 +286,65 @@ def test_training_begins_from_the_run_of_the_same_seed_and_fold(corpus):
         assert report["init_from"] == str(paths.runs(CORPUS, "image_toy") / place)
 
 
-def keys_of(monkeypatch, **more):
+def keys_of(monkeypatch, method="warm_toy", entry=WARM, **more):
     keys = []
     with monkeypatch.context() as patch:
         patch.setattr(train, "train_one", lambda job, data: keys.append(job.key) or job.key)
         patch.setattr(train, "_publish", lambda out, jobs: None)
-        run("warm_toy", WARM, {}, **more)
+        run(method, entry, {}, **more)
     return keys
+
+
+def elsewhere(folds):
+    """Trains ``image_toy`` on another corpus and leaves this one with its tables alone."""
+    make_corpus(folds=folds).write()
+    write_faces(faces_of(make_corpus(folds=folds)))
+    run("image_toy", CATEGORY | {"epochs": 2}, {}, seeds=(0, 3))
+    paths.runs("other", "image_toy").parent.mkdir(parents=True)
+    return paths.runs(CORPUS, "image_toy").rename(paths.runs("other", "image_toy"))
+
+
+@pytest.mark.parametrize("folds", [1, 2])
+def test_training_begins_from_a_run_on_another_corpus(corpus, folds):
+    start = elsewhere(folds)
+    make_corpus(folds=2).write()
+    found = run("warm_toy", WARM | {"init_from": "other/image_toy"}, {}, seeds=(0, 3))
+    for seed in (0, 3):
+        for fold in (0, 1):
+            there = f"seed{seed}/fold{fold}/category" if folds == 2 else f"seed{seed}/category"
+            here = f"seed{seed}/fold{fold}/category"
+            begin = load_file(start / there / "weights.safetensors")
+            end = load_file(paths.runs(CORPUS, "warm_toy") / here / "weights.safetensors")
+            assert all(torch.equal(begin[name], value) for name, value in end.items())
+            assert json.loads(found[f"{here}/report.json"])["init_from"] == str(start / there)
+
+
+def test_folds_of_another_corpus_that_this_one_lacks_are_an_error(corpus):
+    elsewhere(2)
+    make_corpus(folds=1).write()
+    with pytest.raises(UserError, match=r"runs of 2 folds, but this corpus has only one split; gi"):
+        run("warm_toy", WARM | {"init_from": "other/image_toy"}, {})
+
+
+def test_a_start_on_another_corpus_that_is_not_there_names_the_corpus(pictured):
+    with pytest.raises(
+        UserError, match=r"no run in data/runs/other/image_toy/seed0; run stage tra"
+    ):
+        run("warm_toy", WARM | {"init_from": "other/image_toy"}, {})
+
+
+def test_the_bytes_of_local_weights_are_a_part_of_the_run(pictured, monkeypatch, tmp_path):
+    file = tmp_path / "body.safetensors"
+    entry = CATEGORY | {"backbone": "small", "image_px": 16, "pretrained": str(file)}
+    with pytest.raises(
+        UserError, match=r"methods\.cage\.pretrained: there is no file .*; put it th"
+    ):
+        keys_of(monkeypatch, "cage", entry)
+    file.write_bytes(b"one")
+    before = keys_of(monkeypatch, "cage", entry)
+    assert keys_of(monkeypatch, "cage", entry) == before
+    file.write_bytes(b"two")
+    assert keys_of(monkeypatch, "cage", entry) != before
 
 
 def test_other_weights_to_begin_from_are_another_run(pictured, monkeypatch):
@@ -340,15 +392,25 @@ def raw(**methods):
 
 
 @pytest.mark.parametrize(("methods", "sentence"), [
-    ({"a": {"init_from": "bb"}, "b": None}, "a.init_from is 'bb', which is no key of methods; did"),
+    ({"a": {"init_from": "bb"}, "b": None}, "but 'bb' is no key of methods; did you mean 'b'"),
+    ({"a": {"init_from": "on/b"}, "b": None}, "'on/b', but 'on' is no key of corpora; did"),
+    ({"a": {"init_from": "one/"}}, "a.init_from is 'one/', but '' is no key of methods; known: a"),
+    ({"a": {"init_from": "one/a"}}, "a.init_from goes round in a circle: a from a"),
+    ({"a": {"corpora": ["two"], "init_from": "one/b"}, "b": {"corpora": ["two"]}},
+     "a.init_from is one/b, but b does not run on corpus one; add it to methods.b.corpora"),
     ({"a": {"init_from": "a"}}, "a.init_from goes round in a circle: a from a"),
     ({"a": {"init_from": "b"}, "b": {"init_from": "a"}}, "in a circle: a from b from a"),
     ({"a": {"init_from": "b"}, "b": {"corpora": ["one"]}}, "does not run on corpus two; add it to"),
-], ids=["unknown", "itself", "circle", "corpus"])  # fmt: skip
+], ids=["unknown", "unknown corpus", "nothing", "itself elsewhere", "corpus elsewhere", "itself",
+        "circle", "corpus"])  # fmt: skip
 def test_starts_in_params_are_checked(methods, sentence):
     with pytest.raises(UserError) as caught:
         Params(raw(**methods))
     assert sentence in str(caught.value)
+
+
+def test_a_start_on_another_corpus_need_not_run_on_this_one():
+    Params(raw(a={"corpora": ["two"], "init_from": "one/b"}, b={"corpora": ["one"]}))
 
 
 def test_params_know_the_further_inputs_of_methods():
