@@ -188,6 +188,11 @@ class Method(nn.Module):
         self.config = config
         self.normalise = Normalise(spec.dims, spec.frame_dims)
 
+    @classmethod
+    def extra_in_use(cls, config: Any, modalities: Collection[str]) -> tuple[str, ...]:
+        """Those of ``extra_inputs`` that would change what is learnt with these options."""
+        return cls.extra_inputs
+
     def prepare(self, train: Data) -> None:
         """Called once with the training data before the first epoch: statistics, class priors."""
         self.normalise.fit(train)

@@ -65,6 +65,8 @@ class Source:
         labels: target name to (N,) int64, (N, K) or (N, C) float32 as ``Batch.targets`` has them.
         splits: fold, utterance_id, split.
         frames: modality to ``tasks.sequences.Sequences``, for methods that need frames.
+        pooled_only: modalities other than text whose table has no sequences though frames were
+            asked for; they come as one vector an utterance.
         images: ``tasks.face_images.FaceImages``, for methods that need images.
         extra: further input to (N, D) float32; NaN where absent.
     """
@@ -78,6 +80,7 @@ class Source:
     labels: Mapping[str, np.ndarray]
     splits: pl.DataFrame
     frames: Mapping[str, Any] = field(default_factory=dict)
+    pooled_only: tuple[str, ...] = ()
     images: Any = None
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)
 
@@ -188,13 +191,16 @@ def load_source(
             features[modality], present[modality] = read_pooled(ids, folder)
     if not features and needs and "images" not in needs:
         raise UserError("params.yaml: inputs names no encoder; give one for audio, video or text")
-    frames = {}
+    frames, pooled_only = {}, []
     if "frames" in needs:
         sequences = importlib.import_module("tasks.sequences")
         for modality, values in features.items():
             folder = root / paths.features(corpus, inputs[modality])
             found = sequences.read_sequences(ids, folder, max_frames)
-            found = found or sequences.pooled_as_sequences(values, present[modality])
+            if found is None:
+                found = sequences.pooled_as_sequences(values, present[modality])
+                if modality != "text" and present[modality].any():
+                    pooled_only.append(modality)
             frames[modality] = found
             present[modality] = present[modality] & (found.counts > 0)
     images = None
@@ -217,6 +223,7 @@ def load_source(
         labels={target.name: _encode(target, joined) for target in targets},
         splits=splits,
         frames=frames,
+        pooled_only=tuple(pooled_only),
         images=images,
         extra={
             name: _read_extra(ids, root / paths.features(corpus, encoder))

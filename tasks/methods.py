@@ -77,6 +77,27 @@ class Recipe:
         """Further inputs to the encoders that this method reads for them, where there are any."""
         return {name: inputs[name] for name in self.method.extra_inputs if name in inputs}
 
+    def notes(self, inputs: Mapping[str, str], pooled_only: Sequence[str]) -> list[str]:
+        """A line for a person for each thing that the method could learn from and does not get.
+
+        Args:
+            inputs: modality or further input to encoder, as params.yaml has them.
+            pooled_only: see ``tasks.batches.Source``.
+        """
+        lines = [
+            f"methods.{self.name} reads frames, but encoder {inputs[modality]} keeps none: of "
+            f"{modality} it gets one vector an utterance; set encoders.{inputs[modality]}.sequence "
+            "to true in params.yaml"
+            for modality in pooled_only
+        ]
+        in_use = self.method.extra_in_use(self.config, [*self.inputs(inputs)])
+        return lines + [
+            f"methods.{self.name} has no {name} to learn from; name an encoder as "
+            f"inputs.{name} in params.yaml"
+            for name in in_use
+            if name not in inputs
+        ]
+
     def inputs(self, inputs: Mapping[str, str]) -> dict[str, str]:
         """Modality to the encoder that this method reads; none where it reads pictures alone."""
         if not self.method.needs & {"pooled", "frames"}:

@@ -156,6 +156,8 @@ def run(
     entry = {key: value for key, value in entry.items() if key != "search"}
     recipe = resolve(method, entry)
     source = source_for(recipe, corpus, inputs)
+    for note in recipe.notes(inputs, source.pooled_only):
+        ctx.log(note)
     groups = recipe.target_groups(source.targets, targets, corpus)
     names = tuple(tuple(target.name for target in group) for group in groups)
     for fold in source.folds:  # before hours of work: the last may be what cannot be learnt

@@ -122,6 +122,8 @@ def run(
     """
     recipe = resolve(method, entry)
     source = source_for(recipe, corpus, inputs)
+    for note in recipe.notes(inputs, source.pooled_only):
+        ctx.log(note)
     groups = recipe.target_groups(source.targets, params.targets, corpus)
     data = fingerprint_inputs(corpus, recipe, inputs)
     several = len(source.folds) > 1

@@ -18,7 +18,7 @@ What we added and why:
 * A modality that comes without frames is read as its pooled vector.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, cast
 
@@ -234,6 +234,12 @@ class Emi(Method):
                 "column and values of at least 0"
             )
         return points
+
+    @classmethod
+    def extra_in_use(cls, config: Config, modalities: Collection[str]) -> tuple[str, ...]:
+        """The teacher, where there is a latent for it to anchor."""
+        is_anchored = config.vad_mode in {"anchor", "both"} and config.fusion != "late"
+        return cls.extra_inputs if is_anchored and "audio" in modalities else ()
 
     # forward ------------------------------------------------------------------------------
 

@@ -106,3 +106,18 @@ def test_targets_without_a_common_one_are_an_error():
 def test_nothing_to_predict_is_an_error():
     with pytest.raises(UserError, match="corpus tiny has nothing to predict"):
         groups((), {})
+
+
+@pytest.mark.parametrize(("entry", "missing"), [
+    ({}, True),
+    ({"vad_mode": "anchor"}, True),
+    ({"vad_mode": "prior"}, False),
+    ({"vad_mode": "none"}, False),
+    ({"fusion": "late"}, False),
+    ({"modalities": ["video", "text"]}, False),
+], ids=str)  # fmt: skip
+def test_a_teacher_that_emi_would_learn_from_is_missed(entry, missing):
+    recipe = resolve("emi_1", {"method": "emi", **entry})
+    sentence = "methods.emi_1 has no vad_teacher to learn from; name an encoder as inputs.vad_teach"
+    assert [note.startswith(sentence) for note in recipe.notes(INPUTS, ())] == [True] * missing
+    assert not recipe.notes(INPUTS | {"vad_teacher": "ears"}, ())

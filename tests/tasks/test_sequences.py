@@ -24,13 +24,13 @@ def corpus(tmp_path, monkeypatch):
     return make_corpus().write()
 
 
-def make_sequences(corpus, seed=0):
+def make_sequences(corpus, seed=0, encoder="eyes"):
     """Utterance id to (T, DIM) half floats; some long, none where the clip has no picture."""
     random = np.random.default_rng(seed)
     return {
         name: random.standard_normal((int(random.integers(1, 12)), DIM)).astype("<f2")
-        for name in corpus.features["eyes"]
-        if corpus.features["eyes"][name] is not None
+        for name in corpus.features[encoder]
+        if corpus.features[encoder][name] is not None
     }
 
 
@@ -98,7 +98,9 @@ def test_frames_are_those_of_the_table(corpus, level, files):
 
 def test_a_modality_without_sequences_is_its_pooled_vector(corpus):
     write(corpus, make_sequences(corpus))
-    _, batch = everything(load())
+    source = load()
+    assert source.pooled_only == ("audio",)  # a sentence is one vector by nature
+    _, batch = everything(source)
     frames = batch.frames["text"]
     assert frames.mask.shape[-1] == 1
     assert (frames.mask[..., 0] == batch.present["text"]).all()

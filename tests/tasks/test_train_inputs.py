@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 
 import numpy as np
 import polars as pl
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from models.errors import UserError
+from models.method import find_method
 from tasks import evaluate, face_images, paths, sequences, train
 from tasks.evaluate import EvaluateParams
 from tasks.methods import resolve
@@ -138,6 +140,56 @@ def test_pooled_methods_keep_their_config(corpus):
 def test_a_negative_limit_of_frames_is_an_error(corpus):
     with pytest.raises(UserError, match=r"frame_toy\.max_frames is -1, expected 0 \(all\) or more"):
         resolve("frame_toy", {"max_frames": -1})
+
+
+@pytest.mark.parametrize("method", ["emi", "haemsa"])
+def test_networks_on_frames_train_on_mapped_sequences_of_unequal_length(
+    corpus, monkeypatch, caplog, method
+):
+    """Voice and face have sequences; the batches that the network is shown carry all of them."""
+    corpus.write()
+    lengths = {}
+    for encoder in ("ears", "eyes"):
+        found = make_sequences(corpus, seed=len(encoder), encoder=encoder)
+        write(corpus, found, encoder=encoder)
+        lengths[encoder] = {len(frames) for frames in found.values()}
+        assert max(lengths[encoder]) > 5
+    kind, shown = find_method(method), []
+    losses = kind.losses
+
+    def noted(self, batch):
+        shown.append(batch.frames)
+        return losses(self, batch)
+
+    monkeypatch.setattr(kind, "losses", noted)
+    entry = {"targets": ["vad"], "epochs": 2, "batch_size": 10}
+    with caplog.at_level(logging.INFO, "affectloom"):
+        files = run(method, entry)
+    for modality, encoder in (("audio", "ears"), ("video", "eyes")):
+        seen = {count for frames in shown for count in frames[modality].mask.sum(-1).unique()}
+        assert {int(count) for count in seen} - {0} <= lengths[encoder]
+        assert max(seen) > 5
+        assert max(frames[modality].mask.shape[-1] for frames in shown) > 5
+    assert {frames["text"].mask.shape[-1] for frames in shown} == {1}
+    report = json.loads(files["seed0/vad/report.json"])
+    assert report["frame_dims"] == {"audio": DIM, "video": DIM, "text": 3}
+    assert report["history"][-1]["loss_vad"] < report["history"][0]["loss_vad"]
+    assert "reads frames" not in caplog.text
+    details = score(method)["vad"]
+    assert details["missing_rates"]["0"] == details["subsets"]["audio+video+text"]
+
+
+def test_a_method_on_frames_says_once_where_there_are_none(corpus, caplog):
+    corpus.write()
+    write(corpus, make_sequences(corpus))
+    with caplog.at_level(logging.INFO, "affectloom"):
+        run("frame_toy", CATEGORY | {"epochs": 1}, seeds=(0, 1))
+        run("linear", CATEGORY | {"epochs": 1})
+    lines = [line for line in caplog.messages if "frames" in line]
+    assert lines == [
+        "train: methods.frame_toy reads frames, but encoder ears keeps none: of audio it gets one "
+        "vector an utterance; set encoders.ears.sequence to true in params.yaml"
+    ]
 
 
 # further inputs -------------------------------------------------------------------------------
