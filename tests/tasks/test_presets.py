@@ -27,7 +27,16 @@ ENTRIES = [
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
 def test_a_preset_names_its_inputs(preset):
     params = Params(yaml.safe_load(preset.read_text()))
-    assert set(params.raw["inputs"]) == {"audio", "video", "text"}
+    assert set(params.raw["inputs"]) >= {"audio", "video", "text"}
+
+
+@pytest.mark.parametrize("file", [ROOT / "params.yaml", *PRESETS], ids=lambda path: path.stem)
+def test_the_inputs_of_a_preset_keep_their_frames(file):
+    params = Params(yaml.safe_load(file.read_text()))
+    inputs = params.raw["inputs"]
+    assert [params.encoder(inputs[modality]).sequence for modality in ("audio", "video")] == [
+        True
+    ] * 2
 
 
 @pytest.mark.parametrize(("preset", "name"), ENTRIES)
