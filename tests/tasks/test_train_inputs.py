@@ -142,7 +142,7 @@ def test_a_negative_limit_of_frames_is_an_error(corpus):
         resolve("frame_toy", {"max_frames": -1})
 
 
-@pytest.mark.parametrize("method", ["emi", "haemsa"])
+@pytest.mark.parametrize("method", ["emi", "gru", "haemsa"])
 def test_networks_on_frames_train_on_mapped_sequences_of_unequal_length(
     corpus, monkeypatch, caplog, method
 ):
