@@ -194,9 +194,14 @@ def fit(
         items = list(range(len(train))) if chosen is None else list(chosen)
         losses = run.train_epoch(epoch, train, items, device)
         with run.averaged():
-            value = (
-                score(predict(method, validation, config.batch_size, device)) if is_first else 0.0
-            )
+            value = 0.0
+            if is_first:
+                try:
+                    value = score(predict(method, validation, config.batch_size, device))
+                except NotFinite:
+                    if team is None:
+                        raise
+                    value = math.nan  # told to the others, so that all stop alike
             value = _checked(value if team is None else team.tell(value), epoch)
             run.note(epoch, value, losses)
             if keep is not None and is_first:
@@ -234,10 +239,18 @@ def predict(
                 rows.setdefault(name, []).append(values[batch.mask].float().cpu())
     method.train(was_training)
     _, place, count = torch.cat(order).unique(return_inverse=True, return_counts=True)
-    return {
+    found = {
         name: _mean_rows(torch.cat(parts), place, count.unsqueeze(1))
         for name, parts in rows.items()
     }
+    for name, values in found.items():  # the largest of logits that are no numbers is a class too
+        broken = int((~values.isfinite()).any(1).sum())
+        if broken:
+            raise NotFinite(
+                f"the outputs for {name} are not finite in {broken} of {len(values)} rows; "
+                "lower lr, or look for extreme values in the features"
+            )
+    return found
 
 
 def _mean_rows(values: Tensor, place: Tensor, count: Tensor) -> Tensor:

@@ -88,6 +88,23 @@ def test_a_loss_that_is_not_finite_is_an_error():
         fit(method, TRAIN, VALIDATION, accuracy(VALIDATION), CONFIG, seed=0)
 
 
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_outputs_that_are_not_finite_are_an_error_and_no_class(broken):
+    class Diverged(find_method("linear")):
+        def predict(self, batch: Batch):
+            output = super().predict(batch)["category"]
+            if not self.training:
+                output[0, 0] = output[0, 0] * 0 + broken
+            return {"category": output}
+
+    seed_everything(0)
+    method = Diverged(Spec(DIMS, (CATEGORY,)), find_method("linear").config_type())
+    with pytest.raises(NotFinite, match=r"outputs for category are not finite in 1 of"):
+        predict(method, ToyData(lengths=(4, 3)))
+    with pytest.raises(NotFinite, match=r"outputs for category .* lower lr"):
+        fit(method, TRAIN, VALIDATION, accuracy(VALIDATION), CONFIG, seed=0)
+
+
 def test_an_empty_split_is_named():
     with pytest.raises(UserError, match="no labelled validation data"):
         fit(build("linear"), TRAIN, ToyData(lengths=()), lambda _: 0.0, CONFIG, seed=0)
