@@ -79,6 +79,8 @@ UNDEFINED_SCORE = -1e9
 
 _VALUE_METRICS = {"mse": mse, "rmse": rmse, "mae": mae, "pearson": pearson, "ccc": ccc}
 _POOLED_METRICS = _VALUE_METRICS | {"ccc_cage_script": ccc_cage_script}
+#: CAGE's table 6 has valence and arousal in one vector, also where there is dominance.
+_POOLED_VA_METRICS = {"mse": mse, "mae": mae, "rmse": rmse, "ccc": ccc}
 _COLUMN_SELECTION = {
     ("values", "ccc"): ccc,
     ("values", "pearson"): pearson,
@@ -216,8 +218,11 @@ def _value_scores(names: Sequence[str], t: Floats, p: Floats) -> dict[str, Metri
         cells = pooled(t, p)
         scores |= {f"pooled_{name}": score(*cells) for name, score in _POOLED_METRICS.items()}
     if {"valence", "arousal"} <= set(names):
-        va = [by_metric["ccc"][list(names).index(name)] for name in ("valence", "arousal")]
-        scores["ccc_va"] = mean_over_columns(va)
+        va = [list(names).index(name) for name in ("valence", "arousal")]
+        scores["ccc_va"] = mean_over_columns([by_metric["ccc"][column] for column in va])
+        if annotated[:, va].any():
+            cells = pooled(t[:, va], p[:, va])
+            scores |= {f"pooled_va_{n}": score(*cells) for n, score in _POOLED_VA_METRICS.items()}
     for column, name in enumerate(names):
         errors = np.abs(t[annotated[:, column], column] - p[annotated[:, column], column])
         scores |= _coverage_scores(errors, f"/{name}")

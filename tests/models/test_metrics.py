@@ -164,6 +164,24 @@ class TestRegression:
         assert scores["ccc"] == scores["ccc_va"] == near(0.663510)
         assert scores["pooled_ccc"] == near(0.923549)
 
+    def test_valence_and_arousal_are_pooled_without_dominance(self):
+        truth = np.array([[-0.8, 0.3], [-0.4, 0.5], [0, 0.6], [0.2, 0.9]])
+        prediction = np.array([[-0.5, 0.5], [-0.4, 0.5], [-0.1, 0.5], [-0.1, 0.7]])
+        alone = score_target("values", ["valence", "arousal"], truth, prediction)
+        names = ["dominance", "valence", "arousal"]
+        both = [
+            np.column_stack([column, part])
+            for column, part in (([0.9, -0.9, 0.1, np.nan], truth), ([0.0] * 4, prediction))
+        ]
+        scores = score_target("values", names, *both)
+        for metric in ("mse", "mae", "rmse", "ccc"):
+            assert scores[f"pooled_va_{metric}"] == alone[f"pooled_{metric}"]
+            assert scores[f"pooled_{metric}"] != alone[f"pooled_{metric}"]
+        assert scores["pooled_va_ccc"] == near(0.923549)
+        assert scores["pooled_va_rmse"] == near(math.sqrt(scores["pooled_va_mse"]))
+        only = score_target("values", names, [[0.5, np.nan, np.nan]] * 2, [[0.1] * 3] * 2)
+        assert not any(name.startswith("pooled_va_") for name in only)
+
     @pytest.mark.parametrize(("raw", "mapped"), [(1.15, 0.255556), (1.209, 0.268667)])
     def test_rmse_follows_the_scale(self, raw: float, mapped: float):
         assert score_target("values", ["v"], [0.0, 0.0], [raw, -raw], scale=2 / 9)["rmse"] == near(
