@@ -330,6 +330,31 @@ class TestLabels:
             "first_label_top3": near(0.75),
         }
 
+    def test_chance_and_upper_bounds_on_emotic_are_those_of_the_specification(self):
+        persons = dict(enumerate([97, 581, 1363, 1879, 1632, 1025, 435, 150, 29, 11, 1], start=1))
+        sizes = np.repeat(list(persons), list(persons.values()))
+        truth = np.arange(26) < sizes[:, None]  # which labels they are does not matter to chance
+        best = multilabel.top_k_scores(truth, truth.astype(float), 3)
+        bounds = {"exact": 0.1892, "contain": 0.2834, "belong": 0.9059, "overlap": 1.0}
+        for name, value in bounds.items():
+            assert best[f"{name}_top3"] == near(value, 5e-5)
+        random = np.random.default_rng(0)
+        many, first = np.tile(truth, (10, 1)), random.integers(np.tile(sizes, 10))
+        found = multilabel.top_k_scores(many, random.random(many.shape), 3, first_labels=first)
+        chance = {
+            "first_label": 0.1154,
+            "exact": 0.0001,
+            "contain": 0.0024,
+            "belong": 0.0039,
+            "overlap": 0.4331,
+            "hamming": 0.754,
+            "recall": 0.1154,
+            "precision": 0.1698,
+        }
+        for name, value in chance.items():
+            deviation = math.sqrt(value * (1 - value) / len(many))
+            assert found[f"{name}_top3"] == near(value, 4 * deviation + 5e-5), name
+
     def test_rows_without_a_label_are_left_out_and_counted(self):
         truth = (*self.truth, (0, 0, 0, 0, 0))
         scores = score_target("labels", "abcde", truth, (*self.scores, (1, 1, 1, 0, 0)))

@@ -63,6 +63,28 @@ def test_missing_rate_table_ends_with_the_plain_mean(tables):
     assert sum(row[-1].is_bold for _, row in found.rows) == 1
 
 
+def test_averages_over_rates_are_those_of_the_printed_rows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AFFECTLOOM_CACHE", raising=False)
+    raw = make_project(tmp_path, Scene(dialogues=12))
+    printed = {  # GCNet and Mi-CGA on IEMOCAP, four ways, and Mi-CGA on CMU-MOSEI
+        "constant": (75.20, [78.36, 77.48, 77.34, 76.22, 75.14, 73.80, 71.88, 71.38]),
+        "linear": (81.57, [83.42, 82.83, 82.27, 81.50, 83.17, 80.08, 79.96, 79.35]),
+        "corect": (84.74, [87.61, 86.21, 85.80, 84.81, 84.26, 84.82, 82.85, 81.56]),
+    }
+    for method, (_, values) in printed.items():
+        file = paths.details("toy", method)
+        content = json.loads(file.read_text())
+        content["targets"]["category"]["missing_rates"] = {
+            f"{index / 10:g}": {"mean": value / 100, "std": 0.0}
+            for index, value in enumerate(values)
+        }
+        file.write_text(json.dumps(content))
+    found = paper_tables({"toy": list(raw["methods"])}, resamples=200, seed=0)
+    for method, row in table(found, "toy, category: weighted_f1 by share").rows:
+        assert row[-1].text == f"{printed[method][0]:.2f}"
+
+
 def test_scores_that_print_alike_are_bold_together(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("AFFECTLOOM_CACHE", raising=False)
