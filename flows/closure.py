@@ -72,6 +72,11 @@ def _file_of(module: str, root: Path) -> Path | None:
 
 
 def _is_empty(file: Path) -> bool:
+    return _holds_nothing(file, file.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _holds_nothing(file: Path, _modified: int) -> bool:
     body = ast.parse(file.read_text(encoding="utf-8")).body
     return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body)
 
