@@ -10,7 +10,8 @@ Mollahosseini et al. 2017. Two forms of the lists are read:
 
 The official validation set is what everybody reports on, so it becomes the split ``test``; a
 validation part is cut from the training images. -2 stands for "not annotated" and is
-counted by that name.
+counted by that name. Set ``faces: {detect: whole}`` for the corpus: the crops, or the boxes, are
+the faces already (``params/faces.yaml``).
 """
 
 from collections.abc import Mapping

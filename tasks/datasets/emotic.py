@@ -7,7 +7,8 @@ persons of a picture are one dialogue, and the body's box is the utterance's ``r
 
 A training person was seen by one annotator. Validation and test persons were seen by several, and
 the released combination (union of labels, mean of VAD) is the published truth; it appears as rater
-``released``, which need not be a whole number.
+``released``, which need not be a whole number. Set ``faces: {detect: whole}`` for the corpus, so
+that methods see the persons and not what a detector finds in them (``params/faces.yaml``).
 """
 
 from collections.abc import Iterable, Iterator, Mapping

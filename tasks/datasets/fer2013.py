@@ -10,7 +10,8 @@ Three forms are read:
 
 Later stages read pictures from files, and tables hold them as numbers. So their pictures are
 written once as PNG, which changes no pixel, into ``affectloom_images`` beside the tables, with the
-table's hash in ``source.json``; a changed table is written anew.
+table's hash in ``source.json``; a changed table is written anew. Set ``faces: {detect: whole,
+crop_px: 48, crop_format: png}`` for the corpus: the pictures are the faces (``params/faces.yaml``).
 """
 
 import json
