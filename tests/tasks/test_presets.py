@@ -62,6 +62,19 @@ def test_every_encoder_of_a_preset_is_known_and_pinned(preset, name):
         assert is_pinned(entry.revision)
 
 
+def test_the_preset_of_emi_gives_it_frames_and_a_teacher():
+    params = Params(yaml.safe_load((FOLDER / "emi.yaml").read_text()))
+    params.check_everything()
+    inputs = params.inputs("hume_vidmimic")
+    teacher = params.encoder(inputs["vad_teacher"])
+    voice = params.encoder(inputs["audio"])
+    assert teacher.family == "audio_vad"
+    assert (voice.family, voice.cut_s, teacher.cut_s) == ("hf_audio", 12.0, 12.0)
+    recipe = resolve("emi", params.method("emi"))
+    assert recipe.notes(inputs, ()) == []
+    assert recipe.max_frames >= 12 * 50  # nothing is thinned
+
+
 def whole(preset: Path) -> Params:
     """What params.yaml is once all of a preset has been copied into it."""
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
