@@ -106,13 +106,14 @@ def snippet(corpus: str, summary: "Summary", features_only: bool) -> list[str]:
     """Lines for ``params.yaml`` that put the import to use.
 
     Imported features exist for their own corpus alone, so the encoders are limited to it and the
-    corpus names its own inputs: the first block of each modality.
+    corpus names its own inputs: the first block of each modality. Frames that came are kept.
     """
     lines = [] if features_only else _corpus_lines(corpus, summary)
     lines.append("encoders:")
-    for name in summary.features:
+    for name, about in summary.features.items():
         place = f"data/raw/{corpus}/imported/{name}.parquet"
-        lines.append(f"  {name}: {{family: imported, checkpoint: {place}, corpora: [{corpus}]}}")
+        entry = f"family: imported, checkpoint: {place}, corpora: [{corpus}]"
+        lines.append(f"  {name}: {{{entry}{', sequence: true' if about.has_frames else ''}}}")
     return lines
 
 

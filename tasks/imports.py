@@ -64,11 +64,19 @@ class ImportOptions:
 
 @dataclass(frozen=True)
 class Features:
-    """One block as it was written; ``rows`` counts utterances by status and reason."""
+    """One block as it was written.
+
+    Attributes:
+        modality: of the block.
+        dim: width.
+        rows: utterances by status and reason.
+        has_frames: some utterance has a sequence.
+    """
 
     modality: str
     dim: int
     rows: dict[str, int]
+    has_frames: bool
 
 
 @dataclass
@@ -158,18 +166,20 @@ def run(
             "importer_version": str(IMPORTER_VERSION),
             "trained": "unknown",
         }
+        written = destination / f"{name}.parquet"
         counts = write_features(
             block,
             rename,
             corpus,
-            destination / f"{name}.parquet",
+            written,
             metadata,
             options.keep_sequences,
             lambda done, total, name=name: progress(name, done, total),
         )
         told = {f"{s}: {r}" if r else s: count for (s, r), count in sorted(counts.items())}
         features[name] = {"modality": block.modality, "dim": block.dim, **provenance}
-        summary.features[name] = Features(block.modality, block.dim, told)
+        has_frames = bool(pl.read_parquet(written, columns=["frames"]).to_series().sum())
+        summary.features[name] = Features(block.modality, block.dim, told, has_frames)
     manifest |= {"importer_version": IMPORTER_VERSION, "features": features}
     with replacing(destination / "manifest.json") as temporary:
         temporary.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")

@@ -165,13 +165,11 @@ def command(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return result
 
 
-def bring_in(root: Path, content: object, corpus: str, sequences_of: str | None = None) -> None:
+def bring_in(root: Path, content: object, corpus: str) -> None:
     """Import ``content`` and paste what the command advises into ``params.yaml``."""
     (root / "made.pkl").write_bytes(pickle.dumps(content))
     told = command(root, "flows.cli", "import", "made.pkl", "--corpus", corpus)
     advised = yaml.safe_load(told.stdout.split("In params.yaml:\n")[1])
-    if sequences_of:
-        advised["encoders"][sequences_of]["sequence"] = True
     (root / "params.yaml").write_text(yaml.safe_dump(advised | _REST))
 
 
@@ -203,7 +201,7 @@ def test_a_dialogue_pickle_goes_from_import_to_report_under_dvc(project):
 
 @pytest.mark.slow
 def test_an_mmsa_pickle_is_trained_frame_by_frame(project):
-    bring_in(project, mmsa(), "clips", sequences_of="clips_audio")
+    bring_in(project, mmsa(), "clips")
     run_stages(project, "clips", ["clips_audio", "clips_text", "clips_video"])
     folder = project / "data/features/clips/clips_audio"
     audio = pl.concat([pl.read_parquet(file) for file in sorted(folder.glob("*.parquet"))])

@@ -814,7 +814,16 @@ def test_the_command_prints_lines_for_params(monkeypatch, capsys):
     assert told["encoders"]["toy_text"]["family"] == "imported"
     for entry in told["encoders"].values():
         assert Path(entry["checkpoint"]).is_file()
+    assert not any("sequence" in entry for entry in told["encoders"].values())
     assert snippet("toy", run(save(iemocap_tuple()), replace=True), True)[0] == "encoders:"
+
+
+def test_the_advice_keeps_the_frames_that_came():
+    for keep in (True, False):
+        summary = run(save(mmsa()), replace=True, keep_sequences=keep)
+        advised = yaml.safe_load("\n".join(snippet("toy", summary, True)))["encoders"]
+        kept = {name: entry.get("sequence", False) for name, entry in advised.items()}
+        assert kept == dict.fromkeys(summary.features, keep)
 
 
 def test_a_refused_pickle_writes_nothing():
