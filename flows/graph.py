@@ -229,7 +229,7 @@ class _Graph:
             ]
             deps += [paths.features(corpus, name) for name in encoders_of(self.params, corpus)]
         outs = [paths.leaderboard("json"), paths.leaderboard("csv"), paths.plots()]
-        outs.append(paths.REPORTS / "analysis")
+        outs += [paths.REPORTS / "analysis", paths.ENSEMBLES]
         params = ["report", "corpora", "encoders", "inputs", "methods", "train"]
         return self._single("report", params, deps, outs)
 

@@ -1,5 +1,7 @@
 """Test predictions of several methods on exactly the same rows, checked before anything is judged.
 
+Where a corpus keeps the labels of its test part to itself, a target is judged on validation.
+
 A prediction that is missing, repeated, not finite, of another label space or of too few seeds
 stops the comparison with one sentence: a score over other rows would compare nothing.
 """
@@ -8,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -17,12 +19,15 @@ from models.errors import UserError
 from tasks import failures, paths
 from tasks.tables import SPLIT, UTTERANCES, read_table
 
+Split = Literal["test", "validation"]
+#: Begins every sentence about scores that are not of test.
+ON_VALIDATION = "On validation, for the labels of test are hidden: "
 _REMEDY = "rerun stage evaluate"
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Test predictions of all methods on the rows that have a truth.
+    """Predictions of all methods on the rows that have a truth.
 
     Attributes:
         ids: utterances (n,).
@@ -45,8 +50,9 @@ class Tested:
 
     Attributes:
         details: content of ``<method>.details.json``.
-        table: test rows of ``<method>.predictions.parquet``.
+        table: test rows of ``<method>.predictions.parquet``, with or without a truth.
         where: file of the predictions, for messages.
+        validation: validation rows of the same file.
         partial: targets of which it predicts other columns than the method that has most, and what
             to say of it: its scores are in its details, but over other columns they rank nothing.
     """
@@ -54,13 +60,26 @@ class Tested:
     details: Mapping[str, Any]
     table: pl.DataFrame
     where: str
+    validation: pl.DataFrame = field(default_factory=pl.DataFrame)
     partial: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def targets(self) -> Mapping[str, Mapping[str, Any]]:
-        """Targets with a score on test that compares with others'."""
-        found = self.details["targets"].items()
-        return {name: t for name, t in found if "test" in t and name not in self.partial}
+        """Targets with a score that compares, on validation where the labels of test are hidden."""
+        found = {name: t for name, t in self.details["targets"].items() if name not in self.partial}
+        return {name: t for name, t in found.items() if "test" in t or "validation" in t}
+
+    def split(self, name: str) -> Split:
+        """Where a target is judged: on validation if no test row has a label."""
+        return "test" if "test" in self.targets[name] else "validation"
+
+    def scores(self, name: str) -> Mapping[str, Any]:
+        """Scores of a target on the split where it is judged."""
+        return self.targets[name][self.split(name)]
+
+    def rows(self, name: str) -> pl.DataFrame:
+        """Predictions on the split where a target is judged."""
+        return self.table if self.split(name) == "test" else self.validation
 
 
 def load_tested(corpus: str, methods: Sequence[str]) -> tuple[dict[str, Tested], dict[str, str]]:
@@ -141,25 +160,31 @@ def check_tested(
     if nameless.height:
         seed = nameless.get_column("seed")[0]
         raise UserError(f"{where}: {nameless.height} rows of seed {seed} have no id; {_REMEDY}")
-    test = table.filter(pl.col("split") == "test")
-    repeated = test.filter(pl.struct("utterance_id", "seed", "fold").is_duplicated())
+    test, validation = (table.filter(pl.col("split") == s) for s in ("test", "validation"))
+    one = Tested(details, test, where, validation)
+    used: dict[Split, pl.DataFrame] = {"test": test}
+    if any(one.split(name) == "validation" for name in one.targets):
+        used["validation"] = validation
+    for split, rows in used.items():
+        _check_rows(rows, where)
+        _check_seeds(details, rows, where)
+        if splits is not None:
+            _check_complete(rows, splits.filter(pl.col("split") == split), split, where)
+    return one
+
+
+def _check_rows(rows: pl.DataFrame, where: str) -> None:
+    """No row twice, and every number finite."""
+    repeated = rows.filter(pl.struct("utterance_id", "seed", "fold").is_duplicated())
     if repeated.height:
         first = repeated.sort("utterance_id", "seed").row(0, named=True)
         raise UserError(
             f"{where}: seed {first['seed']} predicts {first['utterance_id']} twice; {_REMEDY}"
         )
-    _check_finite(test, where)
-    _check_seeds(details, test, where)
-    if splits is not None:
-        _check_complete(test, splits.filter(pl.col("split") == "test"), where)
-    return Tested(details, test, where)
-
-
-def _check_finite(test: pl.DataFrame, where: str) -> None:
-    for name in test.columns:
+    for name in rows.columns:
         if not name.startswith(("prediction_", "scores_", "probabilities")):
             continue
-        kind = test.schema[name]
+        kind = rows.schema[name]
         if kind.is_float():
             broken = pl.col(name).is_not_null() & ~pl.col(name).is_finite()
         elif isinstance(kind, pl.List) and kind.inner.is_float():
@@ -171,7 +196,7 @@ def _check_finite(test: pl.DataFrame, where: str) -> None:
             )
         else:
             continue
-        bad = test.filter(broken).sort("utterance_id", "seed")
+        bad = rows.filter(broken).sort("utterance_id", "seed")
         if bad.height:
             first = bad.row(0, named=True)
             raise UserError(
@@ -181,29 +206,29 @@ def _check_finite(test: pl.DataFrame, where: str) -> None:
             )
 
 
-def _check_seeds(details: Mapping[str, Any], test: pl.DataFrame, where: str) -> None:
+def _check_seeds(details: Mapping[str, Any], rows: pl.DataFrame, where: str) -> None:
     trained = sorted({run["seed"] for run in details["runs"]})
-    present = test.get_column("seed").unique().sort().to_list()
+    present = rows.get_column("seed").unique().sort().to_list()
     missing = [seed for seed in trained if seed not in present]
     if missing:
         raise UserError(f"{where}: there is no prediction of seed {missing[0]}; {_REMEDY}")
 
 
-def _check_predicted(name: str, target: Mapping[str, Any], test: pl.DataFrame, where: str) -> None:
+def _check_predicted(name: str, target: Mapping[str, Any], rows: pl.DataFrame, where: str) -> None:
     """Every column of a target is there, and has a value of the right length beside every truth."""
     truths, guesses = columns_of(name, target)
     kind = {"category": pl.String, "labels": pl.List(pl.Float64)}.get(target["kind"], pl.Float64)
     wanted = {guess: kind for guess in guesses}
     if target["kind"] == "category":
         wanted["probabilities"] = pl.List(pl.Float64)
-    lost = [column for column in (*truths, *wanted) if column not in test.columns]
+    lost = [column for column in (*truths, *wanted) if column not in rows.columns]
     if lost:
         raise UserError(f"{where}: there is no column {lost[0]}; {_REMEDY}")
-    known = test.filter(pl.any_horizontal(pl.col(truths).is_not_null()))
+    known = rows.filter(pl.any_horizontal(pl.col(truths).is_not_null()))
     for column, expected in wanted.items():
-        if not _same_kind(test.schema[column], expected):
+        if not _same_kind(rows.schema[column], expected):
             raise UserError(
-                f"{where}: {column} holds {test.schema[column]} where {expected} belongs; {_REMEDY}"
+                f"{where}: {column} holds {rows.schema[column]} where {expected} belongs; {_REMEDY}"
             )
         broken = pl.col(column).is_null()
         if isinstance(expected, pl.List):
@@ -225,27 +250,27 @@ def _same_kind(found: pl.DataType, expected: Any) -> bool:
     return found == expected or (expected == pl.Float64 and found.is_numeric())
 
 
-def _check_complete(test: pl.DataFrame, expected: pl.DataFrame, where: str) -> None:
+def _check_complete(rows: pl.DataFrame, expected: pl.DataFrame, split: Split, where: str) -> None:
     keys = ["utterance_id", "fold"]
-    wanted = expected.select(keys).join(test.select("seed").unique(), how="cross")
-    lost = wanted.join(test, on=["seed", *keys], how="anti").sort("utterance_id", "seed")
+    wanted = expected.select(keys).join(rows.select("seed").unique(), how="cross")
+    lost = wanted.join(rows, on=["seed", *keys], how="anti").sort("utterance_id", "seed")
     if lost.height:
         first = lost.row(0, named=True)
         raise UserError(
-            f"{where}: seed {first['seed']} lacks {lost.height} test rows, e.g. "
+            f"{where}: seed {first['seed']} lacks {lost.height} {split} rows, e.g. "
             f"{first['utterance_id']}; {_REMEDY}"
         )
-    extra = test.join(expected, on=keys, how="anti").sort("utterance_id", "seed")
+    extra = rows.join(expected, on=keys, how="anti").sort("utterance_id", "seed")
     if extra.height:
         first = extra.row(0, named=True)
         raise UserError(
-            f"{where}: {first['utterance_id']} is predicted as a test row, but the splits table "
+            f"{where}: {first['utterance_id']} is predicted as a {split} row, but the splits table "
             f"does not have it there ({extra.height} such rows); {_REMEDY}"
         )
 
 
 def check_label_spaces(tested: Mapping[str, Tested]) -> None:
-    """Raise unless all methods judge the same classes, columns or labels, seeds included."""
+    """Raise unless all methods judge the same classes, columns or labels on the same split."""
     first: dict[str, str] = {}
     for method, one in tested.items():
         for name, target in one.targets.items():
@@ -256,6 +281,11 @@ def check_label_spaces(tested: Mapping[str, Tested]) -> None:
                     f"{one.where}: target {name} has the labels {', '.join(target['names'])}, but "
                     f"{other} has {', '.join(theirs['names'])}; rerun stages train and evaluate "
                     "for both"
+                )
+            if one.split(name) != tested[other].split(name):
+                raise UserError(
+                    f"{one.where}: target {name} was scored on {one.split(name)}, but {other} on "
+                    f"{tested[other].split(name)}; {_REMEDY} for both"
                 )
 
 
@@ -287,8 +317,8 @@ def align(name: str, tested: Mapping[str, Tested], utterances: pl.DataFrame) -> 
     predictions: dict[str, np.ndarray] = {}
     seeds: dict[str, list[int]] = {}
     for method, one in tested.items():
-        _check_predicted(name, target, one.table, one.where)
-        mine = one.table.filter(known).sort("utterance_id", "fold", "seed")
+        _check_predicted(name, target, one.rows(name), one.where)
+        mine = one.rows(name).filter(known).sort("utterance_id", "fold", "seed")
         seeds[method] = mine.get_column("seed").unique().sort().to_list()
         parts = []
         for seed in seeds[method]:
@@ -298,7 +328,7 @@ def align(name: str, tested: Mapping[str, Tested], utterances: pl.DataFrame) -> 
             reference = truth if reference is None else reference
             parts.append(encode(rows.select(guesses), target, one.where))
         if not parts:
-            raise UserError(f"{one.where}: no test row has a {name}; {_REMEDY}")
+            raise UserError(f"{one.where}: no {one.split(name)} row has a {name}; {_REMEDY}")
         predictions[method] = np.stack(parts)
     assert reference is not None
     place = reference.join(utterances, on="utterance_id", how="left", maintain_order="left")

@@ -17,7 +17,7 @@ from models.errors import UserError
 from models.permutation import permutation_test
 from models.resampling import resamplable
 from models.statistics import compare, resample
-from tasks.aligned import Tested, align, columns_of
+from tasks.aligned import ON_VALIDATION, Tested, align, columns_of
 from tasks.compare_refs import Ref, resolve
 from tasks.lock import Cause, Locked, flatten
 
@@ -162,16 +162,22 @@ def check_protocol(target: str, first: tuple[str, Tested], second: tuple[str, Te
             f"{refusal} they are ranked by {mine['headline']} and {theirs['headline']}; evaluate "
             "both with the same version"
         )
+    split = a.split(target)
+    if split != b.split(target):
+        raise UserError(
+            f"{refusal} the first is scored on {split} and the second on {b.split(target)}; "
+            "evaluate both on the same labels"
+        )
     keys = ["utterance_id", "fold"]
     truths, _ = columns_of(target, mine)
-    rows = [one.table.select(*keys, *truths).unique(keys).sort(keys) for one in (a, b)]
+    rows = [one.rows(target).select(*keys, *truths).unique(keys).sort(keys) for one in (a, b)]
     only_a, only_b = (
         rows[i].join(rows[1 - i], on=keys, how="anti").get_column("utterance_id") for i in (0, 1)
     )
     if len(only_a) or len(only_b):
         example = only_a[0] if len(only_a) else only_b[0]
         raise UserError(
-            f"{refusal} their test splits differ, {len(only_a)} rows are only in the first and "
+            f"{refusal} their {split} splits differ, {len(only_a)} rows are only in the first and "
             f"{len(only_b)} only in the second, e.g. {example}; train both on the same splits"
         )
     if not rows[0].equals(rows[1]):
@@ -180,7 +186,7 @@ def check_protocol(target: str, first: tuple[str, Tested], second: tuple[str, Te
             pl.any_horizontal(pl.col(t).ne_missing(pl.col(f"{t}_other")) for t in truths)
         )
         raise UserError(
-            f"{refusal} {bad.height} test rows have other labels, e.g. "
+            f"{refusal} {bad.height} {split} rows have other labels, e.g. "
             f"{bad.get_column('utterance_id')[0]}; evaluate both on the same labels"
         )
 
@@ -214,6 +220,8 @@ def _compare_target(
         if metric in means[1]
     )
     sentence = verdict(comparison, higher_is_better=found["higher_is_better"])
+    if sides[0].split(target) == "validation":
+        sentence = ON_VALIDATION + sentence
     p_models = None
     a, b = (rows.predictions[name] for name in names)
     if len(a) == len(b) and form.most_resamples is None:
@@ -225,7 +233,7 @@ def _compare_target(
 
 def _means(one: Tested, target: str, seeds: Sequence[int]) -> dict[str, float]:
     """Mean over the compared seeds of every whole-target metric that is defined in all."""
-    by_seed = one.targets[target]["test"]["by_seed"]
+    by_seed = one.scores(target)["by_seed"]
     chosen = [by_seed[str(seed)] for seed in seeds]
     return {
         name: sum(found[name] for found in chosen) / len(chosen)

@@ -68,7 +68,7 @@ class Ref:
         ]
 
     def tested(self, corpus: str, method: str) -> Tested:
-        """Details and test predictions of one method as of then, restricted to the seeds."""
+        """Details and predictions of one method as of then, restricted to the seeds."""
         where = f"{self.label}: {paths.predictions(corpus, method)}"
         details, table = (
             self.read(file)
@@ -79,11 +79,13 @@ class Ref:
         one = check_tested(json.loads(details), pl.read_parquet(io.BytesIO(table)), None, where)
         if self.seeds is None:
             return one
-        kept = one.table.filter(pl.col("seed").is_in(self.seeds))
+        kept, validation = (
+            rows.filter(pl.col("seed").is_in(self.seeds)) for rows in (one.table, one.validation)
+        )
         missing = sorted(set(self.seeds) - set(kept.get_column("seed")))
         if missing:
             raise UserError(f"{where} has no predictions of seed {missing[0]}; run stage evaluate")
-        return Tested(one.details, kept, where)
+        return Tested(one.details, kept, where, validation)
 
     def dialogues(self, corpus: str) -> pl.DataFrame:
         """utterance_id, dialogue_id of every utterance as of then."""

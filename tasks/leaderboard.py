@@ -1,6 +1,7 @@
 """All methods of a corpus on the same test rows: ranks, intervals and paired tests.
 
 Ranks follow the validation-selected test score averaged over seeds; nothing here chooses anything.
+A target whose test labels are hidden is judged on validation, and every entry of it says so.
 """
 
 import csv
@@ -17,7 +18,15 @@ from models.comparison import Comparison, verdict
 from models.metrics import HEADLINE, UNDEFINED_SCORE, selection_score
 from models.resampling import resamplable
 from models.statistics import compare_all, confidence_interval, resample
-from tasks.aligned import Rows, Tested, align, check_seeds, load_tested, read_dialogues
+from tasks.aligned import (
+    ON_VALIDATION,
+    Rows,
+    Tested,
+    align,
+    check_seeds,
+    load_tested,
+    read_dialogues,
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,8 @@ def _judge_target(
 ) -> Judged:
     target = next(iter(tested.values())).targets[name]
     metric, higher = target["headline"], target["higher_is_better"]
+    split = next(iter(tested.values())).split(name)
+    preface = "" if split == "test" else ON_VALIDATION
     drawn = resample(
         metric,
         resamplable(metric, target["kind"], target["names"]),
@@ -97,6 +108,7 @@ def _judge_target(
             {
                 "method": method,
                 "rank": rank,
+                "split": split,
                 "metric": {
                     "name": metric,
                     "mean": _plain(interval.mean),
@@ -104,12 +116,13 @@ def _judge_target(
                     "ci_low": _plain(interval.low),
                     "ci_high": _plain(interval.high),
                 },
-                "metrics": mine["test"]["metrics"],
+                "metrics": tested[method].scores(name)["metrics"],
                 "seeds": len(rows.seeds[method]),
-                "n_test": len(rows.truth),
+                "n": len(rows.truth),
+                "n_test": len(rows.truth) if split == "test" else 0,
                 "n_dialogues": drawn.n_clusters,
                 "significant_vs_next": bool(pair and pair.is_significant()),
-                "verdict": verdict(pair, higher_is_better=higher) if pair else "",
+                "verdict": preface + verdict(pair, higher_is_better=higher) if pair else "",
                 "validation": mine.get("validation", {}).get("metrics", {}).get(metric),
                 "test_oracle": mine["test_oracle"],
                 "ensemble": joined[method],
@@ -120,11 +133,12 @@ def _judge_target(
                 ),
                 "remark": interval.remark,
                 "against": [
-                    _against(_pair(comparisons, method, other), higher) for other in order[rank:]
+                    _against(_pair(comparisons, method, other), higher, preface)
+                    for other in order[rank:]
                 ],
             }
         )
-    entries += [_failed_entry(method, metric, reason) for method, reason in failed.items()]
+    entries += [_failed_entry(method, metric, split, reason) for method, reason in failed.items()]
     return Judged(entries, comparisons, metric, higher)
 
 
@@ -136,7 +150,7 @@ def ensemble(name: str, one: Tested, rows: Rows, method: str) -> float | None:
     Args:
         name: the target.
         one: what evaluation left of the method.
-        rows: the aligned test rows.
+        rows: the aligned rows.
         method: key of its predictions there.
     """
     runs = rows.predictions[method]
@@ -144,7 +158,7 @@ def ensemble(name: str, one: Tested, rows: Rows, method: str) -> float | None:
         return None
     target = one.targets[name]
     if target["kind"] == "category":
-        known = one.table.filter(pl.col(f"target_{name}").is_not_null())
+        known = one.rows(name).filter(pl.col(f"target_{name}").is_not_null())
         shares = known.sort("utterance_id", "fold", "seed").get_column("probabilities").explode()
         guess = shares.to_numpy().reshape(len(rows.truth), len(runs), -1).mean(1).argmax(1)
     else:
@@ -153,7 +167,7 @@ def ensemble(name: str, one: Tested, rows: Rows, method: str) -> float | None:
     return None if score == UNDEFINED_SCORE else HEADLINE[name][1] * score
 
 
-def _against(pair: Comparison, higher_is_better: bool) -> dict[str, Any]:
+def _against(pair: Comparison, higher_is_better: bool, preface: str) -> dict[str, Any]:
     """The paired test of a method against one ranked below it."""
     return {
         "method": pair.second,
@@ -163,18 +177,20 @@ def _against(pair: Comparison, higher_is_better: bool) -> dict[str, Any]:
         "p_holm": _plain(pair.p_holm),
         "significant": pair.is_significant(),
         "seeds_needed": pair.seeds_needed,
-        "verdict": verdict(pair, higher_is_better=higher_is_better),
+        "verdict": preface + verdict(pair, higher_is_better=higher_is_better),
     }
 
 
-def _failed_entry(method: str, metric: str, reason: str) -> dict[str, Any]:
+def _failed_entry(method: str, metric: str, split: str, reason: str) -> dict[str, Any]:
     nothing = dict.fromkeys(("mean", "std", "ci_low", "ci_high"))
     return {
         "method": method,
         "rank": None,
+        "split": split,
         "metric": {"name": metric, **nothing},
         "metrics": {},
         "seeds": 0,
+        "n": 0,
         "n_test": 0,
         "n_dialogues": 0,
         "significant_vs_next": False,
@@ -207,7 +223,7 @@ def to_csv(board: Mapping[str, Mapping[str, Judged]]) -> str:
         [
             "corpus", "target", "rank", "method", "metric", "mean", "std", "ci_low", "ci_high",
             "seeds", "n_test", "significant_vs_next", "validation", "test_oracle", "ensemble",
-            "parameters", "failed",
+            "parameters", "failed", "split", "n",
         ]
     )  # fmt: skip
     for corpus, targets in board.items():
@@ -222,6 +238,7 @@ def to_csv(board: Mapping[str, Mapping[str, Judged]]) -> str:
                         entry["seeds"], entry["n_test"], entry["significant_vs_next"],
                         _short(validation.get("mean")), _short(oracle.get("mean")),
                         _short(entry["ensemble"]), entry["parameters"], entry.get("failed", ""),
+                        entry["split"], entry["n"],
                     ]
                 )  # fmt: skip
     return stream.getvalue()

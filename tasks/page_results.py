@@ -44,12 +44,13 @@ def results(
     target = next(iter(mine.values())).targets[name] if mine else {}
     kind = target.get("kind", "")
     found: dict[str, Any] = {
+        "split": next(iter(mine.values())).split(name) if mine else "test",
         "kind": kind,
         "names": list(target.get("names", [])),
         "metric": target.get("headline", ""),
         "higher": bool(target.get("higher_is_better", True)),
         "entries": [_entry(entry) for entry in known] + lost,
-        "metrics": _metrics({m: one.targets[name] for m, one in mine.items()}),
+        "metrics": _metrics({m: one.scores(name)["metrics"] for m, one in mine.items()}),
         "subsets": {m: _means(one.targets[name]["subsets"]) for m, one in mine.items()},
         "rates": {m: _means(one.targets[name]["missing_rates"]) for m, one in mine.items()},
     }
@@ -58,7 +59,7 @@ def results(
     if kind == "category":
         found["confusion"] = {m: _confusions(name, one) for m, one in mine.items()}
     if kind == "values":
-        found["coverage"] = _coverages(mine, target["names"])
+        found["coverage"] = _coverages(name, mine, target["names"])
     return found
 
 
@@ -95,22 +96,16 @@ def training(name: str, runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
     return found
 
 
-def _metrics(targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _metrics(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Mean and sd of every metric, each name once: method to two lists."""
     names = list(
         dict.fromkeys(
-            name
-            for target in targets.values()
-            for name in target["test"]["metrics"]
-            if not name.startswith(_HIDDEN)
+            name for found in scores.values() for name in found if not name.startswith(_HIDDEN)
         )
     )
     table = {
-        method: [
-            [_short(target["test"]["metrics"].get(n, {}).get(part)) for n in names]
-            for part in ("mean", "std")
-        ]
-        for method, target in targets.items()
+        method: [[_short(found.get(n, {}).get(part)) for n in names] for part in ("mean", "std")]
+        for method, found in scores.items()
     }
     return {"names": names, "values": table}
 
@@ -126,7 +121,7 @@ def _short(value: float | None, digits: int = 5) -> float | None:
 def _confusions(name: str, one: Tested) -> dict[str, list[list[int]]]:
     """Seed to counts, rows truth and columns prediction."""
     target = one.targets[name]
-    rows = one.table.filter(pl.col(f"target_{name}").is_not_null())
+    rows = one.rows(name).filter(pl.col(f"target_{name}").is_not_null())
     found = {}
     for seed in rows.get_column("seed").unique().sort():
         part = rows.filter(pl.col("seed") == seed)
@@ -137,12 +132,12 @@ def _confusions(name: str, one: Tested) -> dict[str, list[list[int]]]:
     return found
 
 
-def _coverages(mine: Mapping[str, Tested], names: Sequence[str]) -> dict[str, Any]:
+def _coverages(name: str, mine: Mapping[str, Tested], names: Sequence[str]) -> dict[str, Any]:
     """Share of rows within a growing absolute error, pooled over seeds."""
     errors: dict[str, dict[str, np.ndarray]] = {}
     for method, one in mine.items():
-        truth = one.table.select(f"target_{n}" for n in names).cast(pl.Float64)
-        guess = one.table.select(f"prediction_{n}" for n in names)
+        truth = one.rows(name).select(f"target_{n}" for n in names).cast(pl.Float64)
+        guess = one.rows(name).select(f"prediction_{n}" for n in names)
         t = truth.fill_null(float("nan")).to_numpy()
         p = guess.fill_null(float("nan")).to_numpy()
         errors[method] = {

@@ -24,6 +24,7 @@ def find_root(start: Path | None = None) -> Path:
 RAW = Path("data/raw")
 CHECKPOINTS = Path("data/checkpoints")
 REPORTS = Path("data/reports")
+ENSEMBLES = REPORTS / "ensembles"
 
 
 def raw(corpus: str) -> Path:
@@ -114,6 +115,11 @@ def predictions(corpus: str, method: str) -> Path:
 def transfer(corpus: str, method: str, onto: str) -> Path:
     """Scores on the test rows of ``onto`` of the runs trained on ``corpus``, JSON."""
     return REPORTS / "transfer" / corpus / method / f"{onto}.json"
+
+
+def ensemble(corpus: str, method: str) -> Path:
+    """Mean predictions of a method's networks on the test rows, CSV."""
+    return ENSEMBLES / corpus / f"{method}.csv"
 
 
 def leaderboard(suffix: str = "json") -> Path:

@@ -1,4 +1,4 @@
-"""Stage ``report``: leaderboard and analysis of the data as files, and the page that people read.
+"""Stage ``report``: leaderboard, analysis of the data and mean predictions as files, and the page.
 
 ``index.html`` also shows the times of the machine that ran the stages, so it is written beside
 DVC's outs and not tracked; ``affectloom report`` draws it again from the tracked files.
@@ -17,6 +17,7 @@ from models.errors import UserError
 from tasks import failures, paths
 from tasks.context import Context, Progress
 from tasks.cross_corpus import cross_corpus
+from tasks.ensembles import write_ensembles
 from tasks.leaderboard import Judged, judge, to_csv
 from tasks.page import render
 from tasks.page_corpus import overview
@@ -68,6 +69,7 @@ def run(params: ReportParams, raw: Mapping[str, Any], ctx: Context) -> None:
     text = json.dumps(content, indent=1, sort_keys=True) + "\n"
     _write(paths.leaderboard("json"), text)
     _write(paths.leaderboard("csv"), to_csv(board))
+    write_ensembles(corpora)
     write_plots(corpora)
     write_analysis(list(corpora))
     _write(paths.page(), render(raw, json.loads(text)))  # as `affectloom report` will read it

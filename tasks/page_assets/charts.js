@@ -11,7 +11,7 @@ section("confusion", "Confusion matrix", "Rows are what the corpus says, columns
       h("span", { class: "cell" }, String(value), h("small", {}, percent(share))));
   };
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Confusion matrix" },
-    h("table", { class: "matrix confusion" }, h("caption", {}, `${state.method}, ${state.seed === "all" ? `${matrices.length} seeds together` : `seed ${state.seed}`}`),
+    h("table", { class: "matrix confusion" }, h("caption", {}, `${state.method}, ${isHidden() ? "validation, " : ""}${state.seed === "all" ? `${matrices.length} seeds together` : `seed ${state.seed}`}`),
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "true ↓ predicted →"), names.map((n) => h("th", { scope: "col" }, words(n))))),
       h("tbody", {}, total.map((row, i) => h("tr", {}, h("th", { scope: "row" }, words(names[i])), row.map((v, j) => cell(v, d3.sum(row), i, j)))))));
 });
@@ -65,14 +65,14 @@ function methodLines(points, methods, options) {
     Plot.tip(points, Plot.pointer({ x: "x", y: "y", fill: "var(--panel)", stroke: "var(--line)", title: options.title }))];
 }
 
-section("coverage", "How often the error is small", "Share of test utterances whose absolute error is at most the value below; higher and further left is better. The area above a curve is the mean absolute error. The chosen method is drawn thick.", () => {
+section("coverage", "How often the error is small", "Share of utterances whose absolute error is at most the value below; higher and further left is better. The area above a curve is the mean absolute error. The chosen method is drawn thick.", () => {
   const found = target()?.coverage;
   if (!found) return null;
   const methods = ranked().map((e) => e.method).filter((m) => found.curves[m]);
   const names = [...new Set(methods.flatMap((m) => Object.keys(found.curves[m])))];
   const figures = names.map((name) => {
     const points = methods.flatMap((method) => (found.curves[method][name] ?? []).map((y, i) => ({ method, x: found.limit * i / found.steps, y })));
-    return h("div", {}, h("h3", {}, name === "joint" ? "all dimensions at once" : words(name)), chart(`Coverage of the absolute error, ${words(name)}`, (width) => plot(width, {
+    return h("div", {}, h("h3", {}, name === "joint" ? "all dimensions at once" : words(name)), chart(`Coverage of the absolute error on ${part()}, ${words(name)}`, (width) => plot(width, {
       height: 250, x: { label: "absolute error", domain: [0, found.limit] }, y: { label: "share of utterances", domain: [0, 1], tickFormat: ".0%", grid: true },
       marks: methodLines(points, methods, { title: (d) => `${d.method}: ${percent(d.y)} within ${d.x.toFixed(2)}` }),
     }), ["method", ...[0.1, 0.25, 0.5, 0.75, 1].map((s) => `within ${(s * found.limit).toFixed(2)}`)], () => methods.filter((m) => found.curves[m][name]).map((m) => [m, ...[0.1, 0.25, 0.5, 0.75, 1].map((s) => percent(found.curves[m][name][Math.round(s * found.steps)]))])));
@@ -86,6 +86,7 @@ section("robustness", "When modalities are missing", "The score as a growing sha
   if (!methods.length) return null;
   const rates = Object.keys(found[methods[0]]).sort((a, b) => a - b);
   const points = methods.flatMap((method) => rates.map((r) => ({ method, x: Number(r), y: found[method][r]?.[0], std: found[method][r]?.[1] })).filter((p) => isNumber(p.y)));
+  if (!points.length) return null;
   const figure = chart(`${words(target().metric)} by share of missing cells`, (width) => plot(width, {
     height: 320, x: { label: "share of cells missing", tickFormat: ".0%" }, y: { label: words(target().metric), grid: true, nice: true },
     marks: [
@@ -123,7 +124,7 @@ section("transfer", "Across corpora", "Rows: the corpus that the runs were train
   if (!target() || !cells.length) return null;
   const [metric, axis] = [words(target().metric), ["trained on ↓ tested on →"]];
   const at = new Map(cells.map((c) => [`${c.trained_on}\n${c.tested_on}`, c]));
-  const home = (name) => page.corpora[name].targets[state.target]?.entries.find((e) => e.method === state.method && !e.failed);
+  const home = (name) => page.corpora[name].targets[state.target]?.entries.find((e) => e.method === state.method && e.split === "test" && !e.failed);
   const cell = (from, to) => {
     const found = from === to ? home(from)?.metric : at.get(`${from}\n${to}`);
     const why = found?.reason ?? (found ? found.remark : from === to ? "not judged" : "the corpora read different encoders");

@@ -27,6 +27,8 @@ const pValue = (p) => (!isNumber(p) ? "p undefined" : p < 0.001 ? "p < 0.001" : 
 
 const corpus = () => page.corpora[state.corpus];
 const target = () => corpus().targets[state.target];
+const isHidden = () => target()?.split === "validation"; // the corpus keeps the labels of test to itself
+const part = () => (isHidden() ? "validation" : "test");
 const ranked = () => (target() ? target().entries.filter((entry) => !entry.failed) : []);
 const everyMethod = () => [...new Set(Object.values(corpus().targets).flatMap((t) => t.entries.map((e) => e.method)))];
 

@@ -87,7 +87,7 @@ function drawBoard(holder) {
     } }, name));
   });
   const rows = shownEntries();
-  holder.replaceChildren(h("p", { class: "caption", id: "board-caption" }, `${words(t.metric)}, ${t.higher ? "higher" : "lower"} is better; mean over seeds on ${count(ranked()[0]?.n_test)} test utterances of ${count(ranked()[0]?.n_dialogues)} dialogues. Intervals are drawn from ${scale.domain().map((v) => v.toFixed(2)).join(" to ")}; grey is the interval of the best.`),
+  holder.replaceChildren(h("p", { class: "caption", id: "board-caption" }, `${words(t.metric)}, ${t.higher ? "higher" : "lower"} is better; mean over seeds on ${count(ranked()[0]?.n)} ${part()} utterances of ${count(ranked()[0]?.n_dialogues)} dialogues. Intervals are drawn from ${scale.domain().map((v) => v.toFixed(2)).join(" to ")}; grey is the interval of the best.`),
     h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Leaderboard" },
     h("table", { class: "board", "aria-describedby": "board-caption" },
       h("caption", { class: "hidden" }, "Leaderboard"),
@@ -97,7 +97,7 @@ function drawBoard(holder) {
 
 section("leaderboard", "Leaderboard", "Ranks follow the score of the epoch chosen on validation. Intervals hold for fresh dialogues and fresh training runs (cluster bootstrap by dialogue, seeds counted). Choose a method to see it in the charts below.", () => {
   if (!target()) {
-    return [h("p", {}, "Nothing has been judged on this corpus: no method is evaluated yet, or no test row has a label."), h("ul", {}, Object.entries(corpus().failed).map(([method, reason]) => h("li", {}, `${method}: ${reason}`)))];
+    return [h("p", {}, "Nothing has been judged on this corpus: no method is evaluated yet, or no validation or test row has a label."), h("ul", {}, Object.entries(corpus().failed).map(([method, reason]) => h("li", {}, `${method}: ${reason}`)))];
   }
   const holder = h("div");
   const input = h("input", { type: "search", id: "filter", value: board.filter, placeholder: "part of a name", oninput: () => {
@@ -108,7 +108,8 @@ section("leaderboard", "Leaderboard", "Ranks follow the score of the epoch chose
   drawBoard(holder);
   const sentences = ranked().filter((e) => e.verdict).map((e) => h("li", {}, e.verdict));
   const remarks = [...new Set(ranked().map((e) => e.remark).filter(Boolean))];
-  return [h("div", { class: "tools" }, h("label", {}, "Filter methods ", input)), holder,
+  return [isHidden() ? h("p", { class: "warning", role: "note" }, h("strong", {}, "Validation, not test: "), `the corpus keeps the labels of its test part to itself, so every score of ${words(state.target)} here is of validation, which also chose the epochs. Do not read it as a test score. Mean predictions for the test part are in data/reports/ensembles.`) : null,
+    h("div", { class: "tools" }, h("label", {}, "Filter methods ", input)), holder,
     remarks.length ? h("p", { class: "note" }, `Mind: ${remarks.join("; ")}.`) : null,
     h("details", {}, h("summary", {}, "What the columns mean"), h("dl", {}, COLUMNS.filter((c) => c.help).map((c) => [h("dt", {}, c.name), h("dd", {}, `${c.help}.`)]))),
     sentences.length ? h("details", { open: sentences.length <= 8 && window.innerWidth > 640 }, h("summary", {}, "The verdict in words: each method against the next"), h("ol", { class: "verdicts" }, sentences)) : null];
@@ -148,5 +149,5 @@ section("metrics", "All metrics", "Mean over seeds, then standard deviation. One
     if (isNumber(mean) && COUNTED.test(name)) return Number.isInteger(mean) ? count(mean) : mean.toFixed(1);
     return isNumber(mean) ? `${score(mean)}${isNumber(std) ? ` ± ${score(std)}` : ""}` : "undefined";
   })]);
-  return h("details", {}, h("summary", {}, `Show ${rows.length} metrics of ${methods.length} methods`), table(["metric", ...methods], rows, "All metrics, mean ± standard deviation over seeds"));
+  return h("details", {}, h("summary", {}, `Show ${rows.length} metrics of ${methods.length} methods`), table(["metric", ...methods], rows, `All metrics on ${part()}, mean ± standard deviation over seeds`));
 });

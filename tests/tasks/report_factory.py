@@ -13,6 +13,7 @@ from models.metrics import HEADLINE, score_target
 from tasks import paths
 from tasks.evaluate import spread
 from tasks.tables import (
+    EMI,
     FACES,
     LABELS,
     QUARANTINE,
@@ -27,18 +28,28 @@ from tasks.tables import (
 CLASSES = ("angry", "happy", "neutral", "sad")
 MODALITIES = ("audio", "video", "text")
 RATES = (0.0, 0.3, 0.7)
-KINDS = {"category": "category", "vad": "values", "sentiment": "values", "categories": "labels"}
+KINDS = {
+    "category": "category",
+    "vad": "values",
+    "sentiment": "values",
+    "emi": "values",
+    "categories": "labels",
+}
 NAMES: Mapping[str, tuple[str, ...]] = {
     "category": CLASSES,
     "vad": VAD,
     "sentiment": ("sentiment",),
+    "emi": EMI,
     "categories": ("calm", "tense", "tired"),
 }
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What to make; ``text`` is what everybody says, and may be hostile."""
+    """What to make; ``text`` is what everybody says, and may be hostile.
+
+    Of the targets in ``hidden`` no test row has a label, as in a challenge.
+    """
 
     methods: tuple[str, ...] = ("constant", "linear", "corect")
     seeds: tuple[int, ...] = (0, 1)
@@ -47,6 +58,7 @@ class Scene:
     targets: tuple[str, ...] = ("category", "vad", "sentiment", "categories")
     corpora: tuple[str, ...] = ("toy",)
     text: str = "It was a long day."
+    hidden: tuple[str, ...] = ()
 
 
 def make_project(root: Path, scene: Scene | None = None) -> dict[str, Any]:
@@ -92,6 +104,13 @@ def _make_corpus(root: Path, corpus: str, scene: Scene, number: int) -> None:
     vad = np.clip(centre[code] + 0.2 * random.standard_normal((size, 3)), -1, 1)
     sentiment = np.clip(3 * vad[:, 0], -3, 3)
     tags = random.random((size, 3)) < 0.4
+    has_emi = "emi" in scene.targets
+    emi = random.random((size, len(EMI))) if has_emi else np.zeros((size, 0))
+    hidden = {
+        column
+        for target in scene.hidden
+        for column in (NAMES[target] if KINDS[target] == "values" else (target,))
+    }
     labels = [
         {
             "utterance_id": name,
@@ -100,14 +119,18 @@ def _make_corpus(root: Path, corpus: str, scene: Scene, number: int) -> None:
             **dict(zip(VAD, vad[i].tolist(), strict=True)),
             "n_raters": 3,
             "sentiment": float(sentiment[i]),
+            **(dict(zip(EMI, emi[i].tolist(), strict=True)) if has_emi else {}),
         }
         for i, name in enumerate(ids)
     ]
+    for row, where in zip(labels, split, strict=True):
+        row |= dict.fromkeys(hidden) if where == "test" else {}
     write_table(LABELS, LABELS.frame(labels), root / paths.labels(corpus))
     truth = {
         "category": np.where(np.arange(size) % 11, code, -1),
         "vad": vad,
         "sentiment": sentiment[:, None],
+        "emi": emi,
         "categories": tags.astype(float),
     }
     splits = [
@@ -126,10 +149,17 @@ def _make_corpus(root: Path, corpus: str, scene: Scene, number: int) -> None:
     _write_faces(root, corpus, ids)
     _write_features(root, corpus, ids)
     _write_reports(root, corpus)
-    test = np.flatnonzero(split == "test")
+    parts = {part: np.flatnonzero(split == part) for part in ("test", "validation")}
     for position, method in enumerate(scene.methods):
         write_method(
-            root, corpus, method, scene, ids, truth, test, 0.9 - 0.6 * position / len(scene.methods)
+            root,
+            corpus,
+            method,
+            scene,
+            ids,
+            truth,
+            parts,
+            0.9 - 0.6 * position / len(scene.methods),
         )
 
 
@@ -232,23 +262,37 @@ def write_method(
     scene: Scene,
     ids: Sequence[str],
     truth: Mapping[str, np.ndarray],
-    test: np.ndarray,
+    parts: Mapping[str, np.ndarray],
     noise: float,
 ) -> None:
     """Predictions that are the truth plus ``noise``, and their scores."""
-    schema: dict[str, Any] = {}
     details: dict[str, Any] = {"corpus": corpus, "method": method, "targets": {}, "runs": []}
-    columns: dict[str, list[Any]] = {}
-    seed_column = np.repeat(scene.seeds, len(test))
-    for target in scene.targets:
-        made = {
-            seed: _predict(target, truth[target][test], noise, [seed, len(method), ord(method[0])])
-            for seed in scene.seeds
+    written = {split: rows for split, rows in parts.items() if split == "test" or scene.hidden}
+    frames: list[pl.DataFrame] = []
+    schema: dict[str, Any] = {}
+    for split, rows in written.items():
+        columns: dict[str, Any] = {
+            "utterance_id": [ids[i] for i in rows] * len(scene.seeds),
+            "seed": pl.Series(np.repeat(scene.seeds, len(rows)).tolist(), dtype=pl.Int32),
+            "fold": pl.Series([0] * len(scene.seeds) * len(rows), dtype=pl.Int32),
+            "split": [split] * len(scene.seeds) * len(rows),
         }
-        details["targets"][target] = _details(target, truth[target][test], made)
-        new, types = _columns(target, truth[target][test], made)
-        columns |= new
-        schema |= types
+        for target in scene.targets:
+            made = {
+                seed: _predict(
+                    target, truth[target][rows], noise, [seed, len(method), ord(method[0])]
+                )
+                for seed in scene.seeds
+            }
+            new, types = _columns(target, truth[target][rows], made)
+            is_hidden = target in scene.hidden
+            if is_hidden and split == "test":
+                new |= {name: [None] * len(new[name]) for name in new if name[:7] == "target_"}
+            if (split == "validation") == is_hidden:
+                details["targets"][target] = _details(target, truth[target][rows], made, is_hidden)
+            columns |= new
+            schema |= types
+        frames.append(pl.DataFrame(columns, schema_overrides=predictions_table(schema).schema))
     for seed in scene.seeds:
         details["runs"].append(
             {
@@ -268,16 +312,9 @@ def write_method(
             }
         )
     table = predictions_table(schema)
-    base = {
-        "utterance_id": [ids[i] for i in test] * len(scene.seeds),
-        "seed": pl.Series(seed_column.tolist(), dtype=pl.Int32),
-        "fold": pl.Series([0] * len(seed_column), dtype=pl.Int32),
-        "split": ["test"] * len(seed_column),
-    }
-    frame = pl.DataFrame({**base, **columns}, schema_overrides=table.schema)
     write_table(
         table,
-        frame.select(list(table.columns)),
+        pl.concat(frames).select(list(table.columns)),
         root / paths.predictions(corpus, method),
         {"classes": json.dumps(list(CLASSES))},
     )
@@ -296,7 +333,9 @@ def _predict(target: str, truth: np.ndarray, noise: float, seed: Sequence[int]) 
     return truth * (1 - noise / 2) + 0.5 * noise * random.standard_normal(truth.shape)
 
 
-def _details(target: str, truth: np.ndarray, made: Mapping[int, np.ndarray]) -> dict[str, Any]:
+def _details(
+    target: str, truth: np.ndarray, made: Mapping[int, np.ndarray], is_hidden: bool
+) -> dict[str, Any]:
     kind, names = KINDS[target], NAMES[target]
     scores = {}
     for seed, values in made.items():
@@ -318,20 +357,31 @@ def _details(target: str, truth: np.ndarray, made: Mapping[int, np.ndarray]) -> 
             for i, name in enumerate(subsets)
         },
     }
-    return {
+    common = {
         "headline": headline,
         "higher_is_better": sign > 0,
         "kind": kind,
         "names": list(names),
-        "test": {
-            "n": int((truth >= 0).sum()) if target == "category" else len(truth),
-            "metrics": metrics,
-            "by_seed": {
-                str(seed): {n: v if np.isfinite(v) else None for n, v in found.items()}
-                for seed, found in scores.items()
-            },
-            "undefined": {},
+    }
+    nothing = {"mean": None, "std": None}
+    judged = {
+        "n": int((truth >= 0).sum()) if target == "category" else len(truth),
+        "metrics": metrics,
+        "by_seed": {
+            str(seed): {n: v if np.isfinite(v) else None for n, v in found.items()}
+            for seed, found in scores.items()
         },
+        "undefined": {},
+    }
+    if is_hidden:
+        return common | {
+            "validation": judged,
+            "subsets": dict.fromkeys(part, nothing),
+            "missing_rates": {f"{rate:g}": nothing for rate in RATES},
+            "test_oracle": None,
+        }
+    return common | {
+        "test": judged,
         "validation": {"metrics": metrics},
         "subsets": part,
         "missing_rates": {
