@@ -1,7 +1,9 @@
 """Tables as the papers of the field print them, in LaTeX or Markdown.
 
 Bold are the best value of a column and every value that does not differ from it significantly
-(paired cluster bootstrap over dialogues and seeds, Holm's correction within the column).
+(paired cluster bootstrap over dialogues and seeds, Holm's correction within the column). Where a
+corpus keeps the labels of its test part to itself, the scores are of validation and the caption
+says so.
 """
 
 import math
@@ -9,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from models.resampling import resamplable
+from models.resampling import Resamplable, resamplable
 from models.statistics import compare_all, resample
-from tasks.aligned import Tested, align, check_seeds, load_tested, read_dialogues
+from tasks.aligned import Rows, Tested, align, check_seeds, load_tested, read_dialogues
 
 Style = Literal["latex", "markdown"]
 
@@ -66,47 +68,81 @@ def paper_tables(
         tested, failed = load_tested(corpus, methods)
         for target in dict.fromkeys(t for one in tested.values() for t in one.targets):
             mine = {m: one for m, one in tested.items() if target in one.targets}
-            found.append(_scores(corpus, target, mine, failed, resamples, seed))
+            found += _scores(corpus, target, mine, failed, resamples, seed)
             if rates := _rates(corpus, target, mine, failed):
                 found.append(rates)
     return found
 
 
-def columns(target: str, kind: str, names: Sequence[str]) -> list[Column]:
-    """What papers print of a target."""
+def columns(target: str, kind: str, names: Sequence[str]) -> dict[str, list[Column]]:
+    """What papers print of a target: what a table is about, empty for the main one, to columns."""
     share = {"scale": 100.0, "digits": 2}
     if kind == "category":
         per_class = [Column(f"f1/{name}", name, **share) for name in names]
-        return [
-            *per_class,
-            Column("accuracy", "Acc", **share),
-            Column("weighted_f1", "wF1", **share),
-        ]
+        overall = [Column("accuracy", "Acc", **share), Column("weighted_f1", "wF1", **share)]
+        return {
+            "": [*per_class, *overall],
+            "averages weighted by class size": [
+                Column("weighted_precision", "Precision", **share),
+                Column("weighted_recall", "Recall", **share),
+                Column("weighted_f1", "F1", **share),
+            ],
+        }
     if kind == "labels":
-        return [Column("map", "mAP", **share)]
+        return {"": [Column("map", "mAP", **share)]}
     if target == "sentiment":
-        return [
-            Column("mae", "MAE", is_higher_better=False),
-            Column("pearson", "Corr"),
-            Column("acc7", "Acc-7", **share),
-            Column("acc2_has0", "Acc-2 has0", **share),
-            Column("acc2_non0", "Acc-2 non0", **share),
-            Column("f1_non0", "F1 non0", **share),
-        ]
+        return {
+            "": [
+                Column("mae", "MAE", is_higher_better=False),
+                Column("pearson", "Corr"),
+                Column("acc7", "Acc-7", **share),
+                Column("acc5", "Acc-5", **share),
+                Column("acc2_has0", "Acc-2 has0", **share),
+                Column("f1_has0", "F1 has0", **share),
+                Column("acc2_non0", "Acc-2 non0", **share),
+                Column("f1_non0", "F1 non0", **share),
+            ]
+        }
     if target == "vad":
         initials = [name[0].upper() for name in names]
-        errors = [
-            Column(f"rmse/{name}", f"{initial} RMSE", is_higher_better=False)
-            for name, initial in zip(names, initials, strict=True)
-        ]
-        agreements = [
-            Column(f"ccc/{name}", f"{initial} CCC")
-            for name, initial in zip(names, initials, strict=True)
-        ]
-        return [*errors, *agreements, Column("ccc", "mean CCC")]
+        errors = _by_column("rmse", [f"{i} RMSE" for i in initials], names)
+        agreements = _by_column("ccc", [f"{i} CCC" for i in initials], names)
+        together = _pooled("pooled", "".join(initials))
+        if len(names) > 2:  # with V and A alone, all dimensions are these two
+            together = [*_pooled("pooled_va", "VA"), *together]
+        return {
+            "": [*errors, *agreements, Column("ccc", "mean CCC")],
+            "dimensions pooled into one vector": together,
+        }
+    shown = [name.replace("_", " ") for name in names]
+    return {
+        "": [*_by_column("pearson", shown, names), Column("pearson", "mean r")],
+        "mean squared error": [
+            *_by_column("mse", shown, names), Column("mse", "mean", is_higher_better=False),
+        ],
+        "mean absolute error": [
+            *_by_column("mae", shown, names), Column("mae", "mean", is_higher_better=False),
+        ],
+        "concordance": [*_by_column("ccc", shown, names), Column("ccc", "mean")],
+    }  # fmt: skip
+
+
+_ERRORS = ("mse", "mae", "rmse")
+
+
+def _by_column(metric: str, headings: Sequence[str], names: Sequence[str]) -> list[Column]:
+    """One metric of each dimension."""
     return [
-        *(Column(f"pearson/{n}", n.replace("_", " ")) for n in names),
-        Column("pearson", "mean r"),
+        Column(f"{metric}/{name}", heading, is_higher_better=metric not in _ERRORS)
+        for name, heading in zip(names, headings, strict=True)
+    ]
+
+
+def _pooled(prefix: str, initials: str) -> list[Column]:
+    """CAGE's Table 6: dimensions concatenated before anything is computed."""
+    return [
+        Column(f"{prefix}_{m}", f"{initials} {m.upper()}", is_higher_better=m not in _ERRORS)
+        for m in (*_ERRORS, "ccc")
     ]
 
 
@@ -117,42 +153,64 @@ def _scores(
     failed: Mapping[str, str],
     resamples: int,
     seed: int,
-) -> PaperTable:
+) -> list[PaperTable]:
     rows = align(target, tested, read_dialogues(corpus))
     check_seeds(rows, {m: one.where for m, one in tested.items()})
-    found = next(iter(tested.values())).targets[target]
-    shown = [
-        column
-        for column in columns(target, found["kind"], found["names"])
-        if column.metric in found["test"]["metrics"]
-    ]
-    cells: dict[str, list[Cell]] = {method: [] for method in tested}
-    for column in shown:
-        drawn = resample(
-            column.metric,
-            resamplable(column.metric, found["kind"], found["names"]),
-            rows.truth,
-            rows.predictions,
-            rows.dialogues,
-            n_resamples=resamples,
-            seed=seed,
-        )
-        means = {m: float(values.mean()) for m, values in drawn.estimates.items()}
-        best = _best(means, column.is_higher_better)
-        tied = {best}
-        if best is not None:
-            others = [m for m in means if m != best and math.isfinite(means[m])]
-            tests = compare_all(drawn, [(best, other) for other in others])
-            tied |= {test.second for test in tests if not test.is_significant()}
-        for method, value in means.items():
-            spread = drawn.estimates[method]
-            sd = float(spread.std(ddof=1)) if len(spread) > 1 else math.nan
-            cells[method].append(Cell(_number(value, sd, column), method in tied))
+    first = next(iter(tested.values()))
+    found, known = first.targets[target], first.scores(target)["metrics"]
     seeds = len(next(iter(rows.seeds.values())))
     over = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
-    unit = f"{_UNIT} " if any(column.scale != 1 for column in shown) else ""
-    caption = f"{corpus}, {target}: {over}, {len(rows.truth)} test utterances. {unit}{_TIES}"
-    return PaperTable(caption, tuple(c.heading for c in shown), _with_failed(cells, failed))
+    tables = []
+    for about, wanted in columns(target, found["kind"], found["names"]).items():
+        shown = [column for column in wanted if column.metric in known]
+        if not shown:
+            continue
+        cells: dict[str, list[Cell]] = {method: [] for method in tested}
+        for column in shown:
+            form = resamplable(column.metric, found["kind"], found["names"])
+            for method, cell in _cells(column, form, rows, resamples, seed).items():
+                cells[method].append(cell)
+        unit = f"{_UNIT} " if any(column.scale != 1 for column in shown) else ""
+        caption = (
+            f"{corpus}, {target}{', ' if about else ''}{about}: {over}, {len(rows.truth)} "
+            f"{_utterances(first, target)}. {unit}{_TIES}"
+        )
+        headings = tuple(column.heading for column in shown)
+        tables.append(PaperTable(caption, headings, _with_failed(cells, failed)))
+    return tables
+
+
+def _utterances(one: Tested, target: str) -> str:
+    hidden = "VALIDATION utterances (no test score: the labels of test are hidden)"
+    return "test utterances" if one.split(target) == "test" else hidden
+
+
+def _cells(
+    column: Column, form: Resamplable, rows: Rows, resamples: int, seed: int
+) -> dict[str, Cell]:
+    """One column: each method's value, bold if it is the best or does not differ from it."""
+    drawn = resample(
+        column.metric,
+        form,
+        rows.truth,
+        rows.predictions,
+        rows.dialogues,
+        n_resamples=resamples,
+        seed=seed,
+    )
+    means = {m: float(values.mean()) for m, values in drawn.estimates.items()}
+    best = _best(means, column.is_higher_better)
+    tied = {best}
+    if best is not None:
+        others = [m for m in means if m != best and math.isfinite(means[m])]
+        tests = compare_all(drawn, [(best, other) for other in others])
+        tied |= {test.second for test in tests if not test.is_significant()}
+    cells = {}
+    for method, value in means.items():
+        spread = drawn.estimates[method]
+        sd = float(spread.std(ddof=1)) if len(spread) > 1 else math.nan
+        cells[method] = Cell(_number(value, sd, column), method in tied)
+    return cells
 
 
 def _rates(
@@ -160,7 +218,8 @@ def _rates(
 ) -> PaperTable | None:
     grids = {m: one.targets[target]["missing_rates"] for m, one in tested.items()}
     rates = sorted({rate for grid in grids.values() for rate in grid}, key=float)
-    if not rates:
+    # cells are masked on test, so where its labels are hidden they have no score
+    if not rates or any(one.split(target) != "test" for one in tested.values()):
         return None
     found = next(iter(tested.values())).targets[target]
     column = Column(found["headline"], "", is_higher_better=found["higher_is_better"])

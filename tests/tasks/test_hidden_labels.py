@@ -14,6 +14,7 @@ from tasks.aligned import load_tested
 from tasks.compare import compare_refs
 from tasks.leaderboard import judge
 from tasks.page_results import results
+from tasks.paper_tables import paper_tables
 from tasks.report import ReportParams, run
 from tests.tasks.report_factory import CLASSES, Scene, make_project
 
@@ -66,6 +67,16 @@ def test_a_hidden_target_is_ranked_on_validation_and_says_so(board):
     assert best["verdict"].startswith("On validation, for the labels of test are hidden: ")
     assert best["against"][0]["verdict"] == best["verdict"]
     assert "validation" not in board["sentiment"].entries[0]["verdict"]
+
+
+def test_tables_of_papers_mark_validation(raw):
+    tables = paper_tables({"toy": METHODS}, resamples=100, seed=0)
+    captions = {t.caption.split(":")[0]: t.caption for t in tables if "share of" not in t.caption}
+    assert "48 VALIDATION utterances (no test score" in captions["toy, emi"]
+    assert "48 VALIDATION utterances" in captions["toy, emi, concordance"]
+    assert "48 test utterances" in captions["toy, sentiment"]
+    by_rate = [t.caption.split(":")[0] for t in tables if "by share of missing" in t.caption]
+    assert by_rate == ["toy, sentiment"]  # cells are masked on test alone
 
 
 def test_the_page_has_the_split_of_each_target(raw, board):

@@ -1,4 +1,5 @@
 import json
+import math
 import re
 
 import pytest
@@ -14,7 +15,10 @@ from tasks.paper_tables import (
     to_latex,
     to_markdown,
 )
+from tasks.tables import EMI, VAD
 from tests.tasks.report_factory import CLASSES, Scene, make_project
+
+POOLED = "dimensions pooled into one vector"
 
 
 @pytest.fixture
@@ -34,9 +38,58 @@ def test_category_table_has_f1_by_class_then_accuracy_and_weighted_f1(tables):
 
 
 def test_sentiment_table_names_both_conventions():
-    names = [c.heading for c in columns("sentiment", "values", ["sentiment"])]
-    assert names[:3] == ["MAE", "Corr", "Acc-7"]
-    assert {"Acc-2 has0", "Acc-2 non0"} <= set(names)
+    names = [c.heading for c in columns("sentiment", "values", ["sentiment"])[""]]
+    assert names == [
+        "MAE", "Corr", "Acc-7", "Acc-5", "Acc-2 has0", "F1 has0", "Acc-2 non0", "F1 non0",
+    ]  # fmt: skip
+
+
+def test_precision_recall_and_f1_by_class_size_have_a_table(tables):
+    found = table(tables, "toy, category, averages weighted by class size: mean")
+    assert found.headings == ("Precision", "Recall", "F1")
+    scores = json.loads(paths.details("toy", "linear").read_text())["targets"]["category"]["test"]
+    means = [
+        scores["metrics"][name]["mean"]
+        for name in ("weighted_precision", "weighted_recall", "weighted_f1")
+    ]
+    printed = [float(cell.text.split()[0]) for cell in dict(found.rows)["linear"]]
+    assert printed == pytest.approx([100 * mean for mean in means], abs=0.006)
+    assert "Shares are in percent." in found.caption
+
+
+def test_dimensions_are_also_scored_as_one_vector(tables):
+    found = table(tables, "toy, vad, dimensions pooled into one vector: mean")
+    assert found.headings[-4:] == ("VAD MSE", "VAD MAE", "VAD RMSE", "VAD CCC")
+    scores = json.loads(paths.details("toy", "linear").read_text())["targets"]["vad"]["test"]
+    means = [scores["metrics"][f"pooled_{name}"]["mean"] for name in ("mse", "mae", "rmse", "ccc")]
+    printed = [float(cell.text.split()[0]) for cell in dict(found.rows)["linear"][-4:]]
+    assert printed == pytest.approx(means, abs=0.0006)
+    assert min(dict(found.rows), key=lambda m: printed_error(found, m)) == "corect"
+
+
+def printed_error(found, method):
+    row = dict(found.rows)[method]
+    return math.inf if row[0].text == "failed" else float(row[-4].text.split()[0])
+
+
+def test_valence_and_arousal_pooled_stand_apart_where_there_is_dominance():
+    def pooled(names):
+        return [c.metric for c in columns("vad", "values", names)[POOLED]]
+
+    assert pooled(VAD)[:4] == [f"pooled_va_{m}" for m in ("mse", "mae", "rmse", "ccc")]
+    assert pooled(VAD[:2]) == [f"pooled_{m}" for m in ("mse", "mae", "rmse", "ccc")]
+
+
+def test_intensities_have_a_table_of_each_metric():
+    found = columns("emi", "values", EMI)
+    for about, metric in {
+        "": "pearson",
+        "mean squared error": "mse",
+        "mean absolute error": "mae",
+        "concordance": "ccc",
+    }.items():
+        assert [c.metric for c in found[about]] == [*(f"{metric}/{n}" for n in EMI), metric]
+        assert {c.is_higher_better for c in found[about]} == {metric in ("pearson", "ccc")}
 
 
 def test_vad_table_has_rmse_and_ccc_by_dimension(tables):
