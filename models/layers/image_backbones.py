@@ -87,6 +87,39 @@ class SmallResidualNet(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
+class AveragePool(nn.Module):
+    """``nn.AdaptiveAvgPool2d`` as two matrix products.
+
+    torch has no deterministic gradient of that on a GPU, and training asks for deterministic sums.
+
+    Args:
+        size: height and width of the output.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, *size)."""
+        if x.shape[-2:] == self.size:
+            return x
+        down, across = (
+            _cell_shares(cells, out).to(x)
+            for cells, out in zip(x.shape[-2:], self.size, strict=True)
+        )
+        return down @ x @ across.T
+
+
+def _cell_shares(cells: int, out: int) -> Tensor:
+    """(out, cells): what each cell adds to each mean; output i spans i / out to (i + 1) / out."""
+    first = torch.arange(out) * cells // out
+    last = -(-(torch.arange(out) + 1) * cells // out)  # rounded up
+    at = torch.arange(cells)
+    inside = (at >= first[:, None]) & (at < last[:, None])
+    return inside / inside.sum(1, keepdim=True)
+
+
 def backbone_names() -> list[str]:
     """Every network that ``build_network`` can make."""
     names = torchvision.models.list_models(module=torchvision.models)
@@ -117,6 +150,9 @@ def build_network(
     if name == SMALL:
         return SmallResidualNet(outputs, dropout=dropout or 0.0), "head."
     net = _stock(name, image_px)
+    pool = getattr(net, "avgpool", None)
+    if isinstance(pool, nn.AdaptiveAvgPool2d) and pool.output_size not in (1, (1, 1)):
+        net.avgpool = AveragePool(cast(tuple[int, int], pool.output_size))  # AlexNet and VGG
     path = _last_linear(net)
     if name.startswith("maxvit"):
         net.classifier = _maxvit_head(net, outputs, dropout or 0.0)

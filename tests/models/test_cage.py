@@ -542,6 +542,30 @@ def test_an_unreachable_hub_is_an_error_that_names_the_way_out(tmp_path, monkeyp
         method.prepare(toy())
 
 
+@pytest.mark.parametrize("out", [(7, 7), (6, 6), (3, 2)], ids=str)
+@pytest.mark.parametrize("side", [(7, 7), (1, 1), (2, 3), (14, 14), (9, 5), (10, 17)], ids=str)
+def test_pooling_by_products_is_torchs_with_its_gradient(side, out):
+    x = torch.randn(2, 3, *side, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x.requires_grad_()
+    ours, torchs = backbones.AveragePool(out)(x), F.adaptive_avg_pool2d(x, out)
+    torch.testing.assert_close(ours, torchs, rtol=1e-6, atol=1e-6)
+    weight = torch.randn(ours.shape, dtype=torch.float64)
+    (mine,) = torch.autograd.grad((ours * weight).sum(), x)
+    (theirs,) = torch.autograd.grad((torchs * weight).sum(), x)
+    torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [
+    "alexnet", "vgg11", "vgg19_bn", "resnet18", "densenet121", "mobilenet_v3_small", "maxvit_t",
+    "efficientnet_v2_s", "convnext_tiny", "swin_v2_t",
+])  # fmt: skip
+def test_no_network_pools_in_a_way_without_a_deterministic_gradient(name):
+    with torch.device("meta"):
+        net, _ = backbones.build_network(name, 2, 224)
+    pools = [m.output_size for m in net.modules() if isinstance(m, torch.nn.AdaptiveAvgPool2d)]
+    assert set(pools) <= {1, (1, 1)}  # to one cell it is a plain mean
+
+
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "squeezenet1_0", "vgg11"])
 def test_any_classifier_gets_a_head_of_the_right_width(name):
     if name == "squeezenet1_0":
