@@ -14,9 +14,9 @@ from typing import Any
 import yaml
 
 from flows.closure import closure, dataclass_default, module_constant
-from flows.method_reads import method_reads
 from models.errors import UserError
 from tasks import paths
+from tasks.method_reads import method_reads
 from tasks.selection import encoders_of, inputs_of, methods_of, searches_of, transfers_of
 from tasks.tables import MODALITIES
 

@@ -1,7 +1,12 @@
 """Which encoders, methods and inputs a corpus has: all of params.yaml unless it says less."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from tasks.method_reads import method_reads
+
+_CODE = Path(__file__).resolve().parent.parent
 
 
 def encoders_of(raw: Mapping[str, Any], corpus: str) -> list[str]:
@@ -32,23 +37,37 @@ def inputs_of(raw: Mapping[str, Any], corpus: str) -> dict[str, str]:
 
 
 def transfers_of(raw: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Every ``corpus``, ``method`` and other corpus ``onto`` that reads the same encoders.
+    """Every ``corpus``, ``method`` and other corpus ``onto`` where it reads the same encoders.
 
-    Empty with a single corpus, or where ``transfer.enabled`` is false.
+    Methods on pictures read none. Empty with a single corpus, or where ``transfer.enabled`` is
+    false.
     """
-    if not (raw.get("transfer") or {}).get("enabled", True):
-        return []
     corpora = list(raw.get("corpora") or {})
+    if len(corpora) < 2 or not (raw.get("transfer") or {}).get("enabled", True):
+        return []
     found = []
     for corpus in corpora:
         for method in methods_of(raw, corpus):
-            used = (raw["methods"][method] or {}).get("modalities") or list(inputs_of(raw, corpus))
-            mine = {m: e for m, e in inputs_of(raw, corpus).items() if m in used}
-            for onto in corpora:
-                theirs = {m: e for m, e in inputs_of(raw, onto).items() if m in used}
-                if onto != corpus and theirs == mine:
-                    found.append({"corpus": corpus, "method": method, "onto": onto})
+            mine = _read_by(raw, corpus, method)
+            found += [
+                {"corpus": corpus, "method": method, "onto": onto}
+                for onto in corpora
+                if onto != corpus and mine is not None and _read_by(raw, onto, method) == mine
+            ]
     return found
+
+
+def _read_by(raw: Mapping[str, Any], corpus: str, method: str) -> dict[str, str] | None:
+    """Those modalities that a method reads, with encoders; None where it needs one and has none.
+
+    Further inputs may be absent and do not count.
+    """
+    entry = raw["methods"][method] or {}
+    reads = method_reads(method, entry, _CODE)
+    usable = reads.can_use & set(entry.get("modalities") or reads.can_use)
+    inputs = inputs_of(raw, corpus).items()
+    found = {m: e for m, e in inputs if m in usable and reads.has_features}
+    return found if found or "images" in reads.needs or reads.is_blind else None
 
 
 def _of(entries: Mapping[str, Any], corpus: str) -> list[str]:

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from flows import graph
-from flows.method_reads import Reads, method_reads
 from models.method import find_method, method_names
+from tasks.method_reads import Reads, method_reads
 
 ROOT = Path(__file__).parent.parent.parent
 FACES = "data/faces/sample.parquet"
@@ -32,7 +32,8 @@ def dependencies(raw, stage="train"):
 def test_what_a_file_says_is_what_its_method_declares(name):
     method = find_method(name)
     found = method_reads(name, None, ROOT)
-    assert found == Reads(method.needs, tuple(method.extra_inputs))
+    extra = tuple(method.extra_inputs)
+    assert found == Reads(method.needs, extra, method.can_use, method.is_blind)
 
 
 def test_an_entry_reads_what_its_method_or_backbone_reads():

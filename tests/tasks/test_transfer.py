@@ -202,6 +202,27 @@ def test_corpora_that_read_other_encoders_are_tested_only_where_the_method_does_
     assert pairs(params) == {("a", "only_text", "b"), ("b", "only_text", "a")}
 
 
+def test_methods_on_pictures_are_tested_whatever_the_corpora_read():
+    params = raw(a={"inputs": {}}, b=None)
+    params["methods"] = {
+        "cage": {}, "faces_only": {"method": "huo_ge_vad", "modalities": ["video"]},
+    }  # fmt: skip
+    assert pairs(params) == {(x, m, y) for x, y in ("ab", "ba") for m in params["methods"]}
+
+
+def test_methods_are_not_tested_where_they_have_nothing_to_read():
+    params = raw(a={"inputs": {}}, b={"inputs": {}}, c={"inputs": {"audio": "ears"}})
+    params["methods"] |= {"constant": {}}
+    assert pairs(params) == {("a", "constant", "b"), ("b", "constant", "a")}
+
+
+def test_a_teacher_of_one_corpus_keeps_no_pair_apart():
+    inputs = {"audio": "ears", "text": "words"}
+    params = raw(a={"inputs": inputs}, b={"inputs": inputs | {"vad_teacher": "other"}})
+    params["methods"] = {"emi": {}}
+    assert pairs(params) == {("a", "emi", "b"), ("b", "emi", "a")}
+
+
 # what report and page get -------------------------------------------------------------------------
 
 

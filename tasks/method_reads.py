@@ -14,10 +14,14 @@ class Reads:
     Attributes:
         needs: ``Method.needs``: ``pooled``, ``frames``, ``images``.
         extra: ``Method.extra_inputs``.
+        can_use: ``Method.can_use``.
+        is_blind: ``Method.is_blind``.
     """
 
     needs: frozenset[str] = frozenset({"pooled"})
     extra: tuple[str, ...] = ()
+    can_use: frozenset[str] = frozenset({"audio", "video", "text"})
+    is_blind: bool = False
 
     @property
     def has_features(self) -> bool:
@@ -42,22 +46,32 @@ def method_reads(name: str, entry: Mapping[str, Any] | None, root: Path) -> Read
     tree = ast.parse(file.read_text(encoding="utf-8"))
     needs = _class_strings(tree, "needs")
     extra = _class_strings(tree, "extra_inputs")
-    return Reads(Reads.needs if needs is None else frozenset(needs), tuple(extra or ()))
+    can_use = _class_strings(tree, "can_use")
+    is_blind = _class_value(tree, "is_blind")
+    return Reads(
+        Reads.needs if needs is None else frozenset(needs),
+        tuple(extra or ()),
+        Reads.can_use if can_use is None else frozenset(can_use),
+        isinstance(is_blind, ast.Constant) and is_blind.value is True,
+    )
 
 
 def _class_strings(tree: ast.Module, name: str) -> list[str] | None:
     """The strings in ``name = frozenset({...})`` or ``name = (...)`` of a class; None without."""
+    value = _class_value(tree, name)
+    if value is None:
+        return None
     constants = {target: value for target, value in _assigned(tree.body)}
-    for node in tree.body:
-        if not isinstance(node, ast.ClassDef):
-            continue
-        for target, value in _assigned(node.body):
-            if target != name:
-                continue
-            inner = value.args[0] if isinstance(value, ast.Call) and value.args else value
-            entries = inner.elts if isinstance(inner, ast.Set | ast.Tuple | ast.List) else []
-            return [_string(entry, constants) for entry in entries]
-    return None
+    inner = value.args[0] if isinstance(value, ast.Call) and value.args else value
+    entries = inner.elts if isinstance(inner, ast.Set | ast.Tuple | ast.List) else []
+    return [_string(entry, constants) for entry in entries]
+
+
+def _class_value(tree: ast.Module, name: str) -> ast.expr | None:
+    """What stands after ``name =`` in a class; None without."""
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    found = [value for node in classes for t, value in _assigned(node.body) if t == name]
+    return found[0] if found else None
 
 
 def _assigned(body: list[ast.stmt]) -> list[tuple[str, ast.expr]]:
