@@ -69,6 +69,8 @@ class Source:
             asked for; they come as one vector an utterance.
         images: ``tasks.face_images.FaceImages``, for methods that need images.
         extra: further input to (N, D) float32; NaN where absent.
+        first: (N,) index of the label of ``categories`` that was listed first, -1 = unknown; None
+            without that target.
     """
 
     ids: np.ndarray
@@ -83,6 +85,7 @@ class Source:
     pooled_only: tuple[str, ...] = ()
     images: Any = None
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)
+    first: np.ndarray | None = None
 
     @property
     def dims(self) -> dict[str, int]:
@@ -229,6 +232,7 @@ def load_source(
             name: _read_extra(ids, root / paths.features(corpus, encoder))
             for name, encoder in (extra or {}).items()
         },
+        first=next((_first(t, joined) for t in targets if t.kind == "labels"), None),
     )
 
 
@@ -294,6 +298,13 @@ def _encode(target: Target, labels: pl.DataFrame) -> np.ndarray:
     return labels.select(columns).cast(pl.Float32).to_numpy()
 
 
+def _first(target: Target, labels: pl.DataFrame) -> np.ndarray:
+    codes = pl.col("first_category").replace_strict(
+        list(target.names), list(range(target.width)), default=-1, return_dtype=pl.Int64
+    )
+    return labels.select(codes.fill_null(-1)).to_series().to_numpy()
+
+
 class Dataset:
     """The ``models.method.Data`` of one split: items are dialogues, or single rows.
 
@@ -347,6 +358,11 @@ class Dataset:
     def truth(self, target: Target) -> Tensor:
         """Labels of ``target`` in the order of ``rows``."""
         return torch.from_numpy(self._source.labels[target.name][self.rows])
+
+    @property
+    def first(self) -> np.ndarray | None:
+        """``Source.first`` in the order of ``rows``."""
+        return None if self._source.first is None else self._source.first[self.rows]
 
     def seen_through(self, view: Callable[..., np.ndarray], shots: int = 1) -> "Dataset":
         """The same items, with pictures as ``Method.view`` shows them; ``view`` is unused without.
@@ -436,6 +452,13 @@ def _by_dialogue(dialogues: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
 def is_labelled(target: Target, labels: np.ndarray) -> np.ndarray:
     """(N,) bool: rows that have at least one judgement of ``target``."""
     return labels >= 0 if target.kind == "category" else ~np.all(np.isnan(labels), axis=1)
+
+
+def first_of(target: Target, labels: np.ndarray, first: np.ndarray | None) -> np.ndarray | None:
+    """``first`` (N,) if it is known of every row that has one of these labels (N, C)."""
+    if target.kind != "labels" or first is None or np.any(first[labels.any(1)] < 0):
+        return None
+    return first
 
 
 def _padded(target: Target, labels: np.ndarray, mask: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from models.method import Method, Spec
 from models.metrics import HEADLINE, score_target, undefined_reasons
 from models.training import best_device, compute_steadily, predict
 from tasks import paths
-from tasks.batches import Dataset, Source, is_labelled, source_for
+from tasks.batches import Dataset, Source, first_of, is_labelled, source_for
 from tasks.consistency_rates import violation_rates
 from tasks.context import Context, Progress
 from tasks.grids import Grids, probabilities
@@ -37,7 +37,7 @@ _SHOWN = {
     "vad": ("rmse",),
     "sentiment": ("pearson", "acc7", "acc2_non0"),
     "emi": (),
-    "categories": ("micro_f1",),
+    "categories": ("micro_f1", "first_label_top3"),
 }
 
 
@@ -186,15 +186,18 @@ def _all_targets(runs: Sequence[Run]) -> list[Target]:
     return list(found.values())
 
 
-def score(target: Target, truth: np.ndarray, output: torch.Tensor) -> Mapping[str, Any]:
-    """All metrics of one target over the labelled rows."""
+def score(
+    target: Target, truth: np.ndarray, output: torch.Tensor, first: np.ndarray | None = None
+) -> Mapping[str, Any]:
+    """All metrics of one target over the labelled rows; ``first`` is that of ``Dataset``."""
     values = probabilities(target, output)
     keep = is_labelled(target, truth)
     if target.kind == "category":
         return score_target(
             target.kind, target.names, truth[keep], values[keep].argmax(1), values[keep]
         )
-    return score_target(target.kind, target.names, truth[keep], values[keep])
+    first = first_of(target, truth[keep], None if first is None else first[keep])
+    return score_target(target.kind, target.names, truth[keep], values[keep], first_labels=first)
 
 
 def _fill(
@@ -254,15 +257,15 @@ def _target_details(
     for split in _SPLITS:
         by_seed = _pooled(target, split, outputs)
         scores = {
-            seed: {**score(target, truth, output), **rates.get((split, seed), {})}
-            for seed, (truth, output) in by_seed.items()
-            if is_labelled(target, truth).any()
+            seed: {**score(target, *found), **rates.get((split, seed), {})}
+            for seed, found in by_seed.items()
+            if is_labelled(target, found[0]).any()
         }
         if not scores:
             continue  # some corpora keep the labels of their test rows to themselves
         names = next(iter(scores.values()))
         per_split[split] = {
-            "n": int(max(is_labelled(target, truth).sum() for truth, _ in by_seed.values())),
+            "n": int(max(is_labelled(target, truth).sum() for truth, *_ in by_seed.values())),
             "metrics": {
                 name: spread([float(found[name]) for found in scores.values()]) for name in names
             },
@@ -289,17 +292,21 @@ def _pooled(
     target: Target,
     split: str,
     outputs: Iterable[tuple[Run, str, Dataset, dict[str, torch.Tensor]]],
-) -> dict[int, tuple[np.ndarray, torch.Tensor]]:
-    """Seed to (truth, output) over the folds together."""
-    parts: dict[int, list[tuple[np.ndarray, torch.Tensor]]] = {}
+) -> dict[int, tuple[np.ndarray, torch.Tensor, np.ndarray | None]]:
+    """Seed to what ``score`` gets of a target over the folds together."""
+    parts: dict[int, list[tuple[Dataset, torch.Tensor]]] = {}
     for one, where, data, output in outputs:
         if where == split and target.name in output:
-            truth = data.truth(target).numpy()
-            parts.setdefault(one.seed, []).append((truth, output[target.name]))
-    return {
-        seed: (np.concatenate([t for t, _ in found]), torch.cat([o for _, o in found]))
-        for seed, found in sorted(parts.items())
-    }
+            parts.setdefault(one.seed, []).append((data, output[target.name]))
+    pooled = {}
+    for seed, found in sorted(parts.items()):
+        firsts = [data.first for data, _ in found if data.first is not None]
+        pooled[seed] = (
+            np.concatenate([data.truth(target).numpy() for data, _ in found]),
+            torch.cat([output for _, output in found]),
+            np.concatenate(firsts) if firsts else None,
+        )
+    return pooled
 
 
 def spread(values: Sequence[float]) -> dict[str, float | None]:

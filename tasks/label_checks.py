@@ -92,7 +92,7 @@ def screen(annotations: pl.DataFrame, utterance_ids: pl.Series, rules: Rules) ->
         rules: what to hold the rows to.
     """
     rows = annotations.sort(
-        "utterance_id", "target", "rater", "source", "label", "value", nulls_last=True
+        "utterance_id", "target", "rater", "source", "label", "value", "position", nulls_last=True
     ).with_columns(family=pl.col("target").replace_strict(FAMILIES, return_dtype=pl.String))
     rows = _with_scales(rows, rules.scales)
     is_label = pl.col("family").is_in(["category", "categories"])

@@ -154,15 +154,25 @@ def choose_sets(votes: pl.DataFrame, threshold: float) -> pl.DataFrame:
     """Sorted labels that at least ``threshold`` of an item's raters gave; maybe none of them.
 
     A row of value 0 says that its rater looked for the label and found it absent: it makes him
-    one of the item's raters, but is no vote.
+    one of the item's raters, but is no vote. The one among them that was listed first is there too,
+    where lists are known: of several raters the first listed by any, by the first of these.
     """
     asked = votes.group_by("item").agg(raters=pl.col("rater_code").n_unique()).sort("item")
     given = count_votes(_votes(votes.filter(is_present())), "each").drop("raters")
     counted = asked.join(given, on="item", how="left", maintain_order="left_right")
     is_chosen = pl.col("votes") >= threshold * pl.col("raters") - 1e-9
-    return counted.group_by("item", maintain_order=True).agg(
+    chosen = counted.filter(is_chosen.fill_null(False)).select("item", "label")
+    listed = votes.filter(is_present() & pl.col("position").is_not_null())
+    firsts = (
+        listed.join(chosen, on=["item", "label"], how="semi")
+        .sort("item", "position", "rater_code", "label")
+        .group_by("item", maintain_order=True)
+        .agg(first_category=pl.col("label").first())
+    )
+    sets = counted.group_by("item", maintain_order=True).agg(
         categories=pl.col("label").filter(is_chosen.fill_null(False)).sort()
     )
+    return sets.join(firsts, on="item", how="left", maintain_order="left")
 
 
 def is_present() -> pl.Expr:

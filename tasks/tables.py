@@ -35,7 +35,11 @@ class TableError(UserError):
 
 @dataclass(frozen=True)
 class Column:
-    """What one column holds. ``minimum`` and ``maximum`` are inclusive."""
+    """What one column holds. ``minimum`` and ``maximum`` are inclusive.
+
+    A table that has nothing to say in an ``optional`` column is written without it; read, it is
+    null.
+    """
 
     dtype: pl.DataType | type[pl.DataType]
     meaning: str
@@ -43,6 +47,7 @@ class Column:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] | None = None
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,8 @@ class Table:
             columns: only these columns were asked for (default: all must be there, in order).
         """
         wanted = list(columns) if columns is not None else list(self.columns)
+        absent = {n for n, c in self.columns.items() if c.optional and n not in frame.columns}
+        wanted = [name for name in wanted if name not in absent]
         self._check_columns(frame, where, wanted)
         for name in wanted:
             self._check_values(frame, where, name, self.columns[name])
@@ -233,6 +240,9 @@ ANNOTATIONS = Table(
         "scale_min": Column(pl.Float64, "lowest value of the raw scale", nullable=True),
         "scale_max": Column(pl.Float64, "highest value of the raw scale", nullable=True),
         "source": Column(pl.String, "file or protocol the judgement comes from"),
+        "position": Column(
+            pl.Int32, "place of a label in the list it stood in, from 0", True, 0, optional=True
+        ),
     },
     key=("utterance_id", "rater", "target", "label"),
     made_by="stage ingest",
@@ -288,6 +298,9 @@ LABELS = Table(
             name: Column(pl.Float64, "intensity in [0, 1]", nullable=True, minimum=0, maximum=1)
             for name in EMI
         },
+        "first_category": Column(
+            pl.String, "the one of categories that was listed first", nullable=True, optional=True
+        ),
     },
     key=("utterance_id",),
     made_by="stage labels",
@@ -393,11 +406,16 @@ def write_table(
     The same rows give the same bytes, whatever their order was. ``metadata`` goes into the schema.
     """
     table.check(frame, str(path))
-    ordered = frame.select(list(table.columns)).sort(table.key, nulls_last=True)
+    said = [n for n, c in table.columns.items() if not c.optional or _has_values(frame, n)]
+    ordered = frame.select(said).sort(table.key, nulls_last=True)
     arrow = ordered.to_arrow(compat_level=pl.CompatLevel.oldest())
     encoded = {key: metadata[key] for key in sorted(metadata)} if metadata else None
     write_arrow(arrow.replace_schema_metadata(encoded), path)
     return path
+
+
+def _has_values(frame: pl.DataFrame, name: str) -> bool:
+    return name in frame.columns and frame.get_column(name).null_count() < frame.height
 
 
 def write_arrow(arrow: pa.Table, path: Path) -> None:
@@ -431,10 +449,12 @@ def read_table(table: Table, path: Path, columns: Sequence[str] | None = None) -
                 f"{file}: its columns have other types or widths than those of {files[0].name}; "
                 f"rerun {table.made_by}"
             )
-    if len(frames) == 1:
-        return frames[0]
     whole = pl.concat(frames)
-    table.check(whole, str(path), columns)  # a key may stand in two files
+    if len(frames) > 1:
+        table.check(whole, str(path), columns)  # a key may stand in two files
+    for name, column in table.columns.items():
+        if column.optional and columns is None and name not in whole.columns:
+            whole = whole.with_columns(pl.lit(None, column.dtype).alias(name))
     return whole
 
 

@@ -23,7 +23,7 @@ from models.resampling import resamplable
 from models.statistics import confidence_interval, resample
 from models.training import best_device, compute_steadily, predict
 from tasks import paths
-from tasks.batches import Dataset, Source, is_labelled
+from tasks.batches import Dataset, Source, first_of, is_labelled
 from tasks.context import Context, Progress
 from tasks.evaluate import Run, load_runs, sources_of, spread
 from tasks.grids import probabilities
@@ -69,12 +69,16 @@ class Shared:
 
     def of_truth(self, truth: np.ndarray) -> np.ndarray:
         """Labels of the other corpus in terms of the shared names; -1 or NaN where it has none."""
-        places = [self.tested.names.index(name) for name in self.names]
         if self.trained.kind != "category":
-            return truth[:, places]
-        codes = np.full(len(self.tested.names) + 1, -1)  # the last entry is for "no label", -1
-        codes[places] = np.arange(len(places))
-        return codes[truth]
+            return truth[:, [self.tested.names.index(name) for name in self.names]]
+        return self.of_codes(truth)
+
+    def of_codes(self, codes: np.ndarray) -> np.ndarray:
+        """(N,) classes or labels of the other corpus by place in ``names``; -1 has none."""
+        places = [self.tested.names.index(name) for name in self.names]
+        shared = np.full(len(self.tested.names) + 1, -1)  # the last entry is for "no label", -1
+        shared[places] = np.arange(len(places))
+        return shared[codes]
 
 
 def run(
@@ -203,9 +207,12 @@ def _score(
         return found | {"metrics": {}, "remark": "no test row has a shared label"}
     values = [probabilities(target, shared.of_output(output))[keep] for output in outputs]
     guesses = np.stack([v.argmax(1) if kind == "category" else v for v in values])
+    first = source.first[rows][keep] if kind == "labels" and source.first is not None else None
+    first = first_of(target, truth[keep], None if first is None else shared.of_codes(first))
+    shares = values if kind == "category" else [None] * len(values)
     scores = [
-        score_target(kind, names, truth[keep], guess, value if kind == "category" else None)
-        for guess, value in zip(guesses, values, strict=True)
+        score_target(kind, names, truth[keep], guess, share, first_labels=first)
+        for guess, share in zip(guesses, shares, strict=True)
     ]
     drawn = resample(
         headline,

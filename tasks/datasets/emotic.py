@@ -140,6 +140,7 @@ _JUDGEMENTS = {
     "value": pl.Float64,
     "label": pl.String,
     "source": pl.String,
+    "position": pl.Int32,
 }
 
 
@@ -192,7 +193,8 @@ def _add_image(rows: _Rows, image: Any, split: str, where: str, pictures: str, e
         for rater, labels, vad in _views(person, split, each):
             common: dict[str, object] = {"utterance_id": utterance, "rater": rater, "source": split}
             rows.judgements += [
-                {**common, "target": "categories", "label": str(label)} for label in labels
+                {**common, "target": "categories", "label": str(label), "position": place}
+                for place, label in enumerate(labels)
             ]
             rows.judgements += [
                 {**common, "target": dim, "value": value}
@@ -267,13 +269,15 @@ def _read_tables(root: Path, pictures: str) -> tuple[pl.DataFrame, pl.DataFrame]
     )
     rater = pl.when(pl.col("split") == "train").then(pl.lit("annotator_1"))
     judgement = {"rater": rater.otherwise(pl.lit("released")), "source": pl.col("split")}
-    labels = rows.explode("labels").filter(pl.col("labels").is_not_null())
+    rows = rows.with_columns(place=pl.int_ranges(pl.col("labels").list.len()))
+    labels = rows.explode("labels", "place").filter(pl.col("labels").is_not_null())
     found = [
         labels.select(
             "utterance_id",
             **judgement,
             target=pl.lit("categories"),
             label=pl.col("labels").str.strip_chars("'"),
+            position=pl.col("place"),
         )
     ]
     found += [

@@ -38,6 +38,7 @@ def test_one_to_ten_becomes_minus_one_to_one():
     found = ingest_and_label("emotic", **LABELS)
     row = by_id(found.labels, "a.jpg/person0")
     assert row["categories"] == ["Engagement", "Happiness"]
+    assert row["first_category"] == "Happiness"
     assert row["valence"] == pytest.approx(2 / 9 * 7 - 11 / 9)
     assert row["dominance"] == pytest.approx(-1 / 9)
 
@@ -79,6 +80,8 @@ def test_tables_say_the_same_as_the_official_file():
     found = ingest_and_label("emotic", **LABELS)
     row = by_id(found.labels, "a.jpg/person0")
     assert row["categories"] == ["Doubt/Confusion", "Happiness"]
+    assert row["first_category"] == "Happiness"
+    assert by_id(found.labels, "b.jpg/person0")["first_category"] == "Sadness"
     assert row["arousal"] == pytest.approx(1 / 9)
     assert by_id(found.labels, "b.jpg/person0")["valence"] == pytest.approx(2 / 9 * 2.5 - 11 / 9)
     assert found.reasons() == {"bad_box": 1}

@@ -7,7 +7,7 @@ import torch
 from models.batch import Target
 from models.errors import UserError
 from tasks import paths
-from tasks.batches import load_source
+from tasks.batches import first_of, load_source
 from tasks.tables import FEATURES, TableError, write_table
 from tests.tasks.corpus_factory import CLASSES, CORPUS, DIMS, INPUTS, features_frame, make_corpus
 
@@ -209,3 +209,13 @@ def test_a_stage_that_has_not_run_is_named(corpus):
     corpus.write()
     with pytest.raises(UserError, match=r"data/features/tiny/nose.*run stage features first"):
         load({"audio": "nose"})
+
+
+def test_first_labels_count_only_where_every_row_with_a_label_has_one():
+    target = Target("categories", "labels", ("calm", "eager"))
+    labels = np.array([[1.0, 1], [0, 0], [0, 1]])
+    known = np.array([1, -1, 1])
+    assert first_of(target, labels, known) is known
+    assert first_of(target, labels, np.array([1, -1, -1])) is None
+    assert first_of(target, labels, None) is None
+    assert first_of(Target("category", "category", ("a", "b")), np.array([0]), known) is None

@@ -154,6 +154,31 @@ def test_contradictions_count_by_every_table_over_the_dimensions_that_there_are(
     assert "1 rows of classes without a cost" in scores["violation_true_equations"].reason
 
 
+def test_the_label_that_is_listed_first_is_looked_for_among_the_best(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AFFECTLOOM_CACHE", "cache")
+    corpus = make_corpus(folds=1)
+    names = ["calm", "doubt", "eager", "tired", "upset"]
+    random = np.random.default_rng(0)
+    for row in corpus.labels:
+        listed = random.permutation(names)[: random.integers(0, 4)].tolist()
+        row |= {"categories": sorted(listed), "first_category": listed[0] if listed else None}
+    corpus.write()
+    entry = ENTRIES["linear"] | {"targets": ["categories"]}
+    fit_and_score("linear", monkeypatch, entry=entry)
+    table = rows(seed=0)
+    hits = [
+        corpus.label(name)["first_category"] in np.array(names)[np.argsort(scores)[-3:]]
+        for name, scores in table.select("utterance_id", "scores_categories").iter_rows()
+        if corpus.label(name)["categories"]
+    ]
+    found = read_details()["categories"]["test"]
+    assert found["by_seed"]["0"]["first_label_top3"] == pytest.approx(np.mean(hits))
+    assert 0.3 < np.mean(hits) < 1
+    short = json.loads(paths.metrics(CORPUS, "linear").read_text())["categories"]
+    assert short["first_label_top3"] == found["metrics"]["first_label_top3"]["mean"]
+
+
 def test_test_rows_without_any_label_leave_a_target_out(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AFFECTLOOM_CACHE", "cache")

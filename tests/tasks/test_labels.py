@@ -492,6 +492,23 @@ def test_label_sets_hold_what_enough_raters_gave():
     assert found[2] is None
 
 
+def test_the_label_that_is_listed_first_is_kept_beside_the_set():
+    def listed(utterance: str, names: str, rater: str = "r1") -> list[dict]:
+        full = {"h": "happy", "s": "sad", "n": "neutral"}
+        return [
+            label(utterance, full[name], rater, "categories", position=place)
+            for place, name in enumerate(names)
+        ]
+
+    rows = [*listed("a", "sh"), *votes("b", "h", "categories"), *listed("c", "nsh", "r1")]
+    rows += [*listed("c", "hs", "r2"), *listed("d", "n", "r2"), label("d", "sad", "r1", "category")]
+    found = merged(rows, "abcde").labels
+    assert found["categories"].to_list()[0] == ["happy", "sad"]
+    # c: neutral is listed first, but by one of two raters; then happy
+    assert merged(rows, "abcde", multilabel_threshold=0.6).labels["first_category"][2] == "happy"
+    assert found["first_category"].to_list() == ["sad", None, "neutral", "neutral", None]
+
+
 def test_a_label_set_may_be_empty_without_being_unknown():
     rows = [label("a", name, f"r{k}", "categories") for k, name in enumerate("xyz")]
     assert merged(rows).labels["categories"][0].to_list() == []

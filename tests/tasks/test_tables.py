@@ -55,6 +55,20 @@ def test_what_is_written_is_read_with_its_metadata(tmp_path):
     assert path.stat().st_mode & 0o777 == 0o644
 
 
+def test_an_optional_column_that_says_nothing_is_not_written_and_reads_as_null(tmp_path):
+    plain, said = labels(), labels(categories=["b", "a"], first_category="b")
+    assert plain.columns == said.columns == list(LABELS.columns)
+    for frame, expected in ((plain, None), (plain.drop("first_category"), None), (said, "b")):
+        write_table(LABELS, frame, tmp_path / "labels.parquet")
+        on_disk = pq.read_schema(tmp_path / "labels.parquet").names
+        assert ("first_category" in on_disk) is (expected is not None)
+        found = read_table(LABELS, tmp_path / "labels.parquet")
+        assert found["first_category"].to_list() == [expected]
+        assert found.schema == plain.schema
+    with pytest.raises(TableError, match="lacks column valence"):
+        LABELS.check(plain.drop("valence"), "here")
+
+
 @pytest.mark.parametrize("table", TABLES.values(), ids=lambda t: t.name)
 def test_every_table_can_be_empty_and_has_its_key(table):
     assert set(table.key) <= set(table.columns)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score
 
+from models.batch import Target
 from models.errors import UserError
 from models.training import predict
 from tasks import evaluate, failures, paths, train, transfer
@@ -133,6 +134,13 @@ def test_only_classes_of_both_corpora_count_and_the_rest_is_told(trained):
         accuracies.append(accuracy_score(truth, among))
         assert found["n"] == rows.height
     assert found["metrics"]["accuracy"]["mean"] == pytest.approx(np.mean(accuracies))
+
+
+def test_first_labels_are_told_by_the_shared_names():
+    here = Target("categories", "labels", ("calm", "eager", "tired"))
+    there = Target("categories", "labels", ("bored", "calm", "tired"))
+    shared = transfer.Shared(here, there, ("calm", "tired"))
+    assert shared.of_codes(np.array([0, 1, 2, -1])).tolist() == [-1, 0, 1, -1]
 
 
 def test_targets_that_only_one_corpus_has_are_named(trained):
