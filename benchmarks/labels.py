@@ -47,13 +47,13 @@ def judgements(rows: int, seed: int = 0) -> tuple[pl.DataFrame, pl.DataFrame]:
         "utterance_id": np.repeat(ids, RATERS_PER_ITEM),
         "rater": raters[rater].ravel(),
     }
-    types = {"value": pl.Float64, "label": pl.String}
+    types = {"value": pl.Float64, "label": pl.String, "position": pl.Int32}
     annotations = pl.concat(
         pl.DataFrame(columns).with_columns(
             pl.lit(frame["target"]).alias("target"),
             *(
                 pl.Series(n, frame[n], dtype=t)
-                if frame[n] is not None
+                if frame.get(n) is not None
                 else pl.lit(None, t).alias(n)
                 for n, t in types.items()
             ),
