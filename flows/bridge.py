@@ -124,6 +124,10 @@ class PrefectContext:
             return map_on_cluster(function, shards, what, self.settings)
         return self._map_here(function, shards, what, report)
 
+    def alone(self, function: Callable[[In], Out], shard: In) -> Out:
+        """See ``Context.alone``."""
+        return self.plain.alone(function, shard)
+
     def _map_here(
         self, function: Callable[[In], Out], shards: Sequence[In], what: str, report: "FlowReport"
     ) -> Iterable[Out]:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from models.errors import UserError
+
 In = TypeVar("In")
 Out = TypeVar("Out")
 
@@ -33,6 +35,10 @@ class Progress:
     known: int = 0
 
 
+class WorkerDied(UserError):
+    """A process ended before its work did; what all of its pool had begun is lost."""
+
+
 class Context(Protocol):
     """The services a stage function may use."""
 
@@ -42,7 +48,14 @@ class Context(Protocol):
         ...
 
     def map(self, function: Callable[[In], Out], shards: Sequence[In], what: str) -> Iterable[Out]:
-        """``function`` over ``shards``, side by side; results in the order of ``shards``."""
+        """``function`` over ``shards``, side by side; results in the order of ``shards``.
+
+        ``WorkerDied`` where a process of this machine is killed before its shard is done.
+        """
+        ...
+
+    def alone(self, function: Callable[[In], Out], shard: In) -> Out:
+        """``function`` of ``shard`` in a process of its own, with no other beside it."""
         ...
 
     def log(self, message: str) -> None:

@@ -18,8 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TextIO, TypeVar
 
-from models.errors import UserError
-from tasks.context import Progress
+from tasks.context import Progress, WorkerDied
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -57,6 +56,12 @@ class PlainContext:
             return
         with make_pool(self.runner, min(self.workers, len(shards))) as pool:
             yield from in_order(pool, function, shards, ahead=2 * self.workers)
+
+    def alone(self, function: Callable[[In], Out], shard: In) -> Out:
+        """See ``Context.alone``."""
+        with make_pool("processes", 1) as pool:
+            (found,) = in_order(pool, function, [shard], ahead=1)
+        return found
 
     def log(self, message: str) -> None:
         """See ``Context.log``."""
@@ -152,7 +157,7 @@ def in_order(
                 sent += 1
             yield waiting.pop(index).result()
     except BrokenExecutor as error:
-        raise UserError(
+        raise WorkerDied(
             "a worker process died, as happens when memory runs out; run the same command again, "
             "with fewer execution.workers in params.yaml if it dies again"
         ) from error

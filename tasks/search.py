@@ -25,7 +25,7 @@ from tasks import paths
 from tasks.batches import source_for
 from tasks.context import Context, Progress
 from tasks.methods import Recipe, resolve
-from tasks.search_candidate import Job, Outcome, evaluate
+from tasks.search_candidate import Job, Outcome, evaluate_all
 from tasks.search_params import GenomeSearch, SearchParams
 from tasks.search_samplers import Candidate, make_proposer
 from tasks.train import fingerprint_inputs, parts
@@ -206,7 +206,7 @@ def _generations(
         while not proposer.is_done:
             asked = proposer.ask()
             jobs = [plan.job(candidate, deadline=deadline) for candidate in asked]
-            outcomes = ctx.map(evaluate, jobs, f"{plan.place}generation {generation}")
+            outcomes = evaluate_all(ctx, jobs, f"{plan.place}generation {generation}")
             is_late = False
             for candidate, outcome in zip(asked, outcomes, strict=True):
                 tally.count()
@@ -285,7 +285,7 @@ def _finals(
         for seed in range(plan.params.final_seeds)
     ]
     outcomes: list[Outcome] = []
-    for outcome in ctx.map(evaluate, jobs, "finals") if jobs else ():
+    for outcome in evaluate_all(ctx, jobs, "finals"):
         outcomes.append(outcome)
         ctx.progress(Progress(len(outcomes), len(jobs), "full trainings"))
     left = iter(outcomes)

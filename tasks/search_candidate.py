@@ -10,15 +10,17 @@ import math
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from models.batch import Batch, Target
-from models.errors import UserError
+from models.errors import MetricInputError, UserError
 from models.fitness import genome_fitness
 from models.method import Data, Method, Spec
 from models.training import (
@@ -31,6 +33,7 @@ from models.training import (
 )
 from tasks import paths
 from tasks.batches import Dataset, Source, source_for
+from tasks.context import Context, WorkerDied
 from tasks.methods import Recipe, build, resolve
 from tasks.missing import only, subsets
 from tasks.tables import replacing
@@ -110,20 +113,78 @@ class Outcome:
 
 def evaluate(job: Job) -> Outcome:
     """The outcome of ``job``, from the cache where it is known."""
-    file = paths.cache() / "search" / f"{job.key}.json"
+    file = _file(job)
     known = _remembered(file)
     if known is not None:
         return known
     if job.deadline and time.time() >= job.deadline:
         return Outcome("late", FAILED, {}, error="the search had no time left")
     started = time.monotonic()
-    with _ONE_AT_A_TIME:
-        found = _guarded(job)
+    with _ONE_AT_A_TIME, _begun(job):
+        found, repeats = _guarded(job)
     found = replace(found, seconds=round(time.monotonic() - started, 2))
-    if found.status != "failed":  # memory that ran out once may do next time
-        with replacing(file) as temporary:
-            temporary.write_text(json.dumps(asdict(found), sort_keys=True))
+    if repeats:
+        _remember(file, found)
     return found
+
+
+def evaluate_all(ctx: Context, jobs: Sequence[Job], what: str) -> Iterator[Outcome]:
+    """``evaluate`` of each job, in order; one that kills its process is an outcome like others.
+
+    What was begun when a process died, in this search or in one before, gets a process to itself:
+    there it is found out which candidate was to blame.
+    """
+    left = list(jobs)
+    while left:
+        if _mark(left[0]).exists():
+            ctx.log(f"{what}: a candidate whose process was killed is tried in one of its own")
+            yield _evaluated_alone(ctx, left.pop(0))
+            continue
+        ready = list(takewhile(lambda job: not _mark(job).exists(), left))
+        try:
+            for outcome in ctx.map(evaluate, ready, what):
+                del left[0]
+                yield outcome
+        except WorkerDied:
+            if not any(_mark(job).exists() for job in ready):
+                raise  # it was none of them
+
+
+def _evaluated_alone(ctx: Context, job: Job) -> Outcome:
+    try:
+        return ctx.alone(evaluate, job)
+    except WorkerDied:  # and would again: this is remembered
+        why = "its process was killed with no other beside it, as happens when memory runs out"
+        found = Outcome("failed", FAILED, {}, error=why)
+        _remember(_file(job), found)
+        return found
+    finally:
+        _mark(job).unlink(missing_ok=True)
+
+
+@contextmanager
+def _begun(job: Job) -> Iterator[None]:
+    """Marks ``job`` as begun; only a process that is killed leaves the mark behind."""
+    mark = _mark(job)
+    with replacing(mark):
+        pass
+    try:
+        yield
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def _mark(job: Job) -> Path:
+    return _file(job).with_suffix(".begun")
+
+
+def _file(job: Job) -> Path:
+    return paths.cache() / "search" / f"{job.key}.json"
+
+
+def _remember(file: Path, found: Outcome) -> None:
+    with replacing(file) as temporary:
+        temporary.write_text(json.dumps(asdict(found), sort_keys=True))
 
 
 def _remembered(file: Path) -> Outcome | None:
@@ -133,14 +194,25 @@ def _remembered(file: Path) -> Outcome | None:
         return None  # not there, or damaged: it is computed
 
 
-def _guarded(job: Job) -> Outcome:
-    """A candidate that fails is an outcome, with its reason, and no end of the search."""
+def _guarded(job: Job) -> tuple[Outcome, bool]:
+    """A candidate that fails is an outcome, with its reason, and no end of the search.
+
+    The second is whether the same job would end in the same way again: a number that cannot be
+    computed stays one, but memory that ran out may do next time, and what a sentence asks the user
+    to mend may be mended.
+    """
     try:
-        return _train(job)
+        return _train(job), True
     except NotFinite as error:
-        return Outcome("diverged", FAILED, {}, error=_one_line(error))
+        return Outcome("diverged", FAILED, {}, error=_one_line(error)), True
+    except (MetricInputError, ValueError, ArithmeticError) as error:
+        return _failed(error), True
     except (UserError, RuntimeError, MemoryError) as error:
-        return Outcome("failed", FAILED, {}, error=f"{type(error).__name__}: {_one_line(error)}")
+        return _failed(error), False
+
+
+def _failed(error: Exception) -> Outcome:
+    return Outcome("failed", FAILED, {}, error=f"{type(error).__name__}: {_one_line(error)}")
 
 
 def _one_line(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import UserError
-from tasks.context import Progress, shard_count
+from tasks.context import Progress, WorkerDied, shard_count
 from tasks.plain_context import PlainContext, _is_running, in_order, make_pool, progress_line
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -123,10 +123,21 @@ def die(value):
     return value
 
 
+def own_process(other):
+    return os.getpid() != other
+
+
 def test_a_worker_that_is_killed_ends_in_one_sentence():
     ctx = PlainContext(runner="processes", workers=2)
-    with pytest.raises(UserError, match=r"a worker process died.*execution.workers"):
+    with pytest.raises(WorkerDied, match=r"a worker process died.*execution.workers"):
         list(ctx.map(die, [0, 1, 0, 0], "x"))
+
+
+def test_a_shard_can_have_a_process_to_itself():
+    ctx = PlainContext(workers=1)
+    assert ctx.alone(own_process, os.getpid()) is True
+    with pytest.raises(WorkerDied):
+        ctx.alone(die, 1)
 
 
 def test_a_killed_process_nobody_waits_for_is_not_running():

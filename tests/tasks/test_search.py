@@ -2,7 +2,13 @@
 
 import io
 import json
+import multiprocessing
+import os
 import re
+import signal
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -13,12 +19,13 @@ import yaml
 from pydantic import TypeAdapter
 
 from models.batch import Target
-from models.errors import UserError
+from models.errors import MetricInputError, UserError
 from models.fitness import genome_fitness, sentiment_fitness
 from models.haemsa_genome import DEFAULT, decode
 from models.training import NotFinite
-from tasks import evaluate, paths, search, search_candidate, train
+from tasks import evaluate, paths, plain_context, search, search_candidate, train
 from tasks.batches import source_for
+from tasks.context import WorkerDied
 from tasks.methods import resolve
 from tasks.params import Params
 from tasks.plain_context import PlainContext
@@ -224,6 +231,117 @@ def test_a_candidate_that_diverges_is_recorded_and_the_search_goes_on(corpus, to
     assert others
     assert {one["error"] for one in others} == {"RuntimeError: out of memory by far"}
     assert best(found)["searched_best"]["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "trained_again"),
+    [
+        (NotFinite("the loss became nan"), "diverged", False),
+        (ValueError("Expected more than 1 value per channel"), "failed", False),
+        (ZeroDivisionError("division by zero"), "failed", False),
+        (MetricInputError("row 3 is not finite"), "failed", False),
+        (UserError("weights are missing; run affectloom fetch"), "failed", True),
+        (RuntimeError("out of memory"), "failed", True),
+        (MemoryError(), "failed", True),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_a_failure_is_remembered_where_it_would_only_repeat(
+    corpus, toy, monkeypatch, error, status, trained_again
+):
+    toy(of_genome)
+    plain, tries = search_candidate._train, []
+
+    def failing(job):
+        if job.entry["genome"] != list(DEFAULT):
+            return plain(job)
+        tries.append(job)
+        raise error
+
+    monkeypatch.setattr(search_candidate, "_train", failing)
+    first = run(GenomeSearch(**GENOMES))
+    failed = lines(first)[0]
+    assert (failed["status"], failed["fitness"]) == (status, FAILED)
+    assert str(error) in failed["error"]
+    assert run(GenomeSearch(**GENOMES)) == first
+    assert len(tries) == 1 + trained_again
+
+
+def in_forks(monkeypatch):
+    """Worker processes that know what this test has patched."""
+    fork = multiprocessing.get_context("fork")
+    pool = partial(ProcessPoolExecutor, mp_context=fork)
+    monkeypatch.setattr(plain_context, "make_pool", lambda runner, workers: pool(workers))
+
+
+def deadly(plain, victims):
+    """Trains like ``plain``, but dies of the victims; never in the process of the tests."""
+    here = os.getpid()
+
+    def train(job):
+        if job.entry["genome"] in victims:
+            assert os.getpid() != here, "a candidate that kills was tried in the main process"
+            time.sleep(0.2)  # others are at work by now
+            os.kill(os.getpid(), signal.SIGKILL)
+        return plain(job)
+
+    return train
+
+
+def test_a_candidate_that_kills_its_worker_is_recorded_and_the_search_goes_on(
+    corpus, toy, monkeypatch, tmp_path
+):
+    toy(of_genome)
+    params = GenomeSearch(**GENOMES | {"population": 6, "generations": 1})
+    undisturbed = lines(run(params))
+    victims = [undisturbed[i]["options"]["genome"] for i in (1, 4)]
+    in_forks(monkeypatch)
+    monkeypatch.setattr(search_candidate, "_train", deadly(search_candidate._train, victims))
+    monkeypatch.setenv("AFFECTLOOM_CACHE", str(tmp_path / "other"))
+    found = run(params, runner="processes", workers=2)
+    for i, (was, one) in enumerate(zip(undisturbed, lines(found), strict=True)):
+        if i in (1, 4):
+            assert (one["status"], one["fitness"]) == ("failed", FAILED)
+            assert "its process was killed" in one["error"]
+        else:
+            assert one == was
+    monkeypatch.setattr(search_candidate, "_train", None)  # all is remembered
+    assert run(params) == found
+    assert not [*tmp_path.rglob("*.begun")]
+
+
+def test_what_a_killed_search_had_begun_gets_a_process_of_its_own(corpus, toy, monkeypatch):
+    toy(of_genome)
+    jobs = []
+    evaluate_all = search_candidate.evaluate_all
+
+    def noting(ctx, some, what):
+        jobs.extend(some)
+        return evaluate_all(ctx, some, what)
+
+    monkeypatch.setattr(search, "evaluate_all", noting)
+    params = GenomeSearch(**GENOMES | {"generations": 1})
+    run(params)
+    second = jobs[1]
+    search_candidate._file(second).unlink()
+    search_candidate._mark(second).touch()  # as a kill in the middle of it leaves
+    in_forks(monkeypatch)
+    fatal = deadly(search_candidate._train, [second.entry["genome"]])
+    monkeypatch.setattr(search_candidate, "_train", fatal)
+    statuses = [one["status"] for one in lines(run(params))]
+    assert statuses == ["ok", "failed", "ok"]
+
+
+def test_workers_that_die_before_any_candidate_begins_end_the_search(corpus, toy, monkeypatch):
+    toy(of_genome)
+
+    def dying(self, function, shards, what):
+        raise WorkerDied("a worker process died")
+        yield
+
+    monkeypatch.setattr(PlainContext, "map", dying)
+    with pytest.raises(WorkerDied):
+        run(GenomeSearch(**GENOMES))
 
 
 def test_a_search_in_which_nothing_can_be_trained_says_why(corpus, monkeypatch):
