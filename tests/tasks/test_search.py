@@ -2,32 +2,20 @@
 
 import io
 import json
-import multiprocessing
-import os
-import re
-import signal
-import time
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
-from pydantic import TypeAdapter
 
 from models.batch import Target
 from models.errors import MetricInputError, UserError
 from models.fitness import genome_fitness, sentiment_fitness
-from models.haemsa_genome import DEFAULT, decode
+from models.haemsa_genome import DEFAULT
 from models.training import NotFinite
-from tasks import evaluate, paths, plain_context, search, search_candidate, train
+from tasks import evaluate, paths, search, search_candidate, train
 from tasks.batches import source_for
-from tasks.context import WorkerDied
 from tasks.methods import resolve
-from tasks.params import Params
 from tasks.plain_context import PlainContext
 from tasks.search_candidate import FAILED, thinned
 from tasks.search_params import GenomeSearch, SpaceSearch
@@ -265,83 +253,6 @@ def test_a_failure_is_remembered_where_it_would_only_repeat(
     assert str(error) in failed["error"]
     assert run(GenomeSearch(**GENOMES)) == first
     assert len(tries) == 1 + trained_again
-
-
-def in_forks(monkeypatch):
-    """Worker processes that know what this test has patched."""
-    fork = multiprocessing.get_context("fork")
-    pool = partial(ProcessPoolExecutor, mp_context=fork)
-    monkeypatch.setattr(plain_context, "make_pool", lambda runner, workers: pool(workers))
-
-
-def deadly(plain, victims):
-    """Trains like ``plain``, but dies of the victims; never in the process of the tests."""
-    here = os.getpid()
-
-    def train(job):
-        if job.entry["genome"] in victims:
-            assert os.getpid() != here, "a candidate that kills was tried in the main process"
-            time.sleep(0.2)  # others are at work by now
-            os.kill(os.getpid(), signal.SIGKILL)
-        return plain(job)
-
-    return train
-
-
-def test_a_candidate_that_kills_its_worker_is_recorded_and_the_search_goes_on(
-    corpus, toy, monkeypatch, tmp_path
-):
-    toy(of_genome)
-    params = GenomeSearch(**GENOMES | {"population": 6, "generations": 1})
-    undisturbed = lines(run(params))
-    victims = [undisturbed[i]["options"]["genome"] for i in (1, 4)]
-    in_forks(monkeypatch)
-    monkeypatch.setattr(search_candidate, "_train", deadly(search_candidate._train, victims))
-    monkeypatch.setenv("AFFECTLOOM_CACHE", str(tmp_path / "other"))
-    found = run(params, runner="processes", workers=2)
-    for i, (was, one) in enumerate(zip(undisturbed, lines(found), strict=True)):
-        if i in (1, 4):
-            assert (one["status"], one["fitness"]) == ("failed", FAILED)
-            assert "its process was killed" in one["error"]
-        else:
-            assert one == was
-    monkeypatch.setattr(search_candidate, "_train", None)  # all is remembered
-    assert run(params) == found
-    assert not [*tmp_path.rglob("*.begun")]
-
-
-def test_what_a_killed_search_had_begun_gets_a_process_of_its_own(corpus, toy, monkeypatch):
-    toy(of_genome)
-    jobs = []
-    evaluate_all = search_candidate.evaluate_all
-
-    def noting(ctx, some, what):
-        jobs.extend(some)
-        return evaluate_all(ctx, some, what)
-
-    monkeypatch.setattr(search, "evaluate_all", noting)
-    params = GenomeSearch(**GENOMES | {"generations": 1})
-    run(params)
-    second = jobs[1]
-    search_candidate._file(second).unlink()
-    search_candidate._mark(second).touch()  # as a kill in the middle of it leaves
-    in_forks(monkeypatch)
-    fatal = deadly(search_candidate._train, [second.entry["genome"]])
-    monkeypatch.setattr(search_candidate, "_train", fatal)
-    statuses = [one["status"] for one in lines(run(params))]
-    assert statuses == ["ok", "failed", "ok"]
-
-
-def test_workers_that_die_before_any_candidate_begins_end_the_search(corpus, toy, monkeypatch):
-    toy(of_genome)
-
-    def dying(self, function, shards, what):
-        raise WorkerDied("a worker process died")
-        yield
-
-    monkeypatch.setattr(PlainContext, "map", dying)
-    with pytest.raises(WorkerDied):
-        run(GenomeSearch(**GENOMES))
 
 
 def test_a_search_in_which_nothing_can_be_trained_says_why(corpus, monkeypatch):
@@ -626,72 +537,6 @@ def test_a_thinned_set_is_fixed_and_keeps_the_proportions(corpus):
     other = thinned(data, 0.5, 0, seed=4, target=target)
     assert half._items == again._items != other._items
     assert thinned(data, 0.5, 512, seed=3, target=target) is data
-
-
-# params.yaml --------------------------------------------------------------------------------------
-
-
-def sentence_of(entry, method="haemsa"):
-    with pytest.raises(UserError) as caught:
-        Params({"methods": {method: entry}}).search(method)
-    text = str(caught.value)
-    assert "\n" not in text
-    return text
-
-
-@pytest.mark.parametrize(
-    ("method", "entry", "sentence"),
-    [
-        ("haemsa", {"search": {"genrations": 3}}, "did you mean 'generations'?"),
-        ("haemsa", {"search": 3}, "methods.haemsa.search is 3, expected keys with values"),
-        ("haemsa", {"search": {"population": 1}}, "search.population is 1"),
-        ("haemsa", {"search": {"sampler": "evolve"}}, "methods.haemsa.search.sampler is 'evolve'"),
-        ("haemsa", {"search": {"folds": [0]}}, "there is no key methods.haemsa.search.folds"),
-        ("haemsa", {"search": {}, "genome": list(DEFAULT)}, "the entry has one; take it out"),
-        ("corect", {"search": {}}, "Corect has no genome to evolve"),
-        ("corect", {"search": {"sampler": "tpe"}}, "methods.corect.search.space"),
-        ("corect", {"search": {"space": {}}}, "methods.corect.search.space"),
-        ("corect", {"search": {"space": {"widht": [3]}}}, "did you mean 'width'?"),
-        ("corect", {"search": {"space": {"width": ["a"]}}}, "methods.corect.width is 'a'"),
-        ("corect", {"search": {"space": {"width": []}}}, "width has no choices"),
-        ("corect", {"search": {"space": {"lr": {"low": 1, "high": 0}}}}, "has to be below"),
-        ("corect", {"search": {"space": {"lr": {"low": 0.0, "high": 1, "log": True}}}}, "above 0"),
-        ("corect", {"search": {"space": {"lr": {"low": 0.1, "hi": 1}}}}, "a range has no key 'hi'"),
-        ("corect", {"search": {"space": {"method": ["linear"]}}}, "'method' cannot be searched"),
-        (
-            "corect",
-            {"search": {"space": {"modalities": [["text"], ["audio"]]}}},
-            "'modalities' cannot be searched",
-        ),
-        ("corect", {"search": {"trails": 3, "space": {"width": [3]}}}, "did you mean 'trials'?"),
-        (
-            "corect",
-            {"search": {"sampler": "grid", "space": {"lr": {"low": 0.1, "high": 1}}}},
-            "grid search needs a list",
-        ),
-    ],
-)
-def test_a_mistake_in_a_search_is_named(method, entry, sentence):
-    assert sentence in sentence_of(entry, method)
-
-
-def test_a_search_is_read_as_it_is_written():
-    raw = {"methods": {"haemsa": {"search": {"generations": 2}}, "linear": {}}}
-    found = Params(raw).search("haemsa")
-    assert (found.generations, found.population, found.proxy_share) == (2, 16, 0.3)
-    assert Params(raw).search("linear") is None
-    space = TypeAdapter(SpaceSearch).validate_python({"space": SPACE})
-    assert (space.sampler, space.space["lr"].is_whole, space.proxy_share) == ("tpe", False, 1.0)
-    assert decode(DEFAULT).width == 128
-
-
-def test_the_example_in_the_readme_works():
-    text = (Path(__file__).parent.parent.parent / "README.md").read_text()
-    block = re.search(r"```yaml\n(methods:\n  haemsa:.*?)```", text, re.DOTALL)
-    assert block
-    params = Params(yaml.safe_load(block[1]))
-    assert isinstance(params.search("haemsa"), GenomeSearch)
-    assert isinstance(params.search("corect"), SpaceSearch)
 
 
 @pytest.mark.slow

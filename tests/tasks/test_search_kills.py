@@ -1,19 +1,25 @@
-"""A search that is killed or spread over processes leaves the bytes of an undisturbed one."""
+"""Searches that are killed, spread over processes, or have candidates that kill their process."""
 
 import io
+import json
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from tasks import paths, search
+from tasks import paths, plain_context, search, search_candidate
+from tasks.context import WorkerDied
 from tasks.plain_context import PlainContext
+from tasks.search_candidate import FAILED
 from tasks.search_params import GenomeSearch
 from tests.tasks.corpus_factory import CORPUS, INPUTS, make_corpus
 
@@ -31,10 +37,10 @@ run(sys.argv[1], int(sys.argv[2]))
 """
 
 
-def run(runner, workers: int) -> dict[str, bytes]:
+def run(runner="threads", workers: int = 1, params: GenomeSearch = PARAMS) -> dict[str, bytes]:
     """Search in the current folder; every file of it."""
     ctx = PlainContext("search", runner=runner, workers=workers, stream=io.StringIO())
-    search.run(PARAMS, CORPUS, "haemsa", ENTRY, INPUTS, ctx)
+    search.run(params, CORPUS, "haemsa", ENTRY, INPUTS, ctx)
     folder = paths.search(CORPUS, "haemsa")
     return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
 
@@ -52,7 +58,7 @@ def undisturbed(corpus, monkeypatch, tmp_path):
     """What one process makes without a break, in a cache of its own; leaves only the corpus."""
     with monkeypatch.context() as own:
         own.setenv("AFFECTLOOM_CACHE", str(tmp_path / "undisturbed"))
-        found = run("threads", 1)
+        found = run()
     shutil.rmtree(paths.search(CORPUS, "haemsa"))
     return found
 
@@ -80,7 +86,7 @@ def test_a_search_killed_in_the_middle_and_resumed_leaves_the_bytes_of_an_undist
     tried = undisturbed["history.jsonl"].count(b"\n")
     kill_after(2, "threads", 1)
     assert 2 <= finished() < tried
-    assert run("threads", 1) == undisturbed
+    assert run() == undisturbed
 
 
 @pytest.mark.slow  # every worker imports torch
@@ -91,3 +97,94 @@ def test_processes_leave_the_bytes_of_one_also_when_they_are_killed(
     assert run("processes", 2) == undisturbed
     monkeypatch.setenv("AFFECTLOOM_CACHE", str(tmp_path / "cold"))
     assert run("processes", 2) == undisturbed
+
+
+# candidates that kill ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Candidates that are not trained: the sum of their genes is their fitness."""
+
+    def train(job):
+        return search_candidate.Outcome("ok", sum(job.entry["genome"]) / 100, {}, 10)
+
+    monkeypatch.setattr(search_candidate, "_train", train)
+    return train
+
+
+def lines(found) -> list:
+    return [json.loads(line) for line in found["history.jsonl"].splitlines()]
+
+
+def in_forks(monkeypatch):
+    """Worker processes that know what this test has patched."""
+    fork = multiprocessing.get_context("fork")
+    pool = partial(ProcessPoolExecutor, mp_context=fork)
+    monkeypatch.setattr(plain_context, "make_pool", lambda runner, workers: pool(workers))
+
+
+def deadly(plain, victims):
+    """Trains like ``plain``, but dies of the victims; never in the process of the tests."""
+    here = os.getpid()
+
+    def train(job):
+        if job.entry["genome"] in victims:
+            assert os.getpid() != here, "a candidate that kills was tried in the main process"
+            time.sleep(0.2)  # others are at work by now
+            os.kill(os.getpid(), signal.SIGKILL)
+        return plain(job)
+
+    return train
+
+
+def test_a_candidate_that_kills_its_worker_is_recorded_and_the_search_goes_on(
+    corpus, quick, monkeypatch, tmp_path
+):
+    params = GenomeSearch(population=6, generations=1, finalists=0)
+    undisturbed = lines(run(params=params))
+    victims = [undisturbed[i]["options"]["genome"] for i in (1, 4)]
+    in_forks(monkeypatch)
+    monkeypatch.setattr(search_candidate, "_train", deadly(quick, victims))
+    monkeypatch.setenv("AFFECTLOOM_CACHE", str(tmp_path / "other"))
+    found = run("processes", 2, params)
+    for i, (was, one) in enumerate(zip(undisturbed, lines(found), strict=True)):
+        if i in (1, 4):
+            assert (one["status"], one["fitness"]) == ("failed", FAILED)
+            assert "its process was killed" in one["error"]
+        else:
+            assert one == was
+    monkeypatch.setattr(search_candidate, "_train", None)  # all is remembered
+    assert run(params=params) == found
+    assert not [*tmp_path.rglob("*.begun")]
+
+
+def test_what_a_killed_search_had_begun_gets_a_process_of_its_own(corpus, quick, monkeypatch):
+    jobs = []
+    evaluate_all = search_candidate.evaluate_all
+
+    def noting(ctx, some, what):
+        jobs.extend(some)
+        return evaluate_all(ctx, some, what)
+
+    monkeypatch.setattr(search, "evaluate_all", noting)
+    params = GenomeSearch(population=3, generations=1, finalists=0)
+    run(params=params)
+    second = jobs[1]
+    search_candidate._file(second).unlink()
+    search_candidate._mark(second).touch()  # as a kill in the middle of it leaves
+    in_forks(monkeypatch)
+    fatal = deadly(quick, [second.entry["genome"]])
+    monkeypatch.setattr(search_candidate, "_train", fatal)
+    statuses = [one["status"] for one in lines(run(params=params))]
+    assert statuses == ["ok", "failed", "ok"]
+
+
+def test_workers_that_die_before_any_candidate_begins_end_the_search(corpus, monkeypatch):
+    def dying(self, function, shards, what):
+        raise WorkerDied("a worker process died")
+        yield
+
+    monkeypatch.setattr(PlainContext, "map", dying)
+    with pytest.raises(WorkerDied):
+        run()
