@@ -131,10 +131,14 @@ def evaluate(job: Job) -> Outcome:
 def evaluate_all(ctx: Context, jobs: Sequence[Job], what: str) -> Iterator[Outcome]:
     """``evaluate`` of each job, in order; one that kills its process is an outcome like others.
 
-    What was begun when a process died, in this search or in one before, gets a process to itself:
-    there it is found out which candidate was to blame.
+    What was begun when a process died gets a process to itself: there it is found out which
+    candidate was to blame. So does what a search had begun in its own process when it was killed.
     """
     left = list(jobs)
+    begun_before = [job for job in left if _mark(job).exists()]
+    if len(begun_before) > 1:  # by workers, whose deaths that search would have heard of
+        for job in begun_before:
+            _mark(job).unlink(missing_ok=True)
     while left:
         if _mark(left[0]).exists():
             ctx.log(f"{what}: a candidate whose process was killed is tried in one of its own")

@@ -28,6 +28,7 @@ ENTRY = {"epochs": 1, "patience": 0, "targets": ["category"]}
 PARAMS = GenomeSearch(
     population=4, generations=2, proxy_epochs=1, min_rows=4, finalists=2, final_seeds=1
 )
+THREE = GenomeSearch(population=3, generations=1, finalists=0)
 
 #: A search in a process of its own.
 _CHILD = """
@@ -159,25 +160,35 @@ def test_a_candidate_that_kills_its_worker_is_recorded_and_the_search_goes_on(
     assert not [*tmp_path.rglob("*.begun")]
 
 
-def test_what_a_killed_search_had_begun_gets_a_process_of_its_own(corpus, quick, monkeypatch):
+def left_begun(monkeypatch, places) -> list:
+    """Make it so that a search was killed in the middle of these candidates; their genomes."""
     jobs = []
-    evaluate_all = search_candidate.evaluate_all
 
     def noting(ctx, some, what):
         jobs.extend(some)
-        return evaluate_all(ctx, some, what)
+        return search_candidate.evaluate_all(ctx, some, what)
 
-    monkeypatch.setattr(search, "evaluate_all", noting)
-    params = GenomeSearch(population=3, generations=1, finalists=0)
-    run(params=params)
-    second = jobs[1]
-    search_candidate._file(second).unlink()
-    search_candidate._mark(second).touch()  # as a kill in the middle of it leaves
+    with monkeypatch.context() as own:
+        own.setattr(search, "evaluate_all", noting)
+        run(params=THREE)
+    for place in places:
+        search_candidate._file(jobs[place]).unlink()
+        search_candidate._mark(jobs[place]).touch()
+    return [jobs[place].entry["genome"] for place in places]
+
+
+def test_what_a_search_had_begun_in_its_own_process_gets_another(corpus, quick, monkeypatch):
+    victims = left_begun(monkeypatch, [1])
     in_forks(monkeypatch)
-    fatal = deadly(quick, [second.entry["genome"]])
-    monkeypatch.setattr(search_candidate, "_train", fatal)
-    statuses = [one["status"] for one in lines(run(params=params))]
+    monkeypatch.setattr(search_candidate, "_train", deadly(quick, victims))
+    statuses = [one["status"] for one in lines(run(params=THREE))]
     assert statuses == ["ok", "failed", "ok"]
+
+
+def test_what_workers_of_a_killed_search_had_begun_is_shared_out_again(corpus, quick, monkeypatch):
+    left_begun(monkeypatch, [1, 2])
+    monkeypatch.setattr(PlainContext, "alone", None)
+    assert [one["status"] for one in lines(run(params=THREE))] == ["ok"] * 3
 
 
 def test_workers_that_die_before_any_candidate_begins_end_the_search(corpus, monkeypatch):
