@@ -79,12 +79,21 @@ class Normalise(nn.Module):
     """Standardises features and frames per dimension with statistics of the training data.
 
     Constant dimensions become 0. Absent cells stay exactly 0, so their values cannot matter.
+
+    Args:
+        dims: modality to width of its features.
+        frame_dims: modality to width of its frames.
+        leave: modalities that keep their mean and scale.
     """
 
     def __init__(
-        self, dims: Mapping[str, int], frame_dims: Mapping[str, int] | None = None
+        self,
+        dims: Mapping[str, int],
+        frame_dims: Mapping[str, int] | None = None,
+        leave: Collection[str] = (),
     ) -> None:
         super().__init__()
+        self.leave = frozenset(leave)
         self.names = tuple(dims)
         self.frame_names = tuple(frame_dims or {})
         for name, dim in dims.items():
@@ -98,17 +107,19 @@ class Normalise(nn.Module):
 
     def fit(self, train: Data, chunk: int = 256) -> None:
         """Take mean and standard deviation from the present cells of ``train``, in float64."""
-        if not (self.names or self.frame_names):
+        names = [name for name in self.names if name not in self.leave]
+        frame_names = [name for name in self.frame_names if name not in self.leave]
+        if not (names or frame_names):
             return
         sums: dict[str, list[Tensor]] = {}
-        size = 32 if self.frame_names else chunk  # frames are large
+        size = 32 if frame_names else chunk  # frames are large
         groups = [
             range(start, min(start + size, len(train))) for start in range(0, len(train), size)
         ]
         for batch in train.batches(groups):
-            found = {n: batch.features[n][batch.present[n] & batch.mask] for n in self.names}
+            found = {n: batch.features[n][batch.present[n] & batch.mask] for n in names}
             if batch.frames is not None:
-                for name in self.frame_names:
+                for name in frame_names:
                     sequence = batch.frames[name]
                     found[f"frames_{name}"] = sequence.values[sequence.mask]
             for name, values in found.items():
@@ -161,6 +172,8 @@ class Method(nn.Module):
     needs: ClassVar[frozenset[Need]] = frozenset({"pooled"})
     #: Modalities it can use; one must be there, unless it looks at none of them.
     can_use: ClassVar[frozenset[str]] = frozenset(MODALITIES)
+    #: Modalities whose features it reads as the encoder made them, not standardised.
+    not_standardised: ClassVar[frozenset[str]] = frozenset()
     #: True: what it predicts does not depend on what it is shown.
     is_blind: ClassVar[bool] = False
     #: Most pictures of an utterance that the stage ``evaluate`` shows it, to average what it says;
@@ -186,7 +199,7 @@ class Method(nn.Module):
         super().__init__()
         self.spec = spec
         self.config = config
-        self.normalise = Normalise(spec.dims, spec.frame_dims)
+        self.normalise = Normalise(spec.dims, spec.frame_dims, self.not_standardised)
 
     @classmethod
     def extra_in_use(cls, config: Any, modalities: Collection[str]) -> tuple[str, ...]:

@@ -169,6 +169,7 @@ class Emi(Method):
 
     level = "utterance"
     needs = frozenset({"pooled", "frames"})
+    not_standardised = frozenset({"text"})  # a sentence vector of length 1 has its own scale
     extra_inputs = (TEACHER,)
     config_type = Config
     recipe: ClassVar[Mapping[str, object]] = {

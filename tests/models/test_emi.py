@@ -344,6 +344,25 @@ def test_the_latent_varies_in_training_only():
     assert torch.equal(method.predict(batch)["emi"], method.predict(batch)["emi"])
 
 
+def test_voice_and_face_are_standardised_and_text_is_not():
+    data = toy()
+    method = build()
+    method.prepare(data)
+    batch = data.batch(range(len(data)))
+    seen = method.normalise(batch)
+    for name, frames in seen.frames.items():
+        values = frames.values[frames.mask]
+        if name == "text":
+            torch.testing.assert_close(frames.values, batch.frames[name].values)
+            torch.testing.assert_close(seen.features[name], batch.features[name])
+        else:
+            torch.testing.assert_close(
+                values.mean(0), torch.zeros(values.shape[1]), atol=1e-4, rtol=0
+            )
+            spread = values.std(0, correction=0)
+            torch.testing.assert_close(spread, torch.ones_like(spread), atol=1e-4, rtol=0)
+
+
 def test_feature_noise_is_for_training_only():
     method, batch = small(dropout=0.0, vad_mode="none", feature_noise=0.5), planted_batch()
     assert not torch.equal(method.predict(batch)["emi"], method.predict(batch)["emi"])
