@@ -50,6 +50,7 @@ class Item:
         text: what is said, text only.
         context: what was said before, oldest first, text only.
         size: seconds of sound, or letters: for cutting work into pieces.
+        cut_s: of longer sound only so much from its beginning, sound only; None: all.
     """
 
     key: str | None
@@ -61,6 +62,7 @@ class Item:
     text: str | None = None
     context: tuple[str, ...] = ()
     size: float = 0.0
+    cut_s: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +75,13 @@ class Loaded:
     detail: str | None = None
 
 
-def plan(modality: Modality, utterances: pl.DataFrame, faces: Path, context: int) -> list[Item]:
+def plan(
+    modality: Modality,
+    utterances: pl.DataFrame,
+    faces: Path,
+    context: int,
+    cut_s: float | None = None,
+) -> list[Item]:
     """One item per utterance, in the order of the table.
 
     Args:
@@ -81,9 +89,10 @@ def plan(modality: Modality, utterances: pl.DataFrame, faces: Path, context: int
         utterances: table ``utterances``.
         faces: table ``faces`` of the corpus, for video.
         context: how many turns before the utterance are read with it, for text.
+        cut_s: see ``Item``.
     """
     if modality == "audio":
-        return [_sound_item(row) for row in utterances.iter_rows(named=True)]
+        return [_sound_item(row, cut_s) for row in utterances.iter_rows(named=True)]
     if modality == "text":
         return [_text_item(row) for row in _with_context(utterances, context)]
     return _face_items(utterances, faces)
@@ -94,17 +103,22 @@ def _key(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _sound_item(row: dict) -> Item:
+def _sound_item(row: dict, cut_s: float | None) -> Item:
     if row["media"] is None:
         return Item(None, row["utterance_id"], reason="no_audio")
     start_s, end_s = row["start_s"], row["end_s"]
+    length_s = None if end_s is None else end_s - (start_s or 0.0)
+    if cut_s is not None and length_s is not None and length_s <= cut_s:
+        cut_s = None  # nothing is cut: the same content as without
+    size = 10.0 if length_s is None else length_s
     return Item(
-        _key("sound", row["media_sha256"], start_s, end_s),
+        _key("sound", row["media_sha256"], start_s, end_s, *([] if cut_s is None else [cut_s])),
         row["utterance_id"],
         media=row["media"],
         start_s=start_s,
         end_s=end_s,
-        size=end_s - (start_s or 0.0) if end_s is not None else 10.0,
+        size=size if cut_s is None else min(size, cut_s),
+        cut_s=cut_s,
     )
 
 
@@ -220,9 +234,10 @@ class Loader:
             if clip.audio is None or not len(clip.audio):
                 group.append(Loaded(item, None, reason or "no_audio", detail))
             else:
-                sound = Sound(clip.audio, self.rate_hz)
+                kept = None if item.cut_s is None else max(1, round(item.cut_s * self.rate_hz))
+                sound = Sound(clip.audio[:kept], self.rate_hz)
                 group.append(Loaded(item, sound, reason, detail))
-                seconds += len(clip.audio) / self.rate_hz
+                seconds += len(sound.samples) / self.rate_hz
             if len(group) == most or seconds >= _AHEAD_S:
                 yield group
                 group, seconds = [], 0.0

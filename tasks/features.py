@@ -44,6 +44,7 @@ _FP16_MAX = 65504.0
 #: Parameters that mean something for one modality only.
 _ONLY: dict[str, Modality] = {
     "max_s": "audio",
+    "cut_s": "audio",
     "overlap_s": "audio",
     "tokens": "video",
     "max_faces": "video",
@@ -61,6 +62,7 @@ class EncoderParams(BaseModel):
         pooling: default: the family's first, mostly ``mean``.
         sequence: keep every frame as well as the pooled vector.
         dtype: ``auto`` takes bfloat16 where the processor has it in hardware.
+        cut_s: of longer sound only so many seconds from its beginning are read (default: all).
         context: turns before the utterance that a text encoder reads with it.
         corpora: run on these only (default: on all).
     """
@@ -77,6 +79,7 @@ class EncoderParams(BaseModel):
     sequence: bool = False
     dtype: Literal["auto"] | Dtype = "auto"
     max_s: float = Field(30.0, gt=0)
+    cut_s: float | None = Field(None, gt=0)
     overlap_s: float = Field(2.0, gt=0)
     max_faces: int = Field(16, ge=1)
     max_tokens: int | None = Field(None, ge=8)
@@ -298,7 +301,7 @@ def run(
 
     utterances = inputs.read_utterances(root, corpus)
     faces = root / paths.faces(corpus)
-    items = inputs.plan(family.modality, utterances, faces, params.context)
+    items = inputs.plan(family.modality, utterances, faces, params.context, params.cut_s)
     job = partial(_Job, params.family, settings, params.sequence, store_root, identity, root, faces)
     destination = root / paths.features(corpus, name)
     metadata = _metadata(params, name, weights, identity) | {"fingerprint": store.fingerprint}

@@ -163,6 +163,29 @@ def test_a_span_is_another_clip_than_the_whole_file(tmp_path, fake):
     }
 
 
+def test_longer_sound_is_cut_and_shorter_is_the_same_clip_as_uncut(tmp_path, fake):
+    (long, short, whole) = write_corpus(tmp_path, 3, seconds=2.0)
+    long |= {"start_s": 0.25, "end_s": 1.75}
+    short |= {"start_s": 0.25, "end_s": 1.0}
+    write_utterances(tmp_path, [long, short, whole])
+    run(tmp_path, fake)
+    assert computed(tmp_path) == 3
+    before = table(tmp_path)
+    run(tmp_path, fake.model_copy(update={"cut_s": 1.0}))
+    assert computed(tmp_path) == 2
+    after = table(tmp_path)
+    assert before["frames"].to_list() == [15, 7, 20]
+    assert after["frames"].to_list() == [10, 7, 10]
+    assert after["status"].to_list() == ["ok"] * 3
+    assert after.row(1) == before.row(1)
+    first = [frames[: 10 * 2 * after["dim"][0]] for frames in before["sequence"]]
+    assert [after["sequence"][row] == first[row] for row in (0, 2)] == [True, True]
+    long |= {"end_s": 1.25}  # what is cut is what the span ends with
+    write_utterances(tmp_path, [long, short, whole])
+    run(tmp_path, fake)
+    assert table(tmp_path)["pooled"][0].to_list() == after["pooled"][0].to_list()
+
+
 def test_every_utterance_has_a_row_with_a_reason(tmp_path, fake):
     rows = write_corpus(tmp_path, 5)
     raw = tmp_path / "data/raw"
@@ -427,6 +450,8 @@ def test_prosody_needs_no_weights(tmp_path):
         ({"family": "hf_sound"}, "no encoder family is called 'hf_sound'.*hf_audio"),
         ({"family": "prosody", "pooling": "cls"}, "prosody has no pooling 'cls'"),
         ({"family": "prosody", "context": 2}, "context is for text"),
+        ({"family": "facenet", "cut_s": 12.0}, "cut_s is for audio"),
+        ({"family": "prosody", "cut_s": 0.0}, "greater than 0"),
         ({"family": "hf_audio"}, "hf_audio needs a checkpoint"),
         ({"family": "prosody", "leyer": 3}, "Extra inputs are not permitted"),
     ],
