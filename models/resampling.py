@@ -174,8 +174,9 @@ def resamplable(
     """The fast form of a metric of `score_target`, by the same name.
 
     Category: accuracy, weighted, macro and per-class precision, recall, F1, UAR. Values: mse, rmse,
-    mae, pearson, ccc, over all columns or of one (`ccc/valence`), ccc_va and the sentiment
-    accuracies and F1. Labels: map. For anything else wrap a function in `AnyMetric`.
+    mae, pearson, ccc, over all columns or of one (`ccc/valence`), ccc_va, each of them pooled over
+    all columns (`pooled_mse`) or over V and A (`pooled_va_mse`), and the sentiment accuracies and
+    F1. Labels: map. For anything else wrap a function in `AnyMetric`.
     """
     if kind == "category":
         return AdditiveMetric(_confusion_terms(len(names)), _confusion_finish(metric, names))
@@ -187,7 +188,12 @@ def resamplable(
         return AdditiveMetric(_on_column(terms, column, scale), finish)
     if kind == "values":
         base, columns = _value_columns(metric, names)
-        return AdditiveMetric(_moment_terms(columns, scale), _moment_finish(base, len(columns)))
+        finish = (
+            _pooled_finish(base)
+            if metric.startswith("pooled_")
+            else _moment_finish(base, len(columns))
+        )
+        return AdditiveMetric(_moment_terms(columns, scale), finish)
     if kind == "labels" and metric == "map":
         return MeanAveragePrecision()
     raise UserError(
@@ -256,17 +262,20 @@ _CLASS_AVERAGES = {
 
 def _value_columns(metric: str, names: Sequence[str]) -> tuple[str, list[int]]:
     """Split `ccc/valence` into the measure and the columns it runs over."""
-    measure, _, column = metric.partition("/")
+    measure, _, column = metric.removeprefix("pooled_").partition("/")
     wanted = [column] if column else list(names)
     if metric == "ccc_va":
         measure, wanted = "ccc", ["valence", "arousal"]
+    if metric.startswith("pooled_va_"):
+        measure, wanted = metric.removeprefix("pooled_va_"), ["valence", "arousal"]
     missing = [name for name in wanted if name not in names]
     if missing:
         raise UserError(f"{metric}: there is no column {missing[0]!r} among {', '.join(names)}.")
     if measure not in VALUE_METRICS:
         raise UserError(
             f"{metric} of values has no fast resampling: known are {', '.join(VALUE_METRICS)}, "
-            f"ccc_va, {', '.join(_SENTIMENT)}; wrap any other function in AnyMetric."
+            f"ccc_va, pooled_<metric>, {', '.join(_SENTIMENT)}; wrap any other function in "
+            "AnyMetric."
         )
     return measure, [list(names).index(name) for name in wanted]
 
@@ -301,6 +310,17 @@ def _moment_finish(measure: str, n_columns: int) -> Callable[[Floats], Floats]:
             return values[..., 0]
         filled = np.where(annotated & ~np.isnan(values), values, 0.0).sum(axis=-1)
         return _quotient(filled, annotated.sum(axis=-1).astype(np.float64))
+
+    return finish
+
+
+def _pooled_finish(measure: str) -> Callable[[Floats], Floats]:
+    """The measure over the cells of all columns as if they were one."""
+
+    def finish(sums: Floats) -> Floats:
+        parts = np.split(sums, 8, axis=-1)
+        n, *rest = (part.sum(axis=-1, keepdims=True) for part in parts)
+        return _moment_measure(measure, n, *(_quotient(part, n) for part in rest))[..., 0]
 
     return finish
 

@@ -85,10 +85,20 @@ class TestFastFormsEqualTheSlowPath:
 
     @pytest.mark.parametrize(
         "metric",
-        ["mse", "rmse", "mae", "pearson", "ccc", "ccc/arousal", "mae/dominance", "ccc_va"],
-    )
+        ["mse", "rmse", "mae", "pearson", "ccc", "ccc/arousal", "mae/dominance", "ccc_va",
+         "pooled_mse", "pooled_mae", "pooled_rmse", "pooled_ccc"],
+    )  # fmt: skip
     def test_values_with_gaps(self, metric: str):
         self.check(metric, "values", DIMENSIONS, *value_case())
+
+    def test_valence_and_arousal_pooled_leave_dominance_out(self):
+        truth, prediction = value_case()
+        weights, codes = np.ones((1, 1)), np.zeros(len(truth), dtype=int)
+        form = resamplable("pooled_va_ccc", "values", DIMENSIONS)
+        exact = score_target("values", DIMENSIONS[:2], truth[:, :2], prediction[:, :2])
+        assert form.weighted(truth, prediction, codes, weights) == pytest.approx(
+            exact["pooled_ccc"], abs=1e-9
+        )
 
     @pytest.mark.parametrize(
         "metric", ["acc7", "acc5", "acc3", "acc2_has0", "f1_has0", "acc2_non0", "f1_non0"]
