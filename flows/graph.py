@@ -198,6 +198,12 @@ class _Graph:
                 "score",
             ),
             _plot("Circumplex", "circumplex", "valence", f"{folder}/circumplex.csv", "arousal"),
+            _plot("Absolute errors", "coverage", "error", f"{folder}/coverage.csv", "share"),
+            _plot("Frequency of labels", "frequency", "label", f"{folder}/frequency.csv", "share"),
+            _plot("Labels in the plane", "scatter", "valence", f"{folder}/scatter.csv", "arousal"),
+            _plot("Spread by category", "spread", "category", f"{folder}/spread.csv", "median"),
+            _plot("Histograms", "histogram", "from", f"{folder}/histogram.csv", "share"),
+            _plot("Labels per set", "cardinality", "labels", f"{folder}/cardinality.csv", "share"),
         ]
 
     def _pairs(self) -> list[dict[str, str]]:

@@ -1,7 +1,7 @@
 """What the stages ``transfer`` found, gathered for the leaderboard and the page."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks import failures, paths
@@ -53,3 +53,47 @@ def cross_corpus(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
         for target, reason in content["unshared"].items():
             cells.append({**place, "target": target, "reason": reason})
     return cells
+
+
+def curves_across(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Coverage of the absolute errors on other corpora, for every target of values that has some.
+
+    Args:
+        raw: all of params.yaml.
+    """
+    found = []
+    for place in transfers_of(raw):
+        file = paths.transfer(**place)
+        content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"targets": {}}
+        found += [
+            {
+                "method": place["method"],
+                "trained_on": place["corpus"],
+                "tested_on": place["onto"],
+                "target": target,
+                "curves": one["coverage"],
+            }
+            for target, one in content["targets"].items()
+            if one.get("coverage")
+        ]
+    return found
+
+
+def thinned(found: Sequence[Mapping[str, Any]], most_points: int) -> list[dict[str, Any]]:
+    """The same curves with wider steps, for the page."""
+    return [
+        {
+            **one,
+            "curves": {name: _thin(curve, most_points) for name, curve in one["curves"].items()},
+        }
+        for one in found
+    ]
+
+
+def _thin(curve: Mapping[str, Any], most_points: int) -> dict[str, Any]:
+    # 1, 2, 5, 10, ... keep the round errors, such as 0.1, among the points
+    strides = (digit * 10**power for power in range(4) for digit in (1, 2, 5))
+    stride = next(s for s in strides if s * most_points >= len(curve["shares"]))
+    shares = [round(share, 4) for share in curve["shares"][::stride]]
+    # the last point of all, where everything is covered, is at most one step further
+    return {"step": stride * curve["step"], "shares": [*shares, 1.0]}

@@ -13,6 +13,7 @@ import polars as pl
 
 from tasks import paths
 from tasks.aligned import load_tested
+from tasks.cross_corpus import curves_across, thinned
 from tasks.failures import behind
 from tasks.lint import lint_features
 from tasks.page_corpus import clips, overview
@@ -23,6 +24,8 @@ from tasks.selection import encoders_of, methods_of
 from tasks.tables import SPLIT, read_table
 
 _SCRIPTS = ("core.js", "leaderboard.js", "charts.js", "dialogues.js", "corpus.js", "start.js")
+#: Of each curve of errors on another corpus.
+_POINTS = 60
 _VENDOR = ("d3.min.js", "plot.min.js")
 
 
@@ -40,6 +43,7 @@ def render(raw: Mapping[str, Any], board: Mapping[str, Any]) -> str:
         "unready": {c: behind(c) for c in raw.get("corpora") or {} if c not in board},
         "provenance": provenance(raw, board["provenance"]),
         "cross_corpus": board["provenance"].get("cross_corpus", []),
+        "curves_across": thinned(curves_across(raw), _POINTS),
         "times": stage_times(),
     }
     assets = files("tasks") / "page_assets"

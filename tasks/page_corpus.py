@@ -1,6 +1,7 @@
 """What the page shows of a corpus: how labels are spread over the splits, and clip accounting.
 
-``overview`` is also written as JSON by the stage report, so that others can draw it their way.
+``overview`` is also written as JSON and as tables for DVC's plots by the stage report; it holds
+the analyses of CAGE's Figures 3 to 8.
 """
 
 from collections.abc import Mapping
@@ -12,18 +13,22 @@ import polars as pl
 from tasks import paths
 from tasks.tables import EMI, LABELS, QUARANTINE, SPLITS, UTTERANCES, VAD, read_table
 
-_BINS = 10
 #: Cells of the plane of valence and arousal along each side.
 _CELLS = 20
 #: Ends of the scales of numbers in the labels table.
-_RANGES = {
+RANGES = {
     **dict.fromkeys(VAD, (-1.0, 1.0)),
     "sentiment": (-3.0, 3.0),
     **dict.fromkeys(EMI, (0.0, 1.0)),
 }
-#: Ends and quartiles of a box; a twentieth of the values lies beyond each end.
-_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-_MOST_POINTS = 1_500
+#: Width of the bins of histograms: 80 for VAD and 40 for EMI as in CAGE, 60 for sentiment.
+_WIDTHS = {**dict.fromkeys((*VAD, *EMI), 0.025), "sentiment": 0.1}
+#: Whiskers end at the last value within this many interquartile ranges of the box.
+_WHISKER = 1.5
+#: The splits that box plots set side by side.
+_COMPARED = ("train", "validation")
+_MOST_POINTS = 5_000
+_POINTS_SEED = 0
 _MOST_ROWS = 50
 
 
@@ -62,11 +67,10 @@ def overview(corpus: str, splits: pl.DataFrame) -> dict[str, Any]:
             name: {
                 split: _histogram(rows.filter(pl.col("split") == split), name) for split in SPLITS
             }
-            for name in _RANGES
+            for name in RANGES
             if rows.get_column(name).drop_nulls().len()
         },
-        "ranges": _RANGES,
-        "bins": _BINS,
+        "ranges": RANGES,
         "boxes": {name: _boxes(rows, name, classes) for name in VAD} if classes else {},
         "points": _points(rows, classes),
         "density": _density(rows),
@@ -81,15 +85,22 @@ def _counts(rows: pl.DataFrame, classes: list[str]) -> list[int]:
 
 
 def _histogram(rows: pl.DataFrame, name: str) -> list[int]:
+    """Values in each bin; one on the edge of two belongs to the upper, but for the last."""
+    (low, high), width = RANGES[name], _WIDTHS[name]
     values = rows.get_column(name).drop_nulls().to_numpy()
-    return np.histogram(values, bins=_BINS, range=_RANGES[name])[0].tolist()
+    n_bins = round((high - low) / width)
+    # 0.1 is an edge of bins of 0.025 although its float lies a hair below
+    place = np.floor((values - low) / width + 1e-9).astype(np.int64)
+    return np.bincount(np.clip(place, 0, n_bins - 1), minlength=n_bins).tolist()
 
 
 def _points(rows: pl.DataFrame, classes: list[str]) -> dict[str, Any]:
-    """Valence and arousal in hundredths with the code of the category (-1: none)."""
+    """Valence and arousal in hundredths with the code of the category (-1: none).
+
+    Of large corpora a sample with the same share of every category.
+    """
     known = rows.filter(pl.all_horizontal(pl.col(VAD[:2]).is_not_null())).sort("utterance_id")
-    stride = max(1, -(-known.height // _MOST_POINTS))
-    shown = known.gather_every(stride)
+    shown = known[_stratified(known.get_column("category"), _MOST_POINTS)]
     codes = shown.get_column("category").replace_strict(
         classes, list(range(len(classes))), default=-1, return_dtype=pl.Int64
     )
@@ -104,33 +115,57 @@ def _points(rows: pl.DataFrame, classes: list[str]) -> dict[str, Any]:
     }
 
 
+def _stratified(groups: pl.Series, most: int) -> np.ndarray:
+    """Indices of at most ``most`` rows, ascending: from each group its share, drawn by a seed."""
+    if len(groups) <= most:
+        return np.arange(len(groups))
+    random = np.random.default_rng(_POINTS_SEED)
+    # a random order within each group, then every row by its rank there as a share of the group
+    frame = pl.DataFrame({"group": groups, "at": np.arange(len(groups))})
+    drawn = frame.with_columns(chance=pl.Series(random.random(len(groups))))
+    rank = pl.col("chance").rank("ordinal").over("group")
+    place = (rank - 0.5) / pl.len().over("group")
+    chosen = drawn.with_columns(place=place).sort("place", "chance").head(most)
+    return np.sort(chosen.get_column("at").to_numpy())
+
+
 def _boxes(rows: pl.DataFrame, name: str, classes: list[str]) -> list[dict[str, Any]]:
-    """How one dimension of VAD is spread within each category; only those with values."""
-    found = []
-    for label in classes:
-        values = rows.filter(pl.col("category") == label).get_column(name).drop_nulls().to_numpy()
-        if len(values):
-            low, first, median, third, high = np.quantile(values, _QUANTILES).round(4).tolist()
-            found.append(
-                {
-                    "category": label,
-                    "n": len(values),
-                    "mean": round(float(values.mean()), 4),
-                    "low": low,
-                    "first": first,
-                    "median": median,
-                    "third": third,
-                    "high": high,
-                }
-            )
-    return found
+    """How a dimension of VAD is spread within each category of training and of validation."""
+    return [
+        {"category": label, "split": split, **_box(values)}
+        for label in classes
+        for split in _COMPARED
+        if len(
+            values := rows.filter(category=label, split=split)
+            .get_column(name)
+            .drop_nulls()
+            .to_numpy()
+        )
+    ]
+
+
+def _box(values: np.ndarray) -> dict[str, float]:
+    """Quartiles, whiskers and how many values lie beyond them."""
+    first, median, third = np.quantile(values, (0.25, 0.5, 0.75))
+    reach = _WHISKER * (third - first)
+    inside = values[(values >= first - reach) & (values <= third + reach)]
+    numbers = {
+        "mean": values.mean(),
+        "low": inside.min(),
+        "first": first,
+        "median": median,
+        "third": third,
+        "high": inside.max(),
+    }
+    found = {key: round(float(value), 4) for key, value in numbers.items()}
+    return {"n": len(values), **found, "outside": len(values) - len(inside)}
 
 
 def _density(rows: pl.DataFrame) -> dict[str, Any]:
     """Utterances in each cell of the plane: ``counts`` by valence, then by arousal, rising."""
     known = rows.filter(pl.all_horizontal(pl.col(VAD[:2]).is_not_null()))
     valence, arousal = (known.get_column(name).to_numpy() for name in VAD[:2])
-    ends = [_RANGES[name] for name in VAD[:2]]
+    ends = [RANGES[name] for name in VAD[:2]]
     counts = np.histogram2d(valence, arousal, bins=_CELLS, range=ends)[0]
     return {"cells": _CELLS, "counts": counts.astype(int).tolist() if known.height else []}
 
@@ -147,8 +182,16 @@ def _sets(rows: pl.DataFrame) -> dict[str, Any]:
     table = np.zeros((item.max(initial=-1) + 1, len(labels)), np.int64)
     table[item, code] = 1
     split = long.get_column("split").to_numpy()
+    sizes = known.select("split", n=pl.col("categories").list.n_unique())
+    most = int(sizes.get_column("n").cast(pl.Int64).max() or 0)  # type: ignore[arg-type]
     return {
         "labels": labels,
+        "cardinality": {
+            name: np.bincount(
+                sizes.filter(split=name).get_column("n").to_numpy(), minlength=most + 1
+            ).tolist()
+            for name in SPLITS
+        },
         "counts": {
             name: np.bincount(code[split == name], minlength=len(labels)).tolist()
             for name in SPLITS

@@ -9,13 +9,15 @@ import numpy as np
 import polars as pl
 
 from models.classification_metrics import confusion_matrix
-from models.regression_metrics import coverage, joint_errors
+from models.regression_metrics import coverage
 from tasks.aligned import Tested, encode
+from tasks.error_curves import predicted_errors
+from tasks.page_corpus import RANGES
 from tasks.tables import MODALITIES
 
 #: Metrics that only serve the coverage curves, which the page draws from predictions.
 _HIDDEN = ("within_", "error_at_", "coverage_area")
-_GRID = 60
+_GRID = 100
 _EPOCHS = 200
 
 
@@ -133,26 +135,19 @@ def _confusions(name: str, one: Tested) -> dict[str, list[list[int]]]:
 
 
 def _coverages(name: str, mine: Mapping[str, Tested], names: Sequence[str]) -> dict[str, Any]:
-    """Share of rows within a growing absolute error, pooled over seeds."""
-    errors: dict[str, dict[str, np.ndarray]] = {}
-    for method, one in mine.items():
-        truth = one.rows(name).select(f"target_{n}" for n in names).cast(pl.Float64)
-        guess = one.rows(name).select(f"prediction_{n}" for n in names)
-        t = truth.fill_null(float("nan")).to_numpy()
-        p = guess.fill_null(float("nan")).to_numpy()
-        errors[method] = {
-            n: np.abs(p[known, i] - t[known, i])
-            for i, n in enumerate(names)
-            if (known := ~np.isnan(t[:, i])).any()
-        }
-        if len(names) > 1:
-            errors[method]["joint"] = joint_errors(t, p)
-    reach = max(float(np.quantile(e, 0.98)) for found in errors.values() for e in found.values())
-    limit = max(0.1, math.ceil(10 * reach) / 10)
+    """Share of rows within a growing absolute error, pooled over seeds, up to the largest.
+
+    Errors wider than the whole scale would squeeze all curves, so they are not drawn.
+    """
+    errors = {m: predicted_errors(one.rows(name), names) for m, one in mine.items()}
+    reach = max(float(e.max()) for found in errors.values() for e in found.values())
+    width = max(high - low for low, high in (RANGES[n] for n in names))
+    limit = min(max(0.1, math.ceil(10 * reach) / 10), width)
     grid = np.linspace(0.0, limit, _GRID + 1)
     return {
         "limit": limit,
         "steps": _GRID,
+        "is_cut": reach > limit,
         "curves": {
             method: {n: np.round(coverage(e, grid), 4).tolist() for n, e in found.items()}
             for method, found in errors.items()

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from models.errors import UserError
 from tasks import failures, paths
 from tasks.context import Context, Progress
-from tasks.cross_corpus import cross_corpus
+from tasks.cross_corpus import cross_corpus, curves_across
 from tasks.ensembles import write_ensembles
 from tasks.leaderboard import Judged, judge, to_csv
 from tasks.page import render
@@ -70,8 +70,8 @@ def run(params: ReportParams, raw: Mapping[str, Any], ctx: Context) -> None:
     _write(paths.leaderboard("json"), text)
     _write(paths.leaderboard("csv"), to_csv(board))
     write_ensembles(corpora)
-    write_plots(corpora)
-    write_analysis(list(corpora))
+    overviews = write_analysis(list(corpora))
+    write_plots(corpora, overviews, curves_across(raw))
     _write(paths.page(), render(raw, json.loads(text)))  # as `affectloom report` will read it
 
 
@@ -89,12 +89,13 @@ def _content(raw: Mapping[str, Any], board: Mapping[str, Mapping[str, Judged]]) 
     return content | {"provenance": provenance(raw, list(board))}
 
 
-def write_analysis(corpora: list[str]) -> None:
-    """What the page draws of each data set, as ``data/reports/analysis/<corpus>.json``."""
-    for corpus in corpora:
-        found = overview(corpus, read_table(SPLIT, paths.splits(corpus)))
-        text = json.dumps(found, sort_keys=True, allow_nan=False)
+def write_analysis(corpora: list[str]) -> dict[str, dict[str, Any]]:
+    """What the page draws of each data set, also as ``data/reports/analysis/<corpus>.json``."""
+    found = {c: overview(c, read_table(SPLIT, paths.splits(c))) for c in corpora}
+    for corpus, one in found.items():
+        text = json.dumps(one, sort_keys=True, allow_nan=False)
         _write(paths.REPORTS / "analysis" / f"{corpus}.json", text + "\n")
+    return found
 
 
 def draw_page(params: ReportParams, raw: Mapping[str, Any]) -> tuple[Path, bool]:

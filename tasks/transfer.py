@@ -25,6 +25,7 @@ from models.training import best_device, compute_steadily, predict
 from tasks import paths
 from tasks.batches import Dataset, Source, first_of, is_labelled
 from tasks.context import Context, Progress
+from tasks.error_curves import absolute_errors, curves
 from tasks.evaluate import Run, load_runs, sources_of, spread
 from tasks.grids import probabilities
 from tasks.tables import UTTERANCES, read_table, replacing
@@ -225,6 +226,9 @@ def _score(
     )
     interval = confidence_interval(drawn, _METHOD)
     ends = {"ci_low": interval.low, "ci_high": interval.high}
+    if kind == "values":
+        everyone = np.concatenate([truth[keep]] * len(guesses))
+        found["coverage"] = curves(absolute_errors(everyone, np.concatenate(guesses), names))
     return found | {
         "metrics": {name: spread([float(s[name]) for s in scores]) for name in scores[0]},
         **{name: value if np.isfinite(value) else None for name, value in ends.items()},

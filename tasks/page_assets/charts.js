@@ -77,7 +77,7 @@ section("coverage", "How often the error is small", "Share of utterances whose a
       marks: methodLines(points, methods, { title: (d) => `${d.method}: ${percent(d.y)} within ${d.x.toFixed(2)}` }),
     }), ["method", ...[0.1, 0.25, 0.5, 0.75, 1].map((s) => `within ${(s * found.limit).toFixed(2)}`)], () => methods.filter((m) => found.curves[m][name]).map((m) => [m, ...[0.1, 0.25, 0.5, 0.75, 1].map((s) => percent(found.curves[m][name][Math.round(s * found.steps)]))])));
   });
-  return [methodLegend(methods), h("div", { class: "grid" }, figures)];
+  return [found.is_cut ? h("p", { class: "note" }, `Some errors are larger than the scale is wide, ${found.limit}, and not drawn.`) : null, methodLegend(methods), h("div", { class: "grid" }, figures)];
 });
 
 section("robustness", "When modalities are missing", "The score as a growing share of audio, video and text cells is hidden at test time, with the same masks for every method. The band is one standard deviation over the seeds of the chosen method.", () => {
@@ -139,13 +139,30 @@ section("transfer", "Across corpora", "Rows: the corpus that the runs were train
     const lost = [c.only_trained.length ? `only ${c.trained_on} has ${c.only_trained.join(", ")}` : "", c.only_tested.length ? `only ${c.tested_on} has ${c.only_tested.join(", ")}` : ""].filter(Boolean).join("; ");
     return `${pair}: ${c.names.length > 1 ? `${target().kind === "category" ? "classes" : "columns"} ${c.names.join(", ")}; ` : ""}${count(c.n)} test rows${c.rows_left_out ? `, ${count(c.rows_left_out)} left out` : ""}${lost ? ` (${lost})` : ""}${c.shared_media ? `; ${count(c.shared_media)} of these clips are in ${c.trained_on} too, so this is no clean transfer` : ""}.`;
   });
+  const figures = page.curves_across.filter((c) => c.method === state.method && c.target === state.target).map(across);
   return [h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Across corpora" },
     h("table", { class: "matrix confusion" }, h("caption", {}, `${state.method}: ${metric} of ${words(state.target)}, ${target().higher ? "higher" : "lower"} is better`),
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, axis), corpora.map((n) => h("th", { scope: "col" }, n)))),
       h("tbody", {}, corpora.map((from) => h("tr", {}, h("th", { scope: "row" }, from), corpora.map((to) => cell(from, to))))))),
   h("p", { class: "note" }, target().kind === "values" ? "The diagonal is the score within the corpus." : "The diagonal is the score within the corpus on all its classes; off the diagonal only names that both corpora have count, so compare along a column with care."),
-  h("ul", { class: "note" }, notes.map((n) => h("li", {}, n)))];
+  h("ul", { class: "note" }, notes.map((n) => h("li", {}, n))), figures.length ? h("div", { class: "grid" }, figures) : null];
 });
+
+// How often the errors on another corpus are small: a line for each dimension, one for all at once.
+function across(found) {
+  const names = Object.keys(found.curves);
+  const named = (name) => (name === "joint" ? "all at once" : words(name));
+  const points = names.flatMap((name) => found.curves[name].shares.map((y, i) => ({ name, x: i * found.curves[name].step, y })));
+  const share = (name, limit) => {
+    const place = Number((limit / found.curves[name].step).toFixed(6));
+    return Number.isInteger(place) ? found.curves[name].shares[place] ?? 1 : null;
+  };
+  return h("div", {}, h("h3", {}, `${found.trained_on} on ${found.tested_on}`), colorLegend(names.map(named), (i) => classColor(i)), chart(`${found.method}: share of the test utterances of ${found.tested_on} whose absolute error is at most the value below`, (width) => plot(width, {
+    height: 250, x: { label: "absolute error" }, y: { label: "share of utterances", domain: [0, 1], tickFormat: ".0%", grid: true },
+    marks: [...names.map((name, k) => Plot.line(points.filter((p) => p.name === name), { x: "x", y: "y", stroke: classColor(k), strokeWidth: 2, strokeDasharray: DASHES[k % 7] })),
+      Plot.tip(points, Plot.pointer({ x: "x", y: "y", fill: "var(--panel)", stroke: "var(--line)", title: (d) => `${named(d.name)}: ${percent(d.y)} within ${d.x.toFixed(2)}` }))],
+  }), ["dimension", "within 0.1", "within 0.2", "within 0.3", "within 0.5"], () => names.map((n) => [named(n), ...[0.1, 0.2, 0.3, 0.5].map((e) => percent(share(n, e)))])));
+}
 
 const MODALITY = { audio: "var(--c0)", video: "var(--c1)", text: "var(--c2)" };
 

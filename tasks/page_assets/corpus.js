@@ -33,15 +33,22 @@ function plane(found) {
 }
 
 function spreads(found) {
-  const rows = Object.entries(found.boxes).flatMap(([dim, boxes]) => boxes.map((b) => ({ ...b, dim, name: words(b.category), code: found.classes.indexOf(b.category) })));
+  const rows = Object.entries(found.boxes).flatMap(([dim, boxes]) => boxes.map((b) => ({ ...b, dim, name: words(b.category) })));
   if (!rows.length) return null;
-  const fill = (d) => classColor(d.code);
-  return h("div", {}, h("h3", {}, "Valence, arousal and dominance by category"), chart("Median, middle half (box) and middle nine tenths (line) within each category", (width) => plot(width, {
-    height: 3 * (34 + 17 * found.classes.length), marginLeft: 84, marginRight: 70, x: { domain: [-1, 1], grid: true, label: null }, y: { label: null, domain: found.classes.map(words) }, fy: { label: null, domain: [...new Set(rows.map((r) => r.dim))], padding: 0.12 },
-    marks: [Plot.ruleX([0], { stroke: "var(--soft)" }), Plot.ruleY(rows, { x1: "low", x2: "high", y: "name", fy: "dim", stroke: fill }),
-      Plot.barX(rows, { x1: "first", x2: "third", y: "name", fy: "dim", fill, fillOpacity: 0.75, insetTop: 2, insetBottom: 2, ...tip, title: (d) => `${d.name}, ${d.dim}: median ${score(d.median, 2)}, mean ${score(d.mean, 2)}, ${count(d.n)} utterances` }),
-      Plot.tickX(rows, { x: "median", y: "name", fy: "dim", stroke: "var(--ink)", strokeWidth: 2 })],
-  }), ["dimension", "category", "utterances", "mean", "5 %", "25 %", "median", "75 %", "95 %"], () => rows.map((r) => [r.dim, r.name, count(r.n), ...["mean", "low", "first", "median", "third", "high"].map((k) => score(r[k], 2))])));
+  const splits = [...new Set(rows.map((r) => r.split))];
+  const dims = [...new Set(rows.map((r) => r.dim))];
+  const fill = (d) => SPLIT_COLOR[d.split];
+  const at = { y: "split", fy: "name" };
+  const one = (dim) => {
+    const mine = rows.filter((r) => r.dim === dim);
+    return h("div", {}, h("h3", {}, `${words(dim)} by category`), colorLegend(splits, (i) => SPLIT_COLOR[splits[i]]), chart(`${words(dim)} by category: median, middle half (box), and the last values within 1.5 times its length (line)`, (width) => plot(width, {
+      height: 50 + (12 + 14 * splits.length) * found.classes.length, marginLeft: 96, x: { domain: [-1, 1], grid: true, label: words(dim) }, y: { domain: splits, axis: null }, fy: { label: null, domain: found.classes.map(words), padding: 0.2 },
+      marks: [Plot.ruleX([0], { stroke: "var(--line)" }), Plot.ruleY(mine, { x1: "low", x2: "high", ...at, stroke: fill }),
+        Plot.barX(mine, { x1: "first", x2: "third", ...at, fill, fillOpacity: 0.75, insetTop: 2, insetBottom: 2, ...tip, title: (d) => `${d.name}, ${d.split}: median ${score(d.median, 2)}, mean ${score(d.mean, 2)}, ${count(d.n)} utterances, ${count(d.outside)} beyond the line` }),
+        Plot.tickX(mine, { x: "median", ...at, stroke: "var(--ink)", strokeWidth: 2 })],
+    }), ["category", "split", "utterances", "mean", "low", "25 %", "median", "75 %", "high", "beyond"], () => mine.map((r) => [r.name, r.split, count(r.n), ...["mean", "low", "first", "median", "third", "high"].map((k) => score(r[k], 2)), count(r.outside)])));
+  };
+  return dims.map(one);
 }
 
 function together(sets) {
@@ -54,18 +61,23 @@ function together(sets) {
   }), ["label", ...names], () => names.map((name, i) => [name, ...sets.together[i].map(count)])));
 }
 
+const MERGED = 4; // bins of 0.025 are too narrow for a line on a screen; the files have them all
+
 function histogram(name, counts, found, splits) {
   const [low, high] = found.ranges[name];
-  const step = (high - low) / found.bins;
+  const fine = counts[splits[0]].length;
+  const bins = Math.ceil(fine / MERGED);
+  const step = (MERGED * (high - low)) / fine;
+  const merged = Object.fromEntries(splits.map((s) => [s, d3.range(bins).map((i) => d3.sum(counts[s].slice(i * MERGED, (i + 1) * MERGED)))]));
   const rows = splits.flatMap((split) => {
-    const total = d3.sum(counts[split]) || 1;
+    const total = d3.sum(merged[split]) || 1;
     // every step reaches from one edge of its bin to the other, the last one too
-    return [...counts[split], counts[split].at(-1)].map((n, i) => ({ split, x: low + step * i, share: n / total, n }));
+    return [...merged[split], merged[split].at(-1)].map((n, i) => ({ split, x: low + step * i, share: n / total, n }));
   });
-  return h("div", {}, h("h3", {}, `${words(name)} by split`), colorLegend(splits, (i) => SPLIT_COLOR[splits[i]]), chart(`Distribution of ${words(name)}, share within the split`, (width) => plot(width, {
+  return h("div", {}, h("h3", {}, `${words(name)} by split`), colorLegend(splits, (i) => SPLIT_COLOR[splits[i]]), chart(`Distribution of ${words(name)}, share within the split in steps of ${Number(step.toFixed(3))}`, (width) => plot(width, {
     height: 190, x: { label: words(name), domain: [low, high] }, y: { label: "share", tickFormat: ".0%", grid: true, zero: true, ticks: 5 },
     marks: splits.map((split, k) => Plot.line(rows.filter((r) => r.split === split), { x: "x", y: "share", stroke: SPLIT_COLOR[split], strokeWidth: 2, strokeDasharray: DASHES[k], curve: "step-after", ...tip, title: (d) => `${d.split}, from ${d.x.toFixed(2)}: ${d.n}` })),
-  }), ["around", ...splits], () => d3.range(found.bins).map((i) => [(low + step * (i + 0.5)).toFixed(2), ...splits.map((s) => count(counts[s][i]))])));
+  }), ["from", "to", ...splits], () => d3.range(bins).map((i) => [(low + step * i).toFixed(2), (low + step * (i + 1)).toFixed(2), ...splits.map((s) => count(merged[s][i]))])));
 }
 
 section("dataset", "The data set", null, () => {
@@ -78,9 +90,11 @@ section("dataset", "The data set", null, () => {
     const totals = Object.fromEntries(splits.map((s) => [s, d3.sum(found.categories[s])]));
     figures.push(h("div", {}, h("h3", {}, "Categories by split"), legend(), shares("Share of each category within its split", found.classes, splits, found.categories, totals)));
   }
-  figures.push(plane(found), spreads(found));
+  figures.push(plane(found), ...(spreads(found) ?? []));
   if (found.sets.labels.length) {
     figures.push(h("div", {}, h("h3", {}, "Labels of sets by split"), legend(), shares(`Share of the utterances that have the label; ${count(found.sets.empty)} have none`, found.sets.labels, splits, found.sets.counts, found.sets.judged)), together(found.sets));
+    const most = found.sets.cardinality[splits[0]].length;
+    figures.push(h("div", {}, h("h3", {}, "How many labels an utterance has"), legend(), shares("Share of the utterances of a split with this many labels", d3.range(most).map(String), splits, found.sets.cardinality, found.sets.judged)));
   }
   for (const [name, counts] of Object.entries(found.histograms)) figures.push(histogram(name, counts, found, splits));
   return [head, h("div", { class: "grid" }, figures)];

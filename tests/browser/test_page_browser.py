@@ -79,6 +79,18 @@ def test_text_from_data_is_never_run(tab):
     assert tab.run("document.querySelectorAll('main img[src=x]').length") == 0
 
 
+def test_the_data_set_has_every_analysis(tab):
+    titles = tab.run("[...document.querySelectorAll('#dataset h3')].map((e) => e.textContent)")
+    assert {"valence by category", "How many labels an utterance has", "arousal by split"} <= set(
+        titles
+    )
+    assert all(
+        tab.run(
+            "[...document.querySelectorAll('#dataset figure')].map((f) => !!f.querySelector('svg'))"
+        )
+    )
+
+
 def test_columns_sort_both_ways_and_say_so(tab):
     tab.run("document.querySelector('[data-sort=method]').click()")
     assert methods(tab)[:-1] == sorted(METHODS)
@@ -137,6 +149,15 @@ def test_corpora_tested_on_each_other_stand_in_a_matrix(tab):
     assert "classes angry, happy; 40 test rows, 8 left out" in text
     assert "only toy has neutral, sad; only more has fear" in text
     assert "3 of these clips are in toy too" in text
+    assert tab.run("document.querySelectorAll('#transfer figure').length") == 0
+    pick(tab, "target", "sentiment")
+    assert (
+        tab.run("document.querySelectorAll('#transfer figure [aria-label=line] path').length") == 1
+    )
+    tab.run("document.querySelector('#transfer details').open = true")
+    tab.run("new Promise((done) => setTimeout(done, 100))")
+    cells = "[...document.querySelectorAll('#transfer details td')].map((e) => e.textContent)"
+    assert tab.run(cells) == ["10 %", "20 %", "30 %", "50 %"]
     pick(tab, "target", "vad")
     assert "more has no labels for it" in tab.run("document.querySelector('#transfer').textContent")
 
@@ -260,6 +281,30 @@ def test_dark_follows_the_system_and_the_button_overrides_it(tab):
     assert contrast(*dark) > 7
     tab.run("document.getElementById('theme').click()")
     assert colors(tab) == light
+
+
+def test_scores_of_validation_are_marked_everywhere(tab, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AFFECTLOOM_CACHE", raising=False)
+    scene = Scene(methods=METHODS[:3], targets=("emi", "sentiment"), hidden=("emi",))
+    raw = make_project(tmp_path, scene)
+    run(ReportParams(**raw["report"]), raw, Silent())
+    tab.open(paths.page())
+    tab.requests.pop()
+    pick(tab, "target", "emi")
+    summary = "document.getElementById('summary').textContent"
+    board = "document.getElementById('leaderboard').textContent"
+    assert "emi, on validation: " in tab.run(summary)
+    assert "48 validation utterances" in tab.run(board)
+    assert "Validation, not test" in tab.run(board)
+    assert "on validation" in tab.run("document.getElementById('coverage').textContent")
+    assert not visible(tab, "robustness")
+    chosen = "[...document.querySelectorAll('#target option')].map((o) => o.textContent)"
+    assert tab.run(chosen) == ["emi (validation)", "sentiment"]
+    pick(tab, "target", "sentiment")
+    assert "on validation" not in tab.run(summary)
+    assert "Validation, not test" not in tab.run(board)
+    assert visible(tab, "robustness")
 
 
 def test_a_project_whose_methods_all_failed_still_has_a_page(tab, tmp_path, monkeypatch):

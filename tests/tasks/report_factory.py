@@ -292,6 +292,7 @@ def write_method(
                 details["targets"][target] = _details(target, truth[target][rows], made, is_hidden)
             columns |= new
             schema |= types
+        columns.setdefault("probabilities", [None] * len(columns["split"]))  # of a category alone
         frames.append(pl.DataFrame(columns, schema_overrides=predictions_table(schema).schema))
     for seed in scene.seeds:
         details["runs"].append(
@@ -431,7 +432,7 @@ def _columns(
 
 
 def write_transfer(root: Path, method: str, corpus: str, onto: str) -> None:
-    """What the stage transfer leaves of a method, for its category and nothing else."""
+    """What the stage transfer leaves of a method, for its category and sentiment alone."""
     content = {
         "trained_on": corpus,
         "tested_on": onto,
@@ -452,7 +453,24 @@ def write_transfer(root: Path, method: str, corpus: str, onto: str) -> None:
                 "ci_low": 0.35,
                 "ci_high": 0.52,
                 "remark": "",
-            }
+            },
+            "sentiment": {
+                "headline": "mae",
+                "higher_is_better": False,
+                "kind": "values",
+                "names": ["sentiment"],
+                "only_trained": [],
+                "only_tested": [],
+                "n": 48,
+                "n_dialogues": 8,
+                "networks": 2,
+                "rows_left_out": 0,
+                "metrics": {"mae": {"mean": 0.5, "std": 0.02}},
+                "ci_low": 0.4,
+                "ci_high": 0.6,
+                "remark": "",
+                "coverage": {"sentiment": {"step": 0.01, "shares": [i / 100 for i in range(101)]}},
+            },
         },
         "unshared": {"vad": f"{onto} has no labels for it"},
         "shared_media": 3,

@@ -10,6 +10,7 @@ import pytest
 
 from models.errors import UserError
 from tasks import aligned, failures, paths
+from tasks.error_curves import curves
 from tasks.leaderboard import judge
 from tasks.page import embed
 from tasks.page_corpus import overview
@@ -18,7 +19,7 @@ from tasks.page_results import shapley, training
 from tasks.plots import PLOTS
 from tasks.report import ReportParams, draw_page, run
 from tasks.tables import SPLIT, read_table
-from tests.tasks.report_factory import Scene, make_project
+from tests.tasks.report_factory import Scene, make_project, write_transfer
 
 HOSTILE = '</script><script>alert(1)</script><!-- <b>&amp; \u2028 it\'s "quoted"'
 
@@ -143,9 +144,10 @@ def test_the_analysis_is_on_disk_as_the_page_draws_it(project):
     drawn = content(make_report(project))["corpora"]["toy"]["overview"]
     assert json.loads(Path("data/reports/analysis/toy.json").read_text()) == drawn
     labels = pl.read_parquet(paths.labels("toy"))
-    happy = labels.filter(pl.col("category") == "happy")
+    splits = pl.read_parquet(paths.splits("toy"))
+    happy = labels.join(splits.filter(split="train"), on="utterance_id").filter(category="happy")
     box = next(b for b in drawn["boxes"]["arousal"] if b["category"] == "happy")
-    assert box["n"] == happy.height
+    assert (box["split"], box["n"]) == ("train", happy.height)
     assert box["median"] == pytest.approx(happy["arousal"].median(), abs=1e-4)
     assert sum(map(sum, drawn["density"]["counts"])) == labels.height
     assert drawn["density"]["counts"][19][0] == 0  # nobody is pleased and asleep there
@@ -157,6 +159,154 @@ def test_the_analysis_is_on_disk_as_the_page_draws_it(project):
     assert sets["empty"] == (labels["categories"].list.len() == 0).sum()
     assert sum(sets["counts"][split][calm] for split in sets["counts"]) == has["calm"].sum()
     assert sum(drawn["histograms"]["sentiment"]["test"]) == drawn["splits"][2]["utterances"]
+    tagged = labels.join(splits.filter(split="validation"), on="utterance_id")["categories"]
+    assert sets["cardinality"]["validation"] == [
+        (tagged.list.len() == n).sum() for n in range(len(sets["cardinality"]["train"]))
+    ]
+
+
+def relabel(**columns):
+    """Overwrite columns of the labels table and look at the corpus again."""
+    labels = pl.read_parquet(paths.labels("toy"))
+    columns = {
+        name: pl.Series(values, dtype=labels.schema[name]) for name, values in columns.items()
+    }
+    labels.with_columns(**columns).write_parquet(paths.labels("toy"))
+    return overview("toy", pl.read_parquet(paths.splits("toy")))
+
+
+@pytest.mark.usefixtures("project")
+def test_histograms_have_bins_of_a_fortieth_and_steps_of_a_scale_open_their_bin():
+    size = pl.read_parquet(paths.labels("toy")).height
+    steps = [round(-1 + 0.1 * (i % 21), 1) for i in range(size)]  # e.g. 0.1, no binary fraction
+    found = relabel(valence=steps)["histograms"]
+    total = np.sum([found["valence"][split] for split in found["valence"]], axis=0)
+    assert len(total) == 80
+    assert len(found["sentiment"]["train"]) == 60
+    assert set(np.flatnonzero(total)) == {*range(0, 80, 4), 79}
+    assert total.sum() == size
+
+
+@pytest.mark.usefixtures("project")
+def test_whiskers_end_at_the_last_value_within_one_and_a_half_interquartile_ranges():
+    size = pl.read_parquet(paths.labels("toy")).height
+    splits = pl.read_parquet(paths.splits("toy")).sort("utterance_id")
+    is_train = (splits["split"] == "train").to_numpy()
+    values = np.full(size, 0.5)
+    values[np.flatnonzero(is_train)[:6]] = [0.0, 0.1, 0.2, 0.3, 0.4, 0.95]
+    category = np.full(size, "sad", dtype=object)
+    category[np.flatnonzero(is_train)[:6]] = "happy"
+    (box, *_) = relabel(valence=values, category=category)["boxes"]["valence"]
+    assert (box["category"], box["split"], box["n"]) == ("happy", "train", 6)
+    assert (box["first"], box["median"], box["third"]) == (0.125, 0.25, 0.375)
+    assert (box["low"], box["high"], box["outside"]) == (0.0, 0.4, 1)
+
+
+def test_training_and_validation_stand_side_by_side(project):
+    boxes = overview("toy", pl.read_parquet(paths.splits("toy")))["boxes"]["dominance"]
+    assert [(b["category"], b["split"]) for b in boxes[:2]] == [
+        ("angry", "train"), ("angry", "validation"),
+    ]  # fmt: skip
+
+
+def test_a_large_corpus_shows_five_thousand_points_with_every_category_s_share(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    make_project(tmp_path, Scene(methods=(), dialogues=100, turns=40, targets=()))
+    size = pl.read_parquet(paths.labels("toy")).height
+    category = ["angry"] * (size - 1_200) + ["sad"] * 1_200
+    points = relabel(category=category)["points"]
+    assert points["of"] == size == 12_000
+    assert len(points["category"]) == len(points["valence"]) == 5_000
+    assert points["category"].count(1) == 500
+    assert relabel(category=category)["points"] == points
+
+
+def test_error_curves_reach_the_largest_error_where_all_rows_are_covered(project):
+    make_report(project)
+    table = pl.read_csv(paths.REPORTS / "plots" / "coverage.csv")
+    rows = pl.read_parquet(paths.predictions("toy", "constant"))
+    errors = (rows["prediction_valence"] - rows["target_valence"]).abs()
+    mine = table.filter(method="constant", target="vad", dimension="valence", tested_on="toy")
+    assert mine["error"][1] == pytest.approx(0.01)
+    assert mine["share"][-1] == 1 > mine["share"][-2]
+    assert errors.max() <= mine["error"][-1] < errors.max() + 0.01
+    assert mine["share"][30] == pytest.approx((errors <= 0.3).mean(), abs=1e-6)
+    assert set(table["dimension"]) == {"valence", "arousal", "dominance", "joint", "sentiment"}
+
+
+def test_the_page_draws_all_errors_up_to_the_width_of_the_scale(project):
+    found = content(make_report(project))["corpora"]["toy"]["targets"]["vad"]["coverage"]
+    largest = (
+        pl.read_csv(paths.REPORTS / "plots" / "coverage.csv").filter(target="vad")["error"].max()
+    )
+    assert not found["is_cut"]
+    assert largest <= found["limit"] + 1e-9 < largest + 0.11
+    assert max(curve[-1] for curve in found["curves"]["constant"].values()) == 1
+    change_predictions("toy", "linear", put("prediction_valence", 9.0))
+    found = content(make_report(project))["corpora"]["toy"]["targets"]["vad"]["coverage"]
+    assert (found["is_cut"], found["limit"]) == (True, 2.0)
+
+
+def test_an_error_far_outside_the_scale_makes_steps_wider_not_files_larger():
+    found = curves({"valence": np.array([0.1, 5_000.0])})["valence"]
+    assert len(found["shares"]) <= 1_001
+    assert found["shares"][-1] == 1
+    assert found["step"] * (len(found["shares"]) - 1) >= 5_000
+
+
+def test_errors_on_another_corpus_have_curves(project, tmp_path):
+    raw = make_project(tmp_path, Scene(corpora=("toy", "more")))
+    write_transfer(tmp_path, "linear", "toy", "more")
+    file = paths.transfer("toy", "linear", "more")
+    found = json.loads(file.read_text())
+    whole = {"step": 0.01, "shares": [0.0, *np.linspace(0.1, 1, 150)]}
+    found["targets"]["vad"] = {
+        **found["targets"]["category"], "headline": "ccc", "coverage": {"valence": whole},
+    }  # fmt: skip
+    file.write_text(json.dumps(found))
+    drawn = content(make_report(raw))["curves_across"]
+    assert [(one["trained_on"], one["tested_on"], one["target"]) for one in drawn] == [
+        ("toy", "more", "sentiment"), ("toy", "more", "vad"),
+    ]  # fmt: skip
+    curve = drawn[1]["curves"]["valence"]
+    assert curve["step"] == pytest.approx(0.05)
+    assert curve["shares"][:2] == [0, round(whole["shares"][5], 4)]
+    assert curve["shares"][-1] == 1
+    table = pl.read_csv(paths.REPORTS / "plots" / "coverage.csv")
+    across = table.filter(corpus="toy", tested_on="more", target="vad")
+    assert across["share"].to_list() == pytest.approx(whole["shares"], abs=1e-6)
+
+
+def test_the_tables_of_labels_are_those_of_the_analysis(project):
+    make_report(project)
+    plots = paths.REPORTS / "plots"
+    labels = pl.read_parquet(paths.labels("toy")).join(
+        pl.read_parquet(paths.splits("toy")), on="utterance_id"
+    )
+    train = labels.filter(split="train")
+    frequency = pl.read_csv(plots / "frequency.csv").filter(split="train")
+    happy = frequency.filter(kind="category", label="happy").row(0, named=True)
+    known = train["category"].drop_nulls()
+    assert happy["n"] == (known == "happy").sum()
+    assert happy["share"] == pytest.approx(happy["n"] / len(known), abs=1e-5)
+    calm = frequency.filter(kind="categories", label="calm").row(0, named=True)
+    assert calm["share"] == pytest.approx(
+        train["categories"].list.contains("calm").mean(), abs=1e-5
+    )
+    scatter = pl.read_csv(plots / "scatter.csv")
+    assert scatter.filter(category="none").height == labels["category"].null_count()
+    assert scatter["valence"].sum() == pytest.approx(labels["valence"].sum(), abs=0.8)
+    bins = pl.read_csv(plots / "histogram.csv").filter(column="arousal", split="train")
+    place = bins.filter(pl.col("from") == 0.5).row(0, named=True)
+    assert place["to"] == pytest.approx(0.525)
+    assert place["n"] == train["arousal"].is_between(0.5, 0.525, closed="left").sum()
+    assert bins["share"].sum() == pytest.approx(1, abs=1e-4)
+    sizes = pl.read_csv(plots / "cardinality.csv").filter(split="train")
+    assert sizes["n"].to_list() == [
+        (train["categories"].list.len() == n).sum() for n in sizes["labels"]
+    ]
 
 
 def test_a_corpus_with_no_label_of_a_kind_leaves_that_kind_out(project):

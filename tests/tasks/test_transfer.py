@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 
 import numpy as np
 import polars as pl
@@ -87,6 +88,19 @@ def test_a_copy_of_the_corpus_scores_as_the_corpus_itself(trained):
             assert one["metrics"][metric]["mean"] == pytest.approx(value["mean"]), metric
         head = one["metrics"][one["headline"]]["mean"]
         assert one["ci_low"] < head < one["ci_high"]
+
+
+def test_a_copy_of_the_corpus_has_the_error_curves_of_the_corpus_itself(trained):
+    found = score("copy")["targets"]
+    assert "coverage" not in found["category"]
+    curve = found["vad"]["coverage"]["arousal"]
+    rows = pl.read_parquet(paths.predictions(CORPUS, "linear")).filter(split="test")
+    errors = (rows["prediction_arousal"] - rows["target_arousal"]).drop_nulls().abs()
+    assert curve["step"] == 0.01
+    assert curve["shares"][20] == pytest.approx((errors <= 0.2).mean(), abs=1e-5)
+    assert curve["shares"][-1] == 1
+    assert len(curve["shares"]) == math.ceil(errors.max() / 0.01) + 1
+    assert {"valence", "arousal", "dominance", "joint"} == set(found["vad"]["coverage"])
 
 
 def test_every_test_row_of_every_fold_counts_once(trained):
