@@ -101,6 +101,7 @@ def load_tested(corpus: str, methods: Sequence[str]) -> tuple[dict[str, Tested],
         else:
             failed[method] = _why(corpus, method, reasons)
     found = _part_by_columns(found)
+    check_conventions(found)
     check_label_spaces(found)
     return found, failed
 
@@ -267,6 +268,18 @@ def _check_complete(rows: pl.DataFrame, expected: pl.DataFrame, split: Split, wh
             f"{where}: {first['utterance_id']} is predicted as a {split} row, but the splits table "
             f"does not have it there ({extra.height} such rows); {_REMEDY}"
         )
+
+
+def check_conventions(tested: Mapping[str, Tested]) -> None:
+    """Raise if scores were computed under different definitions of the metrics."""
+    known = {m: c for m, one in tested.items() if (c := one.details.get("convention"))}
+    for method, convention in known.items():
+        first, other = next(iter(known.items()))
+        if convention != other:
+            raise UserError(
+                f"{tested[method].where}: {method} was scored under {convention}, but {first} "
+                f"under {other}; {_REMEDY} for both with the same version"
+            )
 
 
 def check_label_spaces(tested: Mapping[str, Tested]) -> None:

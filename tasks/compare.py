@@ -17,7 +17,7 @@ from models.errors import UserError
 from models.permutation import permutation_test
 from models.resampling import resamplable
 from models.statistics import compare, resample
-from tasks.aligned import ON_VALIDATION, Tested, align, columns_of
+from tasks.aligned import ON_VALIDATION, Tested, align, check_conventions, columns_of
 from tasks.compare_refs import Ref, resolve
 from tasks.lock import Cause, Locked, flatten
 
@@ -126,6 +126,7 @@ def _compare_pair(
     (a, method_a), (b, method_b) = first, second
     one, other = a.tested(corpus, method_a), b.tested(corpus, method_b)
     names = _name(a, method_a), _name(b, method_b)
+    check_conventions(dict(zip(names, (one, other), strict=True)))
     if names[0] == names[1]:
         raise UserError(f"{a.label} and {b.label} are the same runs; name two different ones")
     shared = [t for t in one.targets if t in other.targets]

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from models.batch import MODALITIES, Target
 from models.errors import UserError
 from models.method import Method, Spec
-from models.metrics import HEADLINE, score_target, undefined_reasons
+from models.metrics import CONVENTION, HEADLINE, score_target, undefined_reasons
 from models.training import best_device, compute_steadily, predict
 from tasks import paths
 from tasks.batches import Dataset, Source, first_of, is_labelled, source_for
@@ -111,6 +111,7 @@ def run(
     rate_names = [f"{rate:g}" for rate in params.missing_rates]
     rates = violation_rates(write_predictions(corpus, method, targets, outputs, source))
     details: dict[str, Any] = {"corpus": corpus, "method": method, "targets": {}}
+    details |= {"convention": CONVENTION, "libraries": libraries()}
     for target in targets:
         found = _target_details(target, outputs, rates if target.name == "vad" else {})
         cells = [grids.scores(target, names) for names in (subset_names, rate_names)]
@@ -307,6 +308,11 @@ def _pooled(
             np.concatenate(firsts) if firsts else None,
         )
     return pooled
+
+
+def libraries() -> dict[str, str]:
+    """What computed the scores."""
+    return {"numpy": np.__version__, "torch": str(torch.__version__)}
 
 
 def spread(values: Sequence[float]) -> dict[str, float | None]:

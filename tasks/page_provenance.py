@@ -32,6 +32,7 @@ def provenance(raw: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str,
         "parameters": [[key, json.dumps(value)] for key, value in sorted(parameters.items())],
         "seeds": (raw.get("train") or {}).get("seeds") or [],
         "versions": recorded.get("versions") or {},
+        "convention": recorded.get("convention", ""),
         "methods": _methods(),
     }
 

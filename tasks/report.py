@@ -14,6 +14,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.errors import UserError
+from models.metrics import CONVENTION
 from tasks import failures, paths
 from tasks.context import Context, Progress
 from tasks.cross_corpus import cross_corpus, curves_across
@@ -172,6 +173,7 @@ def provenance(raw: Mapping[str, Any], corpora: list[str]) -> dict[str, Any]:
     return {
         **({"cross_corpus": transfer} if transfer else {}),
         "judged": judged(raw),
+        "convention": CONVENTION,
         "parameters": {key: value for key, value in raw.items() if key != "execution"},
         "encoders": encoders,
         "versions": dict(sorted(versions.items())),

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models.batch import Target
 from models.errors import UserError
-from models.metrics import HEADLINE, score_target
+from models.metrics import CONVENTION, HEADLINE, score_target
 from models.resampling import resamplable
 from models.statistics import confidence_interval, resample
 from models.training import best_device, compute_steadily, predict
@@ -26,7 +26,7 @@ from tasks import paths
 from tasks.batches import Dataset, Source, first_of, is_labelled
 from tasks.context import Context, Progress
 from tasks.error_curves import absolute_errors, curves
-from tasks.evaluate import Run, load_runs, sources_of, spread
+from tasks.evaluate import Run, libraries, load_runs, sources_of, spread
 from tasks.grids import probabilities
 from tasks.tables import UTTERANCES, read_table, replacing
 
@@ -123,6 +123,8 @@ def run(
         "trained_on": corpus,
         "tested_on": onto,
         "method": method,
+        "convention": CONVENTION,
+        "libraries": libraries(),
         "targets": {
             name: _score(one, source, rows, outputs[name], params) for name, one in shared.items()
         },

@@ -150,7 +150,7 @@ section("provenance", "Where the numbers come from", null, () => {
   const trained = (e) => (e.checkpoint === "None" ? "has none" : ["yes", "true"].includes(e.trained) ? "trained" : h("strong", { style: "color: var(--warn)" }, "NOT trained"));
   const versions = Object.entries(found.versions);
   return [
-    h("p", {}, `Seeds: ${found.seeds.join(", ") || "none"}.`),
+    h("p", {}, `Seeds: ${found.seeds.join(", ") || "none"}.${found.convention ? ` Definitions of the metrics: ${found.convention}.` : ""}`),
     table(["encoder", "weights", "family", "checkpoint", "used for", "hash"], found.encoders.map((e) => [e.name, trained(e), e.family, e.checkpoint === "None" ? "none needed" : e.checkpoint, e.used_for.join(", ") || "not used by methods", String(e.weights_sha256 ?? "").slice(0, 10)]), "Encoders"),
     versions.length ? h("p", { class: "note" }, `Libraries: ${versions.map(([k, v]) => `${k} ${v}`).join(", ")}.`) : null,
     found.methods.length ? h("details", {}, h("summary", {}, "Hashes of code and data of each training"), table(["training", "code", "features", "split", "data"], found.methods.map((m) => [m.run, h("code", {}, m.code), h("code", {}, m.features), h("code", {}, m.split), h("code", {}, m.data)]), "First ten digits, from dvc.lock; equal hashes mean equal inputs")) : null,

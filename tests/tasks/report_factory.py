@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from models.metrics import HEADLINE, score_target
+from models.metrics import CONVENTION, HEADLINE, score_target
 from tasks import paths
 from tasks.evaluate import spread
 from tasks.tables import (
@@ -267,6 +267,7 @@ def write_method(
 ) -> None:
     """Predictions that are the truth plus ``noise``, and their scores."""
     details: dict[str, Any] = {"corpus": corpus, "method": method, "targets": {}, "runs": []}
+    details["convention"] = CONVENTION
     written = {split: rows for split, rows in parts.items() if split == "test" or scene.hidden}
     frames: list[pl.DataFrame] = []
     schema: dict[str, Any] = {}

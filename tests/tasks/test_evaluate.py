@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 from sklearn.metrics import accuracy_score, f1_score
 
+from models import metrics
 from models.batch import Target
 from models.errors import UserError
 from models.method import Spec
@@ -358,6 +359,12 @@ def test_the_same_runs_are_scored_to_the_same_bytes(project, monkeypatch):
 
 def board():
     return judge(CORPUS, list(ENTRIES), resamples=100, seed=0)
+
+
+def test_results_name_the_definitions_and_the_libraries_behind_them(project):
+    details = json.loads(paths.details(CORPUS, "linear").read_text())
+    assert details["convention"] == metrics.CONVENTION
+    assert details["libraries"] == {"numpy": np.__version__, "torch": str(torch.__version__)}
 
 
 def test_ranks_follow_the_mean_test_score(project):

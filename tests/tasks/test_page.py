@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 
 from models.errors import UserError
+from models.metrics import CONVENTION
 from tasks import aligned, failures, paths
+from tasks.compare import compare_refs
 from tasks.error_curves import curves
 from tasks.leaderboard import judge
 from tasks.page import embed
@@ -544,6 +547,26 @@ def test_two_label_spaces_are_an_error(project):
     file.write_text(json.dumps(details))
     with pytest.raises(UserError, match="target category has the labels furious, happy"):
         judge("toy", list(project["methods"]), resamples=100, seed=0)
+
+
+def test_scores_under_two_definitions_of_the_metrics_are_an_error(project):
+    file = paths.details("toy", "linear")
+    details = json.loads(file.read_text())
+    assert details["convention"] == CONVENTION
+    file.write_text(json.dumps(details | {"convention": "older"}))
+    with pytest.raises(
+        UserError, match=f"linear was scored under older, but .* under {CONVENTION}"
+    ):
+        judge("toy", list(project["methods"]), resamples=100, seed=0)
+    Path("params.yaml").write_text(yaml.safe_dump(project))
+    with pytest.raises(UserError, match=r"was scored under .*; rerun stage evaluate for both"):
+        compare_refs("constant", "linear", resamples=100)
+
+
+def test_the_leaderboard_and_the_page_name_the_definitions_of_the_metrics(project):
+    found = content(make_report(project))
+    assert found["provenance"]["convention"] == CONVENTION
+    assert board()["provenance"]["convention"] == CONVENTION
 
 
 def test_a_method_with_fewer_seeds_is_an_error(project):

@@ -12,6 +12,7 @@ from sklearn.metrics import accuracy_score
 
 from models.batch import Target
 from models.errors import UserError
+from models.metrics import CONVENTION
 from models.training import predict
 from tasks import evaluate, failures, paths, train, transfer
 from tasks.cross_corpus import cross_corpus
@@ -167,6 +168,10 @@ def test_categories_without_a_common_name_are_not_compared(trained):
     found = score("words")
     assert set(found["targets"]) == {"vad"}
     assert "very angry" in found["unshared"]["category"]
+
+
+def test_results_name_the_definitions_behind_them(trained):
+    assert score("copy")["convention"] == CONVENTION
 
 
 def test_clips_that_both_corpora_hold_are_counted(trained):
