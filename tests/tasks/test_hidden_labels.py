@@ -1,6 +1,7 @@
 """Corpora that keep the labels of their test part to themselves, as challenges do."""
 
 import csv
+import io
 import json
 
 import numpy as np
@@ -9,13 +10,16 @@ import pytest
 import yaml
 
 from models.errors import UserError
-from tasks import paths
+from tasks import evaluate, paths, train
 from tasks.aligned import load_tested
 from tasks.compare import compare_refs
+from tasks.ensembles import mean_predictions
 from tasks.leaderboard import judge
 from tasks.page_results import results
 from tasks.paper_tables import paper_tables
+from tasks.plain_context import PlainContext
 from tasks.report import ReportParams, run
+from tests.tasks.corpus_factory import CORPUS, INPUTS, make_corpus
 from tests.tasks.report_factory import CLASSES, Scene, make_project
 
 METHODS = ("constant", "linear")
@@ -136,3 +140,24 @@ def test_validation_rows_are_held_to_the_splits(raw):
     ).write_parquet(file)
     with pytest.raises(UserError, match=r"seed 0 lacks 2 validation rows, e\.g\. toy/d001/u00"):
         judge("toy", METHODS, resamples=100, seed=0)
+
+
+def test_what_evaluation_leaves_of_hidden_labels_can_be_judged(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AFFECTLOOM_CACHE", "cache")
+    corpus = make_corpus(folds=1)
+    hidden = corpus.ids("test")
+    for name in set(hidden) & {row["utterance_id"] for row in corpus.labels}:
+        corpus.label(name)["category"] = None
+    corpus.write()
+    ctx, entry = PlainContext(stream=io.StringIO()), {"epochs": 2, "patience": 0}
+    train.run(train.TrainParams(seeds=[0, 1]), CORPUS, "linear", entry, INPUTS, ctx)
+    evaluate.run(evaluate.EvaluateParams(missing_rates=[0.0]), CORPUS, "linear", INPUTS, ctx)
+    judged = judge(CORPUS, ["linear"], resamples=100, seed=0)
+    splits = {name: one.entries[0]["split"] for name, one in judged.items()}
+    assert splits == {"category": "validation", "vad": "test"}
+    tested, _ = load_tested(CORPUS, ["linear"])
+    found = mean_predictions(tested["linear"])
+    assert found["utterance_id"].to_list() == sorted(hidden)
+    assert found["prediction_category"].null_count() == 0
+    assert paper_tables({CORPUS: ["linear"]}, resamples=100, seed=0)
