@@ -54,7 +54,7 @@ function whisker(entry, scale, best) {
 function boardRow(entry, scale, best) {
   const chosen = entry.method === state.method;
   if (entry.failed) {
-    return h("tr", { class: "failed" }, h("td", {}, "failed"), h("th", { scope: "row" }, entry.method), h("td", { colspan: COLUMNS.length - 2 }, entry.failed));
+    return h("tr", { class: "failed" }, h("td", {}, "–"), h("th", { scope: "row" }, entry.method), h("td", { colspan: COLUMNS.length - 2 }, entry.failed));
   }
   const cells = COLUMNS.slice(2).map((column) => {
     if (!column.value) return h("td", {}, whisker(entry, scale, best));
