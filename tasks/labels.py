@@ -74,12 +74,12 @@ def merge(
     Args:
         params: the rules.
         utterances: columns utterance_id, published_split.
-        annotations: columns of ``tables.ANNOTATIONS``.
+        annotations: columns of ``tables.ANNOTATIONS``, with or without the optional ones.
         card: scales and label map of the corpus; ``params`` goes before it.
     """
     rows_in = annotations.height
     aliases = {**card.label_map, **params.aliases}
-    rows, left_out = _leave_out(annotations, params, aliases)
+    rows, left_out = _leave_out(ANNOTATIONS.completed(annotations), params, aliases)
     rules = _rules(params, card)
     screened = screen(rows, utterances["utterance_id"], rules)
     _check_spelling(screened.kept)

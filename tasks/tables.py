@@ -84,6 +84,11 @@ class Table:
             strict=True,
         )
 
+    def completed(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The same rows with null in each ``optional`` column that is not there."""
+        absent = {n: c for n, c in self.columns.items() if c.optional and n not in frame.columns}
+        return frame.with_columns(pl.lit(None, c.dtype).alias(n) for n, c in absent.items())
+
     def check(self, frame: pl.DataFrame, where: str, columns: Sequence[str] | None = None) -> None:
         """Raise ``TableError`` unless ``frame`` keeps the contract.
 
@@ -452,10 +457,7 @@ def read_table(table: Table, path: Path, columns: Sequence[str] | None = None) -
     whole = pl.concat(frames)
     if len(frames) > 1:
         table.check(whole, str(path), columns)  # a key may stand in two files
-    for name, column in table.columns.items():
-        if column.optional and columns is None and name not in whole.columns:
-            whole = whole.with_columns(pl.lit(None, column.dtype).alias(name))
-    return whole
+    return table.completed(whole) if columns is None else whole
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -470,6 +470,13 @@ def test_ties_give_no_category_or_the_first_or_quarantine():
     assert soft.labels["category"][0] == "happy"
 
 
+def test_judgements_without_the_optional_column_merge_alike():
+    rows = ANNOTATIONS.frame(votes("a", "hhs"))
+    whole = merge(LabelsParams(), utterances("a"), rows, NO_CARD)
+    bare = merge(LabelsParams(), utterances("a"), rows.drop("position"), NO_CARD)
+    assert bare.labels.equals(whole.labels)
+
+
 def test_a_winner_needs_its_share():
     rows = votes("a", "hhsn") + votes("b", "hhhs")
     assert merged(rows, min_share=0.6).labels["category"][:2].to_list() == [None, "happy"]
@@ -684,7 +691,7 @@ class TestIemocap:
         return merge(
             LabelsParams(scales=scales, aliases=aliases, **params),
             known,
-            rows.select(list(ANNOTATIONS.columns)),
+            rows,
             NO_CARD,
         )
 
