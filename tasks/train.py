@@ -374,7 +374,8 @@ def _write_run(
         **({"devices": job.devices} if job.devices > 1 else {}),
         "data": dict(data),
         "versions": {
-            "python": platform.python_version(),
+            # without the patch release, which computes the same: run folders are compared by bytes
+            "python": ".".join(platform.python_version_tuple()[:2]),
             "torch": torch.__version__,
             "affectloom": version("affectloom"),
         },

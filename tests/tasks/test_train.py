@@ -63,6 +63,7 @@ def test_a_run_folder_holds_config_report_weights_history_and_snapshots(corpus):
     assert sorted(found) == [f"seed0/category/{name}" for name in sorted(names)]
     config = json.loads(found["seed0/category/config.json"])
     report = json.loads(found["seed0/category/report.json"])
+    assert report["versions"]["python"].count(".") == 1  # the same bytes under each patch release
     assert (config["seed"], config["fold"], config["speakers"]) == (0, 0, 2)
     assert config["dims"] == {"audio": 4, "video": 5, "text": 3}
     assert report["rows"] == {"train": 28, "validation": 15}
