@@ -5,7 +5,14 @@ import pytest
 from tasks import paths
 from tasks.report import ReportParams, run
 from tests.browser.chromium import EXECUTABLE, browser
-from tests.tasks.report_factory import NAMES, Scene, make_image_only, make_project, write_transfer
+from tests.tasks.report_factory import (
+    NAMES,
+    Scene,
+    Silent,
+    make_image_only,
+    make_project,
+    write_transfer,
+)
 
 pytestmark = [
     pytest.mark.browser,
@@ -14,11 +21,6 @@ pytestmark = [
 
 METHODS = ("constant", "linear", "early_fusion", "late_fusion", "corect")
 TEXT = "</script><script>document.title='hacked'</script><img src=x onerror=alert(1)>"
-
-
-class Silent:
-    def progress(self, *_):
-        pass
 
 
 @pytest.fixture(scope="module")

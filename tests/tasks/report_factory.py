@@ -44,6 +44,13 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 }
 
 
+class Silent:
+    """A context that tells nobody."""
+
+    def progress(self, *_):
+        pass
+
+
 @dataclass(frozen=True)
 class Scene:
     """What to make; ``text`` is what everybody says, and may be hostile.

@@ -20,16 +20,11 @@ from tasks.paper_tables import paper_tables
 from tasks.plain_context import PlainContext
 from tasks.report import ReportParams, run
 from tests.tasks.corpus_factory import CORPUS, INPUTS, make_corpus
-from tests.tasks.report_factory import CLASSES, Scene, make_project
+from tests.tasks.report_factory import CLASSES, Scene, Silent, make_project
 
 METHODS = ("constant", "linear")
 SEEDS = (0, 1)
 TARGETS = ("category", "emi", "sentiment")
-
-
-class Silent:
-    def progress(self, *_):
-        pass
 
 
 @pytest.fixture

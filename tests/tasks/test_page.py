@@ -22,16 +22,9 @@ from tasks.page_results import shapley, training
 from tasks.plots import PLOTS
 from tasks.report import ReportParams, draw_page, run
 from tasks.tables import SPLIT, read_table
-from tests.tasks.report_factory import Scene, make_project, write_transfer
+from tests.tasks.report_factory import Scene, Silent, make_project, write_transfer
 
 HOSTILE = '</script><script>alert(1)</script><!-- <b>&amp; \u2028 it\'s "quoted"'
-
-
-class Silent:
-    """A context that tells nobody."""
-
-    def progress(self, *_):
-        pass
 
 
 @pytest.fixture

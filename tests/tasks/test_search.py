@@ -32,14 +32,6 @@ ENTRY = {"epochs": 1, "patience": 0, "targets": ["category"]}
 
 
 @pytest.fixture
-def corpus(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("AFFECTLOOM_CACHE", str(tmp_path / "cache"))
-    yield make_corpus(folds=1).write()
-    torch.use_deterministic_algorithms(False)
-
-
-@pytest.fixture
 def folded(corpus):
     """The corpus with a second fold, which tests on what the first validates on."""
     quarters = ("train", "train", "validation", "test")

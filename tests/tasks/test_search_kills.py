@@ -14,14 +14,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 
 from tasks import paths, plain_context, search, search_candidate
 from tasks.context import WorkerDied
 from tasks.plain_context import PlainContext
 from tasks.search_candidate import FAILED
 from tasks.search_params import GenomeSearch
-from tests.tasks.corpus_factory import CORPUS, INPUTS, make_corpus
+from tests.tasks.corpus_factory import CORPUS, INPUTS
 
 REPOSITORY = Path(__file__).parent.parent.parent
 ENTRY = {"epochs": 1, "patience": 0, "targets": ["category"]}
@@ -44,14 +43,6 @@ def run(runner="threads", workers: int = 1, params: GenomeSearch = PARAMS) -> di
     search.run(params, CORPUS, "haemsa", ENTRY, INPUTS, ctx)
     folder = paths.search(CORPUS, "haemsa")
     return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
-
-
-@pytest.fixture
-def corpus(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("AFFECTLOOM_CACHE", str(tmp_path / "cache"))
-    yield make_corpus(folds=1).write()
-    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture

@@ -15,17 +15,9 @@ from tasks.batches import source_for
 from tasks.methods import build, resolve
 from tasks.plain_context import PlainContext
 from tasks.train import TrainParams
-from tests.tasks.corpus_factory import CORPUS, INPUTS, make_corpus
+from tests.tasks.corpus_factory import CORPUS, INPUTS
 
 ENTRY = {"epochs": 3, "patience": 0, "lr": 0.01, "dropout": 0.0, "targets": ["category"]}
-
-
-@pytest.fixture
-def corpus(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("AFFECTLOOM_CACHE", str(tmp_path / "cache"))
-    yield make_corpus(folds=1).write()
-    torch.use_deterministic_algorithms(False)
 
 
 def run(devices: int, method: str = "linear", entry=ENTRY) -> tuple[dict, dict]:
