@@ -153,6 +153,8 @@ def mosi(folder: Path) -> dict[str, Any]:
         },
         "methods": {
             "mosi_linear": {"method": "linear", "epochs": 100, "patience": 20, **only},
+            "mosi_ridge": {"method": "ridge", **only},
+            "mosi_ridge_text": {"method": "ridge", "modalities": ["text"], **only},
             "mosi_late": {"method": "late_fusion", **only},
             "mosi_emi": {"method": "emi", **only},
             "mosi_haemsa": {"method": "haemsa", **only},
