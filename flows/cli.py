@@ -40,11 +40,11 @@ def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and all lines.")] = False,
 ) -> None:
     """Settle in the repository's root; errors are one sentence unless --debug is given."""
-    level = logging.DEBUG if debug else logging.INFO
-    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in ("httpx", "httpcore", "dvc", "asyncio", "urllib3", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     if debug:
+        log.setLevel(logging.DEBUG)  # the lines of all stages, not those of every library
         os.environ["AFFECTLOOM_DEBUG"] = "1"
     if not {"-h", "--help"} & set(sys.argv):  # help is for every folder
         os.chdir(paths.find_root())

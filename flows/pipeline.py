@@ -7,6 +7,7 @@ those with several shards as child flow runs. Without one the same walk runs wit
 import fcntl
 import logging
 import os
+import re
 import sys
 import threading
 import time
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("affectloom")
 
 _GOOD = ("cached", "reproduced", "restored")
+#: What stages say of how far they are: ``120/200 clips``, ``epoch 3 of at most 60``.
+_PROGRESS = re.compile(r": (\d+/\d+ |epoch \d+ of )")
+#: Shortest time between two such lines of a stage.
+_PAUSE_S = 30.0
 
 
 def run_pipeline(
@@ -110,6 +115,7 @@ class Teller:
         self.total = len(plan.maybe)
         self.count = 0
         self.tasks: dict[str, Any] = {}
+        self._told: dict[str, float] = {}
         self._began = time.monotonic()
         self._asked = 0.0
 
@@ -121,8 +127,20 @@ class Teller:
     def started(self, address: str) -> None:
         """See ``Watcher.started``."""
         self._say(f"  ... {address}")
+        self._told[address] = time.monotonic()
         if self.report:
             self.tasks[address] = self.report.task(address)
+
+    def said(self, address: str, line: str) -> None:
+        """See ``Watcher.said``: how far a stage is every half minute, all else at once."""
+        if log.isEnabledFor(logging.DEBUG):
+            return  # every line is shown as it comes
+        now = time.monotonic()
+        if _PROGRESS.search(line):
+            if now - self._told[address] < _PAUSE_S:
+                return
+            self._told[address] = now
+        print(f"  {line}", file=sys.stderr, flush=True)
 
     def ended(self, outcome: Outcome) -> None:
         """See ``Watcher.ended``."""

@@ -58,6 +58,10 @@ class Watcher(Protocol):
         """A stage began."""
         ...
 
+    def said(self, address: str, line: str) -> None:
+        """A stage told something: how far it is, or what it left out."""
+        ...
+
     def ended(self, outcome: Outcome) -> None:
         """A stage ended or was found up to date."""
         ...
@@ -197,6 +201,7 @@ class _Child:
         self.before = _lock_entry(root, address)
         self.began = time.monotonic()
         self.lines: list[str] = []
+        self._heard = 0
         self.process = subprocess.Popen(
             command,
             cwd=root,
@@ -215,6 +220,12 @@ class _Child:
         for line in self.process.stdout:
             self.lines.append(line.rstrip("\n"))
             log.debug("%s | %s", self.address, self.lines[-1])
+
+    def said(self) -> list[str]:
+        """What the stage itself printed since the last call, without DVC's lines and tracebacks."""
+        fresh = self.lines[self._heard :]
+        self._heard += len(fresh)
+        return [line for line in fresh if _is_of(self.address, line)]
 
     def end(self) -> tuple[int, float]:
         """Exit status and seconds, once it ended and all it printed is read."""
@@ -283,10 +294,13 @@ class _Walker:
 
     def _collect(self) -> None:
         for address, child in list(self.running.items()):
-            if child.process.poll() is None:
+            has_ended = child.process.poll() is not None
+            code, seconds = child.end() if has_ended else (0, 0.0)
+            for line in child.said():
+                self.watcher.said(address, line)
+            if not has_ended:
                 continue
             del self.running[address]
-            code, seconds = child.end()
             if code != 0:
                 self._end(Outcome(address, "failed", _why(child.lines, code), seconds))
             else:
@@ -324,6 +338,14 @@ class _Walker:
 
 def _is_bad(outcome: Outcome) -> bool:
     return outcome.state in ("failed", "upstream failed", "stopped")
+
+
+def _is_of(address: str, line: str) -> bool:
+    """Whether a line begins, as those of stages do, with the stage's name or the corpus's."""
+    stage, _, rest = address.partition("@")
+    word = line.partition(":")[0]
+    corpus = word == rest or rest.startswith(f"{word}-")
+    return ":" in line and (word == address or word.startswith(f"{stage} ") or corpus)
 
 
 def _why(lines: list[str], code: int) -> str:

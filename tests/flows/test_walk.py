@@ -7,13 +7,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from dvc.repo import Repo
 
+from flows import pipeline
 from flows.pipeline import only_one
-from flows.walk import Outcome, read_plan, sort_lock, walk
+from flows.walk import Outcome, Plan, read_plan, sort_lock, walk
 from models.errors import UserError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -25,10 +27,14 @@ class Quiet:
     def __init__(self, stop_after: int = 10**6) -> None:
         self.started_at: dict[str, float] = {}
         self.outcomes: list[Outcome] = []
+        self.heard: list[tuple[str, str]] = []
         self.stop_after = stop_after
 
     def started(self, address: str) -> None:
         self.started_at[address] = time.monotonic()
+
+    def said(self, address: str, line: str) -> None:
+        self.heard.append((address, line))
 
     def ended(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
@@ -81,6 +87,52 @@ def test_a_failure_stops_only_what_depends_on_it_and_is_told(tmp_path):
     }  # fmt: skip
     failed = next(o for o in outcomes if o.state == "failed")
     assert failed.reason == "file q.csv row 3 is empty"
+
+
+def test_what_a_stage_says_is_heard_without_dvcs_lines_and_tracebacks(tmp_path):
+    said = [
+        "ingest@my-talks: quarantined: reason no_audio, rows 3",
+        "my-talks: 2 boxes reach over the edge of their picture and end there",
+        "ingest my-talks, seed 0: epoch 3 of at most 9, at most 0:20 left",
+    ]
+    unsaid = [
+        "Traceback (most recent call last):",
+        "ValueError: no",
+        "other: no",
+        "error: a: b",
+        "> x",
+    ]
+    (tmp_path / "lines").write_text("\n".join([*said, *unsaid]) + "\n")
+    stages = {
+        "ingest": {
+            "foreach": ["my-talks"],
+            "do": {"cmd": "cat lines; echo 1 > ${item}", "outs": ["${item}"]},
+        }
+    }
+    root = make_project(tmp_path, stages)
+    watcher = Quiet()
+    walk(root, read_plan(root), watcher, jobs=1)
+    assert watcher.heard == [("ingest@my-talks", line) for line in said]
+
+
+def test_progress_is_told_every_half_minute_and_all_else_at_once(capsys, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(pipeline, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    teller = pipeline.Teller(Plan(), None)
+    teller.started("train@a-b")
+    told = []
+    for at, line in (
+        (101, "train@a-b: 1/9 runs, 0:10 left"),
+        (102, "train@a-b: methods.b has no teacher"),
+        (131, "train a-b, seed 0, fold 0: epoch 2 of at most 60, at most 9:00 left"),
+        (132, "train@a-b: 2/9 runs, 0:10 left"),
+        (150, "train@a-b: faces: status ok, clips 12"),
+        (162, "train@a-b: 3/9 runs, 0:10 left"),
+    ):
+        now[0] = at
+        teller.said("train@a-b", line)
+        told += [at] * bool(capsys.readouterr().err.count(line))
+    assert told == [102, 131, 150, 162]
 
 
 def test_an_unchanged_out_cuts_off_what_follows(tmp_path):
