@@ -85,7 +85,8 @@ class PlainContext:
     def table(self, title: str, rows: Sequence[Mapping[str, object]]) -> None:
         """See ``Context.table``."""
         for row in rows:
-            self.log(f"{title}: " + ", ".join(f"{key} {value}" for key, value in row.items()))
+            cells = [f"{key} {value}" for key, value in row.items() if value not in (None, "")]
+            self.log(f"{title}: {', '.join(cells)}")
 
 
 def make_pool(runner: Literal["threads", "processes"], workers: int) -> Executor:

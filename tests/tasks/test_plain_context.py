@@ -188,3 +188,13 @@ def wait_until(is_so, seconds):
     while not is_so():
         assert time.monotonic() < deadline, "it did not come about"
         time.sleep(0.05)
+
+
+def test_the_rows_of_a_table_are_lines_without_empty_cells(caplog):
+    rows = [{"status": "ok", "reason": "", "clips": 0}, {"status": "lost", "reason": None}]
+    with caplog.at_level("INFO", logger="affectloom"):
+        PlainContext("faces@toy").table("faces", rows)
+    assert caplog.messages == [
+        "faces@toy: faces: status ok, clips 0",
+        "faces@toy: faces: status lost",
+    ]
