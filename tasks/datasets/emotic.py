@@ -13,6 +13,7 @@ that methods see the persons and not what a detector finds in them (``params/fac
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ import numpy as np
 import polars as pl
 
 from models.errors import UserError
+from tasks.context import WorkerDied
 from tasks.datasets._boxes import add_regions
 from tasks.datasets._source import choose, read_csv
 from tasks.datasets.adapter import Corpus, ProtocolCard
+from tasks.plain_context import PlainContext
 from tasks.tables import QUARANTINE, VAD
 
 LABELS = (
@@ -148,13 +151,23 @@ _JUDGEMENTS = {
 
 
 def _read_mat(path: Path, pictures: str, each: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Utterances and judgements, read in a process of its own: damage can crash scipy's reader."""
+    try:
+        return PlainContext().alone(partial(_parse_mat, pictures=pictures, each=each), path)
+    except WorkerDied as error:
+        reason = "reading it crashed"
+        raise UserError(f"{path}: not a readable MATLAB file ({reason}); {_REMEDY}") from error
+
+
+def _parse_mat(path: Path, pictures: str, each: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
     try:
         found = loadmat(path, struct_as_record=False, squeeze_me=True)
-    except (MatReadError, OSError, ValueError, NotImplementedError, TypeError) as error:
-        reason = str(error).splitlines()[0]
+    except (
+        Exception
+    ) as error:  # of damaged files scipy raises zlib's, Index-, UnboundLocalErrors...
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: not a readable MATLAB file ({reason}); {_REMEDY}") from error
     missing = [name for name in _SPLITS if name not in found]
     if missing:

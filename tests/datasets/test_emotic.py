@@ -1,5 +1,8 @@
 """Adapter ``emotic`` on Annotations.mat and on tables."""
 
+import os
+import signal
+
 import pytest
 from scipy.io import savemat
 
@@ -92,6 +95,34 @@ def test_tables_say_the_same_as_the_official_file():
 def test_a_file_that_is_no_matlab_file_is_an_error(tmp_path):
     write_text(tmp_path / "Annotations" / "Annotations.mat", "not at all")
     with pytest.raises(UserError, match="not a readable MATLAB file"):
+        emotic.read(tmp_path, {})
+
+
+def die(path):
+    """What scipy's reader does with some damaged files."""
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+@pytest.mark.parametrize("place", [200, 260])
+def test_a_damaged_compressed_matlab_file_is_an_error_of_one_sentence(tmp_path, place):
+    file = tmp_path / "Annotations" / "Annotations.mat"
+    file.parent.mkdir()
+    splits = {name: {"x": list(range(99))} for name in ("train", "val", "test")}
+    savemat(file, splits, do_compression=True)
+    content = bytearray(file.read_bytes())
+    content[place : place + 4] = b"\xff" * 4
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"Annotations\.mat: not a readable MATLAB file"):
+        emotic.read(tmp_path, {})
+
+
+def test_a_file_that_crashes_the_reader_is_an_error_that_names_it(tmp_path, monkeypatch):
+    plain = emotic.PlainContext.alone
+    monkeypatch.setattr(
+        emotic.PlainContext, "alone", lambda self, function, shard: plain(self, die, shard)
+    )
+    write_text(tmp_path / "Annotations" / "Annotations.mat", "anything")
+    with pytest.raises(UserError, match=r"not a readable MATLAB file \(reading it crashed\)"):
         emotic.read(tmp_path, {})
 
 
