@@ -9,6 +9,7 @@ and have a time are frames, in order of time. Names stay as they are written: ``
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from tokenize import TokenError
 
 import numpy as np
 import polars as pl
@@ -365,7 +366,8 @@ def _array_block(folder: Path, modality: str) -> Block:
     def load(place: int) -> np.ndarray:
         try:
             return np.atleast_1d(np.load(files[place], allow_pickle=False))
-        except (OSError, ValueError, EOFError) as error:
+        # numpy takes a damaged header for code that does not end
+        except (OSError, ValueError, EOFError, TokenError, MemoryError) as error:
             raise UserError(
                 f"{files[place]}: not a readable array of numbers ({error}); save it with "
                 "numpy.save and without objects"

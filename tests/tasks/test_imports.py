@@ -758,6 +758,41 @@ def test_one_sequence_of_segments_is_read_alone():
     assert value_of(features("toy_video"), "toy/v/1")["pooled"] == [1.0] * 3
 
 
+def test_a_damaged_sequence_is_one_sentence_wherever_the_damage_is():
+    h5py = pytest.importorskip("h5py")
+    file = Path("COVAREP.csd")
+    spans = np.stack([np.arange(12.0), np.arange(12.0) + 1], axis=1)
+    write_csd(h5py, file, "COVAREP", {f"v{n}": (np.ones((12, 5)), spans) for n in range(2)})
+    whole = file.read_bytes()
+    refused = []
+    for start in range(8, len(whole), len(whole) // 100):
+        file.write_bytes(whole[:start] + b"\xff" * 3 + whole[start + 3 :])
+        try:
+            run(file, replace=True)
+        except UserError as error:
+            refused.append(str(error))
+    assert refused
+    assert all(message.startswith("COVAREP.csd: ") for message in refused)
+
+
+@pytest.mark.parametrize("name", ["COVAREP/data", "COVAREP/data/v"])
+def test_numbers_where_a_sequence_has_a_folder_are_one_sentence(name):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File("COVAREP.csd", "w") as file:
+        file[name] = np.ones(3)
+    with pytest.raises(UserError, match=r"COVAREP\.csd: (holds 0 sequences|v does not have)"):
+        run(Path("COVAREP.csd"))
+
+
+def test_an_array_with_a_damaged_header_is_one_sentence():
+    Path("npy").mkdir()
+    np.save("npy/d_0.npy", np.ones((7, 4)))
+    whole = Path("npy/d_0.npy").read_bytes()
+    Path("npy/d_0.npy").write_bytes(whole.replace(b"(7, 4)", b"((7, 4"))
+    with pytest.raises(UserError, match=r"d_0\.npy: not a readable array"):
+        run(Path("npy"), modality="audio")
+
+
 def test_without_h5py_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     Path("x.csd").write_bytes(b"x")
