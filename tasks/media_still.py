@@ -27,7 +27,10 @@ from tasks.media_types import Clip, FrameSampling, Media, Problem, Region, no_fr
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000")
 _EXIF_ORIENTATION = 0x0112
 # What damaged bytes make Pillow's readers raise, by format and place.
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, TypeError)
+_DAMAGE = (
+    OSError, SyntaxError, ValueError, EOFError, struct.error, TypeError, RuntimeError,
+    LookupError, ArithmeticError,
+)  # fmt: skip
 _UNSET_DELAY_S = 0.1  # what browsers show a frame for that states no delay
 
 
@@ -35,7 +38,7 @@ def probe_picture(path: Path, container: str) -> Media:
     """What a picture file holds; it is decoded once, so damage is found."""
     with _opened(path, container) as image:
         turn = orientation(image)
-        count = getattr(image, "n_frames", 1) if _is_animation(image, container) else 1
+        count = _frame_count(image, container, path)
         _load(image, path)
         width, height = image.size
         if turn.is_transposed:
@@ -69,8 +72,9 @@ def decode_picture(
     if sampling is None:
         return Clip.failed(kind=probe_picture(path, container).kind)
     with _opened(path, container) as image:
-        if _is_animation(image, container):
-            return _decode_animation(path, image, span_s, sampling, region)
+        count = _frame_count(image, container, path)
+        if count > 1:
+            return _decode_animation(path, image, count, span_s, sampling, region)
         upright = orientation(image).apply(flatten(image, path))
     frame = _fit(crop(upright, region), sampling.max_height_px)
     return Clip(np.ascontiguousarray(frame)[None], np.zeros(1), kind="image")
@@ -79,12 +83,12 @@ def decode_picture(
 def _decode_animation(
     path: Path,
     image: Image.Image,
+    count: int,
     span_s: tuple[float, float | None],
     sampling: FrameSampling,
     region: Region | None,
 ) -> Clip:
     turn = orientation(image)
-    count = getattr(image, "n_frames", 1)
     problems: list[Problem] = []
     delays_s = list(_delays_s(image, count, path))
     total_s = sum(delays_s)
@@ -118,18 +122,25 @@ def _decode_animation(
 
 
 @contextmanager
+def _decoding(path: Path) -> Iterator[None]:
+    """What damage makes Pillow's readers raise becomes a `MediaFault`."""
+    try:
+        yield
+    except Image.DecompressionBombError as error:
+        raise MediaFault(Problem("too_large", f"{path}: {error}")) from None
+    except _DAMAGE as error:
+        raise MediaFault(explain(path, error)) from None
+
+
+@contextmanager
 def _opened(path: Path, container: str) -> Iterator[Image.Image]:
     """A Pillow image whose header was read; raises `MediaFault` where it cannot be."""
     if container == "png":
         check_whole_png(path)
     Image.init()  # otherwise Pillow knows only five of the formats below
     with open(path, "rb") as file:
-        try:
+        with _decoding(path):
             image = Image.open(file, formats=_FORMATS)
-        except Image.DecompressionBombError as error:
-            raise MediaFault(Problem("too_large", f"{path}: {error}")) from None
-        except _DAMAGE as error:
-            raise MediaFault(explain(path, error)) from None
         if image.width * image.height > MAX_PIXELS:
             detail = f"{path} has {image.width}x{image.height} pixels"
             raise MediaFault(Problem("too_large", detail))
@@ -137,19 +148,20 @@ def _opened(path: Path, container: str) -> Iterator[Image.Image]:
             yield image
 
 
-def _is_animation(image: Image.Image, container: str) -> bool:
-    """Whether several pictures follow each other in time (pages of a TIFF do not)."""
-    return container in ("gif", "webp", "png", "avif") and getattr(image, "is_animated", False)
+def _frame_count(image: Image.Image, container: str, path: Path) -> int:
+    """How many pictures follow each other in time (pages of a TIFF do not)."""
+    if container not in ("gif", "webp", "png", "avif"):
+        return 1
+    with _decoding(path):  # a GIF is read to its end to be counted
+        return int(getattr(image, "n_frames", 1))
 
 
 def _load(image: Image.Image, path: Path, index: int = 0) -> None:
     """Decode one frame; damage becomes a `MediaFault`."""
-    try:
+    with _decoding(path):
         if index != image.tell():
             image.seek(index)
         image.load()
-    except _DAMAGE as error:
-        raise MediaFault(explain(path, error)) from None
 
 
 def _delays_s(image: Image.Image, count: int, path: Path) -> Iterator[float]:

@@ -152,6 +152,23 @@ def test_cut_pictures_fail_with_a_reason(tmp_path, suffix, share):
         assert reasons(thing)[0] in ("truncated", "unreadable")
 
 
+@pytest.mark.parametrize("byte", [b"\x00", b"\xff"])
+@pytest.mark.parametrize("suffix", ["gif", "avif", "webp", "png", "jpg", "tiff", "jp2"])
+def test_a_picture_damaged_anywhere_is_read_or_fails_with_a_reason(tmp_path, suffix, byte):
+    path = tmp_path / f"p.{suffix}"
+    noise = np.random.default_rng(0).integers(0, 255, (3, 24, 32, 3), np.uint8)
+    first, *more = [Image.fromarray(frame) for frame in noise]
+    moves = {"save_all": True, "append_images": more} if suffix in ("gif", "avif", "webp") else {}
+    first.save(path, **moves)
+    whole = path.read_bytes()
+    failed = 0
+    for start in range(0, len(whole), max(1, len(whole) // 200)):
+        path.write_bytes(whole[:start] + byte * 4 + whole[start + 4 :])
+        failed += pictures(path).status == "failed"
+        assert probe(path).status in ("ok", "degraded", "failed")
+    assert failed
+
+
 def test_a_picture_of_absurd_size_is_refused(tmp_path):
     import struct
     import zlib
