@@ -220,10 +220,10 @@ class FrameCollector(Generic[F]):
                 self._keep(frame, time_s)
             self._next = early
         self._before, self.last_s = frame, time_s
-        is_past = time_s >= self.end_s - self.tick_s
-        if self.wanted_s is not None:
-            is_past = is_past or self._next >= len(self.wanted_s)
-        self.is_done = is_past
+        if self.wanted_s is None:
+            self.is_done = time_s >= self.end_s - self.tick_s
+        else:  # a time just before the end may be one of those wanted
+            self.is_done = time_s >= self.end_s or self._next >= len(self.wanted_s)
 
     def lose(self, time_s: float | None = None) -> None:
         """Say that a frame, shown from `time_s` on, is damaged, so nobody knows the picture."""

@@ -121,6 +121,11 @@ def test_a_seek_gives_the_frames_that_decoding_everything_gives(film, data):
     assert numbers(clip.frames) == expected
 
 
+def test_a_time_wanted_right_before_the_end_has_its_frame(film):
+    assert numbers(pictures(film, 0.0, 1.00001, FrameSampling(rate_hz=1.0)).frames) == [0, 5]
+    assert numbers(pictures(film, 0.0, 1.0, FrameSampling(rate_hz=1.0)).frames) == [0]
+
+
 def test_decoding_stops_at_the_end_of_the_span(film, monkeypatch):
     seen = []
     add = FrameCollector.add
