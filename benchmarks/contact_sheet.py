@@ -21,11 +21,11 @@ import polars as pl
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tasks.face_crops import decode as decode_crop
-from tasks.face_media import ClipRequest
-from tasks.face_params import FacesParams
-from tasks.faces import detect_clips
-from tasks.media import FrameSampling, decode
+from tasks.faces.crops import decode as decode_crop
+from tasks.faces.params import FacesParams
+from tasks.faces.stage import detect_clips
+from tasks.faces.windows import ClipRequest
+from tasks.media.decoding import FrameSampling, decode
 
 FRAME_PX, CROP_PX, CROPS = 180, 90, 12
 COLOURS = [(80, 220, 80), (240, 120, 60), (70, 150, 250), (240, 220, 60), (220, 90, 220)]

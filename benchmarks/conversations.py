@@ -298,7 +298,8 @@ def prepare(corpora: list[str]) -> None:
 
 def _import(corpus: str, modality: str) -> None:
     """One block of features as ``affectloom import`` brings it in."""
-    from tasks import imports, paths
+    from tasks import paths
+    from tasks.corpora.imports import reading as imports
 
     if (imports.folder(corpus) / f"{corpus}_{modality}.parquet").exists():
         return

@@ -17,14 +17,17 @@ from pathlib import Path
 import polars as pl
 
 from models.errors import UserError
-from tasks import ingest, labels, paths, splits
-from tasks.datasets import emotic
+from tasks import paths
+from tasks.corpora.adapters import emotic
+from tasks.ingest import stage as ingest
+from tasks.labels import stage as labels
 from tasks.plain_context import PlainContext
-from tasks.sample import SampleParams
-from tasks.sample import run as grow_sample
+from tasks.sample.stage import SampleParams
+from tasks.sample.stage import run as grow_sample
+from tasks.splits import stage as splits
 from tasks.tables import LABELS, QUARANTINE, SPLIT, SPLITS, UTTERANCES, read_metadata, read_table
-from tests.datasets import trees_conversation as talk
-from tests.datasets import trees_media as media
+from tests.tasks.corpora import trees_conversation as talk
+from tests.tasks.corpora import trees_media as media
 
 SHARED = Path(os.environ.get("AFFECTLOOM_SHARED", "../shared")).resolve() / "data"
 VAD_1_TO_5 = {name: [1, 5] for name in ("valence", "arousal", "dominance")}

@@ -33,9 +33,12 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from models.encoders.hidden import best_dtype
-from tasks import checkpoints, encoder_families, features, paths
-from tasks.feature_inputs import Loader, plan, read_utterances
-from tasks.features import EncoderParams
+from tasks import paths
+from tasks.checkpoints import stage as checkpoints
+from tasks.features import families as encoder_families
+from tasks.features import stage as features
+from tasks.features.inputs import Loader, plan, read_utterances
+from tasks.features.stage import EncoderParams
 from tasks.plain_context import PlainContext
 from tasks.tables import FACES, UTTERANCES, write_table
 

@@ -32,11 +32,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tasks.face_media import ClipRequest
-from tasks.face_params import FacesParams
-from tasks.faces import detect_clips
-from tasks.media import FrameSampling, decode
-from tasks.tracking import iou
+from tasks.faces.params import FacesParams
+from tasks.faces.stage import detect_clips
+from tasks.faces.tracking import iou
+from tasks.faces.windows import ClipRequest
+from tasks.media.decoding import FrameSampling, decode
 
 HEIGHT_PX, WIDTH_PX, FPS = 720, 1280, 25
 
@@ -137,7 +137,7 @@ def source_frames(video: Path | None) -> list[np.ndarray]:
         if not len(clip.frames):
             raise SystemExit(f"{video}: no picture: {[p.detail for p in clip.problems]}")
         return list(clip.frames)
-    from tasks.sample_face import Expression, draw_clip, draw_look, draw_room
+    from tasks.sample.face import Expression, draw_clip, draw_look, draw_room
 
     rng = np.random.default_rng(3)
     look, room = draw_look(rng), draw_room(WIDTH_PX, HEIGHT_PX, rng)

@@ -30,7 +30,7 @@ from torch.nn import functional as F
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tasks import paths
-from tasks.batches import Dataset, load_source
+from tasks.batches.source import Dataset, load_source
 from tasks.tables import FACES, LABELS, SPLIT, UTTERANCES, write_table
 
 CORPUS, CLASSES = "toy", ("angry", "happy", "neutral", "sad")

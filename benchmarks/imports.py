@@ -19,7 +19,7 @@ import numpy as np
 CHILD = """
 import json, sys, time
 from pathlib import Path
-from tasks import imports, safe_pickle
+from tasks.corpora.imports import reading as imports, safe_pickle
 started = time.monotonic()
 if sys.argv[1] == "import":
     imports.run(Path(sys.argv[2]), "big", imports.ImportOptions())

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.permutation import permutation_test
-from models.resampling import resamplable
-from models.statistics import compare, confidence_interval, resample
+from models.statistics.bootstrap import compare, confidence_interval, resample
+from models.statistics.permutation import permutation_test
+from models.statistics.resampling import resamplable
 
 CLASSES = ("neutral", "happy", "sad", "angry", "fear")
 CLASS_PRIOR = (4.0, 2.0, 1.0, 1.0, 0.6)

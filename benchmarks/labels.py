@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 import polars as pl
 
-from tasks.labels import Card, LabelsParams, merge
-from tasks.leak_texts import text_leaks
+from tasks.labels.stage import Card, LabelsParams, merge
+from tasks.leaks.texts import text_leaks
 from tasks.tables import VAD
 
 RATERS_PER_ITEM, RATERS = 5, 40

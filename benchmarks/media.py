@@ -22,8 +22,8 @@ from typing import Any
 import av
 import numpy as np
 
-from tasks.media import FrameSampling, decode
-from tasks.media_worker import Decoders
+from tasks.media.decoding import FrameSampling, decode
+from tasks.media.worker import Decoders
 from tests.awkward_oracle import expectations
 
 RATE_HZ = 16000

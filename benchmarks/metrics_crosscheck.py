@@ -16,7 +16,7 @@ import torch
 import torchmetrics as tm
 from scipy import stats
 
-from models.metrics import score_target
+from models.metrics.scoring import score_target
 
 TOLERANCE = {"scikit-learn": 1e-10, "scipy": 1e-10, "numpy": 1e-10, "torchmetrics": 1e-6}
 CLASSES = ("angry", "happy", "neutral", "sad", "excited", "frustrated")

@@ -14,7 +14,7 @@ from sklearn.metrics import f1_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tasks.sample_process import CATEGORIES, CUES, SampleParams, categorise, draw_factors
+from tasks.sample.process import CATEGORIES, CUES, SampleParams, categorise, draw_factors
 from tasks.tables import VAD
 
 FILE = "planted.parquet"

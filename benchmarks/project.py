@@ -81,7 +81,7 @@ def affectloom(folder: Path, *arguments: str) -> None:
         "PYTHONPATH": str(folder),
         "AFFECTLOOM_CACHE": str(folder / ".cache"),
     }
-    command = [sys.executable, "-m", "flows.cli", *arguments]
+    command = [sys.executable, "-m", "flows.cli.main", *arguments]
     subprocess.run(command, cwd=folder, env=environment, check=True)
 
 

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 from tasks import paths
-from tasks.leaderboard import judge
-from tasks.report import ReportParams, draw_page, run
+from tasks.report.leaderboard import judge
+from tasks.report.stage import ReportParams, draw_page, run
 from tests.browser.chromium import EXECUTABLE, browser
 from tests.tasks.report_factory import Scene, make_project
 

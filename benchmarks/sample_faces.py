@@ -24,8 +24,8 @@ import polars as pl
 from PIL import Image
 
 from benchmarks import project
-from tasks.sample_face import Expression, draw_clip, draw_look, draw_room
-from tasks.sample_process import CATEGORIES, VAD, SampleParams, categorise, draw_factors, stream
+from tasks.sample.face import Expression, draw_clip, draw_look, draw_room
+from tasks.sample.process import CATEGORIES, VAD, SampleParams, categorise, draw_factors, stream
 
 #: Splits of the process's seeds, from the first on.
 SPLITS = ("train", "train", "train", "validation", "test")

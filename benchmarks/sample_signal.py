@@ -27,8 +27,8 @@ from sklearn.model_selection import LeaveOneGroupOut
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tasks.sample import SampleParams, run
-from tasks.sample_process import CUES, draw_factors, judge
+from tasks.sample.process import CUES, draw_factors, judge
+from tasks.sample.stage import SampleParams, run
 from tasks.tables import VAD
 
 SINGLE = ("video", "audio", "text")

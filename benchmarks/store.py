@@ -25,8 +25,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tasks import paths
-from tasks.feature_table import Row, assemble
-from tasks.store import Entry, Store
+from tasks.store.buckets import Row, assemble
+from tasks.store.segments import Entry, Store
 from tasks.tables import FEATURES, UTTERANCES, read_table, write_table
 
 SEGMENT = 32
@@ -134,7 +134,7 @@ def stage_peak_mb(clips: int, root: Path) -> float:
 
     import soundfile
 
-    from tasks import features
+    from tasks.features import stage as features
     from tasks.plain_context import PlainContext
 
     rng = np.random.default_rng(0)

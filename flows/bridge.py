@@ -16,7 +16,7 @@ from tasks.params import ExecutionParams
 from tasks.plain_context import PlainContext, in_order, make_pool, progress_line
 
 if TYPE_CHECKING:
-    from flows.reporting import Ending, FlowReport
+    from flows.prefect.reporting import Ending, FlowReport
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -119,7 +119,7 @@ class PrefectContext:
             return self.plain.map(function, shards, what)
         report = self._open()
         if self.settings.runner in ("dask", "ray"):
-            from flows.scale_out import map_on_cluster
+            from flows.prefect.clusters import map_on_cluster
 
             return map_on_cluster(function, shards, what, self.settings)
         return self._map_here(function, shards, what, report)
@@ -154,7 +154,9 @@ class PrefectContext:
 
     def _open(self) -> "FlowReport":
         if self._report is None:
-            from flows.reporting import FlowReport  # imports prefect: 2 s that a small stage saves
+            from flows.prefect.reporting import (
+                FlowReport,  # imports prefect: 2 s that a small stage saves
+            )
 
             stage = self.plain.stage
             self._report = FlowReport.open(

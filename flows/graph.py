@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from flows.closure import closure, dataclass_default, module_constant
+from models import registry
 from models.errors import UserError
 from tasks import paths
 from tasks.method_reads import method_reads
@@ -23,7 +24,7 @@ from tasks.tables import MODALITIES
 _HEADER = """\
 # Written by `affectloom sync` from params.yaml and the imports of the code: do not edit by hand.
 # `affectloom run` and `make repro` keep it up to date; tests/test_house.py checks it.
-# A stage of DVC begins where its first line here names it; what it does is in tasks/<stage>.py.
+# A stage begins where its first line here names it; what it does is in tasks/<stage>/stage.py.
 """
 
 #: Order of the stages; also the words that `affectloom stage` knows.
@@ -132,20 +133,20 @@ def stage_code(
     stage: str, arguments: Mapping[str, str], params: Mapping[str, Any], root: Path
 ) -> list[str]:
     """Dotted modules that an instance runs; their closure is its code."""
-    modules = [f"tasks.{stage}"]
+    modules = [f"tasks.{stage}.stage"]
     if stage == "ingest":
         adapter = params["corpora"][arguments["corpus"]].get("adapter", arguments["corpus"])
-        modules.append(f"tasks.datasets.{adapter}")
+        modules.append(f"tasks.corpora.adapters.{adapter}")
     if stage == "features":
         family = params["encoders"][arguments["encoder"]].get("family")
         modules.append(f"models.encoders.{family}")
         if family == "imported":
-            modules.append("tasks.imported_features")
+            modules.append("tasks.features.foreign")
     if stage in ("search", "train", "evaluate", "transfer"):
         name, entry = arguments["method"], params["methods"][arguments["method"]]
         modules += [*method_reads(name, entry, root).code, *_method_modules(name, entry, root)]
         if stage == "train" and (entry or {}).get("search") is not None:
-            modules.append("tasks.search_result")
+            modules.append("tasks.search.result")
     return modules
 
 
@@ -155,16 +156,16 @@ def _method_modules(name: str, entry: Mapping[str, Any] | None, root: Path) -> l
         backbone = entry.get("backbone") or entry.get("method") or name
         plugin = str(entry["plugin"])
         own = [] if plugin == "none" else [f"models.plugins.{plugin}"]
-        return ["models.plugin", *own, f"models.methods.{backbone}"]
+        return ["models.plugin", *own, registry.module_name("methods", backbone, root)]
     method = entry.get("method") or name
-    folder = root / "models" / "methods"
-    file = folder / f"{method}.py"
+    file = registry.source("methods", method, root)
     # a method may train another method as its backbone, as spcl does; cage's is a network's name
     backbone = entry.get("backbone") or (
         dataclass_default(file, "backbone") if file.exists() else None
     )
-    is_method = backbone and (folder / f"{backbone}.py").exists()
-    return [f"models.methods.{method}", *([f"models.methods.{backbone}"] if is_method else [])]
+    is_method = backbone and registry.source("methods", str(backbone), root).exists()
+    found = [method, *([str(backbone)] if is_method else [])]
+    return [registry.module_name("methods", one, root) for one in found]
 
 
 class _Graph:
@@ -468,7 +469,7 @@ class _Graph:
     def _single(
         self, stage: str, params: list[str], deps: Sequence[Path], outs: list[Path]
     ) -> dict[str, Any]:
-        code = [str(file) for file in closure([f"tasks.{stage}"], self.root)]
+        code = [str(file) for file in closure([f"tasks.{stage}.stage"], self.root)]
         return {
             "cmd": f"python -m flows.stage {stage}",
             "deps": [*code, *map(str, deps)],

@@ -25,7 +25,7 @@ from models.errors import UserError
 from tasks import failures
 
 if TYPE_CHECKING:
-    from flows.reporting import FlowReport
+    from flows.prefect.reporting import FlowReport
 
 log = logging.getLogger("affectloom")
 
@@ -59,7 +59,7 @@ def run_pipeline(
             params.check_everything()
         if has_api():
             prepare_environment(root)
-            from flows.prefect_pipeline import pipeline
+            from flows.prefect.pipeline import pipeline
 
             return pipeline(root, plan, names, jobs, pull)
         return walk_plan(root, plan, jobs, pull, None)
@@ -96,7 +96,7 @@ def show_failures(root: Path, outcomes: Sequence[Outcome], noted: Mapping[str, s
             failures.note(outcome.address, outcome.reason)
     if not any(o.address == "report" and o.state == "upstream failed" for o in outcomes):
         return
-    from tasks.report import draw_page  # seconds to import: only when needed
+    from tasks.report.stage import draw_page  # seconds to import: only when needed
 
     try:
         params = read_params(root)

@@ -33,7 +33,7 @@ log = logging.getLogger("affectloom")
 
 def run_stage(stage: str, arguments: Mapping[str, str], params: Params, ctx: Context) -> None:
     """Call the stage's function in ``tasks`` with its own part of the parameters."""
-    module = importlib.import_module(f"tasks.{stage}")
+    module = importlib.import_module(f"tasks.{stage}.stage")
     corpus = arguments.get("corpus", "")
     if stage in ("sample", "checkpoints"):
         destination = paths.raw("sample") if stage == "sample" else paths.CHECKPOINTS
@@ -56,7 +56,7 @@ def run_stage(stage: str, arguments: Mapping[str, str], params: Params, ctx: Con
         name = arguments["method"]
         entry, inputs, found = params.method(name), params.inputs(corpus), None
         if entry.get("search") is not None:
-            found = importlib.import_module("tasks.search_result").searched(corpus, name)
+            found = importlib.import_module("tasks.search.result").searched(corpus, name)
         code = _code_fingerprint(stage, arguments, params.raw)
         section = params.section(stage)
         module.run(section, corpus, name, entry, inputs, ctx, code=code, found=found)

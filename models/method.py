@@ -5,10 +5,8 @@ can predict and what it needs; one trainer (``models/training.py``) serves all o
 """
 
 import difflib
-import importlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, cast
 
 import numpy as np
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models import registry
 from models.batch import MODALITIES, Batch, Frames, Kind, Target
 from models.errors import UserError
 
@@ -334,16 +333,16 @@ def is_known(target: Target, batch: Batch) -> Tensor:
 
 def method_names() -> list[str]:
     """Every method there is, by file name."""
-    return sorted(file.stem for file in (Path(__file__).parent / "methods").glob("[a-z]*.py"))
+    return registry.names("methods")
 
 
 def find_method(name: str) -> type[Method]:
-    """The ``METHOD`` of ``models/methods/<name>.py``."""
+    """The ``METHOD`` of the file or folder of that name in ``models/methods``."""
     if name not in method_names():
         near = difflib.get_close_matches(name, method_names(), 1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
         raise UserError(f"there is no method '{name}'{hint} Methods: {', '.join(method_names())}")
-    return importlib.import_module(f"models.methods.{name}").METHOD
+    return registry.load("methods", name).METHOD
 
 
 def configure(

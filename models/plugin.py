@@ -6,21 +6,20 @@ same network without any, to compare with.
 """
 
 import difflib
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, field, fields, make_dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from models import registry
 from models.backbone import Backbone, joint
 from models.batch import Batch
 from models.errors import UserError
 from models.layers.balance import counted_generator
-from models.method import Data, Method, Spec, Stepper, find_method, total
+from models.method import Data, Method, Spec, Stepper, find_method, method_names, total
 
 
 class Plugin(nn.Module):
@@ -130,7 +129,7 @@ def attach(backbone: type[Method], plugin: type[Plugin] | None) -> type[Backbone
     """
     if not issubclass(backbone, Backbone):
         raise UserError(
-            f"method '{backbone.__module__.rpartition('.')[2]}' is no backbone: it has no output "
+            f"method '{registry.name_of(backbone.__module__)}' is no backbone: it has no output "
             f"per modality for a plug-in to balance; backbones: {', '.join(backbone_names())}"
         )
     variant = backbone.plugin_variant
@@ -165,14 +164,12 @@ def _as_field(item: Any) -> tuple[str, Any, Any]:
 
 def plugin_names() -> list[str]:
     """Every plug-in there is, by file name."""
-    return sorted(file.stem for file in (Path(__file__).parent / "plugins").glob("[a-z]*.py"))
+    return registry.names("plugins")
 
 
 def backbone_names() -> list[str]:
     """Every method that a plug-in can be attached to, by file name."""
-    folder = Path(__file__).parent / "methods"
-    names = sorted(file.stem for file in folder.glob("[a-z]*.py"))
-    return [name for name in names if issubclass(find_method(name), Backbone)]
+    return [name for name in method_names() if issubclass(find_method(name), Backbone)]
 
 
 def find_plugin(name: str) -> type[Plugin] | None:
@@ -185,7 +182,7 @@ def find_plugin(name: str) -> type[Plugin] | None:
         raise UserError(
             f"there is no plug-in '{name}'{hint} Plug-ins: none, {', '.join(plugin_names())}"
         )
-    return importlib.import_module(f"models.plugins.{name}").PLUGIN
+    return registry.load("plugins", name).PLUGIN
 
 
 def find_balanced(backbone: str, plugin: str) -> type[Backbone]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models import registry
+
 
 @dataclass(frozen=True)
 class Reads:
@@ -31,7 +33,7 @@ class Reads:
     @property
     def code(self) -> list[str]:
         """Modules of the data layer that are imported by name for it."""
-        modules = {"frames": "tasks.sequences", "images": "tasks.face_images"}
+        modules = {"frames": "tasks.batches.sequences", "images": "tasks.batches.face_images"}
         return [module for need, module in modules.items() if need in self.needs]
 
 
@@ -40,7 +42,7 @@ def method_reads(name: str, entry: Mapping[str, Any] | None, root: Path) -> Read
     entry = entry or {}
     plugged = entry.get("backbone") if entry.get("plugin") else None
     method = plugged or entry.get("method") or name
-    file = root / "models" / "methods" / f"{method}.py"
+    file = registry.source("methods", method, root)
     if not file.exists():  # whoever looks for the method's code names the file
         return Reads()
     tree = ast.parse(file.read_text(encoding="utf-8"))

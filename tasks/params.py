@@ -21,15 +21,15 @@ Model = TypeVar("Model", bound=BaseModel)
 
 #: Section of params.yaml to the module and class that declare it.
 SECTIONS = {
-    "sample": ("tasks.sample", "SampleParams"),
-    "checkpoints": ("tasks.checkpoints", "CheckpointsParams"),
-    "labels": ("tasks.labels", "LabelsParams"),
-    "splits": ("tasks.splits", "SplitsParams"),
-    "faces": ("tasks.faces", "FacesParams"),
-    "train": ("tasks.train", "TrainParams"),
-    "evaluate": ("tasks.evaluate", "EvaluateParams"),
-    "transfer": ("tasks.transfer", "TransferParams"),
-    "report": ("tasks.report", "ReportParams"),
+    "sample": ("tasks.sample.stage", "SampleParams"),
+    "checkpoints": ("tasks.checkpoints.stage", "CheckpointsParams"),
+    "labels": ("tasks.labels.stage", "LabelsParams"),
+    "splits": ("tasks.splits.stage", "SplitsParams"),
+    "faces": ("tasks.faces.stage", "FacesParams"),
+    "train": ("tasks.train.stage", "TrainParams"),
+    "evaluate": ("tasks.evaluate.stage", "EvaluateParams"),
+    "transfer": ("tasks.transfer.stage", "TransferParams"),
+    "report": ("tasks.report.stage", "ReportParams"),
 }
 #: Sections with named entries, and those declared here.
 _OTHER = ("corpora", "encoders", "inputs", "methods", "execution")
@@ -82,7 +82,7 @@ class Params:
 
     def ingest(self, name: str) -> Any:
         """How a corpus is read."""
-        kind = importlib.import_module("tasks.ingest").IngestParams
+        kind = importlib.import_module("tasks.ingest.stage").IngestParams
         entry = self.corpus(name)
         values = {key: value for key, value in entry.items() if key not in OVERRIDABLE}
         values.setdefault("adapter", name)
@@ -90,7 +90,7 @@ class Params:
 
     def encoder(self, name: str) -> Any:
         """How an encoder is made."""
-        kind = importlib.import_module("tasks.features").EncoderParams
+        kind = importlib.import_module("tasks.features.stage").EncoderParams
         return parse(kind, self._entry("encoders", name), f"encoders.{name}")
 
     def method(self, name: str) -> Mapping[str, Any]:
@@ -104,7 +104,7 @@ class Params:
             return None
         where = f"methods.{name}.search"
         _check_mapping(entry["search"], where)
-        module = importlib.import_module("tasks.search_params")
+        module = importlib.import_module("tasks.search.params")
         found = parse(module.kind_of(entry["search"]), entry["search"], where)
         plain = {key: value for key, value in entry.items() if key != "search"}
         module.check(name, plain, found)
@@ -125,7 +125,7 @@ class Params:
                 self.section(name, corpus)
         for name in self.raw.get("encoders") or {}:
             self.encoder(name)
-        resolve = importlib.import_module("tasks.methods").resolve
+        resolve = importlib.import_module("tasks.recipes").resolve
         for name in self.raw.get("methods") or {}:
             resolve(name, self.method(name))
             self.search(name)

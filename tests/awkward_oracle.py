@@ -1,6 +1,6 @@
 """What each file of `shared/data/awkward` must give, from its manifest and what the manifest omits.
 
-`tests/tasks/test_media_awkward.py` holds the media layer to it, `benchmarks/media.py` prints it.
+`tests/tasks/media/test_awkward.py` holds the media layer to it, `benchmarks/media.py` prints it.
 """
 
 import csv

@@ -12,8 +12,7 @@ from flows import graph
 from flows.closure import PACKAGES, closure
 from models.method import find_method, method_names
 from tasks.params import Params
-
-ROOT = Path(__file__).parent.parent
+from tests.places import ROOT
 
 
 @pytest.fixture(scope="module")

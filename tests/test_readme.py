@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -10,13 +9,16 @@ import typer.main
 import yaml
 
 from flows import graph
-from flows.cli import app
-from tasks import ingest, labels, paths, splits
+from flows.cli.main import app
+from tasks import paths
+from tasks.ingest import stage as ingest
+from tasks.labels import stage as labels
 from tasks.params import Params
 from tasks.plain_context import PlainContext
+from tasks.splits import stage as splits
 from tasks.tables import LABELS, SPLIT, UTTERANCES, read_table
+from tests.places import ROOT
 
-ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
 
 

@@ -1,4 +1,4 @@
-"""Features that somebody else computed; ``tasks/imported_features.py`` takes them as they are.
+"""Features that somebody else computed; ``tasks/features/foreign.py`` takes them as they are.
 
 There is no network here: ``checkpoint`` names the file that ``affectloom import`` wrote, and the
 stage features brings its rows into the order of the corpus. What the features are of stands in the

@@ -3,7 +3,7 @@
 import pytest
 
 from tasks import paths
-from tasks.report import ReportParams, run
+from tasks.report.stage import ReportParams, run
 from tests.browser.chromium import EXECUTABLE, browser
 from tests.tasks.report_factory import (
     NAMES,

@@ -9,8 +9,7 @@ import pytest
 from dvc.repo import Repo
 
 from flows import graph
-
-ROOT = Path(__file__).parent.parent.parent
+from tests.places import ROOT
 
 
 @pytest.fixture(scope="session")

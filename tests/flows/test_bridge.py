@@ -136,7 +136,7 @@ class FakeClient:
 @pytest.fixture
 def client(monkeypatch):
     """A stage's context whose client is fake."""
-    reporting = pytest.importorskip("flows.reporting")
+    reporting = pytest.importorskip("flows.prefect.reporting")
     monkeypatch.setattr(bridge, "has_api", lambda: True)
 
     def make(dies_at: int = 10**6) -> FakeClient:

@@ -3,15 +3,13 @@
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
 from flows import graph
 from models.errors import UserError
-
-ROOT = Path(__file__).parent.parent.parent
+from tests.places import ROOT
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ import yaml
 
 from flows import graph
 from tasks.selection import methods_of
+from tests.places import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 LABELS_OF_IEMOCAP = 6
 _REST = {
     "labels": {"merge": "mean"},
@@ -80,14 +80,14 @@ def test_imported_features_depend_on_their_file_and_no_face():
     stages = yaml.safe_load(graph.render(raw, ROOT))["stages"]
     extraction = stages["features"]["foreach"]["talks-talks_audio"]["deps"]
     assert "${encoders.talks_audio.checkpoint}" in extraction
-    assert "tasks/imported_features.py" in extraction
+    assert "tasks/features/foreign.py" in extraction
     assert "data/faces/talks.parquet" not in extraction
     method = next(iter(raw["methods"]))
     training = stages["train"]["foreach"][f"talks-{method}"]
     read = {dep for dep in training["deps"] if dep.startswith("data/features")}
     assert read == {f"data/features/talks/${{corpora.talks.inputs.{m}}}" for m in ("audio", "text")}
     assert "corpora.talks.inputs" in training["params"]
-    assert "tasks/datasets/imported.py" in stages["ingest"]["foreach"]["talks"]["deps"]
+    assert "tasks/corpora/adapters/imported.py" in stages["ingest"]["foreach"]["talks"]["deps"]
 
 
 # the whole way ------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ def command(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def bring_in(root: Path, content: object, corpus: str) -> None:
     """Import ``content`` and paste what the command advises into ``params.yaml``."""
     (root / "made.pkl").write_bytes(pickle.dumps(content))
-    told = command(root, "flows.cli", "import", "made.pkl", "--corpus", corpus)
+    told = command(root, "flows.cli.main", "import", "made.pkl", "--corpus", corpus)
     advised = yaml.safe_load(told.stdout.split("In params.yaml:\n")[1])
     (root / "params.yaml").write_text(yaml.safe_dump(advised | _REST))
 
@@ -185,7 +185,7 @@ def run_stages(root: Path, corpus: str, encoders: list[str]) -> None:
 @pytest.mark.slow
 def test_a_dialogue_pickle_goes_from_import_to_report_under_dvc(project):
     bring_in(project, dialogues(), "talks")
-    command(project, "flows.cli", "run", "report")
+    command(project, "flows.cli.main", "run", "report")
     faces = pl.read_parquet(project / "data/faces/talks.parquet")
     assert faces.height == 120
     assert set(faces["reason"]) == {"no_video"}
@@ -195,7 +195,7 @@ def test_a_dialogue_pickle_goes_from_import_to_report_under_dvc(project):
     # six categories: chance is a sixth, and the text gives them away
     assert float(row["mean"]) > 0.5
     assert (project / "data/reports/index.html").stat().st_size > 100_000
-    again = command(project, "flows.cli", "run", "report")
+    again = command(project, "flows.cli.main", "run", "report")
     assert "0 of 10 stages to look at" in again.stderr
 
 

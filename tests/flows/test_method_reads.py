@@ -1,15 +1,13 @@
 """What stages depend on for methods that read frames, pictures, further inputs or other runs."""
 
-from pathlib import Path
-
 import pytest
 import yaml
 
 from flows import graph
 from models.method import find_method, method_names
 from tasks.method_reads import Reads, method_reads
+from tests.places import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 FACES = "data/faces/sample.parquet"
 
 
@@ -48,18 +46,18 @@ def test_methods_on_pictures_depend_on_faces_and_on_no_features(raw, stage):
     raw["methods"] = {"cage": {}, "linear": {}}
     found = dependencies(raw, stage)
     assert FACES in found["cage"]
-    assert "tasks/face_images.py" in found["cage"]
+    assert "tasks/batches/face_images.py" in found["cage"]
     assert not [dep for dep in found["cage"] if dep.startswith("data/features")]
     assert FACES not in found["linear"]
-    assert "tasks/face_images.py" not in found["linear"]
+    assert "tasks/batches/face_images.py" not in found["linear"]
     assert "data/features/sample/${inputs.audio}" in found["linear"]
 
 
 def test_methods_on_frames_depend_on_the_code_that_maps_them(raw):
     raw["methods"] = {"emi": {}, "linear": {}}
     found = dependencies(raw)
-    assert "tasks/sequences.py" in found["emi"]
-    assert "tasks/sequences.py" not in found["linear"]
+    assert "tasks/batches/sequences.py" in found["emi"]
+    assert "tasks/batches/sequences.py" not in found["linear"]
 
 
 def test_a_further_input_is_a_dependency_of_those_that_use_it(raw):

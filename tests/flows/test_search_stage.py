@@ -11,8 +11,8 @@ from flows.closure import closure
 from flows.stage import run_stage
 from models.errors import UserError
 from tasks.params import Params
+from tests.places import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 GOOD = yaml.safe_load((ROOT / "params.yaml").read_text())
 BEST = "data/search/sample/early_fusion/best.json"
 
@@ -51,10 +51,10 @@ def test_only_a_method_with_a_search_gets_the_stage(raw, stages):
 def test_what_a_search_found_is_read_by_its_own_method_alone(stages):
     assert BEST in deps(stages, "train", "sample-early_fusion")
     assert not any("data/search" in dep for dep in deps(stages, "train", "sample-linear"))
-    assert "tasks/search_result.py" in deps(stages, "train", "sample-early_fusion")
+    assert "tasks/search/result.py" in deps(stages, "train", "sample-early_fusion")
     for key in ("sample-early_fusion", "sample-linear"):
-        assert "tasks/search.py" not in deps(stages, "train", key)
-    assert "tasks/search_result.py" not in deps(stages, "train", "sample-linear")
+        assert "tasks/search/stage.py" not in deps(stages, "train", key)
+    assert "tasks/search/result.py" not in deps(stages, "train", "sample-linear")
 
 
 def test_what_a_search_found_reaches_scores_through_the_runs_alone(stages):
@@ -85,7 +85,7 @@ def test_training_gets_what_was_found_for_every_fold(raw, tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("flows.stage._code_fingerprint", lambda *_: "")
     seen = []
-    monkeypatch.setattr("tasks.train.run", lambda *_, **named: seen.append(named["found"]))
+    monkeypatch.setattr("tasks.train.stage.run", lambda *_, **named: seen.append(named["found"]))
     arguments = {"corpus": "sample", "method": "early_fusion"}
     with pytest.raises(UserError, match="run stage search for sample-early_fusion first"):
         run_stage("train", arguments, Params(raw), None)  # pyright: ignore

@@ -10,8 +10,8 @@ from dvc.repo import Repo
 
 from flows import graph
 from flows.walk import read_plan
+from tests.places import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 METHODS = ("constant", "early_fusion", "late_fusion", "linear")
 
 
@@ -124,7 +124,7 @@ def test_a_face_parameter_reruns_faces_and_video_encoders(changed):
 
 
 def test_an_unrelated_source_file_reruns_nothing(changed):
-    assert changed("flows/cli.py", "", "\n# a comment\n") == set()
+    assert changed("flows/cli/main.py", "", "\n# a comment\n") == set()
     assert changed("models/methods/corect.py", "", "\n# a comment\n") == set()
 
 

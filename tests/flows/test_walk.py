@@ -17,8 +17,7 @@ from flows import pipeline
 from flows.pipeline import only_one
 from flows.walk import Outcome, Plan, read_plan, sort_lock, walk
 from models.errors import UserError
-
-ROOT = Path(__file__).parent.parent.parent
+from tests.places import ROOT
 
 
 class Quiet:

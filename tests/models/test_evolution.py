@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.evolution import EvolutionConfig, GenomeSpace, Search
-from models.haemsa_genome import DEFAULT, SPACE
+from models.methods.haemsa.genome import DEFAULT, SPACE
 
 
 def at_last_index(genome) -> float:

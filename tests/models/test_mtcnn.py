@@ -7,7 +7,7 @@ import torch
 
 from models.errors import UserError
 from models.mtcnn import Faces, Mtcnn, MtcnnConfig, pyramid_scales, reduced_size
-from tasks.tracking import iou
+from tasks.faces.tracking import iou
 from tests.face_factory import draw_face, room
 
 CLIPS = Path(os.environ.get("AFFECTLOOM_SHARED", "../shared")) / "data" / "av_clips"
@@ -69,7 +69,7 @@ def test_other_thresholds_and_sizes_equal_facenet_pytorch(drawn):
 @pytest.mark.real
 @pytest.mark.skipif(not CLIPS.exists(), reason="the real clips are not beside the project")
 def test_real_faces_equal_those_of_facenet_pytorch(detector, reference):
-    from tasks.media import FrameSampling, decode
+    from tasks.media.decoding import FrameSampling, decode
 
     faces = 0
     for file in sorted(CLIPS.glob("*.mp4")):

@@ -12,7 +12,7 @@ from models.errors import UserError
 from models.method import Method, Spec, configure, find_method
 from models.training import NotFinite, TrainConfig, fit, predict, seed_everything
 from tests.factories import CATEGORY, DIMS, ToyData
-from tests.models.test_conformance import accuracy
+from tests.models.methods.test_conformance import accuracy
 
 TRAIN, VALIDATION = ToyData(lengths=(5,) * 10, seed=1), ToyData(lengths=(4,) * 6, seed=2)
 CONFIG = TrainConfig(epochs=6, patience=0, batch_size=3, lr=1e-2)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from models.metrics import CONVENTION, HEADLINE, score_target
+from models.metrics.scoring import CONVENTION, HEADLINE, score_target
 from tasks import paths
-from tasks.evaluate import spread
+from tasks.evaluate.stage import spread
 from tasks.tables import (
     EMI,
     FACES,

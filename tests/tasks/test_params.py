@@ -1,14 +1,13 @@
 import copy
-from pathlib import Path
 
 import pytest
 import yaml
 
 from models.errors import UserError
-from tasks.label_params import LabelsParams
+from tasks.labels.params import LabelsParams
 from tasks.params import OVERRIDABLE, SECTIONS, Params, parse
+from tests.places import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 GOOD = yaml.safe_load((ROOT / "params.yaml").read_text())
 
 

@@ -12,8 +12,7 @@ import pytest
 from models.errors import UserError
 from tasks.context import Progress, WorkerDied, shard_count
 from tasks.plain_context import PlainContext, _is_running, in_order, make_pool, progress_line
-
-REPOSITORY = Path(__file__).parent.parent.parent
+from tests.places import ROOT
 
 
 def double(value):
@@ -171,7 +170,7 @@ def test_workers_end_soon_after_their_killed_parent(tmp_path):
     script, seen = tmp_path / "parent.py", tmp_path / "seen"
     script.write_text(_PARENT)
     seen.mkdir()
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     parent = subprocess.Popen([sys.executable, str(script), str(seen)], env=environment)
     try:
         wait_until(lambda: len(list(seen.iterdir())) == 2, 120)

@@ -12,18 +12,18 @@ from flows.graph import instances
 from models.batch import Target
 from models.encoders.weights import FILES, is_pinned
 from models.method import Method, Spec
-from models.methods.cage import Cage
-from models.methods.huo_ge_vad import HuoGeVad
-from tasks.datasets.emotic import LABELS
-from tasks.encoder_families import families
-from tasks.face_media import ClipRequest, Window
-from tasks.face_whole import WholeClip
-from tasks.media import Media
-from tasks.methods import build, resolve
+from models.methods.cage.method import Cage
+from models.methods.huo_ge_vad.method import HuoGeVad
+from tasks.corpora.adapters.emotic import LABELS
+from tasks.faces.whole import WholeClip
+from tasks.faces.windows import ClipRequest, Window
+from tasks.features.families import families
+from tasks.media.decoding import Media
 from tasks.params import Params
+from tasks.recipes import build, resolve
 from tasks.tables import VAD
+from tests.places import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "params"
 PRESETS = [
     preset

@@ -1,0 +1,1 @@
+"""The command ``affectloom``: one module per group of commands, no logic."""

@@ -1,0 +1,241 @@
+"""The command ``affectloom``."""
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.data import fetch, lint, store_app
+from flows.cli.imports import EPILOG, import_files
+from flows.cli.reports import compare, report
+from flows.sentences import sentence
+from models.errors import UserError
+from tasks import paths
+
+app = typer.Typer(
+    name="affectloom",
+    help="From raw conversations, video, speech and text to reproducible emotion models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+log = logging.getLogger("affectloom")
+
+_STOPPED = "stopped; run the same command again to go on from here"
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and all lines.")] = False,
+) -> None:
+    """Settle in the repository's root; errors are one sentence unless --debug is given."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("httpx", "httpcore", "dvc", "asyncio", "urllib3", "matplotlib"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    if debug:
+        log.setLevel(logging.DEBUG)  # the lines of all stages, not those of every library
+        os.environ["AFFECTLOOM_DEBUG"] = "1"
+    if not {"-h", "--help"} & set(sys.argv):  # help is for every folder
+        os.chdir(paths.find_root())
+
+
+@app.command(epilog="Example: affectloom run features --jobs 2")
+def run(
+    stages: Annotated[
+        list[str] | None, typer.Argument(help="Stages or instances; default: everything.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(help="Stages side by side.", min=1)] = None,
+    pull: Annotated[bool, typer.Option(help="Fetch missing data from the DVC remote.")] = False,
+) -> None:
+    """Bring the pipeline up to date: stale stages and what follows from them."""
+    from flows.pipeline import has_failed, run_pipeline, stop_on_signal
+
+    stop_on_signal()
+    outcomes = run_pipeline(Path.cwd(), stages or (), jobs, pull)
+    if has_failed(outcomes):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: affectloom status")
+def status(as_json: Json = False) -> None:
+    """Show which stages are stale and why, without running anything."""
+    from flows import graph
+    from flows.settings import check_before_graph, read_params
+    from flows.walk import read_plan
+
+    params = read_params(Path())
+    check_before_graph(params)
+    unsynced = graph.out_of_step(params.raw, Path())
+    plan = read_plan(Path.cwd())
+    maybe = plan.maybe
+    if maybe or unsynced:
+        params.check_everything()
+    if as_json:
+        found = {
+            address: {
+                "state": "stale" if node.reasons else "follows" if address in maybe else "fresh",
+                "reasons": list(node.reasons),
+            }
+            for address, node in plan.nodes.items()
+        }
+        print(json.dumps({"dvc_yaml_out_of_step": unsynced, "stages": found}, indent=1))
+        return
+    if unsynced:
+        print("dvc.yaml is not in step with params.yaml; `affectloom run` or `sync` mends that")
+    for address in maybe:
+        reasons = plan.nodes[address].reasons
+        why = "; ".join(reasons[:4]) + (f"; {len(reasons) - 4} more" if len(reasons) > 4 else "")
+        print(f"{address}: {why or 'follows from a stale stage'}")
+    print(f"{len(plan.nodes) - len(maybe)} of {len(plan.nodes)} stages are up to date")
+
+
+@app.command(epilog="Example: affectloom stage train --corpus sample --method early_fusion")
+def stage(
+    name: Annotated[str, typer.Argument(help="Name of the stage.")],
+    corpus: Annotated[str | None, typer.Option()] = None,
+    encoder: Annotated[str | None, typer.Option()] = None,
+    method: Annotated[str | None, typer.Option()] = None,
+    onto: Annotated[
+        str | None, typer.Option(help="Stage transfer: the corpus whose test rows are predicted.")
+    ] = None,
+) -> None:
+    """Run one stage now, whether it is stale or not, outside DVC (for development)."""
+    from flows import graph
+    from flows.settings import read_params
+    from flows.stage import execute
+
+    if name not in graph.STAGES:
+        raise UserError(f"there is no stage '{name}'; stages: {', '.join(graph.STAGES)}")
+    given = {"corpus": corpus, "encoder": encoder, "method": method, "onto": onto}
+    wanted = {key: value for key, value in given.items() if value is not None}
+    known = graph.instances(read_params(Path()).raw, name)
+    found = [
+        arguments
+        for arguments in known
+        if all(arguments.get(key) == value for key, value in wanted.items())
+    ]
+    if not found:
+        asked = " ".join(f"--{key} {value}" for key, value in wanted.items())
+        there_is = ", ".join(graph.address(name, arguments) for arguments in known) or "none"
+        raise UserError(f"params.yaml has no {name} {asked}".rstrip() + f"; there is: {there_is}")
+    for arguments in found:
+        execute(name, arguments)
+
+
+@app.command(epilog="Example: affectloom sync")
+def sync() -> None:
+    """Bring dvc.yaml in step with params.yaml and the imports of the code."""
+    from flows import graph
+    from flows.settings import check_before_graph, read_params
+
+    params = read_params(Path())
+    check_before_graph(params)
+    print("dvc.yaml written" if graph.sync(params.raw, Path()) else "dvc.yaml was in step")
+
+
+@app.command(epilog="Example: affectloom doctor --fix")
+def doctor(
+    fix: Annotated[bool, typer.Option(help="Mend what can be mended.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check this machine and this clone; exit status 1 when something is wrong."""
+    from flows.doctor import examine
+
+    findings = examine(Path.cwd(), fix)
+    if as_json:
+        print(json.dumps([vars(finding) for finding in findings], indent=1))
+    else:
+        for finding in findings:
+            mark = "ok  " if finding.is_ok else "MEND"
+            print(f"{mark} {finding.what}: {finding.detail}")
+    if not all(finding.is_ok for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: affectloom ui --port 4200")
+def ui(
+    port: Annotated[int, typer.Option(help="Port of the server.")] = 4200,
+    background: Annotated[bool, typer.Option(help="Return at once; stop with --stop.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="Stop a server in the background.")] = False,
+) -> None:
+    """Start the Prefect server and UI of this project; runs show up there from then on."""
+    from flows.bridge import prepare_environment
+
+    url = f"http://127.0.0.1:{port}"
+    os.environ.setdefault("PREFECT_API_URL", f"{url}/api")
+    prepare_environment(Path.cwd())
+    executable = shutil.which("prefect", path=str(Path(sys.executable).parent))
+    if executable is None:
+        raise UserError("prefect is not installed beside affectloom; run `make setup`")
+    if stop:
+        raise typer.Exit(subprocess.run([executable, "server", "stop"]).returncode)
+    print(f"Prefect UI: {url}  (runs of this project show up there; stop with Ctrl-C)")
+    command = [executable, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    if not background:
+        raise typer.Exit(subprocess.run(command).returncode)
+    code = subprocess.run([*command, "--background"]).returncode
+    if code == 0:
+        _wait_for(url)
+    raise typer.Exit(code)
+
+
+app.command("import", epilog=EPILOG)(import_files)
+app.command(epilog="Example: affectloom lint --strict")(lint)
+app.command(epilog="Example: affectloom fetch wav2vec2_base")(fetch)
+app.command(epilog="Example: affectloom report --markdown")(report)
+app.command(epilog="Example: affectloom compare early_fusion late_fusion")(compare)
+app.add_typer(store_app)
+
+
+def _wait_for(url: str, patience_s: float = 120.0) -> None:
+    from flows.bridge import has_api
+
+    end = time.monotonic() + patience_s
+    while not has_api():
+        if time.monotonic() > end:
+            raise UserError(f"the server at {url} did not answer within {patience_s:.0f} s")
+        time.sleep(0.5)
+
+
+def main() -> None:
+    """Entry point: exit 0 only on success, one clear sentence on an error."""
+    try:
+        app()
+    except SystemExit as error:
+        if error.code == 130:  # typer makes this of Ctrl-C, in silence
+            print(_STOPPED, file=sys.stderr)
+        raise
+    except UserError as error:
+        if os.environ.get("AFFECTLOOM_DEBUG"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:  # a full disk, a read-only folder: no defect of the code
+        if os.environ.get("AFFECTLOOM_DEBUG"):
+            raise
+        print(f"error: {sentence(error)}", file=sys.stderr)
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("AFFECTLOOM_DEBUG"):
+            raise
+        what = f"{type(error).__name__}: {error}"
+        print(f"error: unexpected {what}; run again with --debug and report it", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print(_STOPPED, file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

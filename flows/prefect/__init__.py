@@ -1,0 +1,1 @@
+"""All that imports prefect: the pipeline as a flow, reporting, clusters."""

@@ -1,0 +1,1 @@
+"""CAGE: network, losses, backbones and augmentation."""

@@ -1,0 +1,1 @@
+"""The EMI concatenation model with its VAD prior."""

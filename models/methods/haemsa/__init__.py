@@ -1,0 +1,1 @@
+"""HAEMSA: network, genome and losses."""

@@ -1,0 +1,1 @@
+"""Huo & Ge's VAD multi-task network."""

@@ -1,0 +1,1 @@
+"""Mi-CGA and how it hides cells."""

@@ -1,0 +1,1 @@
+"""MultiDAG+CL and its directed graph network."""

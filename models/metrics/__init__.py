@@ -1,0 +1,1 @@
+"""Scores as pure functions, and which of them stand for which target."""

@@ -1,0 +1,413 @@
+"""Metrics that can be recomputed for thousands of resamples of dialogues at once.
+
+A resample gives every cluster (dialogue) a weight: how often it was drawn. Most metrics are a
+function of sums over rows (counts for F1, moments for CCC), so a resample is one matrix product of
+weights (R, G) with sums per cluster (G, P). mAP needs its ranks and has its own product; any other
+callable takes the slow path that rebuilds the rows of each resample.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import MetricInputError, UserError
+from models.metrics.classification import ratio
+from models.metrics.inputs import Bools, Floats, Ints
+from models.metrics.multilabel import mean_average_precision
+from models.metrics.regression import CONSTANT_SD, SENTIMENT_LIMITS, sentiment_classes
+from models.metrics.scoring import Kind
+
+# E[x^2] - E[x]^2 of a constant leaves rounding of this size relative to E[x^2].
+CONSTANT_VARIANCE = 1e-13
+VALUE_METRICS = ("mse", "rmse", "mae", "pearson", "ccc")
+
+
+class Resamplable(Protocol):
+    """A metric as the resampling procedures need it; `codes` (n,) number the clusters 0 to G-1.
+
+    `most_resamples` bounds the draws of a metric that is dear to recompute; None: as many as asked.
+    """
+
+    most_resamples: ClassVar[int | None]
+
+    def weighted(self, truth: NDArray, prediction: NDArray, codes: Ints, weights: Floats) -> Floats:
+        """Metric (R,) with each row counted as often as its cluster weighs in `weights` (R, G)."""
+        ...
+
+    def swapped(
+        self, truth: NDArray, first: NDArray, second: NDArray, codes: Ints, swaps: Bools
+    ) -> Floats:
+        """Metric (R, 2) of both predictions after exchanging the clusters marked in (R, G)."""
+        ...
+
+
+def cluster_sums(terms: Floats, codes: Ints, n_clusters: int) -> Floats:
+    """Sum terms per row (n, P) over clusters: (G, P)."""
+    sums = np.zeros((n_clusters, terms.shape[1]))
+    np.add.at(sums, codes, terms)
+    return sums
+
+
+@dataclass(frozen=True)
+class AdditiveMetric:
+    """A metric that is `finish(sum over rows of terms(truth, prediction))`.
+
+    Attributes:
+        terms: maps truth and prediction of n rows to (n, P).
+        finish: maps sums (..., P) to the metric (...), NaN where it is undefined.
+    """
+
+    most_resamples: ClassVar[int | None] = None
+
+    terms: Callable[[NDArray, NDArray], Floats]
+    finish: Callable[[Floats], Floats]
+
+    def weighted(self, truth: NDArray, prediction: NDArray, codes: Ints, weights: Floats) -> Floats:
+        """See `Resamplable.weighted`."""
+        return self.finish(
+            weights @ cluster_sums(self.terms(truth, prediction), codes, weights.shape[1])
+        )
+
+    def swapped(
+        self, truth: NDArray, first: NDArray, second: NDArray, codes: Ints, swaps: Bools
+    ) -> Floats:
+        """See `Resamplable.swapped`."""
+        n_clusters = swaps.shape[1]
+        a = cluster_sums(self.terms(truth, first), codes, n_clusters)
+        b = cluster_sums(self.terms(truth, second), codes, n_clusters)
+        moved = swaps.astype(np.float64) @ (b - a)
+        return np.stack(
+            [self.finish(a.sum(axis=0) + moved), self.finish(b.sum(axis=0) - moved)], axis=-1
+        )
+
+
+def _swap_rows(
+    metric: Callable[[NDArray, NDArray], float],
+    truth: NDArray,
+    first: NDArray,
+    second: NDArray,
+    codes: Ints,
+    swaps: Bools,
+) -> Floats:
+    """Recompute a metric from rows for every swap (R, G): (R, 2)."""
+    values = np.empty((len(swaps), 2))
+    for index, swap in enumerate(swaps):
+        exchange = swap[codes].reshape(-1, *([1] * (first.ndim - 1)))
+        values[index, 0] = metric(truth, np.where(exchange, second, first))
+        values[index, 1] = metric(truth, np.where(exchange, first, second))
+    return values
+
+
+@dataclass(frozen=True)
+class AnyMetric:
+    """Slow path for any function of (truth, prediction): rows are repeated as drawn."""
+
+    most_resamples: ClassVar[int | None] = None
+
+    function: Callable[[NDArray, NDArray], float]
+
+    def weighted(self, truth: NDArray, prediction: NDArray, codes: Ints, weights: Floats) -> Floats:
+        """See `Resamplable.weighted`; weights have to be whole numbers."""
+        values = np.empty(len(weights))
+        for index, weight in enumerate(weights):
+            rows = np.repeat(np.arange(len(codes)), weight[codes].astype(np.int64))
+            values[index] = self.function(truth[rows], prediction[rows])
+        return values
+
+    def swapped(
+        self, truth: NDArray, first: NDArray, second: NDArray, codes: Ints, swaps: Bools
+    ) -> Floats:
+        """See `Resamplable.swapped`."""
+        return _swap_rows(self.function, truth, first, second, codes, swaps)
+
+
+@dataclass(frozen=True)
+class MeanAveragePrecision:
+    """mAP over labels (n, L), resampled without sorting again.
+
+    Precision at a positive row is (weighted positives scored at least as high) over (weighted rows
+    scored at least as high), and both are products of the weights with counts per cluster. Still,
+    10,000 draws of 2,000 rows take a second; the interval needs a variance only, and 1,000 draws
+    give its square root to 2 %.
+    """
+
+    most_resamples: ClassVar[int | None] = 1_000
+
+    def weighted(self, truth: NDArray, prediction: NDArray, codes: Ints, weights: Floats) -> Floats:
+        """See `Resamplable.weighted`."""
+        n_clusters = weights.shape[1]
+        total, n_labels = np.zeros(len(weights)), np.zeros(len(weights))
+        for label in range(truth.shape[1]):
+            positive, score = truth[:, label].astype(bool), prediction[:, label]
+            if not positive.any():
+                continue
+            ranked = np.unique(score[positive])
+            # Rows that count at threshold j are those scored at least ranked[j].
+            last = np.searchsorted(ranked, score, side="right") - 1
+            above = last >= 0
+            rows = np.zeros((n_clusters, len(ranked)))
+            hits, gained = np.zeros_like(rows), np.zeros_like(rows)
+            np.add.at(rows, (codes[above], last[above]), 1.0)
+            np.add.at(gained, (codes[positive], last[positive]), 1.0)
+            rows = np.cumsum(rows[:, ::-1], axis=1)[:, ::-1]
+            hits = np.cumsum(gained[:, ::-1], axis=1)[:, ::-1]
+            drawn = weights @ gained
+            precision = ratio(weights @ hits, weights @ rows)
+            n_positive = drawn.sum(axis=1)
+            total += ratio((drawn * precision).sum(axis=1), n_positive)
+            n_labels += n_positive > 0
+        return _quotient(total, n_labels)
+
+    def swapped(
+        self, truth: NDArray, first: NDArray, second: NDArray, codes: Ints, swaps: Bools
+    ) -> Floats:
+        """See `Resamplable.swapped`."""
+        return _swap_rows(mean_average_precision, truth, first, second, codes, swaps)
+
+
+def resamplable(
+    metric: str, kind: Kind, names: Sequence[str], *, scale: float = 1.0
+) -> Resamplable:
+    """The fast form of a metric of `score_target`, by the same name.
+
+    Category: accuracy, weighted, macro and per-class precision, recall, F1, UAR. Values: mse, rmse,
+    mae, pearson, ccc, over all columns or of one (`ccc/valence`), ccc_va, each of them pooled over
+    all columns (`pooled_mse`) or over V and A (`pooled_va_mse`), and the sentiment accuracies and
+    F1. Labels: map. For anything else wrap a function in `AnyMetric`.
+    """
+    if kind == "category":
+        return AdditiveMetric(_confusion_terms(len(names)), _confusion_finish(metric, names))
+    if kind == "values" and metric in _SENTIMENT:
+        column = list(names).index("sentiment") if "sentiment" in names else -1
+        if column < 0:
+            raise UserError(f"{metric} is a metric of the column sentiment, not of {list(names)}.")
+        terms, finish = _SENTIMENT[metric]
+        return AdditiveMetric(_on_column(terms, column, scale), finish)
+    if kind == "values":
+        base, columns = _value_columns(metric, names)
+        finish = (
+            _pooled_finish(base)
+            if metric.startswith("pooled_")
+            else _moment_finish(base, len(columns))
+        )
+        return AdditiveMetric(_moment_terms(columns, scale), finish)
+    if kind == "labels" and metric == "map":
+        return MeanAveragePrecision()
+    raise UserError(
+        f"{metric} of a {kind} target has no fast resampling: wrap its function in AnyMetric."
+    )
+
+
+def _quotient(numerator: Floats, denominator: Floats) -> Floats:
+    """Elementwise quotient, NaN where the denominator is 0."""
+    return np.divide(
+        numerator, denominator, out=np.full(np.shape(numerator), np.nan), where=denominator > 0
+    )
+
+
+def _confusion_terms(n_classes: int) -> Callable[[NDArray, NDArray], Floats]:
+    """Rows to indicator columns [hit of class, predicted class, true class], (n, 3C)."""
+
+    def terms(truth: NDArray, prediction: NDArray) -> Floats:
+        one_hot = np.eye(n_classes)
+        t, p = one_hot[truth], one_hot[prediction]
+        return np.concatenate([t * p, p, t], axis=1)
+
+    return terms
+
+
+def _confusion_finish(metric: str, names: Sequence[str]) -> Callable[[Floats], Floats]:
+    measure, _, class_name = metric.partition("/")
+    per_class = measure in ("precision", "recall", "f1")
+    if not (class_name in names if per_class and class_name else metric in _CLASS_AVERAGES):
+        raise UserError(
+            f"{metric} has no fast resampling for the classes {', '.join(names)}: known are "
+            f"{', '.join(_CLASS_AVERAGES)}, precision/<class>, recall/<class>, f1/<class>; wrap "
+            "any other function in AnyMetric."
+        )
+
+    def finish(sums: Floats) -> Floats:
+        hits, predicted, support = np.split(sums, 3, axis=-1)
+        by_class = {
+            "precision": ratio(hits, predicted),
+            "recall": ratio(hits, support),
+            "f1": ratio(2 * hits, predicted + support),
+        }
+        if class_name:
+            return by_class[measure][..., list(names).index(class_name)]
+        source, weighting = _CLASS_AVERAGES[measure]
+        weight = {"support": support, "present": support > 0, "all": np.ones_like(support)}
+        used = weight[weighting].astype(np.float64)
+        return _quotient((by_class[source] * used).sum(axis=-1), used.sum(axis=-1))
+
+    return finish
+
+
+# summary -> (per-class measure, weight of a class); recall weighted by support is accuracy
+_CLASS_AVERAGES = {
+    "accuracy": ("recall", "support"),
+    "weighted_precision": ("precision", "support"),
+    "weighted_recall": ("recall", "support"),
+    "weighted_f1": ("f1", "support"),
+    "macro_precision": ("precision", "present"),
+    "macro_f1": ("f1", "present"),
+    "macro_f1_all": ("f1", "all"),
+    "uar": ("recall", "present"),
+    "uar_all": ("recall", "all"),
+}
+
+
+def _value_columns(metric: str, names: Sequence[str]) -> tuple[str, list[int]]:
+    """Split `ccc/valence` into the measure and the columns it runs over."""
+    measure, _, column = metric.removeprefix("pooled_").partition("/")
+    wanted = [column] if column else list(names)
+    if metric == "ccc_va":
+        measure, wanted = "ccc", ["valence", "arousal"]
+    if metric.startswith("pooled_va_"):
+        measure, wanted = metric.removeprefix("pooled_va_"), ["valence", "arousal"]
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise UserError(f"{metric}: there is no column {missing[0]!r} among {', '.join(names)}.")
+    if measure not in VALUE_METRICS:
+        raise UserError(
+            f"{metric} of values has no fast resampling: known are {', '.join(VALUE_METRICS)}, "
+            f"ccc_va, pooled_<metric>, {', '.join(_SENTIMENT)}; wrap any other function in "
+            "AnyMetric."
+        )
+    return measure, [list(names).index(name) for name in wanted]
+
+
+def _moment_terms(columns: list[int], scale: float) -> Callable[[NDArray, NDArray], Floats]:
+    """Per column: annotated, t, p, t^2, p^2, tp, |p-t|, (p-t)^2, flattened to (n, 8K).
+
+    A NaN truth gives 0. In float64 whatever comes in: squares of float32 would lose the variance.
+    """
+
+    def terms(truth: NDArray, prediction: NDArray) -> Floats:
+        t, p = (
+            np.asarray(a, dtype=np.float64).reshape(len(a), -1)[:, columns] * scale
+            for a in (truth, prediction)
+        )
+        annotated = ~np.isnan(t)
+        t, p = np.where(annotated, t, 0.0), np.where(annotated, p, 0.0)
+        gap = p - t
+        parts = [annotated.astype(np.float64), t, p, t * t, p * p, t * p, np.abs(gap), gap * gap]
+        return np.concatenate(parts, axis=1)
+
+    return terms
+
+
+def _moment_finish(measure: str, n_columns: int) -> Callable[[Floats], Floats]:
+    def finish(sums: Floats) -> Floats:
+        n, *rest = np.split(sums, 8, axis=-1)
+        values = _moment_measure(measure, n, *(_quotient(part, n) for part in rest))
+        annotated = n > 0
+        # As in `mean_over_columns`: undefined counts 0, a column without annotation is left out.
+        if n_columns == 1:
+            return values[..., 0]
+        filled = np.where(annotated & ~np.isnan(values), values, 0.0).sum(axis=-1)
+        return _quotient(filled, annotated.sum(axis=-1).astype(np.float64))
+
+    return finish
+
+
+def _pooled_finish(measure: str) -> Callable[[Floats], Floats]:
+    """The measure over the cells of all columns as if they were one."""
+
+    def finish(sums: Floats) -> Floats:
+        parts = np.split(sums, 8, axis=-1)
+        n, *rest = (part.sum(axis=-1, keepdims=True) for part in parts)
+        return _moment_measure(measure, n, *(_quotient(part, n) for part in rest))[..., 0]
+
+    return finish
+
+
+def _moment_measure(
+    measure: str,
+    n: Floats,
+    t: Floats,
+    p: Floats,
+    tt: Floats,
+    pp: Floats,
+    tp: Floats,
+    mae: Floats,
+    mse: Floats,
+) -> Floats:
+    """One measure per column from mean moments (..., K)."""
+    if measure == "mae":
+        return mae
+    if measure in ("mse", "rmse"):
+        return np.sqrt(np.maximum(mse, 0.0)) if measure == "rmse" else mse
+    var_t, var_p, covariance = tt - t * t, pp - p * p, tp - t * p
+    varies_t, varies_p = (
+        variance > np.maximum(CONSTANT_VARIANCE * square, CONSTANT_SD**2)
+        for variance, square in ((var_t, tt), (var_p, pp))
+    )
+    both = varies_t & varies_p
+    enough = n > 1
+    if measure == "pearson":
+        product = np.sqrt(np.where(both, var_t * var_p, 1.0))
+        return np.where(enough & both, np.clip(covariance / product, -1.0, 1.0), np.nan)
+    spread = np.where(both, var_t + var_p + (t - p) ** 2, 1.0)
+    equal = np.abs(t - p) <= 1e-12 * np.maximum(1.0, np.abs(t))
+    constant = np.where(varies_t | varies_p, 0.0, equal.astype(np.float64))
+    return np.where(enough, np.where(both, 2 * covariance / spread, constant), np.nan)
+
+
+def _on_column(
+    terms: Callable[[Floats, Floats], Floats], column: int, scale: float
+) -> Callable[[NDArray, NDArray], Floats]:
+    def on_column(truth: NDArray, prediction: NDArray) -> Floats:
+        t, p = (
+            np.asarray(a, dtype=np.float64).reshape(len(a), -1)[:, column] * scale
+            for a in (truth, prediction)
+        )
+        annotated = ~np.isnan(t)
+        return terms(np.where(annotated, t, 0.0), p) * annotated[:, None]
+
+    return on_column
+
+
+def _class_match_terms(limit: float) -> Callable[[Floats, Floats], Floats]:
+    def terms(truth: Floats, prediction: Floats) -> Floats:
+        same = sentiment_classes(truth, limit) == sentiment_classes(prediction, limit)
+        return np.stack([same.astype(np.float64), np.ones(len(truth))], axis=1)
+
+    return terms
+
+
+def _has0_terms(truth: Floats, prediction: Floats) -> Floats:
+    return _confusion_terms(2)((truth >= 0).astype(int), (prediction >= 0).astype(int))
+
+
+def _non0_terms(truth: Floats, prediction: Floats) -> Floats:
+    terms = _confusion_terms(2)((truth > 0).astype(int), (prediction > 0).astype(int))
+    return terms * (truth != 0)[:, None]
+
+
+def _share(sums: Floats) -> Floats:
+    return _quotient(sums[..., 0], sums[..., 1])
+
+
+_POLARITY = ("negative", "positive")
+_SENTIMENT: dict[str, tuple[Callable[[Floats, Floats], Floats], Callable[[Floats], Floats]]] = {
+    **{name: (_class_match_terms(limit), _share) for name, limit in SENTIMENT_LIMITS.items()},
+    "acc2_has0": (_has0_terms, _confusion_finish("accuracy", _POLARITY)),
+    "f1_has0": (_has0_terms, _confusion_finish("weighted_f1", _POLARITY)),
+    "acc2_non0": (_non0_terms, _confusion_finish("accuracy", _POLARITY)),
+    "f1_non0": (_non0_terms, _confusion_finish("weighted_f1", _POLARITY)),
+}
+
+
+def cluster_codes(clusters: Sequence[str] | NDArray, n_rows: int) -> tuple[Ints, int]:
+    """Number the clusters of n rows 0 to G-1, in sorted order of their names."""
+    names = np.asarray(clusters)
+    if names.shape != (n_rows,):
+        raise MetricInputError(
+            f"Each of the {n_rows} rows needs its dialogue, but {names.shape} were given."
+        )
+    unique, codes = np.unique(names, return_inverse=True)
+    return codes.astype(np.int64), len(unique)

@@ -1,0 +1,1 @@
+"""Between tables and tensors: what methods read of a corpus."""

@@ -1,0 +1,470 @@
+"""Tables to batches: joins features, frames, pictures and labels by id and pads dialogues.
+
+Frames and pictures have modules of their own, which are imported by name: a method that reads
+neither does not depend on their code.
+"""
+
+import copy
+import importlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from itertools import chain, tee
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from models.batch import MODALITIES, Batch, Frames, Target
+from models.errors import UserError
+from models.method import Level, Need
+from tasks import paths
+from tasks.recipes import Recipe
+from tasks.tables import EMI, FEATURES, LABELS, SPLIT, UTTERANCES, VAD, read_table
+
+#: Value targets: name to columns of the labels table, lowest, highest.
+_VALUE_TARGETS = {
+    "vad": (VAD, -1.0, 1.0),
+    "sentiment": (("sentiment",), -3.0, 3.0),
+    "emi": (EMI, 0.0, 1.0),
+}
+
+
+def find_targets(labels: pl.DataFrame) -> tuple[Target, ...]:
+    """Every target that the labels table has judgements for, with its classes or columns."""
+    targets = []
+    classes = labels.get_column("category").drop_nulls().unique().sort().to_list()
+    if len(classes) > 1:
+        targets.append(Target("category", "category", tuple(classes)))
+    for name, (columns, lower, upper) in _VALUE_TARGETS.items():
+        found = tuple(c for c in columns if labels.get_column(c).count())
+        if found:
+            targets.append(Target(name, "values", found, lower, upper))
+    many = labels.get_column("categories").drop_nulls().explode().drop_nulls().unique().sort()
+    if len(many):
+        targets.append(Target("categories", "labels", tuple(many.to_list())))
+    return tuple(targets)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One corpus with the features that methods read, joined by id.
+
+    Rows stand by dialogue and turn; every array has one entry per row.
+
+    Attributes:
+        ids: utterance ids.
+        dialogues: dialogue ids.
+        speakers: (N,) index of the speaker within the dialogue by first appearance.
+        features: modality to (N, D) float32; 0 where absent.
+        present: modality to (N,) bool.
+        targets: every target of the corpus.
+        labels: target name to (N,) int64, (N, K) or (N, C) float32 as ``Batch.targets`` has them.
+        splits: fold, utterance_id, split.
+        frames: modality to ``tasks.batches.sequences.Sequences``, for methods that need frames.
+        pooled_only: modalities other than text whose table has no sequences though frames were
+            asked for; they come as one vector an utterance.
+        images: ``tasks.batches.face_images.FaceImages``, for methods that need images.
+        extra: further input to (N, D) float32; NaN where absent.
+        first: (N,) index of the label of ``categories`` that was listed first, -1 = unknown; None
+            without that target.
+    """
+
+    ids: np.ndarray
+    dialogues: np.ndarray
+    speakers: np.ndarray
+    features: Mapping[str, np.ndarray]
+    present: Mapping[str, np.ndarray]
+    targets: tuple[Target, ...]
+    labels: Mapping[str, np.ndarray]
+    splits: pl.DataFrame
+    frames: Mapping[str, Any] = field(default_factory=dict)
+    pooled_only: tuple[str, ...] = ()
+    images: Any = None
+    extra: Mapping[str, np.ndarray] = field(default_factory=dict)
+    first: np.ndarray | None = None
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """Modality to feature width."""
+        return {name: values.shape[1] for name, values in self.features.items()}
+
+    @property
+    def frame_dims(self) -> dict[str, int]:
+        """Modality to width of its frames; empty where no frames were asked for."""
+        return {name: sequences.dim for name, sequences in self.frames.items()}
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What methods see, in the project's order; pictures are ``video``."""
+        return tuple(name for name in MODALITIES if name in self.present)
+
+    @property
+    def folds(self) -> list[int]:
+        """The folds of the splits table."""
+        return sorted(self.splits.get_column("fold").unique().to_list())
+
+    def part(
+        self,
+        fold: int,
+        split: str,
+        level: Level,
+        targets: Sequence[Target],
+        *,
+        labelled: bool,
+        seen: bool = False,
+    ) -> "Dataset":
+        """The rows of one split of one fold.
+
+        Args:
+            fold: which fold.
+            split: ``train``, ``validation`` or ``test``.
+            level: dialogues stay whole for ``dialogue``; otherwise every row is an item.
+            targets: labels to carry.
+            labelled: drop items without any label of ``targets``.
+            seen: drop items that have no modality at all.
+        """
+        chosen = self.splits.filter((pl.col("fold") == fold) & (pl.col("split") == split))
+        rows = np.flatnonzero(np.isin(self.ids, chosen.get_column("utterance_id").to_numpy()))
+        return Dataset(self, rows, level, tuple(targets), labelled, seen)
+
+
+def source_for(recipe: Recipe, corpus: str, inputs: Mapping[str, str]) -> Source:
+    """What ``recipe`` reads of a corpus.
+
+    Args:
+        recipe: the method with its options.
+        corpus: whose tables.
+        inputs: modality or further input to encoder, as params.yaml has them.
+    """
+    return load_source(
+        corpus,
+        recipe.inputs(inputs),
+        needs=() if recipe.method.is_blind and not recipe.inputs(inputs) else recipe.method.needs,
+        max_frames=recipe.max_frames,
+        extra=recipe.extra(inputs),
+        narrowed=recipe.narrowed,
+    )
+
+
+def load_source(
+    corpus: str,
+    inputs: Mapping[str, str],
+    root: Path = Path(),
+    *,
+    needs: Collection[Need] = ("pooled",),
+    max_frames: int = 0,
+    extra: Mapping[str, str] | None = None,
+    narrowed: Callable[[Target], Target] | None = None,
+) -> Source:
+    """Read a corpus's tables and what methods need of it.
+
+    Args:
+        corpus: whose tables.
+        inputs: modality to encoder; may be empty for methods that need images, or nothing.
+        root: the project's folder.
+        needs: ``frames`` and ``images`` are read only where they are named.
+        max_frames: longer sequences are thinned evenly to so many frames; 0 = never.
+        extra: further input to encoder.
+        narrowed: a target to what of it is predicted; None leaves all.
+    """
+    utterances = read_table(UTTERANCES, root / paths.utterances(corpus)).sort(
+        "dialogue_id",
+        "turn",
+        "utterance_id",  # two may share a turn: their order is fixed too
+    )
+    labels = read_table(LABELS, root / paths.labels(corpus))
+    splits = read_table(SPLIT, root / paths.splits(corpus))
+    ids = utterances.get_column("utterance_id")
+    _check_known(ids, labels, paths.labels(corpus))
+    _check_known(ids, splits, paths.splits(corpus))
+    joined = utterances.select("utterance_id").join(
+        labels, on="utterance_id", how="left", maintain_order="left"
+    )
+    targets = find_targets(labels)
+    if narrowed is not None:
+        targets = tuple(narrowed(target) for target in targets)
+    features, present = {}, {}
+    for modality in MODALITIES:
+        if modality in inputs:
+            folder = root / paths.features(corpus, inputs[modality])
+            features[modality], present[modality] = read_pooled(ids, folder)
+    if not features and needs and "images" not in needs:
+        raise UserError("params.yaml: inputs names no encoder; give one for audio, video or text")
+    frames, pooled_only = {}, []
+    if "frames" in needs:
+        sequences = importlib.import_module("tasks.batches.sequences")
+        for modality, values in features.items():
+            folder = root / paths.features(corpus, inputs[modality])
+            found = sequences.read_sequences(ids, folder, max_frames)
+            if found is None:
+                found = sequences.pooled_as_sequences(values, present[modality])
+                if modality != "text" and present[modality].any():
+                    pooled_only.append(modality)
+            frames[modality] = found
+            present[modality] = present[modality] & (found.counts > 0)
+    images = None
+    if "images" in needs:
+        images = importlib.import_module("tasks.batches.face_images").read_face_images(
+            ids, corpus, root
+        )
+        present["video"] = present.get("video", True) & images.present
+        present = {name: present[name] for name in MODALITIES if name in present}
+    speaker = pl.col("speaker").fill_null("?")
+    first_row = pl.col("row").min().over("dialogue_id", speaker)
+    speakers = utterances.with_row_index("row").select(
+        (first_row.rank("dense").over("dialogue_id") - 1).cast(pl.Int64)
+    )
+    return Source(
+        ids=ids.to_numpy(),
+        dialogues=utterances.get_column("dialogue_id").to_numpy(),
+        speakers=speakers.to_series().to_numpy(),
+        features=features,
+        present=present,
+        targets=targets,
+        labels={target.name: _encode(target, joined) for target in targets},
+        splits=splits,
+        frames=frames,
+        pooled_only=tuple(pooled_only),
+        images=images,
+        extra={
+            name: _read_extra(ids, root / paths.features(corpus, encoder))
+            for name, encoder in (extra or {}).items()
+        },
+        first=next((_first(t, joined) for t in targets if t.kind == "labels"), None),
+    )
+
+
+def _read_extra(ids: pl.Series, folder: Path) -> np.ndarray:
+    values, present = read_pooled(ids, folder)
+    values[~present] = np.nan
+    return values
+
+
+def _check_known(ids: pl.Series, table: pl.DataFrame, path: Path) -> None:
+    strangers = table.filter(~pl.col("utterance_id").is_in(ids.implode()))
+    if strangers.height:
+        first = strangers.get_column("utterance_id")[0]
+        raise UserError(
+            f"{path}: {strangers.height} rows belong to no utterance, e.g. {first}; "
+            "rerun stages ingest, labels and splits"
+        )
+
+
+def read_pooled(ids: pl.Series, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Pooled features of ``ids`` in their order: (N, D), 0 where absent, and (N,) presence."""
+    table = read_table(FEATURES, folder, ["utterance_id", "status", "pooled"])
+    widths = table.schema["pooled"]
+    if not isinstance(widths, pl.Array):
+        raise UserError(f"{folder}: pooled has no fixed width; rerun stage features")
+    found = ids.to_frame().join(table, on="utterance_id", how="left", maintain_order="left")
+    missing = found.filter(pl.col("status").is_null())
+    if missing.height:
+        first = missing.get_column("utterance_id")[0]
+        raise UserError(
+            f"{folder}: {missing.height} utterances have no row, e.g. {first}; rerun stage features"
+        )
+    pooled = found.get_column("pooled")
+    present = pooled.is_not_null().to_numpy()
+    values = np.zeros((len(ids), widths.size), np.float32)
+    if present.any():
+        values[present] = np.stack(list(pooled.drop_nulls().to_numpy()))
+    bad = np.flatnonzero(~np.isfinite(values).all(1))
+    if len(bad):
+        raise UserError(
+            f"{folder}: features of {ids[int(bad[0])]} hold NaN or infinity ({len(bad)} rows); "
+            "rerun stage features or quarantine the clip"
+        )
+    return values, present
+
+
+def _encode(target: Target, labels: pl.DataFrame) -> np.ndarray:
+    if target.kind == "category":
+        codes = pl.col("category").replace_strict(
+            list(target.names), list(range(target.width)), default=-1, return_dtype=pl.Int64
+        )
+        return labels.select(codes.fill_null(-1)).to_series().to_numpy()
+    if target.kind == "values":
+        return labels.select(target.names).cast(pl.Float32).fill_null(float("nan")).to_numpy()
+    known = pl.col("categories").is_not_null()
+    columns = [
+        pl.when(known)
+        .then(pl.col("categories").list.contains(name).cast(pl.Float32))
+        .otherwise(float("nan"))
+        .alias(name)
+        for name in target.names
+    ]
+    return labels.select(columns).cast(pl.Float32).to_numpy()
+
+
+def _first(target: Target, labels: pl.DataFrame) -> np.ndarray:
+    codes = pl.col("first_category").replace_strict(
+        list(target.names), list(range(target.width)), default=-1, return_dtype=pl.Int64
+    )
+    return labels.select(codes.fill_null(-1)).to_series().to_numpy()
+
+
+class Dataset:
+    """The ``models.method.Data`` of one split: items are dialogues, or single rows.
+
+    ``rows`` gives, for each row of the outputs of ``models.training.predict``, the row of the
+    ``Source``; ``unseen`` counts the items that were left out because they have no modality.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        rows: np.ndarray,
+        level: Level,
+        targets: tuple[Target, ...],
+        labelled: bool,
+        seen: bool = False,
+    ) -> None:
+        self._source = source
+        self._view: Callable[..., np.ndarray] | None = None
+        self._shots = 1
+        self._targets = targets
+        items = _by_dialogue(source.dialogues, rows) if level == "dialogue" else list(rows[:, None])
+        if labelled:
+            has_label = np.zeros(len(source.ids), bool)
+            for target in targets:
+                has_label |= is_labelled(target, source.labels[target.name])
+            items = [item for item in items if has_label[item].any()]
+        labelled_items = len(items)
+        if seen:
+            is_there = np.any(list(source.present.values()), axis=0)
+            items = [item for item in items if is_there[item].any()]
+        self.unseen = labelled_items - len(items)
+        self._items = items
+        self.rows = np.concatenate(items) if items else np.zeros(0, np.int64)
+        self._starts = np.cumsum([0, *(len(item) for item in items)])
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """Targets that the batches carry."""
+        return self._targets
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def most_speakers(self) -> int:
+        """Speakers in the dialogue that has most of them."""
+        if not len(self.rows):
+            return 1
+        return int(self._source.speakers[self.rows].max()) + 1
+
+    def truth(self, target: Target) -> Tensor:
+        """Labels of ``target`` in the order of ``rows``."""
+        return torch.from_numpy(self._source.labels[target.name][self.rows])
+
+    @property
+    def first(self) -> np.ndarray | None:
+        """``Source.first`` in the order of ``rows``."""
+        return None if self._source.first is None else self._source.first[self.rows]
+
+    def seen_through(self, view: Callable[..., np.ndarray], shots: int = 1) -> "Dataset":
+        """The same items, with pictures as ``Method.view`` shows them; ``view`` is unused without.
+
+        Needed before the first batch where the source has pictures.
+
+        Args:
+            view: how the method looks at a picture.
+            shots: most pictures of an item at evaluation: ``Method.shots``.
+        """
+        other = copy.copy(self)
+        other._view, other._shots = view, shots
+        return other
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """These items, padded to the longest, as they are shown at evaluation."""
+        once = copy.copy(self)
+        once._shots = 1
+        (found,) = once.batches([indices])
+        return found
+
+    def batches(self, groups: Sequence[Sequence[int]], key: int | None = None) -> Iterator[Batch]:
+        """See ``models.method.Data.batches``. Pictures are made ahead of time."""
+        if self._source.images is None:
+            return (self._plain(group) for group in groups)
+        return self._pictured(groups, key)
+
+    def _pictured(self, groups: Sequence[Sequence[int]], key: int | None) -> Iterator[Batch]:
+        if self._view is None:
+            raise TypeError("this source has pictures: call seen_through() before the first batch")
+        view_ahead = importlib.import_module("tasks.batches.face_images").view_ahead
+        images, shots = self._source.images, self._shots if key is None else 1
+        shown = (images.items(group, self._rows_of(group), shots) for group in groups)
+        wanted, coming = tee(chain.from_iterable(shown))
+        with closing(view_ahead(images, coming, self._view, key)) as pictures:
+            for items, seen in zip(wanted, pictures, strict=True):
+                plain = self._plain([item.number for item in items])
+                yield replace(plain, images=torch.from_numpy(seen))
+
+    def _rows_of(self, indices: Sequence[int]) -> np.ndarray:
+        """Rows of the source that make up each item, (B, U); -1 on padding."""
+        items = [self._items[i] for i in indices]
+        at = np.full((len(items), max(len(item) for item in items)), -1)
+        for row, item in zip(at, items, strict=True):
+            row[: len(item)] = item
+        return at
+
+    def _plain(self, indices: Sequence[int]) -> Batch:
+        """These items without pictures."""
+        at = self._rows_of(indices)
+        is_there = at >= 0
+        mask = torch.from_numpy(is_there)
+        # rows of one item follow each other
+        index = self._starts[list(indices)][:, None] + np.arange(at.shape[1])
+        source = self._source
+        present = {m: torch.from_numpy(values[at]) & mask for m, values in source.present.items()}
+        features = {
+            m: torch.from_numpy(values[at]) * present[m].unsqueeze(-1)
+            for m, values in source.features.items()
+        }
+        frames: dict[str, Frames] = {
+            m: sequences.frames(at, present[m].numpy()) for m, sequences in source.frames.items()
+        }
+        extra = {
+            name: torch.from_numpy(values[at]).masked_fill(~mask.unsqueeze(-1), float("nan"))
+            for name, values in source.extra.items()
+        }
+        return Batch(
+            mask=mask,
+            speakers=torch.from_numpy(source.speakers[at]) * mask,
+            features=features,
+            present=present,
+            targets={t.name: _padded(t, source.labels[t.name][at], mask) for t in self._targets},
+            index=torch.from_numpy(np.where(is_there, index, -1)),
+            frames=frames or None,
+            extra=extra or None,
+        )
+
+
+def _by_dialogue(dialogues: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
+    if not len(rows):
+        return []
+    names = dialogues[rows]
+    return np.split(rows, np.flatnonzero(names[1:] != names[:-1]) + 1)
+
+
+def is_labelled(target: Target, labels: np.ndarray) -> np.ndarray:
+    """(N,) bool: rows that have at least one judgement of ``target``."""
+    return labels >= 0 if target.kind == "category" else ~np.all(np.isnan(labels), axis=1)
+
+
+def first_of(target: Target, labels: np.ndarray, first: np.ndarray | None) -> np.ndarray | None:
+    """``first`` (N,) if it is known of every row that has one of these labels (N, C)."""
+    if target.kind != "labels" or first is None or np.any(first[labels.any(1)] < 0):
+        return None
+    return first
+
+
+def _padded(target: Target, labels: np.ndarray, mask: Tensor) -> Tensor:
+    values = torch.from_numpy(labels)
+    if target.kind == "category":
+        return values.masked_fill(~mask, -1)
+    return values.masked_fill(~mask.unsqueeze(-1), float("nan"))

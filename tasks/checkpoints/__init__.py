@@ -1,0 +1,1 @@
+"""Stage ``checkpoints``: local encoders, and bundles of weights."""

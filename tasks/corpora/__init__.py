@@ -1,0 +1,1 @@
+"""How corpora are read: adapters, foreign feature files, and what they share."""

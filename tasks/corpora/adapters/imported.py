@@ -1,0 +1,36 @@
+"""Adapter of what ``affectloom import`` wrote below ``imported``."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from models.errors import UserError
+from tasks.corpora.adapter import Corpus, ProtocolCard
+from tasks.corpora.imports.found import IMPORTED_UTTERANCES
+from tasks.corpora.source import IMPORTED, choose
+from tasks.tables import ANNOTATIONS, QUARANTINE, read_table
+
+
+def read(root: Path, options: Mapping[str, object]) -> Corpus:
+    """The tables of an import, with the card that its reader wrote; there are no options."""
+    choose("imported", options, {})
+    folder = root / IMPORTED
+    manifest = folder / "manifest.json"
+    again = "run `affectloom import` again with --replace"
+    if not manifest.is_file():
+        raise UserError(f"{manifest} does not exist; run `affectloom import` first")
+    try:
+        fields = json.loads(manifest.read_text())["card"]
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{manifest}: holds no protocol card; {again}") from error
+    scales = fields.pop("scales")
+    card = ProtocolCard(
+        **fields,
+        scales=scales and {n: s if isinstance(s, str) else tuple(s) for n, s in scales.items()},
+    )
+    return Corpus(
+        read_table(IMPORTED_UTTERANCES, folder / "utterances.parquet"),
+        read_table(ANNOTATIONS, folder / "annotations.parquet"),
+        read_table(QUARANTINE, folder / "quarantine.parquet"),
+        card,
+    )

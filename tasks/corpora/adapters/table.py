@@ -1,0 +1,338 @@
+"""Adapter of a table of the user's own; ``options`` say what its columns mean.
+
+corpora:
+  mine:
+    adapter: table
+    options:
+      file: clips.csv
+      columns: {utterance: id, dialogue: talk, speaker: who, media: file, text: words}
+      media: wav/{}.wav
+      labels:
+        targets:
+          valence: {columns: {ann: v_ann, bob: v_bob}, scale: [1, 5]}
+          category: {column: emotion}
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import get_args
+
+import polars as pl
+
+from models.errors import UserError
+from tasks.corpora.adapter import Corpus, ProtocolCard
+from tasks.corpora.files import (
+    ROW,
+    UTTERANCE_COLUMNS,
+    blank_to_null,
+    is_no_number,
+    judgements,
+    parse_options,
+    set_aside,
+    to_number,
+)
+from tasks.corpora.table_files import LIST_MARK, read_table_file
+from tasks.corpora.table_options import (
+    LABEL_TARGETS,
+    LabelOptions,
+    TableField,
+    TableOptions,
+    TargetOptions,
+)
+
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "dev": "validation",
+    "devel": "validation",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+_CORNERS = ("x0", "y0", "x1", "y1")
+
+
+def read(root: Path, options: Mapping[str, object]) -> Corpus:
+    """The table ``options.file`` under ``root``."""
+    chosen = parse_options(TableOptions, options, "table")
+    rows = _fields(root, chosen)
+    rows, quarantine = _screen(rows, chosen)
+    utterances = rows.select(
+        "utterance_id",
+        dialogue_id="dialogue",
+        turn=_turn(chosen),
+        speaker="speaker",
+        session="session",
+        media=pl.when(pl.col("media").is_not_null()).then(
+            pl.format(chosen.media, pl.col("media").fill_null(""))
+        ),
+        start_s=to_number("start_s"),
+        end_s=to_number("end_s"),
+        text="text",
+        language="language",
+        region=_region(),
+        published_split=_split(chosen),
+    ).select(UTTERANCE_COLUMNS)
+    return Corpus(utterances, _judgements(root, chosen, rows), quarantine, _card(chosen))
+
+
+def _fields(root: Path, options: TableOptions) -> pl.DataFrame:
+    """Our fields as strings, blanks as null, and the columns of judgements in the same file."""
+    path = root / options.file
+    region = options.columns.get("region")
+    corners = region if isinstance(region, list) else []
+    single = {f: c for f, c in options.columns.items() if isinstance(c, str)}
+    own = _label_columns(options.labels) if options.labels.file is None else []
+    frame = read_table_file(
+        path, [*single.values(), *corners, *own], options.delimiter, options.encoding
+    )
+    fields: dict[str, pl.Expr] = {}
+    for field in get_args(TableField):
+        if field in single:
+            given = pl.col(single[field])
+            fields[field] = blank_to_null(pl.when(given != LIST_MARK).then(given))
+        elif field in options.constants:
+            fields[field] = pl.lit(options.constants[field])
+        else:
+            fields[field] = pl.lit(None, pl.String)
+    if corners:
+        fields["region"] = pl.concat_str(
+            [pl.col(name).fill_null("") for name in corners], separator=LIST_MARK
+        )
+    if "dialogue" not in single:
+        fields["dialogue"] = fields["utterance"]
+    rows = frame.select(ROW, *(pl.col(name).alias(f"label:{name}") for name in own), **fields)
+    return rows.with_columns(
+        utterance_id=pl.format("{}/{}", pl.col("dialogue").fill_null("?"), "utterance"),
+        file=pl.lit(options.file),
+    )
+
+
+def _screen(rows: pl.DataFrame, options: TableOptions) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows whose fields can be read, and quarantine rows that name file, row and column."""
+    parts = _corners()
+    numbers = parts.list.eval(pl.element().str.strip_chars().cast(pl.Float64, strict=False))
+    bad_region = pl.col("region").is_not_null() & (
+        (parts.list.len() != 4) | numbers.list.eval(pl.element().is_null()).list.any()
+    )
+    empty_region = pl.col("region").str.replace_all(LIST_MARK, "").str.strip_chars() == ""
+    bad_turn = is_no_number("turn") | (to_number("turn") % 1 != 0)
+    no_turn = pl.lit("turn" in options.columns) & pl.col("turn").is_null()
+    rules: tuple[tuple[str, TableField, pl.Expr, str], ...] = (
+        ("missing_key", "utterance", pl.col("utterance").is_null(), "is empty"),
+        ("missing_key", "dialogue", pl.col("dialogue").is_null(), "is empty"),
+        ("bad_turn", "turn", bad_turn | no_turn, "is no whole number"),
+        ("bad_times", "start_s", is_no_number("start_s"), "is no number of seconds"),
+        ("bad_times", "end_s", is_no_number("end_s"), "is no number of seconds"),
+        (
+            "bad_region",
+            "region",
+            bad_region & ~empty_region,
+            "is not x0, y0, x1, y1 as fractions of the picture",
+        ),
+    )
+    reason, detail = pl.lit(None, pl.String), pl.lit(None, pl.String)
+    for name, field, is_bad, what in reversed(rules):
+        column = options.columns.get(field, field)
+        shown = ", ".join(column) if isinstance(column, list) else column
+        bad = is_bad.fill_null(False)
+        value = pl.col(field).fill_null("").str.replace_all(LIST_MARK, " ")
+        sentence = pl.format(
+            "{} row {}: column {}: '{}' " + what + "; mend the table",
+            "file",
+            ROW,
+            pl.lit(shown),
+            value,
+        )
+        reason = pl.when(bad).then(pl.lit(name)).otherwise(reason)
+        detail = pl.when(bad).then(sentence).otherwise(detail)
+    rows = rows.with_columns(
+        reason=reason,
+        detail=detail,
+        region=pl.when(~empty_region).then("region"),
+    )
+    key = pl.col("utterance_id").fill_null(pl.format("?/{}-{}", "file", ROW))
+    broken = set_aside(
+        rows.filter(pl.col("reason").is_not_null()), key, pl.col("reason"), pl.col("detail")
+    )
+    return rows.filter(pl.col("reason").is_null()), broken
+
+
+def _turn(options: TableOptions) -> pl.Expr:
+    if "turn" in options.columns:
+        return to_number("turn").cast(pl.Int32, strict=False)
+    return pl.int_range(pl.len()).over("dialogue").cast(pl.Int32)
+
+
+def _split(options: TableOptions) -> pl.Expr:
+    """The user's own words, else the usual ones in any case; others stay, for ingest to name."""
+    usual = pl.col("split").str.to_lowercase().replace_strict(_SPLITS, default=pl.col("split"))
+    return pl.col("split").replace_strict(options.splits, default=usual, return_dtype=pl.String)
+
+
+def _corners() -> pl.Expr:
+    """The parts of ``region``: a list, or numbers separated by blanks, commas or semicolons."""
+    return (
+        pl.col("region")
+        .str.strip_chars("[]() ")
+        .str.replace_all(rf"[\s,;{LIST_MARK}]+", LIST_MARK)
+        .str.split(LIST_MARK)
+    )
+
+
+def _region() -> pl.Expr:
+    return _corners().cast(pl.List(pl.Float64))
+
+
+def _label_columns(labels: LabelOptions) -> list[str]:
+    """Columns of the judgements' file, beside the ids."""
+    named = [labels.rater, labels.target, labels.value, labels.label]
+    wide = [column for target in labels.targets.values() for column in target.raters().values()]
+    return list(dict.fromkeys(name for name in [*named, *wide] if name is not None))
+
+
+def _judgements(root: Path, options: TableOptions, rows: pl.DataFrame) -> pl.DataFrame:
+    labels = options.labels
+    if not labels.targets and not labels.is_long:
+        return judgements([])
+    if labels.file is None:
+        votes = rows.select(
+            "utterance_id", "file", pl.col("^label:.*$").name.map(lambda n: n[len("label:") :])
+        )
+    else:
+        votes = _other_file(root, options, rows)
+    if labels.is_long:
+        return judgements([_long(votes, labels)])
+    return judgements(
+        [
+            _wide(votes, name, target, rater, column, labels.rater)
+            for name, target in labels.targets.items()
+            for rater, column in target.raters().items()
+        ]
+    )
+
+
+def _other_file(root: Path, options: TableOptions, rows: pl.DataFrame) -> pl.DataFrame:
+    """Judgements of another file with the ids of their utterances; unknown ones keep theirs."""
+    labels = options.labels
+    assert labels.file is not None
+    id_column = labels.utterance or options.columns["utterance"]
+    assert isinstance(id_column, str)
+    keys = [id_column] if labels.dialogue is None else [id_column, labels.dialogue]
+    votes = read_table_file(
+        root / labels.file,
+        [*keys, *_label_columns(labels)],
+        options.delimiter,
+        options.encoding,
+    ).with_columns(utterance=blank_to_null(id_column), file=pl.lit(labels.file))
+    if labels.dialogue is not None:
+        return votes.with_columns(
+            utterance_id=pl.format(
+                "{}/{}", blank_to_null(labels.dialogue).fill_null("?"), "utterance"
+            )
+        )
+    known = rows.select("utterance", full="utterance_id").unique(maintain_order=True)
+    again = known.filter(pl.col("utterance").is_duplicated())
+    if again.height:
+        raise UserError(
+            f"{root / options.file}: the id '{again['utterance'][0]}' stands in two dialogues, so "
+            f"{labels.file} does not say which is meant; name its column of dialogues in "
+            "options.labels.dialogue of params.yaml"
+        )
+    return votes.join(known, on="utterance", how="left", maintain_order="left").with_columns(
+        utterance_id=pl.coalesce("full", pl.format("?/{}", "utterance"))
+    )
+
+
+def _wide(
+    votes: pl.DataFrame,
+    name: str,
+    target: TargetOptions,
+    rater: str,
+    column: str,
+    rater_column: str | None,
+) -> pl.DataFrame:
+    """One column of judgements; a blank field means that this rater did not judge."""
+    given = votes.filter(blank_to_null(column).is_not_null())
+    rows = given.select(
+        "utterance_id",
+        rater=pl.lit(rater) if rater_column is None else blank_to_null(rater_column),
+        target=pl.lit(name),
+        said=pl.col(column),
+        source="file",
+    )
+    return _finish(rows, name, target)
+
+
+def _long(votes: pl.DataFrame, labels: LabelOptions) -> pl.DataFrame:
+    """One row for each judgement; targets that are not declared keep their names and no scale."""
+    assert labels.target is not None
+    names = {target.name or name: name for name, target in labels.targets.items()}
+    value = pl.lit(None, pl.String) if labels.value is None else pl.col(labels.value)
+    label = value if labels.label is None else pl.col(labels.label)
+    rows = votes.select(
+        "utterance_id",
+        rater=pl.lit("released") if labels.rater is None else blank_to_null(labels.rater),
+        target=blank_to_null(labels.target).replace(names),
+        source="file",
+        value=value,
+        label=label,
+    )
+    frames = []
+    for name in rows["target"].unique(maintain_order=True):
+        part = rows.filter(pl.col("target").eq_missing(pl.lit(name, pl.String)))
+        target = labels.targets.get(name or "", TargetOptions())
+        said = "label" if name in LABEL_TARGETS else "value"
+        frames.append(_finish(part.with_columns(said=pl.col(said)), name or "", target))
+    return judgements(frames)
+
+
+def _finish(rows: pl.DataFrame, name: str, target: TargetOptions) -> pl.DataFrame:
+    """Judgements of one target from what was ``said``: a number as text, a label, or several."""
+    low, high = target.scale if target.scale is not None else (None, None)
+    rows = rows.select(
+        "utterance_id",
+        "rater",
+        "target",
+        "said",
+        "source",
+        scale_min=pl.lit(low, pl.Float64),
+        scale_max=pl.lit(high, pl.Float64),
+    )
+    if name not in LABEL_TARGETS:
+        return rows.rename({"said": "value"})
+    if name == "category":
+        return rows.with_columns(label=blank_to_null("said")).drop("said")
+    parts = pl.col("said").str.replace_all(target.separator, LIST_MARK, literal=True)
+    labels = parts.str.split(LIST_MARK).list.eval(pl.element().str.strip_chars())
+    rows = rows.with_columns(
+        label=labels.list.eval(pl.element().filter(pl.element() != "")),
+        is_empty=pl.col("said") == LIST_MARK,
+    ).explode("label", empty_as_null=True)
+    # who gave an empty list looked for the labels and found none of them: he denies the first
+    denied = pl.col("label").min()
+    return rows.with_columns(
+        value=pl.when(pl.col("is_empty") & denied.is_not_null()).then(pl.lit("0")),
+        label=pl.when("is_empty").then(denied).otherwise("label"),
+    ).drop("said", "is_empty")
+
+
+def _card(options: TableOptions) -> ProtocolCard:
+    scales = {
+        name: (*target.scale, target.sign)
+        for name, target in options.labels.targets.items()
+        if target.scale is not None
+    }
+    return ProtocolCard(
+        name=options.file,
+        citation=options.citation,
+        licence=options.licence,
+        metric=options.metric,
+        expected_utterances=options.expected.utterances,
+        expected_dialogues=options.expected.dialogues,
+        label_map=options.label_map,
+        scales=scales or None,
+        splits="as the table's column says" if "split" in options.columns else "",
+    )

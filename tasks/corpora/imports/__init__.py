@@ -1,0 +1,1 @@
+"""Feature files that others made, one module per format."""

@@ -1,1 +1,0 @@
-"""One adapter per corpus: its files in, utterances and annotations out."""

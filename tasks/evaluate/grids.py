@@ -1,0 +1,121 @@
+"""Headline scores on test with modalities hidden, and of epochs chosen on test for information.
+
+A cell is scored like the plain test score: once over the folds of a seed together, then averaged
+over seeds. So the cell with nothing hidden is the score of the leaderboard.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from models.batch import Target
+from models.metrics.scoring import HEADLINE, UNDEFINED_SCORE, selection_score
+from tasks.batches.source import is_labelled
+
+Outputs = Mapping[str, torch.Tensor]
+
+
+def probabilities(target: Target, output: torch.Tensor) -> np.ndarray:
+    """(N, C) probabilities of a category or of each label; (N, K) values as they are."""
+    if target.kind == "category":
+        return output.double().softmax(-1).numpy()
+    if target.kind == "labels":
+        return output.double().sigmoid().numpy()
+    return output.double().numpy()
+
+
+def headline(target: Target, truth: np.ndarray, output: torch.Tensor) -> float:
+    """The headline metric over the labelled rows; NaN where it is undefined or there are none."""
+    values = probabilities(target, output)
+    guess = values.argmax(1) if target.kind == "category" else values
+    keep = is_labelled(target, truth)
+    if not keep.any():
+        return math.nan
+    score = selection_score(target.name, target.kind, target.names, truth, guess, mask=keep)
+    return math.nan if score == UNDEFINED_SCORE else HEADLINE[target.name][1] * score
+
+
+@dataclass
+class _Fold:
+    """Test rows of one run: labels, outputs by cell, and outputs of every kept epoch."""
+
+    truth: np.ndarray
+    cells: dict[str, torch.Tensor] = field(default_factory=dict)
+    epochs: list[torch.Tensor] = field(default_factory=list)
+
+
+class Grids:
+    """Outputs of all runs in every cell, to be scored over the folds of each seed."""
+
+    def __init__(self) -> None:
+        self._folds: dict[str, dict[int, list[_Fold]]] = {}
+
+    def add(
+        self,
+        seed: int,
+        truths: Mapping[Target, np.ndarray],
+        cells: Mapping[str, Outputs],
+        epochs: Sequence[Outputs],
+    ) -> None:
+        """Take the outputs of one run.
+
+        Args:
+            seed: of the run.
+            truths: labels of its test rows, for every target that it predicts.
+            cells: name of a cell to outputs.
+            epochs: outputs of every kept epoch.
+        """
+        for target, truth in truths.items():
+            fold = _Fold(
+                truth,
+                {cell: outputs[target.name] for cell, outputs in cells.items()},
+                [outputs[target.name] for outputs in epochs],
+            )
+            self._folds.setdefault(target.name, {}).setdefault(seed, []).append(fold)
+
+    def scores(self, target: Target, cells: Sequence[str]) -> dict[str, list[float]]:
+        """Cell to the headline metric of each seed, for the cells that there are."""
+        found: dict[str, list[float]] = {}
+        for _, folds in sorted(self._folds.get(target.name, {}).items()):
+            for cell in cells:
+                parts = [fold for fold in folds if cell in fold.cells]
+                if parts:
+                    score = _pooled(target, parts, [fold.cells[cell] for fold in parts])
+                    found.setdefault(cell, []).append(score)
+        return found
+
+    def oracle(self, target: Target, chosen: str) -> list[float]:
+        """What choosing each fold's epoch on test would have given, for each seed.
+
+        Args:
+            target: what is scored.
+            chosen: the cell of the networks as validation chose them, where the search begins.
+        """
+        found = []
+        for _, folds in sorted(self._folds.get(target.name, {}).items()):
+            if not any(fold.epochs for fold in folds):
+                continue
+            best = [fold.cells[chosen] for fold in folds]
+            score = _pooled(target, folds, best)
+            for place, fold in enumerate(folds):
+                for output in fold.epochs:
+                    tried = [*best[:place], output, *best[place + 1 :]]
+                    value = _pooled(target, folds, tried)
+                    sign = HEADLINE[target.name][1]
+                    if math.isnan(score) or sign * value > sign * score:
+                        best, score = tried, value
+            found.append(score)
+        return [score for score in found if math.isfinite(score)]
+
+    def epochs_tried(self, target: Target) -> int:
+        """Kept epochs of the run that has most of them."""
+        seeds = self._folds.get(target.name, {}).values()
+        return max((len(fold.epochs) for folds in seeds for fold in folds), default=0)
+
+
+def _pooled(target: Target, folds: Sequence[_Fold], outputs: Sequence[torch.Tensor]) -> float:
+    truth = np.concatenate([fold.truth for fold in folds])
+    return headline(target, truth, torch.cat(list(outputs)))

@@ -1,0 +1,1 @@
+"""Stage ``faces``: who is to be seen when."""

@@ -1,0 +1,1 @@
+"""Stage ``features``: one encoder over one corpus."""

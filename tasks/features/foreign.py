@@ -1,0 +1,112 @@
+"""Imported features become a features table: the same bucket files, nothing computed again."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from models.errors import UserError
+from tasks import paths
+from tasks.store.buckets import Row, assemble
+from tasks.store.segments import Entry, Store
+from tasks.tables import UTTERANCES, read_table
+
+
+def run(checkpoint: str, sequence: bool, name: str, corpus: str, root: Path) -> Path:
+    """Features of ``corpus`` as ``affectloom import`` wrote them.
+
+    Every utterance gets a row; one that the file does not have is quarantined ``not_imported``.
+
+    Args:
+        checkpoint: the file, relative to ``root``.
+        sequence: keep frames as well as the pooled vector.
+        name: key in ``params.yaml: encoders``.
+        corpus: whose utterances.
+        root: the project's folder.
+
+    Returns:
+        The folder of bucket files.
+    """
+    path = root / checkpoint
+    source = _Imported(path, corpus, sequence)
+    ids = read_table(UTTERANCES, root / paths.utterances(corpus), ["utterance_id"])["utterance_id"]
+    rows = [source.row(utterance, corpus) for utterance in ids]
+    if rows and not any(row.reason != "not_imported" for row in rows):
+        raise UserError(
+            f"{path}: has none of {corpus}'s {len(rows)} utterances; import it again for this "
+            "corpus with --features-only"
+        )
+    destination = root / paths.features(corpus, name)
+    metadata = source.metadata | {
+        "encoder": name,
+        "family": "imported",
+        "checkpoint": checkpoint,
+        "revision": "none",
+        "weights_sha256": source.metadata["source_sha256"],
+        "libraries": "{}",
+        "parameters": json.dumps({"sequence": sequence}),
+    }
+    # assemble asks its store for entries by key and for nothing else
+    assemble(cast(Store, source), rows, source.dim, source.dim, destination, metadata)
+    return destination
+
+
+class _Imported:
+    """Rows of an imported file by id; holds one row group at a time."""
+
+    def __init__(self, path: Path, corpus: str, sequence: bool) -> None:
+        if not path.is_file():
+            raise UserError(f"{path} does not exist; run `affectloom import` again")
+        try:
+            self.file = pq.ParquetFile(path)
+            head = self.file.read(["utterance_id", "status", "reason", "frames", "hop_s"])
+        except (pa.ArrowInvalid, OSError, KeyError) as error:
+            raise UserError(
+                f"{path}: not a file of `affectloom import` ({error}); import it again"
+            ) from error
+        found = self.file.schema_arrow.metadata or {}
+        self.metadata = {k.decode(): v.decode() for k, v in found.items() if k != b"ARROW:schema"}
+        if self.metadata.get("corpus") != corpus:
+            raise UserError(
+                f"{path}: holds features of {self.metadata.get('corpus')}, not of {corpus}; "
+                "mend the checkpoint in params.yaml"
+            )
+        self.dim: int = self.file.schema_arrow.field("pooled").type.list_size
+        self.sequence = sequence
+        self.heads = {row["utterance_id"]: (n, row) for n, row in enumerate(head.to_pylist())}
+        sizes = [self.file.metadata.row_group(n).num_rows for n in range(self.file.num_row_groups)]
+        self.ends = np.cumsum(sizes)
+        self.group, self.columns = -1, pa.table({})
+
+    def row(self, utterance: str, corpus: str) -> Row:
+        """An utterance's row without its features."""
+        own = utterance.removeprefix(f"{corpus}/")
+        if own not in self.heads:
+            return Row(utterance, None, "quarantined", "not_imported", 0, None)
+        _, head = self.heads[own]
+        key = None if head["status"] == "quarantined" else own
+        frames = head["frames"] if self.sequence else 0
+        hop_s = head["hop_s"] if frames else None
+        return Row(utterance, key, head["status"], head["reason"], frames, hop_s)
+
+    def read(self, keys: Sequence[str]) -> list[Entry]:
+        """Features of ``keys``; the file stands in the order in which they are asked for."""
+        return [self._entry(key) for key in keys]
+
+    def _entry(self, key: str) -> Entry:
+        number, _ = self.heads[key]
+        group = int(np.searchsorted(self.ends, number, side="right"))
+        if group != self.group:
+            self.columns = self.file.read_row_group(group, ["pooled", "sequence"])
+            self.group = group
+        place = number - (int(self.ends[group - 1]) if group else 0)
+        pooled = self.columns["pooled"][place].values.to_numpy(zero_copy_only=False)
+        blobs: dict[str, bytes | memoryview] = {"pooled": pooled.astype("<f4").tobytes()}
+        frames = self.columns["sequence"][place].as_py()
+        if self.sequence and frames is not None:
+            blobs["sequence"] = frames
+        return Entry(key, {}, blobs)

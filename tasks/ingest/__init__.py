@@ -1,0 +1,1 @@
+"""Stage ``ingest``: raw media and annotations to tables."""

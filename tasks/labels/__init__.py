@@ -1,0 +1,1 @@
+"""Stage ``labels``: the judgements of many raters become one label."""

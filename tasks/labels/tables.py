@@ -1,0 +1,220 @@
+"""Checked judgements to rows of the labels table: numbers, votes, label sets, named fallbacks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from models.errors import UserError
+from tasks.labels.merge import count_votes, merge_numbers
+from tasks.labels.params import LabelsParams
+from tasks.tables import EMI, LABELS, QUARANTINE, VAD
+
+NUMBERS = (*VAD, "sentiment", *EMI)
+
+
+@dataclass(frozen=True)
+class MergedLabels:
+    """The labels table, utterances whose vote was set aside, and what was noticed on the way."""
+
+    labels: pl.DataFrame
+    quarantine: pl.DataFrame
+    flags: dict[str, object]
+    weights: dict[str, dict[str, float]]
+
+
+def merge_labels(
+    params: LabelsParams, utterance_ids: pl.Series, kept: pl.DataFrame, trusted: pl.Series | None
+) -> MergedLabels:
+    """One row of ``tables.LABELS`` per utterance; null where nobody judged.
+
+    Args:
+        params: the rules.
+        utterance_ids: all utterances.
+        kept: judgements that passed ``label_checks.screen``.
+        trusted: utterances that rater weights are learnt from; None: all.
+    """
+    items = (
+        pl.DataFrame({"utterance_id": utterance_ids}).sort("utterance_id").with_row_index("item")
+    )
+    raters = kept.select("rater").unique().sort("rater").with_row_index("rater_code")
+    rows = kept.join(items, on="utterance_id", how="left").join(raters, on="rater", how="left")
+    rows = rows.sort("target", "item", "rater_code", "label", nulls_last=True)
+    is_trusted = None if trusted is None else pl.col("utterance_id").is_in(trusted.implode())
+    columns: dict[str, pl.Series] = {}
+    fallbacks: dict[str, int] = {}
+    weights: dict[str, dict[str, float]] = {}
+    for target in NUMBERS:
+        part = rows.filter(pl.col("target") == target)
+        merged = merge_numbers(
+            part["item"].to_numpy(),
+            part["rater_code"].to_numpy(),
+            own_scale(part, target),
+            items.height,
+            params.merge,
+            params.leave_one_out,
+            None if is_trusted is None else part.select(is_trusted).to_series().to_numpy(),
+        )
+        columns[target] = _nullable(merged.value)
+        columns[f"{target}_std"] = _nullable(merged.std)
+        if merged.is_fallback.any():
+            fallbacks[target] = int(merged.is_fallback.sum())
+        if params.merge == "ewe" and part.height:
+            present = np.unique(part["rater_code"].to_numpy())
+            names = raters["rater"].to_numpy()[present]
+            weights[target] = dict(zip(names, merged.weights[present].tolist(), strict=True))
+    table = items.with_columns(
+        columns[name].alias(name) for name in LABELS.columns if name in columns
+    )
+    winners, tied, quarantine = vote(params, rows.filter(pl.col("target") == "category"), items)
+    sets = choose_sets(rows.filter(pl.col("target") == "categories"), params.multilabel_threshold)
+    counted = rows.group_by("item").agg(n_raters=pl.col("rater_code").n_unique().cast(pl.Int32))
+    for part in (winners, sets, counted):
+        table = table.join(part, on="item", how="left", maintain_order="left")
+    table = table.with_columns(pl.col("n_raters").fill_null(0)).select(list(LABELS.columns))
+    flags = {"ewe_fallback": fallbacks, "category_ties": tied}
+    return MergedLabels(table.cast(pl.Schema(LABELS.schema)), quarantine, flags, weights)
+
+
+def own_scale(part: pl.DataFrame, target: str) -> np.ndarray:
+    """Values (R,) on the scale that the labels table keeps for ``target``.
+
+    VAD is on [-1, 1] and sentiment on [-3, 3]; the six EMI intensities have one pole and stay on
+    [0, 1] as they were given.
+    """
+    if target in VAD:
+        return part["unit"].to_numpy()
+    low, high = (-3.0, 3.0) if target == "sentiment" else (0.0, 1.0)
+    is_own = (pl.col("scale_low") == low) & (pl.col("scale_high") == high)
+    if target == "sentiment":
+        is_own &= pl.col("scale_sign") == 1
+        return (
+            part.select(pl.when(is_own).then("value").otherwise(3 * pl.col("unit")))
+            .to_series()
+            .to_numpy()
+        )
+    other = part.filter(~is_own)
+    if other.height:
+        row = other.row(0, named=True)
+        raise UserError(
+            f"{row['source']}: {row['utterance_id']}: {target} is given on "
+            f"{row['scale_low']:g}..{row['scale_high']:g}, but EMI intensities stay on 0..1 and "
+            "are never mapped; let the adapter give them on 0..1"
+        )
+    return part["value"].to_numpy()
+
+
+def vote(
+    params: LabelsParams, votes: pl.DataFrame, items: pl.DataFrame
+) -> tuple[pl.DataFrame, int, pl.DataFrame]:
+    """Category and shares by item, number of ties, and utterances set aside for a tie."""
+    several = "each" if params.several_votes == "each" else "split"
+    shares = count_votes(_votes(votes), several)
+    order = {label: rank for rank, label in enumerate(params.categories)}
+    rank = pl.col("label").replace_strict(order, default=len(order), return_dtype=pl.Int64)
+    shares = shares.with_columns(
+        rank=rank, is_top=pl.col("share") >= pl.col("share").max().over("item") - 1e-12
+    )
+    tops = shares.filter("is_top").sort("item", "rank", "label")
+    winners = tops.group_by("item", maintain_order=True).agg(
+        category=pl.col("label").first(),
+        share=pl.col("share").first(),
+        tied=pl.len() > 1,
+        shown=pl.col("label").str.join(", "),
+    )
+    tied = int(winners["tied"].sum())
+    lacks = pl.col("share") < params.min_share - 1e-12
+    if params.category == "majority" and params.ties != "first":
+        lacks |= pl.col("tied")
+    quarantine = QUARANTINE.empty()
+    if params.category == "majority" and params.ties == "quarantine":
+        quarantine = (
+            winners.filter(lacks)
+            .join(items, on="item")
+            .select(
+                "utterance_id",
+                stage=pl.lit("labels"),
+                reason=pl.lit("no_majority"),
+                detail=pl.format(
+                    "category: no winner among {}; set labels.ties in params.yaml", "shown"
+                ),
+            )
+        )
+        winners = winners.filter(~lacks)
+    winners = winners.with_columns(category=pl.when(~lacks).then("category"))
+    soft = shares.group_by("item", maintain_order=True).agg(
+        category_shares=pl.struct("label", "share").sort_by("label")
+    )
+    merged = winners.select("item", "category").join(soft, on="item", how="left")
+    return merged, tied, quarantine
+
+
+def choose_sets(votes: pl.DataFrame, threshold: float) -> pl.DataFrame:
+    """Sorted labels that at least ``threshold`` of an item's raters gave; maybe none of them.
+
+    A row of value 0 says that its rater looked for the label and found it absent: it makes him
+    one of the item's raters, but is no vote. The one among them that was listed first is there too,
+    where lists are known: of several raters the first listed by any, by the first of these.
+    """
+    asked = votes.group_by("item").agg(raters=pl.col("rater_code").n_unique()).sort("item")
+    given = count_votes(_votes(votes.filter(is_present())), "each").drop("raters")
+    counted = asked.join(given, on="item", how="left", maintain_order="left_right")
+    is_chosen = pl.col("votes") >= threshold * pl.col("raters") - 1e-9
+    chosen = counted.filter(is_chosen.fill_null(False)).select("item", "label")
+    listed = votes.filter(is_present() & pl.col("position").is_not_null())
+    firsts = (
+        listed.join(chosen, on=["item", "label"], how="semi")
+        .sort("item", "position", "rater_code", "label")
+        .group_by("item", maintain_order=True)
+        .agg(first_category=pl.col("label").first())
+    )
+    sets = counted.group_by("item", maintain_order=True).agg(
+        categories=pl.col("label").filter(is_chosen.fill_null(False)).sort()
+    )
+    return sets.join(firsts, on="item", how="left", maintain_order="left")
+
+
+def is_present() -> pl.Expr:
+    """Whether a row of ``categories`` gives its label rather than denying it by the value 0."""
+    return pl.col("value").is_null() | (pl.col("value") != 0)
+
+
+def apply_proxy(labels: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """Sentiment as valence where valence is missing, and how often."""
+    takes = pl.col("valence").is_null() & pl.col("sentiment").is_not_null()
+    count = labels.filter(takes).height
+    valence = pl.when(takes).then(pl.col("sentiment") / 3).otherwise("valence")
+    return labels.with_columns(valence=valence), count
+
+
+def apply_prior(
+    labels: pl.DataFrame, vad: Mapping[str, tuple[float, float, float]]
+) -> tuple[pl.DataFrame, int]:
+    """The category's VAD where an utterance has none at all, and how often."""
+    takes = pl.all_horizontal(pl.col(VAD).is_null()) & pl.col("category").is_in(list(vad))
+    count = labels.filter(takes).height
+    filled = [
+        pl.when(takes)
+        .then(
+            pl.col("category").replace_strict(
+                {name: values[i] for name, values in vad.items()},
+                default=None,
+                return_dtype=pl.Float64,
+            )
+        )
+        .otherwise(dim)
+        .alias(dim)
+        for i, dim in enumerate(VAD)
+    ]
+    return labels.with_columns(filled), count
+
+
+def _votes(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.select("item", pl.col("rater_code").alias("rater"), "label").sort(
+        "item", "rater", "label"
+    )
+
+
+def _nullable(values: np.ndarray) -> pl.Series:
+    return pl.Series(values).fill_nan(None)

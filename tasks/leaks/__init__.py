@@ -1,0 +1,1 @@
+"""What of one split is known to another."""

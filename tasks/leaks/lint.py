@@ -1,0 +1,71 @@
+"""What `affectloom lint` and the page tell: leaks in a corpus's tables, and in its features."""
+
+import polars as pl
+
+from tasks import paths
+from tasks.batches.source import read_pooled
+from tasks.leaks.findings import Finding, absent_features, feature_leaks, find_leaks
+from tasks.tables import EMI, FEATURES, LABELS, SPLIT, UTTERANCES, VAD, read_table
+
+#: Columns of the labels that a feature could give away.
+_TARGETS = ("category", *VAD, "sentiment", *EMI)
+
+
+def lint_corpus(corpus: str, encoders: list[str], threshold: float) -> list[Finding]:
+    """Findings in the tables of a corpus and in the features of ``encoders`` that exist.
+
+    Args:
+        corpus: its name.
+        encoders: keys of ``params.yaml: encoders``.
+        threshold: see ``leaks.feature_leaks``.
+    """
+    utterances = read_table(UTTERANCES, paths.utterances(corpus))
+    labels = read_table(LABELS, paths.labels(corpus))
+    splits = read_table(SPLIT, paths.splits(corpus))
+    found = find_leaks(utterances, labels, splits)
+    return found + lint_features(corpus, encoders, threshold)
+
+
+def lint_features(corpus: str, encoders: list[str], threshold: float = 0.9) -> list[Finding]:
+    """Findings in those features of ``encoders`` that exist; arguments as of ``lint_corpus``."""
+    labels = read_table(LABELS, paths.labels(corpus))
+    splits = read_table(SPLIT, paths.splits(corpus))
+    # a column that gives the label away does so in every fold
+    first = splits.filter(pl.col("fold") == splits.get_column("fold").min())
+    rows = first.join(labels, on="utterance_id", how="inner").sort("utterance_id")
+    found: list[Finding] = []
+    for encoder in encoders:
+        if rows.height and any(paths.features(corpus, encoder).glob("*.parquet")):
+            found += _lint_features(corpus, encoder, rows, threshold)
+    return found
+
+
+def _lint_features(
+    corpus: str, encoder: str, rows: pl.DataFrame, threshold: float
+) -> list[Finding]:
+    """Columns of one encoder against every target that has labels."""
+    folder = paths.features(corpus, encoder)
+    values, present = read_pooled(rows.get_column("utterance_id"), folder)
+    names = [f"{encoder}[{i}]" for i in range(values.shape[1])]
+    reasons = read_table(FEATURES, folder, ["utterance_id", "reason"])
+    found = absent_features(
+        encoder, rows.filter(~pl.Series(present)).join(reasons, on="utterance_id")
+    )
+    rows, values = rows.filter(pl.Series(present)), values[present]
+    splits = rows.get_column("split")
+    # whatever is predicted, the same columns are constant
+    nothing = [0.0] * rows.height
+    found += feature_leaks(values, names, nothing, splits.to_list(), threshold)
+    for target in _TARGETS:
+        known = rows.get_column(target).is_not_null()
+        if known.any():
+            leaks = feature_leaks(
+                values[known.to_numpy()],
+                names,
+                rows.get_column(target).filter(known).to_list(),
+                splits.filter(known).to_list(),
+                threshold,
+                target,
+            )
+            found += [leak for leak in leaks if leak["kind"] == "label_bearing_column"]
+    return found

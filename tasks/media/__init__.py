@@ -1,0 +1,1 @@
+"""Reading media that strangers made."""

@@ -1,0 +1,1 @@
+"""Stage ``report``: leaderboard, comparisons and the page."""

@@ -1,0 +1,199 @@
+"""What the two names given to ``affectloom compare`` mean: a method, a run folder or a revision.
+
+linear                 the method as it stands in this working tree
+meld/linear            the same, when several corpora have it
+data/runs/meld/linear/seed0      one run, or all runs below a folder
+main, HEAD~1, exp-name           everything as of a git revision or DVC experiment
+HEAD~1:linear, v1:meld/linear    one method as of a revision
+"""
+
+import difflib
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import polars as pl
+import yaml
+
+from models.errors import UserError
+from tasks import paths
+from tasks.dvc_lock import Locked, read_lock
+from tasks.report.tested import Tested, check_tested
+from tasks.selection import methods_of
+
+#: Path to content, or None where it does not exist.
+Reader = Callable[[Path], bytes | None]
+
+
+@dataclass(frozen=True)
+class Ref:
+    """One of the two things to compare; ``corpus`` and ``method`` are None where all are meant.
+
+    Attributes:
+        label: as the user wrote it.
+        read: reads a file of the project as of then.
+        corpus: restricts to this corpus.
+        method: restricts to this method.
+        seeds: restricts to these seeds.
+        targets: restricts to these targets.
+    """
+
+    label: str
+    read: Reader
+    corpus: str | None = None
+    method: str | None = None
+    seeds: tuple[int, ...] | None = None
+    targets: tuple[str, ...] | None = None
+
+    def params(self) -> dict:
+        """Content of params.yaml as of then."""
+        found = self.read(Path("params.yaml"))
+        if found is None:
+            raise UserError(
+                f"{self.label}: there is no params.yaml, so it is no affectloom project"
+            )
+        return yaml.safe_load(found) or {}
+
+    def methods(self) -> list[tuple[str, str]]:
+        """Every (corpus, method) that is meant."""
+        raw = self.params()
+        return [
+            (corpus, method)
+            for corpus in raw.get("corpora") or {}
+            for method in methods_of(raw, corpus)
+            if self.corpus in (None, corpus) and self.method in (None, method)
+        ]
+
+    def tested(self, corpus: str, method: str) -> Tested:
+        """Details and predictions of one method as of then, restricted to the seeds."""
+        where = f"{self.label}: {paths.predictions(corpus, method)}"
+        details, table = (
+            self.read(file)
+            for file in (paths.details(corpus, method), paths.predictions(corpus, method))
+        )
+        if details is None or table is None:
+            raise UserError(f"{where} does not exist; run stage evaluate@{corpus}-{method} first")
+        one = check_tested(json.loads(details), pl.read_parquet(io.BytesIO(table)), None, where)
+        if self.seeds is None:
+            return one
+        kept, validation = (
+            rows.filter(pl.col("seed").is_in(self.seeds)) for rows in (one.table, one.validation)
+        )
+        missing = sorted(set(self.seeds) - set(kept.get_column("seed")))
+        if missing:
+            raise UserError(f"{where} has no predictions of seed {missing[0]}; run stage evaluate")
+        return Tested(one.details, kept, where, validation)
+
+    def dialogues(self, corpus: str) -> pl.DataFrame:
+        """utterance_id, dialogue_id of every utterance as of then."""
+        found = self.read(paths.utterances(corpus))
+        if found is None:
+            raise UserError(f"{self.label}: {paths.utterances(corpus)} does not exist")
+        return pl.read_parquet(io.BytesIO(found), columns=["utterance_id", "dialogue_id"])
+
+    def lock(self) -> dict[str, Locked]:
+        """dvc.lock as of then."""
+        found = self.read(Path("dvc.lock"))
+        return read_lock(found.decode()) if found else {}
+
+    def options(self, corpus: str, method: str, targets: Sequence[str]) -> dict:
+        """All options of a training, defaults included, as its first report.json has them."""
+        folder = paths.runs(corpus, method)
+        for seed in self.seeds or range(100):
+            for name in (*targets, "+".join(targets)):
+                found = self.read(folder / f"seed{seed}" / name / "report.json")
+                if found is not None:
+                    report = json.loads(found)
+                    return {k: report[k] for k in ("method_options", "training", "inputs")}
+        return {}
+
+
+def _read_here(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
+
+
+def resolve(text: str) -> Ref:
+    """The meaning of one name."""
+    here = Ref(text, _read_here)
+    if Path(text).is_dir() and next(Path(text).rglob("report.json"), None):
+        return _run_folder(text)
+    if found := _named(text, here):
+        return found
+    revision, colon, name = text.partition(":")
+    read = _reader_at(revision)
+    if read is None:
+        _unknown(text, here)
+    there = Ref(text, read)
+    if not colon:
+        return there
+    if found := _named(name, there):
+        return found
+    known = ", ".join(sorted({method for _, method in there.methods()})) or "none"
+    raise UserError(f"{revision} has no method '{name}'; its methods: {known}")
+
+
+def _named(text: str, ref: Ref) -> Ref | None:
+    corpus, slash, method = text.rpartition("/")
+    known = ref.methods()
+    if slash and (corpus, method) in known:
+        return Ref(ref.label, ref.read, corpus, method)
+    if not slash and any(method == m for _, m in known):
+        return Ref(ref.label, ref.read, None, method)
+    return None
+
+
+def _run_folder(text: str) -> Ref:
+    folder = Path(text)
+    reports = [json.loads(f.read_text()) for f in sorted(folder.rglob("report.json"))]
+    found = {(report["corpus"], report["method"]) for report in reports}
+    if len(found) > 1:
+        raise UserError(f"{text} holds runs of several methods; name the folder of one")
+    corpus, method = found.pop()
+    if not folder.resolve().is_relative_to(paths.runs(corpus, method).resolve()):
+        raise UserError(
+            f"{text} lies outside {paths.runs(corpus, method)}, so its predictions are not known "
+            "here; name a run of this project or a git revision"
+        )
+    seeds = tuple(sorted({report["seed"] for report in reports}))
+    targets = tuple(dict.fromkeys(t["name"] for report in reports for t in report["targets"]))
+    return Ref(text, _read_here, corpus, method, seeds, targets)
+
+
+def _reader_at(revision: str) -> Reader | None:
+    """Reads the project as of a revision; None if there is no such revision."""
+    from dvc.api import DVCFileSystem
+    from dvc.exceptions import DvcException
+    from dvc.scm import SCMError
+
+    try:
+        files = DVCFileSystem(".", rev=revision)
+        is_project = files.exists("params.yaml")
+    except (DvcException, SCMError):
+        return None
+    if not is_project:  # what DVC also says of a revision that does not exist
+        return None
+
+    def read(path: Path) -> bytes | None:
+        if not files.exists(str(path)):
+            return None
+        try:
+            found = files.read_bytes(str(path))
+        except (DvcException, OSError) as error:
+            raise UserError(
+                f"{revision}: {path} is in neither DVC's cache nor a remote ({error}); "
+                f"`dvc fetch --rev {revision}` or `git checkout {revision}` and `dvc repro` "
+                "bring it back"
+            ) from error
+        return found.encode() if isinstance(found, str) else found
+
+    return read
+
+
+def _unknown(text: str, here: Ref) -> NoReturn:
+    names = sorted({m for _, m in here.methods()})
+    close = difflib.get_close_matches(text.rpartition("/")[2], names, 1)
+    hint = f"did you mean '{close[0]}'?" if close else f"methods: {', '.join(names) or 'none'}"
+    raise UserError(f"'{text}' is no method, run folder or git revision; {hint}")

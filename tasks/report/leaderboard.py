@@ -1,0 +1,248 @@
+"""All methods of a corpus on the same test rows: ranks, intervals and paired tests.
+
+Ranks follow the validation-selected test score averaged over seeds; nothing here chooses anything.
+A target whose test labels are hidden is judged on validation, and every entry of it says so.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+from threadpoolctl import threadpool_limits
+
+from models.metrics.scoring import HEADLINE, UNDEFINED_SCORE, selection_score
+from models.statistics.bootstrap import compare_all, confidence_interval, resample
+from models.statistics.comparison import Comparison, verdict
+from models.statistics.resampling import resamplable
+from tasks.report.tested import (
+    ON_VALIDATION,
+    Rows,
+    Tested,
+    align,
+    check_seeds,
+    load_tested,
+    read_dialogues,
+)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The verdict on one target of one corpus.
+
+    Attributes:
+        entries: as ``leaderboard.json`` has them, best first.
+        comparisons: every pair of methods.
+        metric: the headline metric.
+        higher_is_better: direction of the headline metric.
+    """
+
+    entries: list[dict[str, Any]]
+    comparisons: list[Comparison]
+    metric: str
+    higher_is_better: bool
+
+
+def judge(corpus: str, methods: Sequence[str], *, resamples: int, seed: int) -> dict[str, Judged]:
+    """Compare ``methods`` on every target of ``corpus``.
+
+    Args:
+        corpus: whose metrics and predictions to read.
+        methods: keys under ``methods`` in params.yaml.
+        resamples: of the cluster bootstrap.
+        seed: of the bootstrap.
+    """
+    tested, failed = load_tested(corpus, methods)
+    dialogues = read_dialogues(corpus)
+    judged = {}
+    for name in dict.fromkeys(target for one in tested.values() for target in one.targets):
+        mine = {m: one for m, one in tested.items() if name in one.targets}
+        rows = align(name, mine, dialogues)
+        check_seeds(rows, {m: one.where for m, one in mine.items()})
+        # many small products: threads only get in each other's way, and one sums in one order
+        with threadpool_limits(1):
+            apart = {m: one.partial[name] for m, one in tested.items() if name in one.partial}
+            judged[name] = _judge_target(name, mine, failed | apart, rows, resamples, seed)
+    return judged
+
+
+def _judge_target(
+    name: str,
+    tested: Mapping[str, Tested],
+    failed: Mapping[str, str],
+    rows: Rows,
+    resamples: int,
+    seed: int,
+) -> Judged:
+    target = next(iter(tested.values())).targets[name]
+    metric, higher = target["headline"], target["higher_is_better"]
+    split = next(iter(tested.values())).split(name)
+    preface = "" if split == "test" else ON_VALIDATION
+    drawn = resample(
+        metric,
+        resamplable(metric, target["kind"], target["names"]),
+        rows.truth,
+        rows.predictions,
+        rows.dialogues,
+        n_resamples=resamples,
+        seed=seed,
+    )
+    comparisons = compare_all(drawn)
+    sign = 1 if higher else -1
+    means = {m: float(drawn.estimates[m].mean()) for m in rows.predictions}
+    # an undefined score ranks last; equal scores rank by name, so that the order is stable
+    order = sorted(
+        means, key=lambda m: (-sign * means[m] if math.isfinite(means[m]) else math.inf, m)
+    )
+    joined = {m: ensemble(name, tested[m], rows, m) for m in order}
+    entries = []
+    for rank, method in enumerate(order, 1):
+        mine = tested[method].targets[name]
+        interval = confidence_interval(drawn, method)
+        following = order[rank] if rank < len(order) else None
+        pair = _pair(comparisons, method, following) if following else None
+        entries.append(
+            {
+                "method": method,
+                "rank": rank,
+                "split": split,
+                "metric": {
+                    "name": metric,
+                    "mean": _plain(interval.mean),
+                    "std": _plain(interval.std),
+                    "ci_low": _plain(interval.low),
+                    "ci_high": _plain(interval.high),
+                },
+                "metrics": tested[method].scores(name)["metrics"],
+                "seeds": len(rows.seeds[method]),
+                "n": len(rows.truth),
+                "n_test": len(rows.truth) if split == "test" else 0,
+                "n_dialogues": drawn.n_clusters,
+                "significant_vs_next": bool(pair and pair.is_significant()),
+                "verdict": preface + verdict(pair, higher_is_better=higher) if pair else "",
+                "validation": mine.get("validation", {}).get("metrics", {}).get(metric),
+                "test_oracle": mine["test_oracle"],
+                "ensemble": joined[method],
+                "parameters": max(
+                    run["parameters"]
+                    for run in tested[method].details["runs"]
+                    if name in run["targets"]
+                ),
+                "remark": interval.remark,
+                "against": [
+                    _against(_pair(comparisons, method, other), higher, preface)
+                    for other in order[rank:]
+                ],
+            }
+        )
+    entries += [_failed_entry(method, metric, split, reason) for method, reason in failed.items()]
+    return Judged(entries, comparisons, metric, higher)
+
+
+def ensemble(name: str, one: Tested, rows: Rows, method: str) -> float | None:
+    """The headline metric of the mean prediction over seeds, for information; None for one seed.
+
+    Probabilities of classes and scores of labels are averaged, and so are values.
+
+    Args:
+        name: the target.
+        one: what evaluation left of the method.
+        rows: the aligned rows.
+        method: key of its predictions there.
+    """
+    runs = rows.predictions[method]
+    if len(runs) < 2:
+        return None
+    target = one.targets[name]
+    if target["kind"] == "category":
+        known = one.rows(name).filter(pl.col(f"target_{name}").is_not_null())
+        shares = known.sort("utterance_id", "fold", "seed").get_column("probabilities").explode()
+        guess = shares.to_numpy().reshape(len(rows.truth), len(runs), -1).mean(1).argmax(1)
+    else:
+        guess = runs.mean(0)
+    score = selection_score(name, target["kind"], target["names"], rows.truth, guess)
+    return None if score == UNDEFINED_SCORE else HEADLINE[name][1] * score
+
+
+def _against(pair: Comparison, higher_is_better: bool, preface: str) -> dict[str, Any]:
+    """The paired test of a method against one ranked below it."""
+    return {
+        "method": pair.second,
+        "difference": _plain(pair.difference),
+        "ci_low": _plain(pair.low),
+        "ci_high": _plain(pair.high),
+        "p_holm": _plain(pair.p_holm),
+        "significant": pair.is_significant(),
+        "seeds_needed": pair.seeds_needed,
+        "verdict": preface + verdict(pair, higher_is_better=higher_is_better),
+    }
+
+
+def _failed_entry(method: str, metric: str, split: str, reason: str) -> dict[str, Any]:
+    nothing = dict.fromkeys(("mean", "std", "ci_low", "ci_high"))
+    return {
+        "method": method,
+        "rank": None,
+        "split": split,
+        "metric": {"name": metric, **nothing},
+        "metrics": {},
+        "seeds": 0,
+        "n": 0,
+        "n_test": 0,
+        "n_dialogues": 0,
+        "significant_vs_next": False,
+        "verdict": "",
+        "validation": None,
+        "test_oracle": None,
+        "ensemble": None,
+        "parameters": None,
+        "remark": "",
+        "against": [],
+        "failed": reason,
+    }
+
+
+def _pair(comparisons: Sequence[Comparison], first: str, second: str) -> Comparison:
+    """The paired test of two methods, seen from the first."""
+    found = next(c for c in comparisons if {c.first, c.second} == {first, second})
+    return found if found.first == first else found.turned()
+
+
+def _plain(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def to_csv(board: Mapping[str, Mapping[str, Judged]]) -> str:
+    """One line for each corpus, target and method."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(
+        [
+            "corpus", "target", "rank", "method", "metric", "mean", "std", "ci_low", "ci_high",
+            "seeds", "n_test", "significant_vs_next", "validation", "test_oracle", "ensemble",
+            "parameters", "failed", "split", "n",
+        ]
+    )  # fmt: skip
+    for corpus, targets in board.items():
+        for target, judged in targets.items():
+            for entry in judged.entries:
+                score = entry["metric"]
+                validation, oracle = entry["validation"] or {}, entry["test_oracle"] or {}
+                writer.writerow(
+                    [
+                        corpus, target, entry["rank"], entry["method"], score["name"],
+                        *(_short(score[key]) for key in ("mean", "std", "ci_low", "ci_high")),
+                        entry["seeds"], entry["n_test"], entry["significant_vs_next"],
+                        _short(validation.get("mean")), _short(oracle.get("mean")),
+                        _short(entry["ensemble"]), entry["parameters"], entry.get("failed", ""),
+                        entry["split"], entry["n"],
+                    ]
+                )  # fmt: skip
+    return stream.getvalue()
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.6f}"

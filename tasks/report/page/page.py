@@ -1,0 +1,102 @@
+"""The page ``index.html``: one self-contained, offline file drawn from the tracked reports.
+
+Python gathers and packs the numbers; ``page_assets`` holds what the browser runs. Everything that
+comes from data reaches the page as JSON in which no character can end the script element.
+"""
+
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+import polars as pl
+
+from tasks import paths
+from tasks.failures import behind
+from tasks.leaks.lint import lint_features
+from tasks.report.cross_corpus import curves_across, thinned
+from tasks.report.page.corpus import clips, overview
+from tasks.report.page.dialogues import Budget, dialogues
+from tasks.report.page.provenance import provenance, stage_times
+from tasks.report.page.results import results
+from tasks.report.tested import load_tested
+from tasks.selection import encoders_of, methods_of
+from tasks.tables import SPLIT, read_table
+
+_SCRIPTS = ("core.js", "leaderboard.js", "charts.js", "dialogues.js", "corpus.js", "start.js")
+#: Of each curve of errors on another corpus.
+_POINTS = 60
+_VENDOR = ("d3.min.js", "plot.min.js")
+
+
+def render(raw: Mapping[str, Any], board: Mapping[str, Any]) -> str:
+    """The whole page as HTML.
+
+    Args:
+        raw: all of params.yaml.
+        board: content of leaderboard.json; corpora that it lacks are not shown.
+    """
+    corpora = [corpus for corpus in raw.get("corpora") or {} if corpus in board]
+    budget = Budget(corpora=len(corpora))
+    content = {
+        "corpora": {corpus: _corpus(corpus, raw, board, budget) for corpus in corpora},
+        "unready": {c: behind(c) for c in raw.get("corpora") or {} if c not in board},
+        "provenance": provenance(raw, board["provenance"]),
+        "cross_corpus": board["provenance"].get("cross_corpus", []),
+        "curves_across": thinned(curves_across(raw), _POINTS),
+        "times": stage_times(),
+    }
+    assets = files("tasks.report.page") / "page_assets"
+    page = (assets / "page.html").read_text(encoding="utf-8")
+    parts = {
+        "STYLE": (assets / "page.css").read_text(encoding="utf-8"),
+        "VENDOR": "\n".join(
+            (assets / "vendor" / name).read_text(encoding="utf-8") for name in _VENDOR
+        ),
+        "SCRIPT": "\n".join((assets / name).read_text(encoding="utf-8") for name in _SCRIPTS),
+        "DATA": embed(content),
+    }
+    for name, text in parts.items():
+        head, _, tail = page.partition(f"<!--{name}-->")
+        page = head + text + tail
+    return page
+
+
+def embed(content: object) -> str:
+    """JSON that is safe inside a script element, whatever strings it holds."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    # "<" could begin "</script>" or "<!--"; the two separators end lines in old JavaScript
+    for character in ("<", ">", "&", "\u2028", "\u2029"):
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _corpus(
+    corpus: str, raw: Mapping[str, Any], board: Mapping[str, Any], budget: Budget
+) -> dict[str, Any]:
+    methods = methods_of(raw, corpus)
+    tested, failed = load_tested(corpus, methods)
+    entries: Mapping[str, Any] = board.get(corpus) or {}
+    splits = read_table(SPLIT, paths.splits(corpus))
+    test = splits.filter(pl.col("split") == "test")
+    return {
+        "targets": {target: results(target, tested, failed, entries[target]) for target in entries},
+        "failed": failed,
+        "dialogues": dialogues(corpus, tested, test, _may_show_faces(corpus, raw), budget),
+        "overview": overview(corpus, splits),
+        "clips": clips(corpus, board["provenance"]["clips"].get(corpus, {})),
+        "agreement": json.loads(paths.agreement(corpus).read_text(encoding="utf-8")),
+        "leaks": _leaks(corpus, encoders_of(raw, corpus)),
+    }
+
+
+def _leaks(corpus: str, encoders: list[str]) -> dict[str, Any]:
+    """What was found when the corpus was split, and what its features show since."""
+    found = json.loads(paths.leaks(corpus).read_text(encoding="utf-8"))
+    return found | {"findings": [*found["findings"], *lint_features(corpus, encoders)]}
+
+
+def _may_show_faces(corpus: str, raw: Mapping[str, Any]) -> bool:
+    """Faces of people leave the data folder only when asked for; drawn ones may."""
+    adapter = (raw["corpora"][corpus] or {}).get("adapter", corpus)
+    return adapter == "sample" or bool((raw.get("report") or {}).get("allow_faces"))

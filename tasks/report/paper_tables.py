@@ -1,0 +1,330 @@
+"""Tables as the papers of the field print them, in LaTeX or Markdown.
+
+Bold are the best value of a column and every value that does not differ from it significantly
+(paired cluster bootstrap over dialogues and seeds, Holm's correction within the column). Where a
+corpus keeps the labels of its test part to itself, the scores are of validation and the caption
+says so.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from models.statistics.bootstrap import compare_all, resample
+from models.statistics.resampling import Resamplable, resamplable
+from tasks.report.tested import Rows, Tested, align, check_seeds, load_tested, read_dialogues
+
+Style = Literal["latex", "markdown"]
+
+_TIES = (
+    "Bold: the best and all that do not differ from it significantly (paired cluster bootstrap "
+    "over dialogues and seeds, Holm's correction)."
+)
+_BEST = "Bold: the best as printed; average: plain mean over the rates."
+_UNIT = "Shares are in percent."
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: a metric of `score_target`, its heading, its unit and its direction."""
+
+    metric: str
+    heading: str
+    scale: float = 1.0
+    digits: int = 3
+    is_higher_better: bool = True
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value as printed; bold if it is the best or tied with it."""
+
+    text: str
+    is_bold: bool = False
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """One table: rows of a method's name and its cells."""
+
+    caption: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+
+
+def paper_tables(
+    corpora: Mapping[str, Sequence[str]], *, resamples: int, seed: int
+) -> list[PaperTable]:
+    """Every table of every corpus.
+
+    Args:
+        corpora: corpus to its methods, the rows in their order.
+        resamples: of the cluster bootstrap behind the ties.
+        seed: of the bootstrap.
+    """
+    found = []
+    for corpus, methods in corpora.items():
+        tested, failed = load_tested(corpus, methods)
+        for target in dict.fromkeys(t for one in tested.values() for t in one.targets):
+            mine = {m: one for m, one in tested.items() if target in one.targets}
+            found += _scores(corpus, target, mine, failed, resamples, seed)
+            if rates := _rates(corpus, target, mine, failed):
+                found.append(rates)
+    return found
+
+
+def columns(target: str, kind: str, names: Sequence[str]) -> dict[str, list[Column]]:
+    """What papers print of a target: what a table is about, empty for the main one, to columns."""
+    share = {"scale": 100.0, "digits": 2}
+    if kind == "category":
+        per_class = [Column(f"f1/{name}", name, **share) for name in names]
+        overall = [Column("accuracy", "Acc", **share), Column("weighted_f1", "wF1", **share)]
+        return {
+            "": [*per_class, *overall],
+            "averages weighted by class size": [
+                Column("weighted_precision", "Precision", **share),
+                Column("weighted_recall", "Recall", **share),
+                Column("weighted_f1", "F1", **share),
+            ],
+        }
+    if kind == "labels":
+        return {"": [Column("map", "mAP", **share)]}
+    if target == "sentiment":
+        return {
+            "": [
+                Column("mae", "MAE", is_higher_better=False),
+                Column("pearson", "Corr"),
+                Column("acc7", "Acc-7", **share),
+                Column("acc5", "Acc-5", **share),
+                Column("acc2_has0", "Acc-2 has0", **share),
+                Column("f1_has0", "F1 has0", **share),
+                Column("acc2_non0", "Acc-2 non0", **share),
+                Column("f1_non0", "F1 non0", **share),
+            ]
+        }
+    if target == "vad":
+        initials = [name[0].upper() for name in names]
+        errors = _by_column("rmse", [f"{i} RMSE" for i in initials], names)
+        agreements = _by_column("ccc", [f"{i} CCC" for i in initials], names)
+        together = _pooled("pooled", "".join(initials))
+        if len(names) > 2:  # with V and A alone, all dimensions are these two
+            together = [*_pooled("pooled_va", "VA"), *together]
+        return {
+            "": [*errors, *agreements, Column("ccc", "mean CCC")],
+            "dimensions pooled into one vector": together,
+        }
+    shown = [name.replace("_", " ") for name in names]
+    return {
+        "": [*_by_column("pearson", shown, names), Column("pearson", "mean r")],
+        "mean squared error": [
+            *_by_column("mse", shown, names), Column("mse", "mean", is_higher_better=False),
+        ],
+        "mean absolute error": [
+            *_by_column("mae", shown, names), Column("mae", "mean", is_higher_better=False),
+        ],
+        "concordance": [*_by_column("ccc", shown, names), Column("ccc", "mean")],
+    }  # fmt: skip
+
+
+_ERRORS = ("mse", "mae", "rmse")
+
+
+def _by_column(metric: str, headings: Sequence[str], names: Sequence[str]) -> list[Column]:
+    """One metric of each dimension."""
+    return [
+        Column(f"{metric}/{name}", heading, is_higher_better=metric not in _ERRORS)
+        for name, heading in zip(names, headings, strict=True)
+    ]
+
+
+def _pooled(prefix: str, initials: str) -> list[Column]:
+    """CAGE's Table 6: dimensions concatenated before anything is computed."""
+    return [
+        Column(f"{prefix}_{m}", f"{initials} {m.upper()}", is_higher_better=m not in _ERRORS)
+        for m in (*_ERRORS, "ccc")
+    ]
+
+
+def _scores(
+    corpus: str,
+    target: str,
+    tested: Mapping[str, Tested],
+    failed: Mapping[str, str],
+    resamples: int,
+    seed: int,
+) -> list[PaperTable]:
+    rows = align(target, tested, read_dialogues(corpus))
+    check_seeds(rows, {m: one.where for m, one in tested.items()})
+    first = next(iter(tested.values()))
+    found, known = first.targets[target], first.scores(target)["metrics"]
+    seeds = len(next(iter(rows.seeds.values())))
+    over = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
+    tables = []
+    for about, wanted in columns(target, found["kind"], found["names"]).items():
+        shown = [column for column in wanted if column.metric in known]
+        if not shown:
+            continue
+        cells: dict[str, list[Cell]] = {method: [] for method in tested}
+        for column in shown:
+            form = resamplable(column.metric, found["kind"], found["names"])
+            for method, cell in _cells(column, form, rows, resamples, seed).items():
+                cells[method].append(cell)
+        unit = f"{_UNIT} " if any(column.scale != 1 for column in shown) else ""
+        caption = (
+            f"{corpus}, {target}{', ' if about else ''}{about}: {over}, {len(rows.truth)} "
+            f"{_utterances(first, target)}. {unit}{_TIES}"
+        )
+        headings = tuple(column.heading for column in shown)
+        tables.append(PaperTable(caption, headings, _with_failed(cells, failed)))
+    return tables
+
+
+def _utterances(one: Tested, target: str) -> str:
+    hidden = "VALIDATION utterances (no test score: the labels of test are hidden)"
+    return "test utterances" if one.split(target) == "test" else hidden
+
+
+def _cells(
+    column: Column, form: Resamplable, rows: Rows, resamples: int, seed: int
+) -> dict[str, Cell]:
+    """One column: each method's value, bold if it is the best or does not differ from it."""
+    drawn = resample(
+        column.metric,
+        form,
+        rows.truth,
+        rows.predictions,
+        rows.dialogues,
+        n_resamples=resamples,
+        seed=seed,
+    )
+    means = {m: float(values.mean()) for m, values in drawn.estimates.items()}
+    best = _best(means, column.is_higher_better)
+    tied = {best}
+    if best is not None:
+        others = [m for m in means if m != best and math.isfinite(means[m])]
+        tests = compare_all(drawn, [(best, other) for other in others])
+        tied |= {test.second for test in tests if not test.is_significant()}
+    cells = {}
+    for method, value in means.items():
+        spread = drawn.estimates[method]
+        sd = float(spread.std(ddof=1)) if len(spread) > 1 else math.nan
+        cells[method] = Cell(_number(value, sd, column), method in tied)
+    return cells
+
+
+def _rates(
+    corpus: str, target: str, tested: Mapping[str, Tested], failed: Mapping[str, str]
+) -> PaperTable | None:
+    grids = {m: one.targets[target]["missing_rates"] for m, one in tested.items()}
+    rates = sorted({rate for grid in grids.values() for rate in grid}, key=float)
+    # cells are masked on test, so where its labels are hidden they have no score
+    if not rates or any(one.split(target) != "test" for one in tested.values()):
+        return None
+    found = next(iter(tested.values())).targets[target]
+    column = Column(found["headline"], "", is_higher_better=found["higher_is_better"])
+    if found["kind"] != "values":
+        column = Column(column.metric, "", 100.0, 2, column.is_higher_better)
+    values = {method: [_mean(grid.get(rate)) for rate in rates] for method, grid in grids.items()}
+    for line in values.values():
+        line.append(sum(line) / len(line))
+    cells: dict[str, list[Cell]] = {method: [] for method in grids}
+    for index in range(len(rates) + 1):
+        best = _best({m: line[index] for m, line in values.items()}, column.is_higher_better)
+        printed = {m: _number(line[index], math.nan, column) for m, line in values.items()}
+        for method, text in printed.items():
+            cells[method].append(Cell(text, best is not None and text == printed[best]))
+    unit = f"{_UNIT} " if column.scale != 1 else ""
+    caption = (
+        f"{corpus}, {target}: {found['headline']} by share of missing cells, mean over seeds. "
+        f"{unit}{_BEST}"
+    )
+    return PaperTable(caption, (*rates, "Average"), _with_failed(cells, failed))
+
+
+def _mean(cell: Mapping[str, Any] | None) -> float:
+    value = None if cell is None else cell["mean"]
+    return math.nan if value is None else float(value)
+
+
+def _best(values: Mapping[str, float], is_higher_better: bool) -> str | None:
+    defined = {m: v for m, v in values.items() if math.isfinite(v)}
+    if not defined:
+        return None
+    return max(defined, key=lambda m: defined[m] if is_higher_better else -defined[m])
+
+
+def _number(value: float, sd: float, column: Column) -> str:
+    if not math.isfinite(value):
+        return "undefined"
+    text = f"{value * column.scale:.{column.digits}f}"
+    return text if math.isnan(sd) else f"{text} ± {sd * column.scale:.{column.digits}f}"
+
+
+def _with_failed(
+    cells: Mapping[str, Sequence[Cell]], failed: Mapping[str, str]
+) -> tuple[tuple[str, tuple[Cell, ...]], ...]:
+    width = max((len(row) for row in cells.values()), default=0)
+    rows = [(method, tuple(row)) for method, row in cells.items()]
+    rows += [(method, (Cell("failed"),) * width) for method in failed]
+    return tuple(rows)
+
+
+def to_markdown(table: PaperTable) -> str:
+    """A Markdown table with its caption above."""
+    lines = [
+        table.caption,
+        "",
+        "| method | " + " | ".join(_markdown(h) for h in table.headings) + " |",
+        "|---|" + "---:|" * len(table.headings),
+    ]
+    for method, row in table.rows:
+        shown = [f"**{c.text}**" if c.is_bold else c.text for c in row]
+        lines.append(f"| {_markdown(method)} | " + " | ".join(shown) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _markdown(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("_", "\\_")
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
+}  # fmt: skip
+
+
+def latex_text(text: str) -> str:
+    """Text in which no character means anything to LaTeX."""
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def _latex_cell(text: str) -> str:
+    """A value; its minus as LaTeX sets one, which would print a bare one as a hyphen."""
+    return "$-$" + latex_text(text[1:]) if text.startswith("-") else latex_text(text)
+
+
+def to_latex(table: PaperTable) -> str:
+    """A ``table`` environment for the package booktabs."""
+    lines = [
+        r"\begin{table}",
+        r"  \centering",
+        rf"  \caption{{{latex_text(table.caption)}}}",
+        rf"  \begin{{tabular}}{{l{'r' * len(table.headings)}}}",
+        r"    \toprule",
+        "    Method & " + " & ".join(latex_text(h) for h in table.headings) + r" \\",
+        r"    \midrule",
+    ]
+    for method, row in table.rows:
+        shown = [
+            rf"\textbf{{{_latex_cell(c.text)}}}" if c.is_bold else _latex_cell(c.text) for c in row
+        ]
+        lines.append(f"    {latex_text(method)} & " + " & ".join(shown) + r" \\")
+    lines += [r"    \bottomrule", r"  \end{tabular}", r"\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
+def render_tables(tables: Sequence[PaperTable], style: Style) -> str:
+    """All tables, one below the other."""
+    draw = to_latex if style == "latex" else to_markdown
+    return "\n".join(draw(table) for table in tables)

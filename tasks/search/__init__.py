@@ -1,0 +1,1 @@
+"""Stage ``search``: options of a method, chosen on validation."""

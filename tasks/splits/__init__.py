@@ -1,0 +1,1 @@
+"""Stage ``splits``: folds that share no people."""

@@ -1,0 +1,1 @@
+"""Stage ``train``: one method on one corpus."""

@@ -1,0 +1,432 @@
+"""Stage ``train``: one method on one corpus, for every seed, fold and target; no test rows.
+
+Each run goes to ``data/runs/<corpus>/<method>/seed<k>/[fold<j>/]<target>/``; where options were
+searched, a run has those that the search of its own fold found. Runs that are finished
+or half finished wait in the cache folder, outside DVC's outs, so a killed stage goes on where it
+was and ends with the same bytes.
+"""
+
+import hashlib
+import json
+import platform
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator
+from safetensors.torch import save_file
+
+from models import parallel
+from models.batch import MODALITIES
+from models.errors import UserError
+from models.method import Method, Spec
+from models.training import (
+    Fitted,
+    TrainConfig,
+    best_device,
+    compute_steadily,
+    fit,
+    seed_everything,
+)
+from tasks import paths
+from tasks.batches.source import Dataset, Source, source_for
+from tasks.context import Context, Progress
+from tasks.recipes import Recipe, build, resolve
+from tasks.tables import replacing
+from tasks.train.runs import EpochClock, entries_of, parts, score
+from tasks.warm_start import WEIGHTS, find_start, warm_start
+
+
+class TrainParams(BaseModel):
+    """What all methods share, so that they are compared on the same footing.
+
+    Attributes:
+        seeds: every method is trained once with each.
+        targets: train only these (default: all that the corpus has labels for).
+        snapshot_mb: keep the weights of as many epochs as fit, to show later how much choosing
+            the epoch on the test split would have flattered the method.
+        devices: GPUs (or processes, where there is no GPU) that share every batch of a run. Other
+            than ``execution`` this changes results: each device draws its own dropout.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seeds: list[NonNegativeInt] = Field(default=[0, 1, 2], min_length=1)
+    targets: list[str] | None = None
+    snapshot_mb: float = Field(default=4.0, ge=0, allow_inf_nan=False)
+    devices: int = Field(default=1, ge=1)
+
+    @field_validator("seeds")
+    @classmethod
+    def _are_distinct(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"{seeds} names a seed twice; each is one run")
+        return seeds
+
+
+#: Random numbers come from generators that all threads of a process share, so that two runs side by
+#: side would take each other's; runs that are to go in parallel need processes.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run, as plain values that another process can be given.
+
+    ``init`` is the run folder whose weights it begins from.
+    """
+
+    corpus: str
+    method: str
+    entry: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    seed: int
+    fold: int
+    targets: tuple[str, ...]
+    snapshot_mb: float
+    folder: str
+    key: str
+    init: str | None = None
+    devices: int = 1
+
+
+def run(
+    params: TrainParams,
+    corpus: str,
+    method: str,
+    entry: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    ctx: Context,
+    code: str = "",
+    found: Mapping[int | None, Mapping[str, Any]] | None = None,
+) -> None:
+    """Train ``method`` on ``corpus`` and write its run folders.
+
+    Args:
+        params: seeds and targets.
+        corpus: whose features, labels and splits to read.
+        method: key under ``methods`` in params.yaml.
+        entry: what stands there.
+        inputs: modality or further input to encoder.
+        ctx: runs the seeds side by side.
+        code: fingerprint of the code that trains; half-finished runs of other code are not reused.
+        found: fold to the options that its search found, None standing for an only fold; None
+            where the entry is not searched.
+    """
+    recipe = resolve(method, entry)
+    source = source_for(recipe, corpus, inputs)
+    for note in recipe.notes(inputs, source.pooled_only):
+        ctx.log(note)
+    groups = recipe.target_groups(source.targets, params.targets, corpus)
+    data = fingerprint_inputs(corpus, recipe, inputs)
+    several = len(source.folds) > 1
+    entries = entries_of(entry, found, source.folds, f"{corpus}-{method}")
+    jobs = []
+    for seed in params.seeds:
+        for fold in source.folds:
+            for group in groups:
+                names = tuple(target.name for target in group)
+                folder = run_folder(corpus, method, seed, fold if several else None, names)
+                what = [method, entries[fold], dict(inputs), seed, fold, names, params.snapshot_mb]
+                if params.devices > 1:
+                    what.append({"devices": params.devices})
+                init = None
+                if recipe.init_from is not None:
+                    where = f"methods.{method}.init_from"
+                    place = fold if several else None
+                    init = find_start(recipe.init_from, corpus, seed, place, where)
+                    what.append(_sha256(init / WEIGHTS))
+                text = json.dumps([what, data, code], sort_keys=True)
+                key = hashlib.sha256(text.encode()).hexdigest()
+                jobs.append(
+                    Job(
+                        corpus, method, entries[fold], dict(inputs), seed, fold, names,
+                        params.snapshot_mb, str(folder), key, None if init is None else str(init),
+                        params.devices,
+                    )
+                )  # fmt: skip
+    for job in jobs:  # before hours of work: the last fold may be the one that cannot be learnt
+        if job.seed == params.seeds[0]:
+            parts(source, recipe, corpus, job.fold, job.targets)
+    shards = [
+        [job for job in jobs if (job.seed, job.fold) == place]
+        for place in dict.fromkeys((job.seed, job.fold) for job in jobs)
+    ]
+    done = 0
+    ctx.progress(Progress(done, len(jobs), "runs"))
+    shard = partial(train_shard, data=data)
+    # a run that takes all devices leaves none for another beside it
+    trained = (
+        ctx.map(shard, shards, f"train {method}") if params.devices == 1 else map(shard, shards)
+    )
+    for keys in trained:
+        done += len(keys)
+        ctx.progress(Progress(done, len(jobs), "runs"))
+    _publish(paths.runs(corpus, method), jobs)
+    for job in jobs:
+        shutil.rmtree(_cached(job).parent, ignore_errors=True)
+
+
+def _publish(out: Path, jobs: Sequence[Job]) -> None:
+    """Copy the runs when all are there: the out is whole, and nothing older stays in it."""
+    temporary = out.with_name(f"{out.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        for job in jobs:
+            shutil.copytree(_cached(job), temporary / Path(job.folder).relative_to(out))
+        if out.exists():
+            shutil.rmtree(out)
+        temporary.replace(out)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise UserError(
+            f"cannot write {out}: {error.strerror or error}; free space or allow writing there"
+        ) from error
+
+
+def run_folder(
+    corpus: str, method: str, seed: int, fold: int | None, targets: Sequence[str]
+) -> Path:
+    """Where one run lies."""
+    folder = paths.runs(corpus, method) / f"seed{seed}"
+    if fold is not None:
+        folder = folder / f"fold{fold}"
+    return folder / "+".join(targets)
+
+
+def _cached(job: Job) -> Path:
+    return paths.cache() / "runs" / job.key / "run"
+
+
+def train_shard(jobs: Sequence[Job], data: Mapping[str, str]) -> list[str]:
+    """Train the runs of one seed and fold."""
+    return [train_one(job, data) for job in jobs]
+
+
+def train_one(job: Job, data: Mapping[str, str]) -> str:
+    """Train one run into the cache; goes on from its last epoch if it was interrupted."""
+    with _ONE_AT_A_TIME:
+        return _train_one(job, data)
+
+
+def _train_one(job: Job, data: Mapping[str, str]) -> str:
+    final = _cached(job)
+    if final.exists():
+        return job.key
+    setup = _set_up(job)
+    work = final.parent
+    work.mkdir(parents=True, exist_ok=True)
+    if job.devices == 1:
+        fitted = _fit(setup, job)
+    else:
+        parallel.check(setup.method, job.method)
+        fitted = parallel.launch(job.devices, partial(_fit_share, job))
+    keeper = _snapshots(setup, job)
+    _write_run(work / "run.tmp", job, setup, fitted, data)
+    keeper.write(work / "run.tmp")
+    (work / "run.tmp").replace(final)
+    _state_file(job).unlink(missing_ok=True)
+    shutil.rmtree(keeper.folder, ignore_errors=True)
+    return job.key
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """A run that is ready to begin."""
+
+    recipe: Recipe
+    source: Source
+    method: Method
+    train: Dataset
+    validation: Dataset
+
+
+def _set_up(job: Job) -> _Setup:
+    compute_steadily()
+    recipe = resolve(job.method, job.entry)
+    source = source_for(recipe, job.corpus, job.inputs)
+    train, validation = parts(source, recipe, job.corpus, job.fold, job.targets)
+    seed_everything(job.seed)
+    spec = Spec(source.dims, train.targets, train.most_speakers, source.frame_dims)
+    method = build(recipe, spec)
+    train, validation = train.seen_through(method.view), validation.seen_through(method.view)
+    if job.init is not None:
+        warm_start(method, Path(job.init))
+    return _Setup(recipe, source, method, train, validation)
+
+
+def _fit(setup: _Setup, job: Job, team: parallel.Team | None = None) -> Fitted:
+    """Train from the beginning or from where an interrupted run was last saved."""
+    state_file = _state_file(job)
+    resume = torch.load(state_file, weights_only=True) if state_file.exists() else None
+    place = f"{job.corpus}-{job.method}, seed {job.seed}, fold {job.fold}"
+    return fit(
+        setup.method,
+        setup.train,
+        setup.validation,
+        partial(score, setup.validation, setup.method),
+        setup.recipe.train,
+        seed=job.seed,
+        device=team.device if team else best_device(),
+        resume=resume,
+        save=_Saver(state_file),
+        on_epoch=EpochClock(f"train {place}", setup.recipe.train.epochs),
+        keep=_snapshots(setup, job).keep,
+        team=team,
+    )
+
+
+def _fit_share(job: Job, team: parallel.Team) -> Fitted:
+    """What each of several processes does."""
+    return _fit(_set_up(job), job, team)
+
+
+def _state_file(job: Job) -> Path:
+    return _cached(job).with_name("state.pt")
+
+
+def _snapshots(setup: _Setup, job: Job) -> "_Snapshots":
+    folder = _cached(job).with_name("snapshots")
+    return _Snapshots(setup.method, setup.recipe.train, job.snapshot_mb, folder)
+
+
+def _save_state(path: Path, state: Mapping[str, Any]) -> None:
+    with replacing(path) as temporary:
+        torch.save(state, temporary)
+
+
+class _Saver:
+    """Saves the state of a run for a killed one to go on from, at a small share of the time."""
+
+    share = 0.05
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.not_before = path, 0.0
+
+    def __call__(self, state: Callable[[], Mapping[str, Any]]) -> None:
+        began = time.monotonic()
+        if began < self.not_before:
+            return
+        _save_state(self.path, state())
+        ended = time.monotonic()
+        self.not_before = ended + (ended - began) / self.share
+
+
+class _Snapshots:
+    """Keeps the validated weights of evenly spaced epochs, as many as the budget allows."""
+
+    def __init__(self, method: Method, config: TrainConfig, budget_mb: float, folder: Path) -> None:
+        size_mb = sum(v.numel() * v.element_size() for v in method.state_dict().values()) / 1e6
+        count = int(budget_mb / size_mb) if size_mb else 0
+        self.stride = max(1, -(-config.epochs // count)) if count else 0
+        self.folder = folder
+
+    def keep(self, epoch: int, state: Mapping[str, torch.Tensor]) -> None:
+        """Keep the weights of ``epoch`` if it is one of those chosen."""
+        if self.stride and epoch % self.stride == 0:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with replacing(self.folder / f"epoch{epoch:04d}.safetensors") as temporary:
+                save_file(dict(state), temporary)
+
+    def write(self, run: Path) -> None:
+        """Put the kept weights beside the chosen ones."""
+        if self.folder.exists():
+            unfinished = shutil.ignore_patterns(".*")  # what a kill in the middle of writing left
+            shutil.copytree(self.folder, run / "snapshots", ignore=unfinished)
+
+
+def _write_run(
+    folder: Path,
+    job: Job,
+    setup: _Setup,
+    fitted: Fitted,
+    data: Mapping[str, str],
+) -> None:
+    method, source = setup.method, setup.source
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    save_file(fitted.state, folder / WEIGHTS)
+    config = {
+        "method": job.method,
+        "entry": dict(job.entry),
+        "inputs": dict(job.inputs),
+        "dims": source.dims,
+        **({"frame_dims": source.frame_dims} if source.frame_dims else {}),
+        "speakers": method.spec.speakers,
+        "targets": [asdict(target) for target in method.spec.targets],
+        "seed": job.seed,
+        "fold": job.fold,
+    }
+    _write_json(folder / "config.json", config)
+    report = {
+        **config,
+        "corpus": job.corpus,
+        "method_options": asdict(setup.recipe.config),
+        "training": asdict(setup.recipe.train),
+        **({"init_from": job.init} if job.init is not None else {}),
+        **({"devices": job.devices} if job.devices > 1 else {}),
+        "data": dict(data),
+        "versions": {
+            # without the patch release, which computes the same: run folders are compared by bytes
+            "python": ".".join(platform.python_version_tuple()[:2]),
+            "torch": torch.__version__,
+            "affectloom": version("affectloom"),
+        },
+        "parameters": sum(p.numel() for p in method.parameters()),
+        "rows": {"train": len(setup.train.rows), "validation": len(setup.validation.rows)},
+        **({"train_items_without_picture": setup.train.unseen} if source.images else {}),
+        "chosen_epoch": fitted.chosen_epoch,
+        "validation_score": fitted.score,
+        "stopped_early": fitted.stopped_early,
+        "history": fitted.history,
+    }
+    _write_json(folder / "report.json", report)
+    if fitted.history:
+        (folder / "history.tsv").write_text(history_table(fitted.history))
+
+
+def history_table(history: Sequence[Mapping[str, float]]) -> str:
+    """One line for each epoch as `dvc plots` reads it; a loss that an epoch lacks stays empty."""
+    columns = list(dict.fromkeys(name for record in history for name in record))
+    lines = ["\t".join("step" if name == "epoch" else name for name in columns)]
+    lines += [
+        "\t".join(f"{record[name]:.9g}" if name in record else "" for name in columns)
+        for record in history
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def fingerprint_inputs(corpus: str, recipe: Recipe, inputs: Mapping[str, str]) -> dict[str, str]:
+    """SHA-256 of every table that training ``recipe`` reads, and of local weights."""
+    files = [paths.utterances(corpus), paths.labels(corpus), paths.splits(corpus)]
+    mine = recipe.inputs(inputs)
+    encoders = [mine[modality] for modality in MODALITIES if modality in mine]
+    for encoder in dict.fromkeys([*encoders, *recipe.extra(inputs).values()]):
+        files += sorted(paths.features(corpus, encoder).glob("*.parquet"))
+    if "images" in recipe.method.needs:
+        files.append(paths.faces(corpus))
+    pretrained = str(getattr(recipe.config, "pretrained", ""))
+    if pretrained.endswith(".safetensors"):
+        if not (file := Path(pretrained)).is_file():
+            raise UserError(
+                f"params.yaml: methods.{recipe.name}.pretrained: there is no file {file}; put it "
+                "there, or leave pretrained empty to train from scratch"
+            )
+        files.append(file)
+    return {str(file): _sha256(file) for file in files}
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

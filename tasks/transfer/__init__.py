@@ -1,0 +1,1 @@
+"""Stage ``transfer``: runs judged on another corpus."""

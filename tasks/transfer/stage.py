@@ -1,0 +1,250 @@
+"""Stage ``transfer``: the runs trained on one corpus, scored on the test rows of another.
+
+Both corpora have to read the same encoders and share a target. Values are on the project's mapped
+scales on both sides. Of categories and label sets only the names that both corpora have count: the
+networks choose among those, test rows of other classes are left out, and the result says which and
+how many. Nothing is trained or chosen here.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.batch import Target
+from models.errors import UserError
+from models.metrics.scoring import CONVENTION, HEADLINE, score_target
+from models.statistics.bootstrap import confidence_interval, resample
+from models.statistics.resampling import resamplable
+from models.training import best_device, compute_steadily, predict
+from tasks import paths
+from tasks.batches.source import Dataset, Source, first_of, is_labelled
+from tasks.context import Context, Progress
+from tasks.evaluate.grids import probabilities
+from tasks.evaluate.stage import Run, libraries, load_runs, sources_of, spread
+from tasks.report.error_curves import absolute_errors, curves
+from tasks.tables import UTTERANCES, read_table, replacing
+
+_FEWEST_CLASSES = 2
+_METHOD = "this"
+
+
+class TransferParams(BaseModel):
+    """Whether corpora are tested on each other, and how sure the scores are.
+
+    Attributes:
+        enabled: False leaves the stages out.
+        resamples: of the cluster bootstrap behind the intervals.
+        seed: of the bootstrap.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    enabled: bool = True
+    resamples: int = Field(default=2_000, ge=100)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What two corpora have in common of one target.
+
+    Attributes:
+        trained: the target as the networks predict it.
+        tested: the target as the other corpus has it.
+        names: classes, columns or labels of both, in the order of ``trained``.
+    """
+
+    trained: Target
+    tested: Target
+    names: tuple[str, ...]
+
+    def of_output(self, output: torch.Tensor) -> torch.Tensor:
+        """(N, C) outputs of a network to those of the shared names."""
+        return output[:, [self.trained.names.index(name) for name in self.names]]
+
+    def of_truth(self, truth: np.ndarray) -> np.ndarray:
+        """Labels of the other corpus in terms of the shared names; -1 or NaN where it has none."""
+        if self.trained.kind != "category":
+            return truth[:, [self.tested.names.index(name) for name in self.names]]
+        return self.of_codes(truth)
+
+    def of_codes(self, codes: np.ndarray) -> np.ndarray:
+        """(N,) classes or labels of the other corpus by place in ``names``; -1 has none."""
+        places = [self.tested.names.index(name) for name in self.names]
+        shared = np.full(len(self.tested.names) + 1, -1)  # the last entry is for "no label", -1
+        shared[places] = np.arange(len(places))
+        return shared[codes]
+
+
+def run(
+    params: TransferParams,
+    corpus: str,
+    method: str,
+    onto: str,
+    inputs: Mapping[str, str],
+    ctx: Context,
+) -> None:
+    """Score the runs of ``method`` on ``corpus`` on the test rows of ``onto``.
+
+    Args:
+        params: of the intervals.
+        corpus: what the runs were trained on.
+        method: key under ``methods`` in params.yaml.
+        onto: the corpus whose test rows are predicted.
+        inputs: modality or further input to encoder, of ``onto``.
+        ctx: progress.
+    """
+    compute_steadily()
+    runs = load_runs(corpus, method)
+    sources = sources_of(runs, onto, inputs)
+    source = sources[0]  # all have the same rows and labels
+    _check_widths(runs[0], source, corpus, onto)
+    shared, unshared = find_shared(runs, source.targets, corpus, onto)
+    parts = _test_parts(source, runs[0], list(shared.values()))
+    every = np.concatenate([part.rows for part in parts]) if parts else np.zeros(0, np.int64)
+    rows, first = np.unique(every, return_index=True)  # a row may be test in several folds
+    outputs: dict[str, list[torch.Tensor]] = {name: [] for name in shared}
+    for done, (one, seen) in enumerate(zip(runs, sources, strict=True)):
+        if shared and parts:
+            mine = parts if seen is source else _test_parts(seen, one, list(shared.values()))
+            views = [part.seen_through(one.method.view, one.method.shots) for part in mine]
+            found = [predict(one.method, view, device=best_device()) for view in views]
+            for target in one.targets:
+                if target.name in shared:
+                    outputs[target.name].append(torch.cat([f[target.name] for f in found])[first])
+        ctx.progress(Progress(done + 1, len(runs), "runs"))
+    content = {
+        "trained_on": corpus,
+        "tested_on": onto,
+        "method": method,
+        "convention": CONVENTION,
+        "libraries": libraries(),
+        "targets": {
+            name: _score(one, source, rows, outputs[name], params) for name, one in shared.items()
+        },
+        "unshared": unshared,
+        "shared_media": _shared_media(corpus, onto, source.ids[rows]),
+    }
+    with replacing(paths.transfer(corpus, method, onto)) as temporary:
+        text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def find_shared(
+    runs: Sequence[Run], tested: Sequence[Target], corpus: str, onto: str
+) -> tuple[dict[str, Shared], dict[str, str]]:
+    """Targets that both corpora have by name, and why each other one cannot be tested."""
+    theirs = {target.name: target for target in tested}
+    shared: dict[str, Shared] = {}
+    unshared: dict[str, str] = {}
+    for target in {t.name: t for one in runs for t in one.targets}.values():
+        other = theirs.get(target.name)
+        if other is None:
+            unshared[target.name] = f"{onto} has no labels for it"
+            continue
+        names = tuple(name for name in target.names if name in other.names)
+        if len(names) < (_FEWEST_CLASSES if target.kind == "category" else 1):
+            unshared[target.name] = (
+                f"{corpus} has {', '.join(target.names)} and {onto} has {', '.join(other.names)}"
+            )
+            continue
+        shared[target.name] = Shared(target, other, names)
+    return shared, unshared
+
+
+def _check_widths(one: Run, source: Source, corpus: str, onto: str) -> None:
+    spec = one.method.spec
+    dims = {**spec.dims, **{f"{name} frames": dim for name, dim in spec.frame_dims.items()}}
+    found = {**source.dims, **{f"{name} frames": dim for name, dim in source.frame_dims.items()}}
+    theirs = {name: found.get(name) for name in dims}
+    if theirs != dims:
+        raise UserError(
+            f"{one.folder}: trained on {corpus} with features of width {dims}, but {onto} has "
+            f"{theirs}; let both read the same encoders (params.yaml: inputs)"
+        )
+
+
+def _test_parts(source: Source, one: Run, shared: Sequence[Shared]) -> list[Dataset]:
+    """Test rows of every fold that has some which no fold before had."""
+    targets = tuple(s.tested for s in shared)
+    parts: list[Dataset] = []
+    for fold in source.folds:
+        part = source.part(fold, "test", one.method.level, targets, labelled=False)
+        if not np.isin(part.rows, [row for known in parts for row in known.rows]).all():
+            parts.append(part)
+    return parts
+
+
+def _score(
+    shared: Shared,
+    source: Source,
+    rows: np.ndarray,
+    outputs: Sequence[torch.Tensor],
+    params: TransferParams,
+) -> dict[str, Any]:
+    """Mean and sd over networks, with an interval for fresh dialogues and fresh networks."""
+    kind, names = shared.trained.kind, shared.names
+    headline, sign = HEADLINE[shared.trained.name]
+    everything = source.labels[shared.tested.name][rows]
+    truth = shared.of_truth(everything)
+    target = Target(shared.trained.name, kind, names, shared.trained.lower, shared.trained.upper)
+    keep = is_labelled(target, truth)
+    found: dict[str, Any] = {
+        "headline": headline,
+        "higher_is_better": sign > 0,
+        "kind": kind,
+        "names": list(names),
+        "only_trained": [n for n in shared.trained.names if n not in names],
+        "only_tested": [n for n in shared.tested.names if n not in names],
+        "n": int(keep.sum()),
+        "rows_left_out": int(is_labelled(shared.tested, everything).sum() - keep.sum()),
+        "networks": len(outputs),
+    }
+    if not keep.any():
+        return found | {"metrics": {}, "remark": "no test row has a shared label"}
+    values = [probabilities(target, shared.of_output(output))[keep] for output in outputs]
+    guesses = np.stack([v.argmax(1) if kind == "category" else v for v in values])
+    first = source.first[rows][keep] if kind == "labels" and source.first is not None else None
+    first = first_of(target, truth[keep], None if first is None else shared.of_codes(first))
+    shares = values if kind == "category" else [None] * len(values)
+    scores = [
+        score_target(kind, names, truth[keep], guess, share, first_labels=first)
+        for guess, share in zip(guesses, shares, strict=True)
+    ]
+    drawn = resample(
+        headline,
+        resamplable(headline, kind, names),
+        truth[keep],
+        {_METHOD: guesses},
+        source.dialogues[rows][keep],
+        n_resamples=params.resamples,
+        seed=params.seed,
+    )
+    interval = confidence_interval(drawn, _METHOD)
+    ends = {"ci_low": interval.low, "ci_high": interval.high}
+    if kind == "values":
+        everyone = np.concatenate([truth[keep]] * len(guesses))
+        found["coverage"] = curves(absolute_errors(everyone, np.concatenate(guesses), names))
+    return found | {
+        "metrics": {name: spread([float(s[name]) for s in scores]) for name in scores[0]},
+        **{name: value if np.isfinite(value) else None for name, value in ends.items()},
+        "n_dialogues": drawn.n_clusters,
+        "remark": interval.remark,
+    }
+
+
+def _shared_media(corpus: str, onto: str, tested: np.ndarray) -> int:
+    """Test rows of ``onto`` whose media ``corpus`` holds too: such a score is no transfer."""
+    columns = ["utterance_id", "media_sha256", "start_s", "end_s"]
+    mine, theirs = (
+        read_table(UTTERANCES, paths.utterances(name), columns).drop_nulls("media_sha256")
+        for name in (corpus, onto)
+    )
+    theirs = theirs.filter(pl.col("utterance_id").is_in(tested.tolist()))
+    return theirs.join(mine, on=columns[1:], how="semi", nulls_equal=True).height

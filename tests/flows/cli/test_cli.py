@@ -1,0 +1,221 @@
+"""The command ``affectloom``: help, exit codes, and sentences."""
+
+import errno
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import typer
+
+from flows import doctor
+from flows.cli import main as cli
+from flows.graph import STAGES
+
+COMMANDS = sorted(
+    [(name,) for name in typer.main.get_command(cli.app).commands if name != "store"]
+    + [("store", name) for name in typer.main.get_command(cli.store_app).commands]
+)
+
+
+@pytest.fixture
+def command(clone, capsys, monkeypatch):
+    """Runs the command here; returns its exit code, stdout and stderr."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["affectloom", *arguments])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as ended:
+            code = ended.code
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return code, said.out, said.err.strip()
+
+    return run
+
+
+@pytest.fixture
+def sentence(command):
+    """Runs a command that must fail with one sentence."""
+
+    def run(*arguments: str) -> str:
+        code, out, err = command(*arguments)
+        assert code == 1
+        assert out == ""
+        assert len(err.splitlines()) == 1, err
+        assert err.startswith("error: ")
+        return err
+
+    return run
+
+
+def test_the_commands_are_those_of_the_design():
+    names = {name[0] for name in COMMANDS}
+    assert {"run", "status", "stage", "doctor", "ui", "import", "lint", "report"} <= names
+
+
+@pytest.mark.parametrize("name", COMMANDS, ids=" ".join)
+def test_the_help_of_every_command_has_an_example(command, name):
+    code, out, _ = command(*name, "--help")
+    assert code == 0
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", out)
+    assert f"affectloom {' '.join(name)}" in re.sub(r"\s+", " ", shown.split("Example")[1])
+
+
+def test_help_works_outside_a_project(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["--help"], ["-h"], ["run", "--help"], ["store", "--help"]):
+        assert command(*arguments)[0] == 0
+
+
+def test_other_commands_need_a_project(sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "is not inside an affectloom project" in sentence("status")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("\nfaces:", "\nfcaes:", "no section 'fcaes'; did you mean 'faces'?"),
+        ("  merge: mean", "  mrege: mean", "labels.mrege; did you mean 'merge'?"),
+        ("pooling: mean_std", "poling: mean", "encoders.prosody.poling; did you mean 'pooling'?"),
+        ("  early_fusion: {}", "  early_fusion: {hiden: 8}", "did you mean 'hidden'?"),
+        ("  runner: proc", "  runer: proc", "execution.runer; did you mean 'runner'?"),
+        ("  prosody: {", "  prosody: [{", "not valid YAML"),
+        ("  constant: {}", "  constant: [3]", "methods.constant is [3]; it must hold keys"),
+    ],
+)
+@pytest.mark.parametrize("name", ["status", "run"])
+def test_a_mistake_in_params_is_one_sentence_before_any_work(
+    sentence, edit, clone, name, old, new, expected
+):
+    edit(old, new)
+    said = sentence(name)
+    assert "params.yaml" in said
+    assert expected in said
+    assert not (clone / "data").exists()
+
+
+def test_status_tells_every_stage_and_its_reasons(command):
+    code, out, _ = command("status", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["dvc_yaml_out_of_step"] is False
+    optional = {"transfer", "search"}  # the shipped params.yaml asks for neither
+    assert {address.split("@")[0] for address in found["stages"]} == set(STAGES) - optional
+    for entry in found["stages"].values():
+        assert set(entry) == {"state", "reasons"}
+        assert entry["state"] in ("stale", "follows", "fresh")
+        assert bool(entry["reasons"]) == (entry["state"] == "stale")
+    assert found["stages"]["sample"]["state"] == "stale"
+
+
+def test_status_for_people_counts_what_is_up_to_date(command):
+    code, out, _ = command("status")
+    assert code == 0
+    assert re.search(r"^0 of \d+ stages are up to date$", out, re.M)
+
+
+def test_status_tells_that_the_graph_is_out_of_step_and_leaves_it(command, edit, clone):
+    edit("  constant: {}", "  constant: {}\n  another: {method: constant}")
+    before = (clone / "dvc.yaml").read_text()
+    code, out, _ = command("status")
+    assert code == 0
+    assert "dvc.yaml is not in step" in out
+    assert (clone / "dvc.yaml").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("stage", "lables"), "no stage 'lables'; stages: sample, checkpoints"),
+        (("stage", "labels", "--corpus", "x"), "no labels --corpus x; there is: labels@sample"),
+        (("stage", "train", "--method", "linaer"), "train@sample-linear"),
+        (("stage", "features", "--encoder", "prosdy"), "features@sample-prosody"),
+        (("run", "lables"), "there is no stage 'lables'; stages:"),
+        (("lint", "smaple"), "no corpus 'smaple'; it has: sample"),
+        (("fetch", "prosdy"), "did you mean 'prosody'?"),
+        (("lint",), "run stage"),
+        (("report", "--latex", "--markdown"), "exclude each other"),
+    ],
+)
+def test_a_wrong_name_is_answered_with_what_there_is(sentence, arguments, expected):
+    assert expected in sentence(*arguments)
+
+
+def test_an_unknown_command_or_option_ends_with_2(command):
+    assert command("satus")[0] == 2
+    assert command("status", "--jsn")[0] == 2
+
+
+def _raise(error: BaseException):
+    def fail(*args: object, **kwargs: object) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "expected"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "x"),
+            1,
+            "x: No space left on device; fr",
+        ),
+        (PermissionError(errno.EACCES, "Permission denied", "y"), 1, "y: Permission denied; allow"),
+        (KeyError("q"), 1, "unexpected KeyError: 'q'; run again with --debug"),
+        (KeyboardInterrupt(), 130, "stopped; run the same command again"),
+    ],
+)
+def test_whatever_happens_is_one_sentence(command, monkeypatch, error, code, expected):
+    monkeypatch.setattr("flows.walk.read_plan", _raise(error))
+    found = command("status")
+    assert found[0] == code
+    assert expected in found[2]
+    assert len(found[2].splitlines()) == 1
+
+
+def test_a_failing_stage_makes_the_run_fail(command, monkeypatch):
+    from flows.walk import Outcome
+
+    outcomes = [Outcome("a", "failed", "why")]
+    monkeypatch.setattr("flows.pipeline.run_pipeline", lambda *arguments: outcomes)
+    monkeypatch.setattr("flows.pipeline.stop_on_signal", lambda: None)
+    assert command("run")[0] == 1
+    outcomes[0] = Outcome("a", "cached")
+    assert command("run")[0] == 0
+
+
+@pytest.mark.parametrize("is_ok", [True, False])
+def test_doctor_ends_with_1_when_something_is_wrong(command, monkeypatch, is_ok):
+    findings = [doctor.Finding("disk", True, "much"), doctor.Finding("locks", is_ok, "some")]
+    monkeypatch.setattr(doctor, "examine", lambda root, fix: findings)
+    code, out, _ = command("doctor")
+    assert code == (0 if is_ok else 1)
+    assert ("MEND locks: some" in out) is not is_ok
+    code, out, _ = command("doctor", "--json")
+    assert code == (0 if is_ok else 1)
+    assert json.loads(out)[1] == {"what": "locks", "is_ok": is_ok, "detail": "some"}
+
+
+def test_an_empty_store_is_sound(command):
+    assert command("store", "stats", "--json")[:2] == (0, "[]\n")
+    assert command("store", "verify")[:2] == (0, "the store is sound\n")
+    assert command("store", "prune")[:2] == (0, "0.0 MB freed\n")
+
+
+def test_the_module_runs_as_a_program(clone):
+    (clone / "params.yaml").write_text("lables: {}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli.main", "status"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1].endswith("did you mean 'labels'?")
+    assert "Traceback" not in done.stderr

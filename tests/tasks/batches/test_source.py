@@ -1,0 +1,221 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from models.batch import Target
+from models.errors import UserError
+from tasks import paths
+from tasks.batches.source import first_of, load_source
+from tasks.tables import FEATURES, TableError, write_table
+from tests.tasks.corpus_factory import CLASSES, CORPUS, DIMS, INPUTS, features_frame, make_corpus
+
+NO_VIDEO, NO_JUDGEMENT, NO_ROW = (f"{CORPUS}/{name}" for name in ("d00/u2", "d00/u1", "d01/u0"))
+
+
+@pytest.fixture
+def corpus(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return make_corpus()
+
+
+def load(inputs=INPUTS):
+    return load_source(CORPUS, inputs)
+
+
+def at(source, name):
+    return int(np.flatnonzero(source.ids == name)[0])
+
+
+def whole(source, fold=0, split="train", level="dialogue", *, labelled=False):
+    data = source.part(fold, split, level, source.targets, labelled=labelled)
+    return data, data.batch(range(len(data)))
+
+
+def assert_same(one, other):
+    assert one.ids.tolist() == other.ids.tolist()
+    assert one.speakers.tolist() == other.speakers.tolist()
+    assert one.targets == other.targets
+    for mine, theirs in (
+        (one.features, other.features),
+        (one.present, other.present),
+        (one.labels, other.labels),
+    ):
+        assert list(mine) == list(theirs)
+        for name, values in mine.items():
+            np.testing.assert_array_equal(values, theirs[name])
+
+
+def test_the_order_of_rows_and_files_does_not_matter(corpus):
+    corpus.write()
+    straight = load()
+    corpus.write(order=3)
+    assert len(list(paths.features(CORPUS, "ears").glob("*.parquet"))) == 2
+    assert_same(straight, load())
+
+
+def test_features_and_labels_belong_to_their_utterance(corpus):
+    corpus.write(order=1)
+    source = load()
+    category = next(t for t in source.targets if t.name == "category")
+    for i, name in enumerate(source.ids):
+        for modality, encoder in INPUTS.items():
+            expected = corpus.features[encoder][name] or [0.0] * DIMS[encoder]
+            np.testing.assert_allclose(source.features[modality][i], expected, rtol=1e-6)
+        if name not in (NO_JUDGEMENT, NO_ROW):
+            row = corpus.label(name)
+            assert category.names[source.labels["category"][i]] == row["category"]
+            assert source.labels["vad"][i, 1] == pytest.approx(row["arousal"], rel=1e-6)
+
+
+def test_rows_of_one_turn_have_one_order_and_their_own_speakers(corpus):
+    for row in corpus.utterances:
+        row["turn"] = 0
+    corpus.write()
+    straight = load()
+    corpus.write(order=2)
+    assert_same(straight, load())
+    assert straight.ids.tolist() == sorted(straight.ids)
+    assert straight.speakers[:5].tolist() == [0, 1, 0, 1, 0]
+
+
+def test_dialogues_are_padded_with_nothing(corpus):
+    gone = f"{CORPUS}/d00/u4"
+    for rows in (corpus.utterances, corpus.labels, corpus.splits):
+        rows[:] = [row for row in rows if row["utterance_id"] != gone]
+    corpus.write()
+    _, batch = whole(load())
+    assert batch.mask.shape == (6, 5)
+    assert batch.mask.sum(1).tolist() == [4, 5, 5, 5, 5, 5]
+    assert batch.index[0].tolist() == [0, 1, 2, 3, -1]
+    padding = ~batch.mask
+    assert (batch.speakers[padding] == 0).all()
+    assert (batch.targets["category"][padding] == -1).all()
+    assert batch.targets["vad"][padding].isnan().all()
+    for modality in INPUTS:
+        assert not batch.present[modality][padding].any()
+        assert (batch.features[modality][padding] == 0).all()
+
+
+def test_an_absent_modality_is_zero_and_not_present(corpus):
+    corpus.write()
+    _, batch = whole(load())
+    assert not batch.present["video"][0, 2]
+    assert (batch.features["video"][0, 2] == 0).all()
+    assert batch.present["audio"][0, 2]
+    assert batch.present["video"].sum() == batch.mask.sum() - 1
+
+
+def test_rows_without_a_judgement_stay_in_dialogues_but_train_no_utterance(corpus):
+    corpus.write()
+    source = load()
+    bare = [at(source, NO_JUDGEMENT), at(source, NO_ROW)]
+    assert (source.labels["category"][bare] == -1).all()
+    assert np.isnan(source.labels["vad"][bare]).all()
+    dialogues, batch = whole(source, labelled=True)
+    assert set(bare) <= set(dialogues.rows)
+    assert batch.targets["category"][0, 1] == -1
+    utterances, _ = whole(source, level="utterance", labelled=True)
+    assert len(utterances) == 28
+    assert not set(bare) & set(utterances.rows)
+    assert len(whole(source, level="utterance")[0]) == 30
+
+
+def test_a_dialogue_without_any_judgement_trains_nothing(corpus):
+    corpus.labels = [r for r in corpus.labels if not r["utterance_id"].startswith("tiny/d03/")]
+    corpus.write()
+    dialogues, _ = whole(load(), labelled=True)
+    assert len(dialogues) == 5
+
+
+def test_truth_stands_in_the_order_of_predicted_rows(corpus):
+    corpus.write()
+    source = load()
+    data, batch = whole(source, split="test")
+    target = source.targets[0]
+    by_row = batch.targets["category"][batch.mask][torch.argsort(batch.index[batch.mask])]
+    assert torch.equal(data.truth(target), by_row)
+    assert source.ids[data.rows].tolist() == corpus.ids("test")
+
+
+def test_targets_are_those_with_judgements(corpus):
+    for row in corpus.labels:
+        row["dominance"] = None
+    corpus.labels[0]["categories"] = ["calm"]
+    corpus.labels[2]["categories"] = []
+    corpus.write()
+    source = load()
+    assert source.targets == (
+        Target("category", "category", CLASSES),
+        Target("vad", "values", ("valence", "arousal"), -1.0, 1.0),
+        Target("categories", "labels", ("calm",)),
+    )
+    assert source.labels["categories"][0].tolist() == [1.0]
+    assert source.labels["categories"][2].tolist() == [0.0]
+    assert np.isnan(source.labels["categories"][3]).all()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_features_that_are_not_finite_name_the_utterance(corpus, value):
+    corpus.features["ears"]["tiny/d04/u3"][1] = value
+    corpus.write()
+    with pytest.raises(UserError, match=r"ears: features of tiny/d04/u3 hold NaN or infinity"):
+        load()
+
+
+def test_features_that_lack_an_utterance_name_it(corpus):
+    del corpus.features["words"]["tiny/d05/u1"]
+    corpus.write()
+    with pytest.raises(UserError, match=r"words: 1 utterances have no row, e.g. tiny/d05/u1"):
+        load()
+
+
+def test_an_utterance_in_two_feature_files_is_an_error(corpus):
+    corpus.write()
+    again = {"tiny/d00/u0": corpus.features["ears"]["tiny/d00/u0"]}
+    folder = paths.features(CORPUS, "ears")
+    write_table(FEATURES, features_frame(again, 4), folder / "9.parquet")
+    with pytest.raises(TableError, match=r"share a key; the first is tiny/d00/u0"):
+        load()
+
+
+def test_feature_files_of_two_widths_are_an_error(corpus):
+    corpus.write()
+    other = features_frame({"tiny/d00/zz": [0.0] * 7}, 7)
+    write_table(FEATURES, other, paths.features(CORPUS, "ears") / "9.parquet")
+    with pytest.raises(TableError, match=r"9\.parquet: its columns have other types or widths"):
+        load()
+
+
+@pytest.mark.parametrize("table", ["labels", "splits"])
+def test_rows_of_unknown_utterances_are_an_error(corpus, table):
+    rows = getattr(corpus, table)
+    rows.append({**rows[0], "utterance_id": "tiny/d99/u0"})
+    corpus.write()
+    with pytest.raises(
+        UserError, match=rf"{table}/tiny\.parquet: 1 rows belong to no utterance.*d99"
+    ):
+        load()
+
+
+def test_inputs_without_an_encoder_are_an_error(corpus):
+    corpus.write()
+    with pytest.raises(UserError, match="inputs names no encoder"):
+        load({})
+
+
+def test_a_stage_that_has_not_run_is_named(corpus):
+    corpus.write()
+    with pytest.raises(UserError, match=r"data/features/tiny/nose.*run stage features first"):
+        load({"audio": "nose"})
+
+
+def test_first_labels_count_only_where_every_row_with_a_label_has_one():
+    target = Target("categories", "labels", ("calm", "eager"))
+    labels = np.array([[1.0, 1], [0, 0], [0, 1]])
+    known = np.array([1, -1, 1])
+    assert first_of(target, labels, known) is known
+    assert first_of(target, labels, np.array([1, -1, -1])) is None
+    assert first_of(target, labels, None) is None
+    assert first_of(Target("category", "category", ("a", "b")), np.array([0]), known) is None

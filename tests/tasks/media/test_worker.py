@@ -1,0 +1,191 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+
+import numpy as np
+import psutil
+import pytest
+
+from models.errors import UserError
+from tasks.media.decoding import Clip, FrameSampling, Problem, decode
+from tasks.media.worker import Decoders, WorkerError
+from tests.places import ROOT
+from tests.tasks.media_factory import tone, write
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def abort_on_three(number: int) -> int:
+    if number == 3:
+        os.abort()
+    return number
+
+
+def hang_on_two(number: int) -> int:
+    if number == 2:
+        time.sleep(1000)
+    return number
+
+
+def spin_in_c_on_one(number: int) -> int:
+    if number == 1:
+        (10**6) ** (10**7)  # holds the interpreter for minutes
+    return number
+
+
+def crash_like_a_decoder(number: int) -> Clip:
+    if number == 1:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return Clip(np.full((1, 2, 2, 3), number, np.uint8), np.zeros(1))
+
+
+def refuse(number: int) -> int:
+    raise UserError("the sampling rate must be above 0")
+
+
+def fail(number: int) -> int:
+    return 1 // 0
+
+
+def large(number: int) -> np.ndarray:
+    return np.full((number, 1000, 1000), number, np.uint8)
+
+
+def loaded_modules(_: int) -> set[str]:
+    return {"torch", "polars", "prefect", "transformers"} & set(sys.modules)
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with Decoders(2, timeout_s=60) as decoders:
+        yield decoders
+
+
+def test_results_come_in_the_order_of_the_items(pool):
+    assert [o.value for o in pool.map(square, range(50))] == [n * n for n in range(50)]
+
+
+def test_a_crash_costs_one_item(pool):
+    outcomes = list(pool.map(abort_on_three, range(8)))
+    assert [o.value for o in outcomes] == [0, 1, 2, None, 4, 5, 6, 7]
+    assert outcomes[3].problem.reason == "crashed"
+    assert "SIGABRT" in outcomes[3].problem.detail
+
+
+def test_a_crash_becomes_a_failed_clip(pool):
+    clips = list(pool.clips(crash_like_a_decoder, range(3)))
+    assert [clip.status for clip in clips] == ["ok", "failed", "ok"]
+    assert clips[1].problems[0].reason == "crashed"
+    assert clips[2].frames[0, 0, 0, 0] == 2
+
+
+@pytest.mark.parametrize(
+    ("function", "lost"), [(hang_on_two, 2), (spin_in_c_on_one, 1)], ids=["sleeps", "spins"]
+)
+def test_a_hang_costs_one_item(pool, function, lost):
+    outcomes = list(pool.map(function, range(5), timeout_s=1.5))
+    assert [o.value for o in outcomes] == [None if n == lost else n for n in range(5)]
+    problem = outcomes[lost].problem
+    assert problem == Problem("timeout", f"{lost} took longer than 1.5 s")
+
+
+def test_large_arrays_arrive_whole(pool):
+    for number, outcome in enumerate(pool.map(large, range(5))):
+        assert outcome.value.shape == (number, 1000, 1000)
+        assert (outcome.value == number).all()
+
+
+def test_errors_of_the_user_keep_their_sentence(pool):
+    with pytest.raises(UserError, match=r"^the sampling rate must be above 0$"):
+        list(pool.map(refuse, [1]))
+
+
+def test_errors_of_the_program_are_not_swallowed(pool):
+    with pytest.raises(WorkerError, match="ZeroDivisionError"):
+        list(pool.map(fail, [1]))
+    assert [o.value for o in pool.map(square, [3])] == [9]
+
+
+def test_items_are_taken_only_as_results_are_read(pool):
+    taken = []
+
+    def items():
+        for number in range(1000):
+            taken.append(number)
+            yield number
+
+    results = pool.map(square, items())
+    for _ in range(3):
+        next(results)
+    assert len(taken) <= 3 + 4 * 2
+    results.close()
+
+
+def test_workers_load_neither_torch_nor_tables(pool):
+    assert [o.value for o in pool.map(loaded_modules, [0])] == [set()]
+
+
+def test_one_map_at_a_time_is_said_clearly(pool):
+    first = pool.map(square, range(10))
+    next(first)
+    with pytest.raises(RuntimeError, match="one per thread"):
+        next(pool.map(square, range(10)))
+    first.close()
+
+
+def test_pools_work_side_by_side_in_threads():
+    found = {}
+
+    def work(base):
+        with Decoders(1) as decoders:
+            found[base] = [o.value for o in decoders.map(square, range(base, base + 5))]
+
+    threads = [threading.Thread(target=work, args=(base,)) for base in (0, 100)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {base: [n * n for n in range(base, base + 5)] for base in (0, 100)}
+
+
+def test_decoding_in_a_worker_equals_decoding_here(pool, tmp_path):
+    path = write(tmp_path / "a.mkv", times_s=np.arange(20) / 25, sound=tone(0.8, 16000))
+    function = partial(decode, audio_rate_hz=8000, frame_times=FrameSampling(rate_hz=5))
+    here, (there,) = function(path), pool.clips(function, [path])
+    assert here.frames.tobytes() == there.frames.tobytes()
+    assert here.audio.tobytes() == there.audio.tobytes()
+    assert (here.times_s.tolist(), here.problems) == (there.times_s.tolist(), there.problems)
+
+
+SCRIPT = """
+import sys, time
+from tasks.media.worker import Decoders
+with Decoders(2) as decoders:
+    for _ in decoders.map(time.sleep, [0, 0, 600, 600]):
+        print("started", flush=True)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_worker_outlives_its_caller(how):
+    caller = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert caller.stdout.readline() == b"started\n"
+    assert caller.stdout.readline() == b"started\n"
+    workers = psutil.Process(caller.pid).children(recursive=True)
+    assert len(workers) == 2
+    caller.send_signal(how)
+    caller.wait(timeout=20)
+    caller.stdout.close()
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert alive == []

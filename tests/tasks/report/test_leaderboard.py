@@ -1,0 +1,110 @@
+"""What the leaderboard adds to the scores of single runs."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.metrics import average_precision_score, f1_score
+
+from tasks import paths
+from tasks.report.leaderboard import judge
+from tests.tasks.report_factory import CLASSES, NAMES, Scene, make_project
+
+SEEDS = (0, 1, 2)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AFFECTLOOM_CACHE", raising=False)
+    make_project(tmp_path, Scene(methods=("linear",), seeds=SEEDS))
+
+
+def test_a_method_of_fewer_columns_is_told_but_not_ranked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AFFECTLOOM_CACHE", raising=False)
+    methods = ("linear", "corect", "constant")
+    make_project(tmp_path, Scene(methods=methods, seeds=SEEDS))
+    for method, name in (("corect", "valence"), ("constant", "arousal")):
+        file = paths.details("toy", method)
+        details = json.loads(file.read_text())
+        details["targets"]["vad"]["names"] = [name]
+        file.write_text(json.dumps(details))
+        table = pl.read_parquet(paths.predictions("toy", method))
+        others = {"valence", "arousal", "dominance"} - {name}
+        table.drop(f"prediction_{n}" for n in others).write_parquet(
+            paths.predictions("toy", method)
+        )
+    board = judge("toy", methods, resamples=100, seed=0)
+    entries = {entry["method"]: entry for entry in board["vad"].entries}
+    assert [m for m, e in entries.items() if e["rank"]] == ["linear"]
+    assert entries["corect"]["failed"] == (
+        "not ranked: predicts valence alone, others valence, arousal, dominance"
+    )
+    assert "predicts arousal alone" in entries["constant"]["failed"]
+    assert sorted(e["rank"] for e in board["category"].entries) == [1, 2, 3]
+
+
+def together(target):
+    return judge("toy", ["linear"], resamples=100, seed=0)[target].entries[0]["ensemble"]
+
+
+def mean_over_seeds(column):
+    """(n, K) means of a list column, and the rows of the first seed."""
+    table = pl.read_parquet(paths.predictions("toy", "linear"))
+    parts = [table.filter(pl.col("seed") == seed) for seed in SEEDS]
+    return np.mean([part[column].to_list() for part in parts], axis=0), parts[0]
+
+
+@pytest.mark.usefixtures("project")
+def test_the_mean_of_the_probabilities_is_scored():
+    shares, rows = mean_over_seeds("probabilities")
+    known = rows["target_category"].is_not_null().to_numpy()
+    guess = np.array(CLASSES)[shares.argmax(1)][known]
+    truth = rows["target_category"].drop_nulls().to_list()
+    assert together("category") == pytest.approx(f1_score(truth, guess, average="weighted"))
+
+
+@pytest.mark.usefixtures("project")
+def test_the_mean_of_the_values_is_scored():
+    values, rows = mean_over_seeds("prediction_sentiment")
+    assert together("sentiment") == pytest.approx(np.abs(values - rows["target_sentiment"]).mean())
+
+
+@pytest.mark.usefixtures("project")
+def test_the_mean_of_the_label_scores_is_scored():
+    scores, rows = mean_over_seeds("scores_categories")
+    truth = np.array(
+        [[n in tags for n in NAMES["categories"]] for tags in rows["target_categories"]]
+    )
+    wanted = np.mean([average_precision_score(truth[:, k], scores[:, k]) for k in range(3)])
+    assert together("categories") == pytest.approx(wanted)
+
+
+@pytest.mark.usefixtures("project")
+def test_rows_in_another_order_give_the_same_score():
+    before = together("category")
+    file = paths.predictions("toy", "linear")
+    pl.read_parquet(file).sample(fraction=1.0, shuffle=True, seed=3).write_parquet(file)
+    assert together("category") == pytest.approx(before)
+
+
+def test_one_seed_has_nothing_to_be_averaged(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_project(tmp_path, Scene(methods=("linear",), seeds=(0,)))
+    assert together("vad") is None
+    assert json.loads(paths.details("toy", "linear").read_text())["runs"]
+
+
+@pytest.mark.usefixtures("project")
+def test_each_verdict_names_the_better_ranked_method_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    methods = ("corect", "constant", "linear", "early_fusion")
+    make_project(tmp_path, Scene(methods=methods, seeds=SEEDS))
+    for judged in judge("toy", methods, resamples=100, seed=0).values():
+        for entry, following in zip(judged.entries, judged.entries[1:], strict=False):
+            names = [entry["verdict"].find(one["method"]) for one in (entry, following)]
+            assert names[0] < names[1]
+            gap = entry["against"][0]["difference"]
+            assert (gap >= 0) == judged.higher_is_better or gap == 0

@@ -1,0 +1,188 @@
+import json
+import math
+import re
+
+import pytest
+
+from tasks import paths
+from tasks.report.paper_tables import (
+    Cell,
+    PaperTable,
+    columns,
+    latex_text,
+    paper_tables,
+    render_tables,
+    to_latex,
+    to_markdown,
+)
+from tasks.tables import EMI, VAD
+from tests.tasks.report_factory import CLASSES, Scene, make_project
+
+POOLED = "dimensions pooled into one vector"
+
+
+@pytest.fixture
+def tables(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AFFECTLOOM_CACHE", raising=False)
+    raw = make_project(tmp_path, Scene(dialogues=12))
+    return paper_tables({"toy": [*raw["methods"], "broken"]}, resamples=200, seed=0)
+
+
+def table(tables, start):
+    return next(t for t in tables if t.caption.startswith(start))
+
+
+def test_category_table_has_f1_by_class_then_accuracy_and_weighted_f1(tables):
+    assert table(tables, "toy, category: mean").headings == (*CLASSES, "Acc", "wF1")
+
+
+def test_sentiment_table_names_both_conventions():
+    names = [c.heading for c in columns("sentiment", "values", ["sentiment"])[""]]
+    assert names == [
+        "MAE", "Corr", "Acc-7", "Acc-5", "Acc-2 has0", "F1 has0", "Acc-2 non0", "F1 non0",
+    ]  # fmt: skip
+
+
+def test_precision_recall_and_f1_by_class_size_have_a_table(tables):
+    found = table(tables, "toy, category, averages weighted by class size: mean")
+    assert found.headings == ("Precision", "Recall", "F1")
+    scores = json.loads(paths.details("toy", "linear").read_text())["targets"]["category"]["test"]
+    means = [
+        scores["metrics"][name]["mean"]
+        for name in ("weighted_precision", "weighted_recall", "weighted_f1")
+    ]
+    printed = [float(cell.text.split()[0]) for cell in dict(found.rows)["linear"]]
+    assert printed == pytest.approx([100 * mean for mean in means], abs=0.006)
+    assert "Shares are in percent." in found.caption
+
+
+def test_dimensions_are_also_scored_as_one_vector(tables):
+    found = table(tables, "toy, vad, dimensions pooled into one vector: mean")
+    assert found.headings[-4:] == ("VAD MSE", "VAD MAE", "VAD RMSE", "VAD CCC")
+    scores = json.loads(paths.details("toy", "linear").read_text())["targets"]["vad"]["test"]
+    means = [scores["metrics"][f"pooled_{name}"]["mean"] for name in ("mse", "mae", "rmse", "ccc")]
+    printed = [float(cell.text.split()[0]) for cell in dict(found.rows)["linear"][-4:]]
+    assert printed == pytest.approx(means, abs=0.0006)
+    assert min(dict(found.rows), key=lambda m: printed_error(found, m)) == "corect"
+
+
+def printed_error(found, method):
+    row = dict(found.rows)[method]
+    return math.inf if row[0].text == "failed" else float(row[-4].text.split()[0])
+
+
+def test_valence_and_arousal_pooled_stand_apart_where_there_is_dominance():
+    def pooled(names):
+        return [c.metric for c in columns("vad", "values", names)[POOLED]]
+
+    assert pooled(VAD)[:4] == [f"pooled_va_{m}" for m in ("mse", "mae", "rmse", "ccc")]
+    assert pooled(VAD[:2]) == [f"pooled_{m}" for m in ("mse", "mae", "rmse", "ccc")]
+
+
+def test_intensities_have_a_table_of_each_metric():
+    found = columns("emi", "values", EMI)
+    for about, metric in {
+        "": "pearson",
+        "mean squared error": "mse",
+        "mean absolute error": "mae",
+        "concordance": "ccc",
+    }.items():
+        assert [c.metric for c in found[about]] == [*(f"{metric}/{n}" for n in EMI), metric]
+        assert {c.is_higher_better for c in found[about]} == {metric in ("pearson", "ccc")}
+
+
+def test_vad_table_has_rmse_and_ccc_by_dimension(tables):
+    assert table(tables, "toy, vad: mean").headings == (
+        "V RMSE", "A RMSE", "D RMSE", "V CCC", "A CCC", "D CCC", "mean CCC",
+    )  # fmt: skip
+
+
+def test_the_best_is_bold_and_a_clearly_worse_method_is_not(tables):
+    rows = dict(table(tables, "toy, vad: mean").rows)
+    mean_ccc = {method: row[-1] for method, row in rows.items() if method != "broken"}
+    best = max(mean_ccc, key=lambda m: float(mean_ccc[m].text.split()[0]))
+    assert mean_ccc[best].is_bold
+    assert not mean_ccc["constant"].is_bold
+    rmse = {method: float(row[0].text.split()[0]) for method, row in rows.items() if row[0].is_bold}
+    assert min(rmse, key=lambda m: rmse[m]) == best
+
+
+def test_missing_rate_table_ends_with_the_plain_mean(tables):
+    found = table(tables, "toy, vad: ccc by share")
+    assert found.headings == ("0", "0.3", "0.7", "Average")
+    values = [float(cell.text) for cell in dict(found.rows)["linear"]]
+    assert values[-1] == pytest.approx(sum(values[:3]) / 3, abs=0.001)
+    assert sum(row[-1].is_bold for _, row in found.rows) == 1
+
+
+def test_averages_over_rates_are_those_of_the_printed_rows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AFFECTLOOM_CACHE", raising=False)
+    raw = make_project(tmp_path, Scene(dialogues=12))
+    printed = {  # GCNet and Mi-CGA on IEMOCAP, four ways, and Mi-CGA on CMU-MOSEI
+        "constant": (75.20, [78.36, 77.48, 77.34, 76.22, 75.14, 73.80, 71.88, 71.38]),
+        "linear": (81.57, [83.42, 82.83, 82.27, 81.50, 83.17, 80.08, 79.96, 79.35]),
+        "corect": (84.74, [87.61, 86.21, 85.80, 84.81, 84.26, 84.82, 82.85, 81.56]),
+    }
+    for method, (_, values) in printed.items():
+        file = paths.details("toy", method)
+        content = json.loads(file.read_text())
+        content["targets"]["category"]["missing_rates"] = {
+            f"{index / 10:g}": {"mean": value / 100, "std": 0.0}
+            for index, value in enumerate(values)
+        }
+        file.write_text(json.dumps(content))
+    found = paper_tables({"toy": list(raw["methods"])}, resamples=200, seed=0)
+    for method, row in table(found, "toy, category: weighted_f1 by share").rows:
+        assert row[-1].text == f"{printed[method][0]:.2f}"
+
+
+def test_scores_that_print_alike_are_bold_together(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AFFECTLOOM_CACHE", raising=False)
+    make_project(tmp_path, Scene(dialogues=12))
+    for method, mean in (("linear", 0.3001), ("constant", 0.2999), ("corect", 0.1)):
+        file = paths.details("toy", method)
+        content = json.loads(file.read_text())
+        content["targets"]["vad"]["missing_rates"] = {"0": {"mean": mean, "std": 0.0}}
+        file.write_text(json.dumps(content))
+    found = paper_tables({"toy": ["linear", "constant", "corect"]}, resamples=200, seed=0)
+    rows = dict(table(found, "toy, vad: ccc by share").rows)
+    assert [rows[m][0].is_bold for m in ("linear", "constant", "corect")] == [True, True, False]
+
+
+def test_captions_say_which_numbers_are_percent(tables):
+    assert "Shares are in percent." in table(tables, "toy, category: mean").caption
+    assert "percent" not in table(tables, "toy, vad: mean").caption
+
+
+def test_a_failed_method_has_a_row_that_says_so(tables):
+    row = dict(table(tables, "toy, category: mean").rows)["broken"]
+    assert {cell.text for cell in row} == {"failed"}
+    assert not paths.details("toy", "broken").exists()
+
+
+def test_latex_rows_have_as_many_cells_as_columns(tables):
+    for found in tables:
+        text = to_latex(found)
+        width = len(re.search(r"\\begin\{tabular\}\{(l r*|lr*)\}", text)[1])
+        body = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
+        assert {line.count(" & ") + 1 for line in body} == {width}
+        assert all(line.endswith(r"\\") for line in body)
+
+
+def test_names_cannot_break_latex_or_markdown():
+    found = PaperTable("50 % & more", ("a_b|c",), (("x_y&z", (Cell("1.0 ± 0.1", True),)),))
+    assert r"x\_y\&z & \textbf{1.0 $\pm$ 0.1} \\" in to_latex(found)
+    assert r"\caption{50 \% \& more}" in to_latex(found)
+    assert "| x\\_y&z | **1.0 ± 0.1** |" in to_markdown(found)
+    low = PaperTable("", ("r",), (("m", (Cell("-0.10 ± 0.02"),)),))
+    assert r"m & $-$0.10 $\pm$ 0.02 \\" in to_latex(low)
+    assert latex_text("\\{}") == r"\textbackslash{}\{\}"
+
+
+def test_tables_are_the_same_each_time(tables):
+    again = paper_tables({"toy": ["constant", "linear", "corect", "broken"]}, resamples=200, seed=0)
+    for style in ("latex", "markdown"):
+        assert render_tables(again, style) == render_tables(tables, style)

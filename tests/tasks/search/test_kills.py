@@ -1,0 +1,193 @@
+"""Searches that are killed, spread over processes, or have candidates that kill their process."""
+
+import io
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+
+import pytest
+
+from tasks import paths, plain_context
+from tasks.context import WorkerDied
+from tasks.plain_context import PlainContext
+from tasks.search import candidate as search_candidate
+from tasks.search import stage as search
+from tasks.search.candidate import FAILED
+from tasks.search.params import GenomeSearch
+from tests.places import ROOT
+from tests.tasks.corpus_factory import CORPUS, INPUTS
+
+ENTRY = {"epochs": 1, "patience": 0, "targets": ["category"]}
+PARAMS = GenomeSearch(
+    population=4, generations=2, proxy_epochs=1, min_rows=4, finalists=2, final_seeds=1
+)
+THREE = GenomeSearch(population=3, generations=1, finalists=0)
+
+#: A search in a process of its own.
+_CHILD = """
+import sys
+from tests.tasks.search.test_kills import run
+run(sys.argv[1], int(sys.argv[2]))
+"""
+
+
+def run(runner="threads", workers: int = 1, params: GenomeSearch = PARAMS) -> dict[str, bytes]:
+    """Search in the current folder; every file of it."""
+    ctx = PlainContext("search", runner=runner, workers=workers, stream=io.StringIO())
+    search.run(params, CORPUS, "haemsa", ENTRY, INPUTS, ctx)
+    folder = paths.search(CORPUS, "haemsa")
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+@pytest.fixture
+def undisturbed(corpus, monkeypatch, tmp_path):
+    """What one process makes without a break, in a cache of its own; leaves only the corpus."""
+    with monkeypatch.context() as own:
+        own.setenv("AFFECTLOOM_CACHE", str(tmp_path / "undisturbed"))
+        found = run()
+    shutil.rmtree(paths.search(CORPUS, "haemsa"))
+    return found
+
+
+def finished() -> int:
+    """Candidates that the cache has."""
+    return len([*(paths.cache() / "search").glob("*.json")])
+
+
+def kill_after(candidates: int, runner: str, workers: int) -> None:
+    """Begin the search in a child and kill it once so many candidates are remembered."""
+    command = [sys.executable, "-c", _CHILD, runner, str(workers)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=environment) as child:
+        while finished() < candidates and child.poll() is None:
+            time.sleep(0.01)
+        child.kill()
+    assert child.returncode == -signal.SIGKILL  # it had not come to its end
+    assert not paths.search(CORPUS, "haemsa").exists()
+
+
+def test_a_search_killed_in_the_middle_and_resumed_leaves_the_bytes_of_an_undisturbed_one(
+    undisturbed,
+):
+    tried = undisturbed["history.jsonl"].count(b"\n")
+    kill_after(2, "threads", 1)
+    assert 2 <= finished() < tried
+    assert run() == undisturbed
+
+
+@pytest.mark.slow  # every worker imports torch
+def test_processes_leave_the_bytes_of_one_also_when_they_are_killed(
+    undisturbed, monkeypatch, tmp_path
+):
+    kill_after(3, "processes", 2)
+    assert run("processes", 2) == undisturbed
+    monkeypatch.setenv("AFFECTLOOM_CACHE", str(tmp_path / "cold"))
+    assert run("processes", 2) == undisturbed
+
+
+# candidates that kill ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Candidates that are not trained: the sum of their genes is their fitness."""
+
+    def train(job):
+        return search_candidate.Outcome("ok", sum(job.entry["genome"]) / 100, {}, 10)
+
+    monkeypatch.setattr(search_candidate, "_train", train)
+    return train
+
+
+def lines(found) -> list:
+    return [json.loads(line) for line in found["history.jsonl"].splitlines()]
+
+
+def in_forks(monkeypatch):
+    """Worker processes that know what this test has patched."""
+    fork = multiprocessing.get_context("fork")
+    pool = partial(ProcessPoolExecutor, mp_context=fork)
+    monkeypatch.setattr(plain_context, "make_pool", lambda runner, workers: pool(workers))
+
+
+def deadly(plain, victims):
+    """Trains like ``plain``, but dies of the victims; never in the process of the tests."""
+    here = os.getpid()
+
+    def train(job):
+        if job.entry["genome"] in victims:
+            assert os.getpid() != here, "a candidate that kills was tried in the main process"
+            time.sleep(0.2)  # others are at work by now
+            os.kill(os.getpid(), signal.SIGKILL)
+        return plain(job)
+
+    return train
+
+
+def test_a_candidate_that_kills_its_worker_is_recorded_and_the_search_goes_on(
+    corpus, quick, monkeypatch, tmp_path
+):
+    params = GenomeSearch(population=6, generations=1, finalists=0)
+    undisturbed = lines(run(params=params))
+    victims = [undisturbed[i]["options"]["genome"] for i in (1, 4)]
+    in_forks(monkeypatch)
+    monkeypatch.setattr(search_candidate, "_train", deadly(quick, victims))
+    monkeypatch.setenv("AFFECTLOOM_CACHE", str(tmp_path / "other"))
+    found = run("processes", 2, params)
+    for i, (was, one) in enumerate(zip(undisturbed, lines(found), strict=True)):
+        if i in (1, 4):
+            assert (one["status"], one["fitness"]) == ("failed", FAILED)
+            assert "its process was killed" in one["error"]
+        else:
+            assert one == was
+    monkeypatch.setattr(search_candidate, "_train", None)  # all is remembered
+    assert run(params=params) == found
+    assert not [*tmp_path.rglob("*.begun")]
+
+
+def left_begun(monkeypatch, places) -> list:
+    """Make it so that a search was killed in the middle of these candidates; their genomes."""
+    jobs = []
+
+    def noting(ctx, some, what):
+        jobs.extend(some)
+        return search_candidate.evaluate_all(ctx, some, what)
+
+    with monkeypatch.context() as own:
+        own.setattr(search, "evaluate_all", noting)
+        run(params=THREE)
+    for place in places:
+        search_candidate._file(jobs[place]).unlink()
+        search_candidate._mark(jobs[place]).touch()
+    return [jobs[place].entry["genome"] for place in places]
+
+
+def test_what_a_search_had_begun_in_its_own_process_gets_another(corpus, quick, monkeypatch):
+    victims = left_begun(monkeypatch, [1])
+    in_forks(monkeypatch)
+    monkeypatch.setattr(search_candidate, "_train", deadly(quick, victims))
+    statuses = [one["status"] for one in lines(run(params=THREE))]
+    assert statuses == ["ok", "failed", "ok"]
+
+
+def test_what_workers_of_a_killed_search_had_begun_is_shared_out_again(corpus, quick, monkeypatch):
+    left_begun(monkeypatch, [1, 2])
+    monkeypatch.setattr(PlainContext, "alone", None)
+    assert [one["status"] for one in lines(run(params=THREE))] == ["ok"] * 3
+
+
+def test_workers_that_die_before_any_candidate_begins_end_the_search(corpus, monkeypatch):
+    def dying(self, function, shards, what):
+        raise WorkerDied("a worker process died")
+        yield
+
+    monkeypatch.setattr(PlainContext, "map", dying)
+    with pytest.raises(WorkerDied):
+        run()

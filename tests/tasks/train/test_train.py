@@ -1,0 +1,368 @@
+import hashlib
+import io
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load_file
+
+from models.errors import UserError
+from tasks import paths
+from tasks.plain_context import PlainContext
+from tasks.train import stage as train
+from tasks.train.stage import TrainParams, history_table
+from tests.places import ROOT
+from tests.tasks.corpus_factory import CORPUS, DIMS, INPUTS, make_corpus
+
+ENTRY = {"epochs": 6, "patience": 0, "lr": 0.01, "hidden": 8, "targets": ["category"]}
+
+
+@pytest.fixture
+def corpus(tmp_path, monkeypatch):
+    enter(tmp_path / "project", monkeypatch)
+    yield make_corpus(folds=1)
+    torch.use_deterministic_algorithms(False)
+
+
+def enter(folder, monkeypatch):
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("AFFECTLOOM_CACHE", str(folder / "cache"))
+
+
+def run(entry=ENTRY, *, method="early_fusion", seeds=(0,), inputs=INPUTS, **context):
+    ctx = PlainContext("train", stream=io.StringIO(), **context)
+    train.run(TrainParams(seeds=list(seeds)), CORPUS, method, entry, inputs, ctx)
+    return contents(paths.runs(CORPUS, method))
+
+
+def contents(folder):
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def weights(found):
+    return {name: data for name, data in found.items() if name.endswith(".safetensors")}
+
+
+def test_a_run_folder_holds_config_report_weights_history_and_snapshots(corpus):
+    corpus.write()
+    found = run()
+    kept = [f"snapshots/epoch{epoch:04d}.safetensors" for epoch in range(1, 7)]
+    names = ["config.json", "history.tsv", "report.json", *kept, "weights.safetensors"]
+    assert sorted(found) == [f"seed0/category/{name}" for name in sorted(names)]
+    config = json.loads(found["seed0/category/config.json"])
+    report = json.loads(found["seed0/category/report.json"])
+    assert report["versions"]["python"].count(".") == 1  # the same bytes under each patch release
+    assert (config["seed"], config["fold"], config["speakers"]) == (0, 0, 2)
+    assert config["dims"] == {"audio": 4, "video": 5, "text": 3}
+    assert report["rows"] == {"train": 28, "validation": 15}
+    assert report["training"]["lr"] == 0.01
+    assert report["method_options"]["hidden"] == 8
+    assert len(report["history"]) == 6
+    scores = [epoch["score"] for epoch in report["history"]]
+    assert report["validation_score"] == max(scores)
+    assert report["chosen_epoch"] == scores.index(max(scores)) + 1
+    files = {paths.utterances(CORPUS), paths.labels(CORPUS), paths.splits(CORPUS)}
+    files |= {paths.features(CORPUS, encoder) / "0.parquet" for encoder in INPUTS.values()}
+    assert report["data"] == {
+        str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files
+    }
+    folder = paths.runs(CORPUS, "early_fusion") / "seed0/category"
+    chosen = load_file(folder / "weights.safetensors")
+    snapshot = load_file(folder / f"snapshots/epoch{report['chosen_epoch']:04d}.safetensors")
+    assert all(torch.equal(chosen[name], value) for name, value in snapshot.items())
+    lines = found["seed0/category/history.tsv"].decode().splitlines()
+    assert lines[0].split("\t")[:3] == ["step", "score", "lr"]
+    assert len(lines) == 7
+
+
+def test_several_folds_seeds_and_targets_have_folders_of_their_own(tmp_path, corpus):
+    make_corpus(folds=2).write()
+    run({"epochs": 1}, method="linear", seeds=(0, 3))
+    folders = {str(f.parent.relative_to(paths.runs(CORPUS, "linear")))
+               for f in paths.runs(CORPUS, "linear").rglob("config.json")}  # fmt: skip
+    assert folders == {
+        f"seed{seed}/fold{fold}/{target}"
+        for seed in (0, 3) for fold in (0, 1) for target in ("category", "vad")
+    }  # fmt: skip
+
+
+def test_the_planted_signal_is_learnt(corpus):
+    corpus.write()
+    report = run(ENTRY | {"epochs": 30})["seed0/category/report.json"]
+    assert json.loads(report)["validation_score"] > 0.7
+
+
+def written(corpus, entry):
+    corpus.write()
+    return run(entry)
+
+
+def poison(corpus):
+    """Other features, modalities and labels for every test row, and one row without a label."""
+    test = corpus.ids("test")
+    for encoder, values in corpus.features.items():
+        for i, name in enumerate(test):
+            values[name] = None if i % 3 == 0 else [1e6 * (i + 1)] * DIMS[encoder]
+    corpus.features["eyes"] |= {name: None for name in test}
+    for i, name in enumerate(test):
+        row = corpus.label(name)
+        row |= {"category": ["angry", None][i % 2], "valence": None, "arousal": -1.0}
+    for row in corpus.utterances:
+        if row["utterance_id"] in test:
+            row["speaker"] = row["utterance_id"]  # five speakers a dialogue
+
+
+def test_nothing_of_the_test_rows_reaches_a_network(corpus):
+    entry = {key: value for key, value in ENTRY.items() if key != "targets"}
+    clean = written(corpus, entry)
+    poison(corpus)
+    dirty = written(corpus, entry)
+    assert len(weights(clean)) == 14
+    assert weights(clean) == weights(dirty)
+    for target in ("category", "vad"):
+        assert clean[f"seed0/{target}/history.tsv"] == dirty[f"seed0/{target}/history.tsv"]
+        assert clean[f"seed0/{target}/config.json"] == dirty[f"seed0/{target}/config.json"]
+
+
+def test_training_rows_do_reach_the_network(corpus):
+    before = weights(written(corpus, ENTRY))
+    corpus.features["ears"][corpus.ids("train")[0]] = [5.0] * 4
+    assert weights(written(corpus, ENTRY)) != before
+
+
+class Killed(BaseException):
+    """As abrupt as a signal: nothing catches it."""
+
+
+def kill_at(call, monkeypatch, count):
+    """Let the ``count``-th call of ``train.<call>`` be the last one."""
+    owner, name = (train._Snapshots, "keep") if call == "keep" else (train, "_save_state")
+    original, calls = getattr(owner, name), []
+
+    def deadly(*args):
+        calls.append(1)
+        original(*args)
+        if len(calls) == count:
+            raise Killed
+
+    monkeypatch.setattr(owner, name, deadly)
+    monkeypatch.setattr(train._Saver, "share", math.inf)  # after every epoch
+
+
+@pytest.mark.parametrize("call", ["keep", "_save_state"])
+def test_a_killed_run_goes_on_to_the_same_bytes(corpus, tmp_path, monkeypatch, call):
+    corpus.write()
+    undisturbed = run(seeds=(0, 1))
+    enter(tmp_path / "disturbed", monkeypatch)
+    corpus.write()
+    with monkeypatch.context() as patch:
+        kill_at(call, patch, 9)  # in the second run of the two
+        with pytest.raises(Killed):
+            run(seeds=(0, 1))
+    assert not paths.runs(CORPUS, "early_fusion").exists()
+    (state,) = (tmp_path / "disturbed/cache/runs").glob("*/state.pt")
+    for name in (".epoch0003.safetensors.x1.tmp", ".tmpM3cHBN"):  # ours and that of safetensors
+        (state.parent / "snapshots" / name).write_bytes(b"half a file")
+    epochs = []
+    keep = train._Snapshots.keep
+
+    def counted(self, epoch, state):
+        epochs.append(epoch)
+        keep(self, epoch, state)
+
+    monkeypatch.setattr(train._Snapshots, "keep", counted)
+    assert run(seeds=(0, 1)) == undisturbed
+    first = epochs[0]
+    assert first > 1, "it began again from nothing"
+    assert epochs == list(range(first, 7))
+    assert not list((tmp_path / "disturbed/cache/runs").iterdir())
+
+
+def test_a_half_finished_run_of_other_options_is_not_taken_up(corpus, monkeypatch):
+    corpus.write()
+    with monkeypatch.context() as patch:
+        kill_at("_save_state", patch, 3)
+        with pytest.raises(Killed):
+            run()
+    other = run(ENTRY | {"lr": 0.02})
+    assert json.loads(other["seed0/category/report.json"])["history"][0]["lr"] == 0.02
+
+
+@pytest.mark.parametrize("runner", ["threads", "processes"])
+def test_workers_change_no_byte(corpus, tmp_path, monkeypatch, runner):
+    corpus.write()
+    entry = ENTRY | {"epochs": 30, "batch_size": 4}  # long enough for two threads to meet
+    alone = run(entry, seeds=(0, 1))
+    enter(tmp_path / "beside", monkeypatch)
+    corpus.write()
+    usual_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        assert run(entry, seeds=(0, 1), runner=runner, workers=2) == alone
+    finally:
+        sys.setswitchinterval(usual_s)
+
+
+def test_nothing_of_an_earlier_entry_stays(corpus):
+    corpus.write()
+    run(seeds=(0, 1))
+    again = run(ENTRY | {"epochs": 2}, seeds=(1,))
+    assert {name.split("/")[0] for name in again} == {"seed1"}
+    assert len([name for name in again if "/snapshots/" in name]) == 2
+
+
+def test_a_full_disk_leaves_the_old_runs_and_says_so(corpus, monkeypatch):
+    corpus.write()
+    before = run()
+
+    copy = train.shutil.copytree
+
+    def full(source, destination, **more):
+        if "data" in Path(destination).parts:
+            raise OSError(28, "No space left on device")
+        return copy(source, destination, **more)
+
+    monkeypatch.setattr(train.shutil, "copytree", full)
+    with pytest.raises(
+        UserError, match=r"^cannot write data/runs/.*: No space left on device; free"
+    ):
+        run(seeds=(4,))
+    assert contents(paths.runs(CORPUS, "early_fusion")) == before
+
+
+def no_training(monkeypatch):
+    def fit(*_, **__):
+        raise AssertionError("training began")
+
+    monkeypatch.setattr(train, "fit", fit)
+
+
+def test_one_class_in_the_last_fold_is_an_error_before_training(corpus, monkeypatch):
+    corpus = make_corpus(folds=2)
+    for name in corpus.ids("train", fold=1):
+        corpus.label(name)["category"] = "happy"
+    corpus.write()
+    no_training(monkeypatch)
+    with pytest.raises(UserError, match="training rows of fold 1 have the same category"):
+        run()
+
+
+def test_a_corpus_of_one_class_has_no_category_to_predict(corpus, monkeypatch):
+    for row in corpus.labels:
+        row["category"] = "happy"
+    corpus.write()
+    no_training(monkeypatch)
+    with pytest.raises(UserError, match=r"no labels for target 'category'.*it has: vad"):
+        run()
+
+
+def test_a_corpus_without_judgements_is_an_error(corpus, monkeypatch):
+    corpus.labels.clear()
+    corpus.write()
+    no_training(monkeypatch)
+    with pytest.raises(UserError, match="corpus tiny has nothing to predict"):
+        run({}, method="linear")
+
+
+def test_a_validation_split_without_labels_is_an_error_before_training(corpus, monkeypatch):
+    for name in corpus.ids("validation"):
+        corpus.label(name)["category"] = None
+    corpus.write()
+    no_training(monkeypatch)
+    with pytest.raises(UserError, match="the validation split of fold 0 has no rows labelled"):
+        run()
+
+
+def test_a_target_that_the_method_cannot_predict_is_an_error_before_training(corpus, monkeypatch):
+    corpus.write()
+    no_training(monkeypatch)
+    entry = {"targets": ["vad"]}
+    with pytest.raises(UserError, match=r"methods.spcl cannot predict vad \(values\).*category"):
+        run(entry, method="spcl")
+
+
+@pytest.mark.parametrize("values", [
+    {"seeds": []}, {"seeds": [0, 0]}, {"seeds": [-1]}, {"seeds": ["x"]}, {"snapshot_mb": -1},
+    {"snapshot_mb": float("inf")}, {"seed": 1},
+], ids=str)  # fmt: skip
+def test_settings_without_sense_are_refused(values):
+    with pytest.raises(ValidationError):
+        TrainParams(**values)
+
+
+def test_a_loss_that_some_epochs_lack_shifts_no_column():
+    history = [
+        {"epoch": 1.0, "score": 0.5, "loss_a": 2.0},
+        {"epoch": 2.0, "score": 0.6, "loss_b": 3.0, "loss_a": 1.0},
+        {"epoch": 3.0, "score": 0.7, "loss_b": 4.0},
+    ]
+    assert history_table(history).splitlines() == [
+        "step\tscore\tloss_a\tloss_b", "1\t0.5\t2\t", "2\t0.6\t1\t3", "3\t0.7\t\t4",
+    ]  # fmt: skip
+
+
+_DRIVER = """
+import io, json, sys
+from tasks.train import stage as train
+from tasks.plain_context import PlainContext
+entry = json.loads(sys.argv[1])
+ctx = PlainContext("train", stream=io.StringIO())
+inputs = {"audio": "ears", "video": "eyes", "text": "words"}
+train.run(train.TrainParams(seeds=[0]), "tiny", "early_fusion", entry, inputs, ctx)
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_in_the_middle_of_training_changes_no_byte(corpus, tmp_path, monkeypatch):
+    entry = ENTRY | {"epochs": 300}
+    corpus.write()
+    undisturbed = run(entry)
+    enter(tmp_path / "disturbed", monkeypatch)
+    corpus.write()
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", _DRIVER, json.dumps(entry)]
+    cache, kills, last = tmp_path / "disturbed/cache/runs", 0, -1.0
+    while kills < 3:
+        process = subprocess.Popen(command, env=environment)
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            states = list(cache.glob("*/state.pt"))
+            if states and states[0].stat().st_mtime > last:
+                break
+            time.sleep(0.01)
+        time.sleep(0.05 * (kills + 1))
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
+        kills += 1
+        last = max(state.stat().st_mtime for state in cache.glob("*/state.pt"))
+    assert not paths.runs(CORPUS, "early_fusion").exists()
+    assert run(entry) == undisturbed
+
+
+def test_saving_takes_a_twentieth_of_the_time_and_the_rest_trains(tmp_path, monkeypatch):
+    now, written = [0.0], []
+    monkeypatch.setattr(train.time, "monotonic", lambda: now[0])
+
+    def slow(path, state):
+        written.append(state["epoch"])
+        now[0] += 1.0
+
+    monkeypatch.setattr(train, "_save_state", slow)
+    saver = train._Saver(tmp_path / "state.pt")
+    for epoch in range(100):
+        now[0] += 2.0
+        saver(lambda epoch=epoch: {"epoch": epoch})
+    assert written == list(range(0, 100, 10))
