@@ -39,6 +39,7 @@ from benchmarks import project
 from benchmarks.planted import FILE as PLANTED
 from benchmarks.planted import planted
 from benchmarks.project import ROOT, SHARED
+from tasks.layout import Layout
 
 FILES = {
     "mosi": "mosi_bclstm.parquet", "iemocap": "iemocap_text.parquet", "planted": PLANTED
@@ -275,36 +276,36 @@ def prepare(corpora: list[str]) -> None:
     """Everything before training, in the current folder; what is there is not made again."""
     from flows.settings import read_params
     from flows.stage import run_stage
-    from tasks import paths
     from tasks.plain_context import PlainContext
 
     found = read_params(Path())
     for corpus in corpora:
         for stage, made in (
-            ("ingest", paths.utterances(corpus)),
-            ("labels", paths.labels(corpus)),
-            ("splits", paths.splits(corpus)),
-            ("faces", paths.faces(corpus)),
+            ("ingest", Layout().utterances(corpus)),
+            ("labels", Layout().labels(corpus)),
+            ("splits", Layout().splits(corpus)),
+            ("faces", Layout().faces(corpus)),
         ):
             if not made.exists():
-                run_stage(stage, {"corpus": corpus}, found, PlainContext(f"{stage} {corpus}"))
+                ctx = PlainContext(f"{stage} {corpus}")
+                run_stage(stage, {"corpus": corpus}, found, Layout(), ctx)
         for encoder in found.inputs(corpus).values():
             if encoder != "minilm":
                 _import(corpus, encoder.rpartition("_")[2])
-            if not paths.features(corpus, encoder).exists():
+            if not Layout().features(corpus, encoder).exists():
                 ctx = PlainContext(f"features {corpus} {encoder}")
-                run_stage("features", {"corpus": corpus, "encoder": encoder}, found, ctx)
+                ids = {"corpus": corpus, "encoder": encoder}
+                run_stage("features", ids, found, Layout(), ctx)
 
 
 def _import(corpus: str, modality: str) -> None:
     """One block of features as ``affectloom import`` brings it in."""
-    from tasks import paths
     from tasks.corpora.imports import reading as imports
 
-    if (imports.folder(corpus) / f"{corpus}_{modality}.parquet").exists():
+    if (imports.folder(Layout(), corpus) / f"{corpus}_{modality}.parquet").exists():
         return
     column = "audio8" if corpus == "iemocap" else modality
-    table = pl.read_parquet(paths.raw(corpus) / FILES[corpus])
+    table = pl.read_parquet(Layout().raw(corpus) / FILES[corpus])
     # in the other project's clothes: one column of numbers for each dimension
     width = table[column].list.len().max()
     flat = Path("made") / f"{corpus}_{modality}.parquet"
@@ -316,7 +317,7 @@ def _import(corpus: str, modality: str) -> None:
     options = imports.ImportOptions(
         format="table", names=(f"{corpus}_{modality}",), modality=modality, features_only=True
     )
-    imports.run(flat, corpus, options)
+    imports.run(Layout(), flat, corpus, options)
 
 
 def run(only: list[str]) -> None:
@@ -340,7 +341,8 @@ def run(only: list[str]) -> None:
         try:
             for stage in ("train", "evaluate"):
                 arguments = {"corpus": cell.corpus, "method": cell.key}
-                run_stage(stage, arguments, found, PlainContext(stage, stream=quiet))
+                ctx = PlainContext(stage, stream=quiet)
+                run_stage(stage, arguments, found, Layout(), ctx)
         except UserError as error:  # some methods want two modalities
             note["refused"] = str(error)
         note |= {"seconds": time.monotonic() - started, "cpu_seconds": time.process_time() - cpu}
@@ -380,7 +382,6 @@ def write_results(raw: Mapping[str, Any]) -> None:
 
 
 def _result(raw: Mapping[str, Any], cell: Cell) -> dict[str, Any] | None:
-    from tasks import paths
 
     mark = Path("made/done") / f"{cell.key}.json"
     if not mark.exists():
@@ -398,7 +399,7 @@ def _result(raw: Mapping[str, Any], cell: Cell) -> dict[str, Any] | None:
     }
     if "refused" in note:
         return about | {"refused": note["refused"]}
-    details = json.loads(paths.details(cell.corpus, cell.key).read_text())
+    details = json.loads(Layout().details(cell.corpus, cell.key).read_text())
     found = details["targets"]["category"]
     runs = details["runs"]
     about |= {

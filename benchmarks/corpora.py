@@ -17,15 +17,16 @@ from pathlib import Path
 import polars as pl
 
 from models.errors import UserError
-from tasks import paths
 from tasks.corpora.adapters import emotic
 from tasks.ingest import stage as ingest
 from tasks.labels import stage as labels
+from tasks.layout import Layout
 from tasks.plain_context import PlainContext
 from tasks.sample.stage import SampleParams
-from tasks.sample.stage import run as grow_sample
+from tasks.sample.stage import make as make_sample
 from tasks.splits import stage as splits
 from tasks.tables import LABELS, QUARANTINE, SPLIT, SPLITS, UTTERANCES, read_metadata, read_table
+from tests.places import QUIET
 from tests.tasks.corpora import trees_conversation as talk
 from tests.tasks.corpora import trees_media as media
 
@@ -154,7 +155,7 @@ def _grow_table(root: Path) -> None:
 
 
 def _sample(root: Path) -> None:
-    grow_sample(SampleParams(dialogues=10), root)
+    make_sample(SampleParams(dialogues=10), root)
 
 
 def _mosi_release(root: Path) -> None:
@@ -201,7 +202,7 @@ def measure(case: Case) -> dict[str, object]:
     """A row of the table, from a temporary project."""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         os.environ["AFFECTLOOM_CACHE"] = str(Path(folder) / "cache")
-        root = paths.raw(case.adapter)
+        root = Layout().raw(case.adapter)
         if case.adapter != "sample":  # its generator makes the folder itself
             root.mkdir(parents=True)
         case.grow(root)
@@ -210,12 +211,12 @@ def measure(case: Case) -> dict[str, object]:
             adapter=case.adapter, options=dict(case.options), max_quarantine_fraction=1.0
         )
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
-            ingest.run(params, case.adapter, PlainContext(stage="ingest"))
+            ingest.run(params, Layout(), PlainContext(stage="ingest"), case.adapter)
         rules = {"max_quarantine_fraction": 1.0, **case.labels}
-        labels.run(labels.LabelsParams.model_validate(rules), case.adapter)
-        ingested = read_table(QUARANTINE, paths.quarantine(case.adapter))
-        merged = read_table(QUARANTINE, paths.labels_quarantine(case.adapter))
-        known = read_table(LABELS, paths.labels(case.adapter))
+        labels.run(labels.LabelsParams.model_validate(rules), Layout(), QUIET, case.adapter)
+        ingested = read_table(QUARANTINE, Layout().quarantine(case.adapter))
+        merged = read_table(QUARANTINE, Layout().labels_quarantine(case.adapter))
+        known = read_table(LABELS, Layout().labels(case.adapter))
         return {
             "corpus": case.name,
             "utterances": known.height,
@@ -234,17 +235,17 @@ def _reasons(quarantine: pl.DataFrame) -> str:
 
 def _split(case: Case) -> str:
     """Splits of the published protocol where there is one, else by speaker, else by dialogue."""
-    rows = read_table(UTTERANCES, paths.utterances(case.adapter))
+    rows = read_table(UTTERANCES, Layout().utterances(case.adapter))
     published = {"train", "test"} <= set(rows["published_split"].drop_nulls())
     has_speaker = rows["speaker"].drop_nulls().n_unique() > 2
     group = "speaker" if has_speaker else "dialogue"
     chosen: dict[str, object] = {"protocol": "published" if published else "group_kfold"}
     chosen |= {"group": "dialogue" if published else group, **case.splits}
     try:
-        splits.run(splits.SplitsParams.model_validate(chosen), case.adapter)
+        splits.run(splits.SplitsParams.model_validate(chosen), Layout(), QUIET, case.adapter)
     except UserError as error:
         return f"too small to split ({str(error).split(';')[0]})"
-    path = paths.splits(case.adapter)
+    path = Layout().splits(case.adapter)
     table = read_table(SPLIT, path)
     by = "published" if chosen["protocol"] == "published" else read_metadata(path)["group"]
     first = table.filter(pl.col("fold") == 0)

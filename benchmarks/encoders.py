@@ -33,12 +33,12 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from models.encoders.hidden import best_dtype
-from tasks import paths
 from tasks.checkpoints import stage as checkpoints
 from tasks.features import families as encoder_families
 from tasks.features import stage as features
 from tasks.features.inputs import Loader, plan, read_utterances
 from tasks.features.stage import EncoderParams
+from tasks.layout import Layout
 from tasks.plain_context import PlainContext
 from tasks.tables import FACES, UTTERANCES, write_table
 
@@ -96,7 +96,7 @@ def make_corpus(modality: str, clips: int, root: Path) -> None:
         name = f"c/d{number // 10}/u{number:05d}"
         row = {"utterance_id": name, "dialogue_id": f"c/d{number // 10}", "turn": number % 10}
         if modality == "audio":
-            path = root / paths.raw("c") / f"{number}.wav"
+            path = root / Layout().raw("c") / f"{number}.wav"
             path.parent.mkdir(parents=True, exist_ok=True)
             samples = int(16000 * rng.uniform(1, 12))
             soundfile.write(path, 0.1 * rng.standard_normal(samples), 16000)
@@ -119,9 +119,9 @@ def make_corpus(modality: str, clips: int, root: Path) -> None:
                     "status": "ok",
                 }
             )
-    write_table(UTTERANCES, UTTERANCES.frame(rows), root / paths.utterances("c"))
+    write_table(UTTERANCES, UTTERANCES.frame(rows), root / Layout().utterances("c"))
     if crops:
-        write_table(FACES, FACES.frame(crops), root / paths.faces("c"))
+        write_table(FACES, FACES.frame(crops), Layout(root / "data").faces("c"))
 
 
 def compare(arguments: argparse.Namespace, root: Path) -> dict[str, object]:
@@ -129,10 +129,12 @@ def compare(arguments: argparse.Namespace, root: Path) -> dict[str, object]:
     params = EncoderParams(
         family=FAMILY[modality], checkpoint="data/checkpoints/net", sequence=True, dtype="auto"
     )
-    utterances = read_utterances(root, "c")
-    items = plan(modality, utterances, root / paths.faces("c"), 0)
+    utterances = read_utterances(Layout(root / "data"), "c")
+    items = plan(modality, utterances, Layout(root / "data").faces("c"), 0)
     rate_hz = encoder_families.family_constants(params.family).rate_hz
-    loader = Loader(modality, rate_hz, root / paths.RAW, root / paths.faces("c"), 16)
+    loader = Loader(
+        modality, rate_hz, root / Layout().media_root, Layout(root / "data").faces("c"), 16
+    )
     groups = [[one.content for one in group] for group in loader.groups(items, 256)]
     contents = [content for group in groups for content in group]
     if modality == "text":
@@ -149,7 +151,11 @@ def compare(arguments: argparse.Namespace, root: Path) -> dict[str, object]:
         ctx = PlainContext(stream=io.StringIO())
         times["bare"].append(clock(lambda: bare(None)))
         times["stage"].append(
-            clock(lambda cache=cache, ctx=ctx: features.run(params, "net", "c", ctx, root, cache))
+            clock(
+                lambda cache=cache, ctx=ctx: features.run(
+                    params, Layout(root / "data", cache=cache), ctx, "c", "net"
+                )
+            )
         )
         times["loop"].append(clock(lambda: plain(None)))
     best = {name: tuple(map(min, zip(*found, strict=True))) for name, found in times.items()}
@@ -208,7 +214,9 @@ def loop(modality: str, root: Path, items, contents) -> Callable[[int | None], N
     def plain(most: int | None) -> None:
         for number, (item, content) in enumerate(list(zip(items, contents, strict=True))[:most]):
             if modality == "audio":
-                samples, _ = soundfile.read(root / paths.RAW / item.media, dtype="float32")
+                samples, _ = soundfile.read(
+                    root / Layout().media_root / item.media, dtype="float32"
+                )
                 inputs = extractor(samples, sampling_rate=16000, return_tensors="pt")
                 states = model(**inputs, output_hidden_states=True).hidden_states
                 np.save(out / f"{number}.npy", states[-1][0].numpy())

@@ -29,8 +29,8 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tasks import paths
 from tasks.batches.source import Dataset, load_source
+from tasks.layout import Layout
 from tasks.tables import FACES, LABELS, SPLIT, UTTERANCES, write_table
 
 CORPUS, CLASSES = "toy", ("angry", "happy", "neutral", "sad")
@@ -74,10 +74,10 @@ def make_corpus(count: int, crop_px: int) -> None:
                 "quality": 0.5, "crop": jpeg, "status": "ok",
             }
         )  # fmt: skip
-    write_table(UTTERANCES, UTTERANCES.frame(utterances), paths.utterances(CORPUS))
-    write_table(LABELS, LABELS.frame(labels), paths.labels(CORPUS))
-    write_table(SPLIT, SPLIT.frame(splits), paths.splits(CORPUS))
-    write_table(FACES, FACES.frame(faces), paths.faces(CORPUS))
+    write_table(UTTERANCES, UTTERANCES.frame(utterances), Layout().utterances(CORPUS))
+    write_table(LABELS, LABELS.frame(labels), Layout().labels(CORPUS))
+    write_table(SPLIT, SPLIT.frame(splits), Layout().splits(CORPUS))
+    write_table(FACES, FACES.frame(faces), Layout().faces(CORPUS))
 
 
 class View:
@@ -127,7 +127,7 @@ class Stepper:
 
 def dataset(side_px: int) -> Dataset:
     """The corpus as it is before the first epoch: nothing is decoded."""
-    source = load_source(CORPUS, {}, needs={"images"})
+    source = load_source(Layout(), CORPUS, {}, needs={"images"})
     part = source.part(0, "train", "image", source.targets, labelled=True, seen=True)
     return part.seen_through(View(side_px))
 

@@ -11,9 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from tasks import paths
+from tasks.layout import Layout
 from tasks.report.leaderboard import judge
-from tasks.report.stage import ReportParams, draw_page, run
+from tasks.report.stage import ForReport, ReportParams, draw_page, run
 from tests.browser.chromium import EXECUTABLE, browser
 from tests.tasks.report_factory import Scene, make_project
 
@@ -46,22 +46,22 @@ def main() -> None:
         print(f"{size}, targets {', '.join(given.targets)}, {given.resamples} resamples")
         params = ReportParams(resamples=given.resamples)
         begin, cpu = time.perf_counter(), time.process_time()
-        judge("toy", list(scene.methods), resamples=given.resamples, seed=0)
+        judge(Layout(), "toy", list(scene.methods), resamples=given.resamples, seed=0)
         print(f"judge alone      {time.perf_counter() - begin:7.1f} s wall "
               f"{time.process_time() - cpu:7.1f} s CPU")  # fmt: skip
         begin, cpu = time.perf_counter(), time.process_time()
-        run(params, raw, _Silent())  # type: ignore[arg-type]
+        run(ForReport(params, raw), Layout(), _Silent())  # type: ignore[arg-type]
         print(f"stage report     {time.perf_counter() - begin:7.1f} s wall "
               f"{time.process_time() - cpu:7.1f} s CPU")  # fmt: skip
         begin, cpu = time.perf_counter(), time.process_time()
-        draw_page(params, raw)
+        draw_page(Layout(), params, raw)
         print(f"affectloom report{time.perf_counter() - begin:7.1f} s wall "
               f"{time.process_time() - cpu:7.1f} s CPU")  # fmt: skip
-        print(f"index.html       {paths.page().stat().st_size / 1e6:7.2f} MB")
+        print(f"index.html       {Layout().page().stat().st_size / 1e6:7.2f} MB")
         if EXECUTABLE.exists():
             with browser() as tab:
                 tab.width(1180)
-                ready_ms = [tab.open(paths.page()) for _ in range(3)]
+                ready_ms = [tab.open(Layout().page()) for _ in range(3)]
             print(f"page ready after {min(ready_ms) / 1000:7.2f} s (best of 3)")
 
 

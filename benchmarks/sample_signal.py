@@ -28,7 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tasks.sample.process import CUES, draw_factors, judge
-from tasks.sample.stage import SampleParams, run
+from tasks.sample.stage import SampleParams, make
 from tasks.tables import VAD
 
 SINGLE = ("video", "audio", "text")
@@ -199,7 +199,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / "sample"
         start = time.process_time()
-        run(params, folder)
+        make(params, folder)
         seconds = time.process_time() - start
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         print(f"\ngenerated in {seconds:.1f} s of one core, {size / 2**20:.1f} MB")

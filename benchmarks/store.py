@@ -24,7 +24,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tasks import paths
+from tasks.layout import Layout
 from tasks.store.buckets import Row, assemble
 from tasks.store.segments import Entry, Store
 from tasks.tables import FEATURES, UTTERANCES, read_table, write_table
@@ -140,7 +140,7 @@ def stage_peak_mb(clips: int, root: Path) -> float:
     rng = np.random.default_rng(0)
     rows = []
     for number in range(clips):
-        path = root / paths.raw("c") / f"{number}.wav"
+        path = root / Layout().raw("c") / f"{number}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, 0.1 * rng.standard_normal(rng.integers(8000, 48000)), 16000)
         rows.append(
@@ -152,9 +152,10 @@ def stage_peak_mb(clips: int, root: Path) -> float:
                 "media_sha256": f"{number:064x}",
             }
         )
-    write_table(UTTERANCES, UTTERANCES.frame(rows), root / paths.utterances("c"))
+    layout = Layout(root / "data", cache=root / "cache")
+    write_table(UTTERANCES, UTTERANCES.frame(rows), layout.utterances("c"))
     params = features.EncoderParams(family="prosody", sequence=True)
-    features.run(params, "enc", "c", PlainContext(stream=io.StringIO()), root, root / "cache")
+    features.run(params, layout, PlainContext(stream=io.StringIO()), "c", "enc")
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, 1)
 
 

@@ -56,11 +56,11 @@ def prepare_environment(root: Path) -> None:
 
 
 @contextmanager
-def open_context(name: str, settings: ExecutionParams) -> Iterator[Context]:
+def open_context(name: str, settings: ExecutionParams, code: str = "") -> Iterator[Context]:
     """The context for one stage: reporting to Prefect when its API answers, plain otherwise."""
     runner = settings.runner if settings.runner in ("threads", "processes") else "processes"
     is_local = runner == settings.runner
-    plain = PlainContext(name, runner=runner, workers=worker_count(settings))
+    plain = PlainContext(name, runner=runner, workers=worker_count(settings), code=code)
     if not has_api():
         if not is_local:
             raise UserError(
@@ -93,6 +93,11 @@ class PrefectContext:
     def workers(self) -> int:
         """See ``Context.workers``."""
         return self.plain.workers
+
+    @property
+    def code(self) -> str:
+        """See ``Context.code``."""
+        return self.plain.code
 
     def log(self, message: str) -> None:
         """See ``Context.log``."""

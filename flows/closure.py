@@ -6,6 +6,11 @@ from functools import lru_cache
 from pathlib import Path
 
 PACKAGES = ("flows", "tasks", "models")
+#: Who steers and computes nothing: where files lie, which stages there are, how they are asked.
+#: A path or a stage that is added changes no result, so no stage depends on these files.
+STEERING = frozenset(
+    Path("tasks", f"{name}.py") for name in ("layout", "params", "stages", "wiring")
+)
 
 
 def closure(modules: Iterable[str], root: Path) -> list[Path]:
@@ -16,13 +21,13 @@ def closure(modules: Iterable[str], root: Path) -> list[Path]:
     page, lies beside it in a folder named after it and belongs to it: ``page_assets`` to ``page``.
     """
     found: dict[Path, None] = {}
-    waiting = [_file_of(module, root) for module in modules]
+    waiting = [file_of(module, root) for module in modules]
     while waiting:
         file = waiting.pop()
-        if file is None or file in found:
+        if file is None or file in found or file in STEERING:
             continue
         found[file] = None
-        waiting += [_file_of(name, root) for name in imports(root / file)]
+        waiting += [file_of(name, root) for name in imports(root / file)]
     code = [file for file in found if not _is_empty(root / file)]
     return sorted([*code, *(asset for file in code for asset in _assets(file, root))])
 
@@ -63,7 +68,8 @@ def _running_nodes(tree: ast.AST) -> Iterable[ast.AST]:
         yield from _running_nodes(node)
 
 
-def _file_of(module: str, root: Path) -> Path | None:
+def file_of(module: str, root: Path) -> Path | None:
+    """The file of a dotted module, relative to ``root``; None without one."""
     base = Path(*module.split("."))
     for file in (base.with_suffix(".py"), base / "__init__.py"):
         if (root / file).exists():
@@ -79,31 +85,3 @@ def _is_empty(file: Path) -> bool:
 def _holds_nothing(file: Path, _modified: int) -> bool:
     body = ast.parse(file.read_text(encoding="utf-8")).body
     return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body)
-
-
-def module_constant(file: Path, name: str) -> str:
-    """The value of a plain ``NAME = "text"`` at the top of a module, without importing it."""
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign):
-            targets, value = node.targets, node.value
-        elif isinstance(node, ast.AnnAssign) and node.value is not None:
-            targets, value = [node.target], node.value
-        else:
-            continue
-        for target in targets:
-            if isinstance(target, ast.Name) and target.id == name:
-                return ast.literal_eval(value)
-    raise LookupError(f"{file} has no constant {name}")
-
-
-def dataclass_default(file: Path, field: str) -> object | None:
-    """The default of ``field`` in a class of ``file``, without importing it; None without one."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if (
-            isinstance(node, ast.AnnAssign)
-            and isinstance(node.target, ast.Name)
-            and node.target.id == field
-            and isinstance(node.value, ast.Constant)
-        ):
-            return node.value.value
-    return None

@@ -12,7 +12,7 @@ from flows import graph
 from flows.bridge import api_url, has_api
 from flows.settings import check_before_graph, read_params
 from models.errors import UserError
-from tasks import paths
+from tasks.layout import default_cache
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _leftovers(root: Path, fix: bool) -> Finding:
     """Temporary files of processes that were killed while writing."""
     found = [
         file
-        for folder in (root / "data", paths.cache())
+        for folder in (root / "data", default_cache())
         if folder.exists()
         for file in folder.rglob(".*.tmp")
     ]

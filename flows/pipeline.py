@@ -23,6 +23,8 @@ from flows.settings import check_before_graph, read_params
 from flows.walk import Outcome, Plan, read_plan, walk
 from models.errors import UserError
 from tasks import failures
+from tasks.layout import Layout
+from tasks.stages import outs_of
 
 if TYPE_CHECKING:
     from flows.prefect.reporting import FlowReport
@@ -75,7 +77,7 @@ def walk_plan(
     slots = jobs or max(1, worker_count(execution(graph.read_raw_params(root))))
     environment = {PIPELINE_RUN: str(report.id)} if report and report.id else {}
     options = ["--pull", "--allow-missing"] if pull else []
-    noted = failures.latest()
+    noted = failures.latest(Layout())
     outcomes = walk(root, plan, watcher, slots, environment, options)
     watcher.finish(outcomes)
     show_failures(root, outcomes, noted)
@@ -90,17 +92,19 @@ def show_failures(root: Path, outcomes: Sequence[Outcome], noted: Mapping[str, s
         outcomes: of all stages.
         noted: failures that were known before; a stage that was killed has noted none itself.
     """
+    layout = Layout()
+    outs = outs_of(layout, graph.read_raw_params(root))
     for outcome in outcomes:
-        known = failures.latest().get(outcome.address)
+        known = failures.latest(layout).get(outcome.address)
         if outcome.state == "failed" and known == noted.get(outcome.address):
-            failures.note(outcome.address, outcome.reason)
+            failures.note(layout, outcome.address, outcome.reason, outs.get(outcome.address, ()))
     if not any(o.address == "report" and o.state == "upstream failed" for o in outcomes):
         return
     from tasks.report.stage import draw_page  # seconds to import: only when needed
 
     try:
         params = read_params(root)
-        page, _ = draw_page(params.section("report"), params.raw)
+        page, _ = draw_page(layout, params.section("report"), params.raw)
     except UserError as error:
         log.warning("the report cannot be drawn: %s", error)
         return

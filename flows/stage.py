@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,108 +23,80 @@ from flows.execution import execution
 from flows.sentences import sentence
 from flows.settings import read_params
 from models.errors import UserError
-from tasks import failures, paths
+from tasks import failures
 from tasks.context import Context
+from tasks.layout import Layout, find_root
 from tasks.params import Params
 from tasks.plain_context import end_with
+from tasks.stages import STAGES, Stage
 
 log = logging.getLogger("affectloom")
 
 
-def run_stage(stage: str, arguments: Mapping[str, str], params: Params, ctx: Context) -> None:
-    """Call the stage's function in ``tasks`` with its own part of the parameters."""
-    module = importlib.import_module(f"tasks.{stage}.stage")
-    corpus = arguments.get("corpus", "")
-    if stage in ("sample", "checkpoints"):
-        destination = paths.raw("sample") if stage == "sample" else paths.CHECKPOINTS
-        module.run(params.section(stage), destination)
-    elif stage == "ingest":
-        module.run(params.ingest(corpus), corpus, ctx)
-    elif stage in ("labels", "splits"):
-        module.run(params.section(stage, corpus), corpus)
-    elif stage == "faces":
-        module.run(params.section(stage, corpus), corpus, ctx)
-    elif stage == "features":
-        module.run(params.encoder(arguments["encoder"]), arguments["encoder"], corpus, ctx)
-    elif stage == "search":
-        name = arguments["method"]
-        entry, section = params.method(name), params.section("train")
-        code = _code_fingerprint(stage, arguments, params.raw)
-        how, inputs = params.search(name), params.inputs(corpus)
-        module.run(how, corpus, name, entry, inputs, ctx, targets=section.targets, code=code)
-    elif stage == "train":
-        name = arguments["method"]
-        entry, inputs, found = params.method(name), params.inputs(corpus), None
-        if entry.get("search") is not None:
-            found = importlib.import_module("tasks.search.result").searched(corpus, name)
-        code = _code_fingerprint(stage, arguments, params.raw)
-        section = params.section(stage)
-        module.run(section, corpus, name, entry, inputs, ctx, code=code, found=found)
-    elif stage == "evaluate":
-        module.run(params.section(stage), corpus, arguments["method"], params.inputs(corpus), ctx)
-    elif stage == "transfer":
-        name, onto = arguments["method"], arguments["onto"]
-        module.run(params.section(stage), corpus, name, onto, params.inputs(onto), ctx)
-    elif stage == "report":
-        module.run(params.section(stage), params.raw, ctx)
-    else:
-        raise UserError(f"there is no stage '{stage}'; stages: {', '.join(graph.STAGES)}")
+def run_stage(
+    name: str, ids: Mapping[str, str], params: Params, layout: Layout, ctx: Context
+) -> None:
+    """Call the stage's function with its own part of the parameters."""
+    stage = STAGES[name]
+    function = importlib.import_module(stage.module).run
+    function(stage.asks(params, **ids), layout, ctx, **ids)
 
 
-def _code_fingerprint(stage: str, arguments: Mapping[str, str], raw: Mapping[str, Any]) -> str:
+def _code_fingerprint(stage: Stage, ids: Mapping[str, str], raw: Mapping[str, Any]) -> str:
     digest = hashlib.sha256()
-    for file in closure(graph.stage_code(stage, arguments, raw, Path()), Path()):
+    for file in closure(graph.stage_code(stage, ids, raw), Path()):
         digest.update(str(file).encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
-def execute(stage: str, arguments: Mapping[str, str]) -> None:
-    """Run one stage instance in the current folder, reporting to Prefect where it answers."""
+def execute(name: str, ids: Mapping[str, str], layout: Layout | None = None) -> None:
+    """Run one stage instance of the current folder, reporting to Prefect where it answers."""
+    layout = layout or Layout()
     params = read_params(Path())
-    raw = params.raw
-    _check_arguments(stage, arguments, raw)
-    if stage == "report" and graph.sync(raw, Path()):
+    raw, stage = params.raw, STAGES[name]
+    _check_ids(stage, ids, raw)
+    if name == "report" and graph.sync(raw, Path()):
         raise UserError(
             "params.yaml or the code named something that dvc.yaml did not know; dvc.yaml is up "
             "to date now, so run the same command again"
         )
-    settings = execution(raw)
-    name = graph.address(stage, arguments)
+    address, outs = stage.address(ids), stage.writes(layout, **ids)
     started = time.monotonic()
+    code = _code_fingerprint(stage, ids, raw)
     try:
-        with open_context(name, settings) as ctx:
-            run_stage(stage, arguments, params, ctx)
+        with open_context(address, execution(raw), code) as ctx:
+            run_stage(name, ids, params, layout, ctx)
     except Exception as error:
-        _note(name, str(error) or type(error).__name__)
+        _note(layout, address, str(error) or type(error).__name__, outs)
         raise
-    _note(name, None, time.monotonic() - started)
+    _note(layout, address, None, outs, time.monotonic() - started)
 
 
-def _note(name: str, reason: str | None, seconds: float = 0.0) -> None:
+def _note(
+    layout: Layout, address: str, reason: str | None, outs: Sequence[Path], seconds: float = 0.0
+) -> None:
     """Remember how the stage ended; notes that cannot be written cost the report, not the work."""
     try:
-        failures.note(name, reason)
+        failures.note(layout, address, reason, outs)
         if reason is None:
-            note_time(name, seconds)
+            note_time(layout, address, seconds)
     except OSError as error:
-        log.warning("%s: cannot note how it ended: %s", name, sentence(error))
+        log.warning("%s: cannot note how it ended: %s", address, sentence(error))
 
 
-def _check_arguments(stage: str, arguments: Mapping[str, str], raw: Mapping[str, Any]) -> None:
-    known = [dict(found) for found in graph.instances(raw, stage)]
-    if dict(arguments) not in known:
-        names = ", ".join(graph.address(stage, found) for found in known) or "none"
-        raise UserError(
-            f"there is no {graph.address(stage, arguments)} in params.yaml; there is: {names}"
-        )
+def _check_ids(stage: Stage, ids: Mapping[str, str], raw: Mapping[str, Any]) -> None:
+    known = stage.instances_of(raw)
+    if dict(ids) not in known:
+        names = ", ".join(stage.address(found) for found in known) or "none"
+        raise UserError(f"there is no {stage.address(ids)} in params.yaml; there is: {names}")
 
 
-def note_time(name: str, seconds: float) -> None:
+def note_time(layout: Layout, address: str, seconds: float) -> None:
     """Remember how long a stage took here, for the report."""
-    file = paths.cache() / "times.jsonl"
+    file = layout.cache / "times.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps({"stage": name, "seconds": round(seconds, 2)}) + "\n")
+        stream.write(json.dumps({"stage": address, "seconds": round(seconds, 2)}) + "\n")
 
 
 def parse_arguments(argv: list[str]) -> tuple[str, dict[str, str]]:
@@ -132,8 +104,8 @@ def parse_arguments(argv: list[str]) -> tuple[str, dict[str, str]]:
     parser = argparse.ArgumentParser(
         prog="python -m flows.stage", description=__doc__.splitlines()[0] if __doc__ else None
     )
-    parser.add_argument("stage", choices=graph.STAGES)
-    for option in ("corpus", "encoder", "method", "onto"):
+    parser.add_argument("stage", choices=list(STAGES))
+    for option in dict.fromkeys(name for stage in STAGES.values() for name in stage.per):
         parser.add_argument(f"--{option}")
     found = parser.parse_args(argv)
     arguments = {k: v for k, v in vars(found).items() if k != "stage" and v is not None}
@@ -145,11 +117,11 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        os.chdir(paths.find_root())
-        stage, arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
+        os.chdir(find_root())
+        name, ids = parse_arguments(sys.argv[1:] if argv is None else argv)
         if PIPELINE_PID in os.environ:
             end_with(int(os.environ[PIPELINE_PID]))
-        execute(stage, arguments)
+        execute(name, ids)
     except UserError as error:
         if os.environ.get("AFFECTLOOM_DEBUG"):
             raise

@@ -6,12 +6,13 @@ on a terminal; ``flows`` has one that reports to a Prefect API as well.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from models.errors import UserError
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+Own = TypeVar("Own")
 
 #: Seconds of work in one shard: long enough that reporting it costs nothing.
 SHARD_S = 20.0
@@ -35,6 +36,23 @@ class Progress:
     known: int = 0
 
 
+@dataclass(frozen=True)
+class ForMethod(Generic[Own]):
+    """What a stage that has one instance a method is asked to do.
+
+    Attributes:
+        own: the stage's own parameters.
+        entry: what stands under the method's key in params.yaml.
+        inputs: modality or further input to encoder, of the corpus that is read.
+        targets: only these are trained (default: all that the corpus has labels for).
+    """
+
+    own: Own
+    entry: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    targets: Sequence[str] | None = None
+
+
 class WorkerDied(UserError):
     """A process ended before its work did; what all of its pool had begun is lost."""
 
@@ -45,6 +63,11 @@ class Context(Protocol):
     @property
     def workers(self) -> int:
         """How many shards run side by side."""
+        ...
+
+    @property
+    def code(self) -> str:
+        """Fingerprint of the code at work; what other code left half done is not reused."""
         ...
 
     def map(self, function: Callable[[In], Out], shards: Sequence[In], what: str) -> Iterable[Out]:

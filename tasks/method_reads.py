@@ -3,7 +3,6 @@
 import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from models import registry
@@ -37,19 +36,17 @@ class Reads:
         return [module for need, module in modules.items() if need in self.needs]
 
 
-def method_reads(name: str, entry: Mapping[str, Any] | None, root: Path) -> Reads:
+def method_reads(name: str, entry: Mapping[str, Any] | None) -> Reads:
     """What the method of an entry reads; the defaults of ``Method`` where its file says nothing."""
     entry = entry or {}
     plugged = entry.get("backbone") if entry.get("plugin") else None
-    method = plugged or entry.get("method") or name
-    file = registry.source("methods", method, root)
+    file = registry.source("methods", plugged or entry.get("method") or name)
     if not file.exists():  # whoever looks for the method's code names the file
         return Reads()
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    needs = _class_strings(tree, "needs")
-    extra = _class_strings(tree, "extra_inputs")
-    can_use = _class_strings(tree, "can_use")
-    is_blind = _class_value(tree, "is_blind")
+    needs = registry.class_strings(file, "needs")
+    extra = registry.class_strings(file, "extra_inputs")
+    can_use = registry.class_strings(file, "can_use")
+    is_blind = registry.class_value(file, "is_blind")
     return Reads(
         Reads.needs if needs is None else frozenset(needs),
         tuple(extra or ()),
@@ -58,36 +55,20 @@ def method_reads(name: str, entry: Mapping[str, Any] | None, root: Path) -> Read
     )
 
 
-def _class_strings(tree: ast.Module, name: str) -> list[str] | None:
-    """The strings in ``name = frozenset({...})`` or ``name = (...)`` of a class; None without."""
-    value = _class_value(tree, name)
-    if value is None:
-        return None
-    constants = {target: value for target, value in _assigned(tree.body)}
-    inner = value.args[0] if isinstance(value, ast.Call) and value.args else value
-    entries = inner.elts if isinstance(inner, ast.Set | ast.Tuple | ast.List) else []
-    return [_string(entry, constants) for entry in entries]
-
-
-def _class_value(tree: ast.Module, name: str) -> ast.expr | None:
-    """What stands after ``name =`` in a class; None without."""
-    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-    found = [value for node in classes for t, value in _assigned(node.body) if t == name]
-    return found[0] if found else None
-
-
-def _assigned(body: list[ast.stmt]) -> list[tuple[str, ast.expr]]:
-    found = []
-    for node in body:
-        targets = node.targets if isinstance(node, ast.Assign) else []
-        if isinstance(node, ast.AnnAssign):
-            targets = [node.target]
-        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-            found += [(t.id, node.value) for t in targets if isinstance(t, ast.Name)]
-    return found
-
-
-def _string(entry: ast.expr, constants: Mapping[str, ast.expr]) -> str:
-    if isinstance(entry, ast.Name) and entry.id in constants:
-        entry = constants[entry.id]
-    return str(ast.literal_eval(entry))
+def method_modules(name: str, entry: Mapping[str, Any] | None) -> list[str]:
+    """The modules of an entry's method, of its plug-in and of the backbone that it trains."""
+    entry = entry or {}
+    if entry.get("plugin"):
+        backbone = str(entry.get("backbone") or entry.get("method") or name)
+        plugin = str(entry["plugin"])
+        own = [] if plugin == "none" else [registry.module_name("plugins", plugin)]
+        return ["models.plugin", *own, registry.module_name("methods", backbone)]
+    method = str(entry.get("method") or name)
+    file = registry.source("methods", method)
+    # a method may train another method as its backbone, as spcl does; cage's is a network's name
+    backbone = entry.get("backbone") or (
+        registry.field_default(file, "backbone") if file.exists() else None
+    )
+    is_method = backbone and registry.source("methods", str(backbone)).exists()
+    found = [method, *([str(backbone)] if is_method else [])]
+    return [registry.module_name("methods", one) for one in found]

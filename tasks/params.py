@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from models.errors import UserError
+from tasks.context import ForMethod
 from tasks.selection import encoders_of, inputs_of, methods_of
 from tasks.starts import start_of
 from tasks.tables import MODALITIES
@@ -113,6 +114,20 @@ class Params:
     def inputs(self, corpus: str) -> dict[str, str]:
         """Modality to the encoder whose features methods read."""
         return inputs_of(self.raw, corpus)
+
+    def for_method(self, stage: str, corpus: str, method: str) -> ForMethod[Any]:
+        """What a stage that has one instance a method is asked on ``corpus``."""
+        return ForMethod(self.section(stage), self.method(method), self.inputs(corpus))
+
+    def for_search(self, corpus: str, method: str) -> ForMethod[Any]:
+        """What the stage ``search`` is asked."""
+        targets = self.section("train").targets
+        return ForMethod(self.search(method), self.method(method), self.inputs(corpus), targets)
+
+    def for_report(self) -> Any:
+        """What the stage ``report`` is asked."""
+        kind = importlib.import_module("tasks.report.stage").ForReport
+        return kind(self.section("report"), self.raw)
 
     def check_everything(self) -> None:
         """Parse every section and entry, so that a mistake shows before hours of work."""

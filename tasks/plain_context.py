@@ -35,12 +35,14 @@ class PlainContext:
         runner: threads share memory; processes give every worker its own interpreter.
         workers: how many shards at once.
         stream: where progress goes; lines are rewritten in place only on a terminal.
+        code: see ``Context.code``.
     """
 
     stage: str = ""
     runner: Literal["threads", "processes"] = "threads"
     workers: int = 1
     stream: TextIO = field(default_factory=lambda: sys.stderr)
+    code: str = ""
     _started: float = field(default_factory=time.monotonic)
     _shown: float = 0.0
 

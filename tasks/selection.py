@@ -1,12 +1,9 @@
 """Which encoders, methods and inputs a corpus has: all of params.yaml unless it says less."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from tasks.method_reads import method_reads
-
-_CODE = Path(__file__).resolve().parent.parent
 
 
 def encoders_of(raw: Mapping[str, Any], corpus: str) -> list[str]:
@@ -19,14 +16,29 @@ def methods_of(raw: Mapping[str, Any], corpus: str) -> list[str]:
     return _of(raw.get("methods") or {}, corpus)
 
 
+def features_of(raw: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Every corpus with every encoder that runs on it."""
+    return [
+        {"corpus": corpus, "encoder": encoder}
+        for corpus in raw.get("corpora") or {}
+        for encoder in encoders_of(raw, corpus)
+    ]
+
+
+def methods_on(raw: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Every corpus with every method that runs on it."""
+    return [
+        {"corpus": corpus, "method": method}
+        for corpus in raw.get("corpora") or {}
+        for method in methods_of(raw, corpus)
+    ]
+
+
 def searches_of(raw: Mapping[str, Any]) -> list[dict[str, str]]:
     """Corpus and method of every entry whose options are searched."""
     entries = raw.get("methods") or {}
     return [
-        {"corpus": corpus, "method": name}
-        for corpus in raw.get("corpora") or {}
-        for name in methods_of(raw, corpus)
-        if (entries[name] or {}).get("search") is not None
+        ids for ids in methods_on(raw) if (entries[ids["method"]] or {}).get("search") is not None
     ]
 
 
@@ -63,7 +75,7 @@ def _read_by(raw: Mapping[str, Any], corpus: str, method: str) -> dict[str, str]
     Further inputs may be absent and do not count.
     """
     entry = raw["methods"][method] or {}
-    reads = method_reads(method, entry, _CODE)
+    reads = method_reads(method, entry)
     usable = reads.can_use & set(entry.get("modalities") or reads.can_use)
     inputs = inputs_of(raw, corpus).items()
     found = {m: e for m, e in inputs if m in usable and reads.has_features}

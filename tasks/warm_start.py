@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from models.errors import UserError
 from models.method import Method
-from tasks import paths
+from tasks.layout import Layout
 from tasks.starts import start_of
 
 WEIGHTS = "weights.safetensors"
@@ -38,7 +38,9 @@ def check_init_from(entry: Mapping[str, Any], method: type[Method], where: str) 
     return value
 
 
-def find_start(init_from: str, corpus: str, seed: int, fold: int | None, where: str) -> Path:
+def find_start(
+    layout: Layout, init_from: str, corpus: str, seed: int, fold: int | None, where: str
+) -> Path:
     """The run folder whose weights a run begins from.
 
     Args:
@@ -49,7 +51,7 @@ def find_start(init_from: str, corpus: str, seed: int, fold: int | None, where: 
         where: the place of ``init_from`` in params.yaml, for messages.
     """
     origin, method = start_of(init_from, corpus)
-    parent = paths.runs(origin, method) / f"seed{seed}"
+    parent = layout.runs(origin, method) / f"seed{seed}"
     if origin != corpus:
         fold = _fold_elsewhere(parent, origin, fold, where)
     if fold is not None:

@@ -12,6 +12,7 @@ from flows import graph
 from flows.closure import PACKAGES, closure
 from models.method import find_method, method_names
 from tasks.params import Params
+from tasks.stages import STAGES
 from tests.places import ROOT
 
 
@@ -43,11 +44,11 @@ def test_dvc_can_read_what_it_writes_for_an_experiment(tmp_path):
 def test_a_stage_depends_on_exactly_the_code_that_it_imports(raw):
     resolved = _resolved_stages()
     packages = tuple(f"{package}/" for package in PACKAGES)
-    for stage in graph.STAGES:
-        for arguments in graph.instances(raw, stage):
-            address = graph.address(stage, arguments)
+    for stage in STAGES.values():
+        for ids in stage.instances_of(raw):
+            address = stage.address(ids)
             listed = {path for path in resolved[address] if path.startswith(packages)}
-            used = {str(f) for f in closure(graph.stage_code(stage, arguments, raw, ROOT), ROOT)}
+            used = {str(f) for f in closure(graph.stage_code(stage, ids, raw), ROOT)}
             assert listed == used, address
 
 

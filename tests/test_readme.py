@@ -10,14 +10,13 @@ import yaml
 
 from flows import graph
 from flows.cli.main import app
-from tasks import paths
 from tasks.ingest import stage as ingest
 from tasks.labels import stage as labels
 from tasks.params import Params
 from tasks.plain_context import PlainContext
 from tasks.splits import stage as splits
 from tasks.tables import LABELS, SPLIT, UTTERANCES, read_table
-from tests.places import ROOT
+from tests.places import QUIET, ROOT, here
 
 TEXT = (ROOT / "README.md").read_text()
 
@@ -51,7 +50,7 @@ def example():
 def test_the_example_of_ones_own_data_works(example, tmp_path, monkeypatch):
     raw = graph.read_raw_params(ROOT) | example
     monkeypatch.chdir(tmp_path)
-    folder = paths.raw("interviews")
+    folder = here().raw("interviews")
     folder.mkdir(parents=True)
     rows = [
         {
@@ -64,14 +63,14 @@ def test_the_example_of_ones_own_data_works(example, tmp_path, monkeypatch):
     ]  # fmt: skip
     pl.DataFrame(rows).write_csv(folder / "utterances.csv")
     params = Params(raw)
-    ingest.run(params.ingest("interviews"), "interviews", PlainContext())
-    labels.run(params.section("labels", "interviews"), "interviews")
-    splits.run(params.section("splits", "interviews"), "interviews")
-    assert read_table(UTTERANCES, paths.utterances("interviews")).height == len(rows)
-    merged = read_table(LABELS, paths.labels("interviews"))
+    ingest.run(params.ingest("interviews"), here(), PlainContext(), "interviews")
+    labels.run(params.section("labels", "interviews"), here(), QUIET, "interviews")
+    splits.run(params.section("splits", "interviews"), here(), QUIET, "interviews")
+    assert read_table(UTTERANCES, here().utterances("interviews")).height == len(rows)
+    merged = read_table(LABELS, here().labels("interviews"))
     assert merged.get_column("valence").count() == len(rows)
     assert merged.get_column("n_raters").max() >= 2
-    assert read_table(SPLIT, paths.splits("interviews")).get_column("fold").n_unique() == 5
+    assert read_table(SPLIT, here().splits("interviews")).get_column("fold").n_unique() == 5
 
 
 def test_the_example_becomes_stages(example, tmp_path):

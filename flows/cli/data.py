@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from models.errors import UserError
-from tasks import paths
+from tasks.layout import Layout, default_cache
 from tasks.selection import encoders_of
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
@@ -48,7 +48,8 @@ def lint(
         if name not in known:
             raise UserError(f"params.yaml has no corpus '{name}'; it has: {', '.join(known)}")
     found = {
-        name: lint_corpus(name, encoders_of(raw, name), threshold) for name in corpora or known
+        name: lint_corpus(Layout(), name, encoders_of(raw, name), threshold)
+        for name in corpora or known
     }
     if as_json:
         print(json.dumps(found, indent=1))
@@ -120,10 +121,10 @@ def _fetch_one(name: str, entry: Any) -> Any:
     if not entry.checkpoint or is_local(entry.checkpoint):
         print(f"{name}: nothing to download")
         return None
-    folder = fetch_checkpoint(entry.checkpoint, entry.revision, paths.cache())
+    folder = fetch_checkpoint(entry.checkpoint, entry.revision, default_cache())
     check_record(folder, entry.checkpoint)
     megabytes = sum(int(file["bytes"]) for file in read_record(folder).values()) / 1e6
-    digest = hash_weights(folder, paths.cache())
+    digest = hash_weights(folder, default_cache())
     print(f"{name}: {entry.checkpoint} {megabytes:.1f} MB, sha256 {digest}")
     return Bundled(entry.checkpoint, entry.revision, folder)
 
@@ -164,7 +165,7 @@ def _export(found: dict[str, Any], destination: Path) -> None:
 def _import(bundle: Path) -> None:
     from tasks.checkpoints.bundles import import_bundle
 
-    for one in import_bundle(bundle, paths.cache()):
+    for one in import_bundle(bundle, default_cache()):
         state = "taken" if one.is_new else "was here already"
         print(f"{one.checkpoint}@{one.revision or 'file'}: {state}, every checksum is right")
 
@@ -205,13 +206,14 @@ def _users() -> dict[str, list[str]]:
     from flows.settings import read_params
     from tasks.tables import read_metadata
 
-    raw = read_params(Path()).raw
+    raw, layout = read_params(Path()).raw, Layout()
     found: dict[str, list[str]] = {}
     for corpus in raw.get("corpora") or {}:
         tables = {
-            f"{name} of {corpus}": paths.features(corpus, name) for name in encoders_of(raw, corpus)
+            f"{name} of {corpus}": layout.features(corpus, name)
+            for name in encoders_of(raw, corpus)
         }
-        for what, table in (tables | {f"faces of {corpus}": paths.faces(corpus)}).items():
+        for what, table in (tables | {f"faces of {corpus}": layout.faces(corpus)}).items():
             if table.is_file() or any(table.glob("*.parquet")):
                 made = read_metadata(table).get("fingerprint", "")
                 found.setdefault(made[:32], []).append(what)
@@ -246,4 +248,4 @@ def prune(
 
 
 def _root() -> Path:
-    return paths.cache() / "features"
+    return Layout().store

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from models.errors import UserError
+from tasks.layout import Layout
 
 if TYPE_CHECKING:  # the command line must start fast
     from tasks.corpora.imports.reading import Summary
@@ -63,7 +64,7 @@ def import_files(
     )
     # the command settles in the repository's root; the path was meant from where it was called
     source = path if path.is_absolute() else Path(os.environ.get("PWD", ".")) / path
-    summary = imports.run(source if source.exists() else path, corpus, options, _progress)
+    summary = imports.run(Layout(), source if source.exists() else path, corpus, options, _progress)
     if as_json:
         print(json.dumps(asdict(summary), indent=1))
         return

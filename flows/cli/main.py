@@ -17,7 +17,7 @@ from flows.cli.imports import EPILOG, import_files
 from flows.cli.reports import compare, report
 from flows.sentences import sentence
 from models.errors import UserError
-from tasks import paths
+from tasks.layout import find_root
 
 app = typer.Typer(
     name="affectloom",
@@ -47,7 +47,7 @@ def options(
         log.setLevel(logging.DEBUG)  # the lines of all stages, not those of every library
         os.environ["AFFECTLOOM_DEBUG"] = "1"
     if not {"-h", "--help"} & set(sys.argv):  # help is for every folder
-        os.chdir(paths.find_root())
+        os.chdir(find_root())
 
 
 @app.command(epilog="Example: affectloom run features --jobs 2")
@@ -111,26 +111,23 @@ def stage(
     ] = None,
 ) -> None:
     """Run one stage now, whether it is stale or not, outside DVC (for development)."""
-    from flows import graph
     from flows.settings import read_params
     from flows.stage import execute
+    from tasks.stages import STAGES
 
-    if name not in graph.STAGES:
-        raise UserError(f"there is no stage '{name}'; stages: {', '.join(graph.STAGES)}")
+    if name not in STAGES:
+        raise UserError(f"there is no stage '{name}'; stages: {', '.join(STAGES)}")
+    row = STAGES[name]
     given = {"corpus": corpus, "encoder": encoder, "method": method, "onto": onto}
     wanted = {key: value for key, value in given.items() if value is not None}
-    known = graph.instances(read_params(Path()).raw, name)
-    found = [
-        arguments
-        for arguments in known
-        if all(arguments.get(key) == value for key, value in wanted.items())
-    ]
+    known = row.instances_of(read_params(Path()).raw)
+    found = [ids for ids in known if all(ids.get(key) == value for key, value in wanted.items())]
     if not found:
         asked = " ".join(f"--{key} {value}" for key, value in wanted.items())
-        there_is = ", ".join(graph.address(name, arguments) for arguments in known) or "none"
+        there_is = ", ".join(row.address(ids) for ids in known) or "none"
         raise UserError(f"params.yaml has no {name} {asked}".rstrip() + f"; there is: {there_is}")
-    for arguments in found:
-        execute(name, arguments)
+    for ids in found:
+        execute(name, ids)
 
 
 @app.command(epilog="Example: affectloom sync")

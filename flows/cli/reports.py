@@ -22,6 +22,7 @@ def report(
 ) -> None:
     """Draw index.html again from the tracked files, or print tables for a paper."""
     from flows import graph
+    from tasks.layout import Layout
     from tasks.params import Params
     from tasks.report.stage import draw_page
 
@@ -34,6 +35,7 @@ def report(
         from tasks.selection import methods_of
 
         tables = paper_tables(
+            Layout(),
             {corpus: methods_of(raw, corpus) for corpus in raw.get("corpora") or {}},
             resamples=settings.resamples,
             seed=settings.seed,
@@ -41,7 +43,7 @@ def report(
         print(render_tables(tables, "latex" if latex else "markdown"))
         if not open_page:
             return
-    file, is_current = draw_page(settings, raw)
+    file, is_current = draw_page(Layout(), settings, raw)
     if not latex and not markdown:
         print(file)
     if not is_current:
@@ -63,11 +65,12 @@ def compare(
 ) -> None:
     """Test whether two methods, runs or revisions differ, and say what differs between them."""
     from flows import graph
+    from tasks.layout import Layout
     from tasks.params import Params
     from tasks.report.compare import compare_refs, to_json, to_text
 
     settings = Params(graph.read_raw_params(Path())).section("report")
-    found = compare_refs(first, second, resamples=settings.resamples, seed=settings.seed)
+    found = compare_refs(Layout(), first, second, resamples=settings.resamples, seed=settings.seed)
     if as_json:
         print(json.dumps(to_json(found), indent=1, allow_nan=False))
     else:

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from models.errors import UserError
-from tasks import paths
+from tasks.layout import Layout
 from tasks.store.spool import Chunk, Spool, by_row_group, file_hashes, open_spool, places
 from tasks.tables import FACES, ROW_GROUP, read_table
 
@@ -146,9 +146,9 @@ class FaceImages:
         return found
 
 
-def read_face_images(ids: pl.Series, corpus: str, root: Path = Path()) -> FaceImages:
+def read_face_images(layout: Layout, ids: pl.Series, corpus: str) -> FaceImages:
     """The crops of ``ids``, which all have a row in the corpus's faces table."""
-    table = root / paths.faces(corpus)
+    table = layout.faces(corpus)
     named = read_table(FACES, table, ["utterance_id"]).get_column("utterance_id")
     missing = ids.filter(~ids.is_in(named.implode()))
     if len(missing):
@@ -157,7 +157,7 @@ def read_face_images(ids: pl.Series, corpus: str, root: Path = Path()) -> FaceIm
         )
     cv2.setNumThreads(1)  # views run side by side, and sums keep their order
     hashes = list(file_hashes([table]).values())
-    spool = open_spool("pictures", [_VERSION, hashes], lambda: _chunks(table))
+    spool = open_spool(layout.cache, "pictures", [_VERSION, hashes], lambda: _chunks(table))
     return FaceImages(spool, ids, table)
 
 

@@ -75,12 +75,15 @@ def pooled_as_sequences(pooled: np.ndarray, present: np.ndarray) -> Sequences:
     return Sequences(pooled, np.arange(len(pooled)), present.astype(np.int64))
 
 
-def read_sequences(ids: pl.Series, folder: Path, max_frames: int = 0) -> Sequences | None:
+def read_sequences(
+    ids: pl.Series, folder: Path, cache: Path, max_frames: int = 0
+) -> Sequences | None:
     """The sequences of ``ids`` in their order; None where the table has no sequences at all.
 
     Args:
         ids: utterances.
         folder: the features table.
+        cache: the cache folder.
         max_frames: see ``Sequences``.
     """
     head = read_table(FEATURES, folder, ["utterance_id", "frames"])
@@ -88,7 +91,7 @@ def read_sequences(ids: pl.Series, folder: Path, max_frames: int = 0) -> Sequenc
         return None
     files = table_files(folder, FEATURES)
     hashes = {Path(name).name: found for name, found in file_hashes(files).items()}
-    spool = open_spool("sequences", [_VERSION, hashes], lambda: _chunks(files))
+    spool = open_spool(cache, "sequences", [_VERSION, hashes], lambda: _chunks(files))
     _check_all_there(head, spool.index, folder)
     dim = int(spool.index.get_column("dim")[0])
     row = places(ids, spool.index.get_column("utterance_id"))

@@ -21,7 +21,7 @@ from torch import Tensor
 from models.batch import MODALITIES, Batch, Frames, Target
 from models.errors import UserError
 from models.method import Level, Need
-from tasks import paths
+from tasks.layout import Layout
 from tasks.recipes import Recipe
 from tasks.tables import EMI, FEATURES, LABELS, SPLIT, UTTERANCES, VAD, read_table
 
@@ -132,7 +132,7 @@ class Source:
         return Dataset(self, rows, level, tuple(targets), labelled, seen)
 
 
-def source_for(recipe: Recipe, corpus: str, inputs: Mapping[str, str]) -> Source:
+def source_for(layout: Layout, recipe: Recipe, corpus: str, inputs: Mapping[str, str]) -> Source:
     """What ``recipe`` reads of a corpus.
 
     Args:
@@ -141,6 +141,7 @@ def source_for(recipe: Recipe, corpus: str, inputs: Mapping[str, str]) -> Source
         inputs: modality or further input to encoder, as params.yaml has them.
     """
     return load_source(
+        layout,
         corpus,
         recipe.inputs(inputs),
         needs=() if recipe.method.is_blind and not recipe.inputs(inputs) else recipe.method.needs,
@@ -151,9 +152,9 @@ def source_for(recipe: Recipe, corpus: str, inputs: Mapping[str, str]) -> Source
 
 
 def load_source(
+    layout: Layout,
     corpus: str,
     inputs: Mapping[str, str],
-    root: Path = Path(),
     *,
     needs: Collection[Need] = ("pooled",),
     max_frames: int = 0,
@@ -165,22 +166,21 @@ def load_source(
     Args:
         corpus: whose tables.
         inputs: modality to encoder; may be empty for methods that need images, or nothing.
-        root: the project's folder.
         needs: ``frames`` and ``images`` are read only where they are named.
         max_frames: longer sequences are thinned evenly to so many frames; 0 = never.
         extra: further input to encoder.
         narrowed: a target to what of it is predicted; None leaves all.
     """
-    utterances = read_table(UTTERANCES, root / paths.utterances(corpus)).sort(
+    utterances = read_table(UTTERANCES, layout.utterances(corpus)).sort(
         "dialogue_id",
         "turn",
         "utterance_id",  # two may share a turn: their order is fixed too
     )
-    labels = read_table(LABELS, root / paths.labels(corpus))
-    splits = read_table(SPLIT, root / paths.splits(corpus))
+    labels = read_table(LABELS, layout.labels(corpus))
+    splits = read_table(SPLIT, layout.splits(corpus))
     ids = utterances.get_column("utterance_id")
-    _check_known(ids, labels, paths.labels(corpus))
-    _check_known(ids, splits, paths.splits(corpus))
+    _check_known(ids, labels, layout.labels(corpus))
+    _check_known(ids, splits, layout.splits(corpus))
     joined = utterances.select("utterance_id").join(
         labels, on="utterance_id", how="left", maintain_order="left"
     )
@@ -190,7 +190,7 @@ def load_source(
     features, present = {}, {}
     for modality in MODALITIES:
         if modality in inputs:
-            folder = root / paths.features(corpus, inputs[modality])
+            folder = layout.features(corpus, inputs[modality])
             features[modality], present[modality] = read_pooled(ids, folder)
     if not features and needs and "images" not in needs:
         raise UserError("params.yaml: inputs names no encoder; give one for audio, video or text")
@@ -198,8 +198,8 @@ def load_source(
     if "frames" in needs:
         sequences = importlib.import_module("tasks.batches.sequences")
         for modality, values in features.items():
-            folder = root / paths.features(corpus, inputs[modality])
-            found = sequences.read_sequences(ids, folder, max_frames)
+            folder = layout.features(corpus, inputs[modality])
+            found = sequences.read_sequences(ids, folder, layout.cache, max_frames)
             if found is None:
                 found = sequences.pooled_as_sequences(values, present[modality])
                 if modality != "text" and present[modality].any():
@@ -209,7 +209,7 @@ def load_source(
     images = None
     if "images" in needs:
         images = importlib.import_module("tasks.batches.face_images").read_face_images(
-            ids, corpus, root
+            layout, ids, corpus
         )
         present["video"] = present.get("video", True) & images.present
         present = {name: present[name] for name in MODALITIES if name in present}
@@ -231,7 +231,7 @@ def load_source(
         pooled_only=tuple(pooled_only),
         images=images,
         extra={
-            name: _read_extra(ids, root / paths.features(corpus, encoder))
+            name: _read_extra(ids, layout.features(corpus, encoder))
             for name, encoder in (extra or {}).items()
         },
         first=next((_first(t, joined) for t in targets if t.kind == "labels"), None),

@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from models.errors import UserError
+from tasks.context import Context
+from tasks.layout import Layout
 
 Kind = Literal[
     "wav2vec2",
@@ -106,7 +108,12 @@ def make_checkpoint(tiny: TinyCheckpoint, seed: int, folder: Path) -> Path:
     return folder
 
 
-def run(params: CheckpointsParams, destination: Path) -> Path:
+def run(params: CheckpointsParams, layout: Layout, ctx: Context) -> None:
+    """Make every checkpoint of ``params``."""
+    make(params, layout.checkpoints)
+
+
+def make(params: CheckpointsParams, destination: Path) -> Path:
     """Make every checkpoint of ``params`` as ``destination/<name>``."""
     destination.mkdir(parents=True, exist_ok=True)
     hf.utils.logging.disable_progress_bar()

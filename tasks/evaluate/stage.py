@@ -18,12 +18,12 @@ from models.errors import UserError
 from models.method import Method, Spec
 from models.metrics.scoring import CONVENTION, HEADLINE, score_target, undefined_reasons
 from models.training import best_device, compute_steadily, predict
-from tasks import paths
 from tasks.batches.hiding import Hidden, draw_masks, only, subsets
 from tasks.batches.source import Dataset, Source, first_of, is_labelled, source_for
-from tasks.context import Context, Progress
+from tasks.context import Context, ForMethod, Progress
 from tasks.evaluate.consistency import violation_rates
 from tasks.evaluate.grids import Grids, probabilities
+from tasks.layout import Layout
 from tasks.recipes import Recipe, build, resolve
 from tasks.tables import predictions_table, replacing, write_table
 
@@ -75,24 +75,21 @@ class Run:
 
 
 def run(
-    params: EvaluateParams,
-    corpus: str,
-    method: str,
-    inputs: Mapping[str, str],
-    ctx: Context,
+    asked: ForMethod[EvaluateParams], layout: Layout, ctx: Context, corpus: str, method: str
 ) -> None:
     """Score every run of ``method`` on ``corpus``; write metrics, details and predictions.
 
     Args:
-        params: the grids.
+        asked: the grids, and the encoders that are read.
+        layout: where the tables and runs lie.
+        ctx: progress.
         corpus: whose test rows.
         method: key under ``methods`` in params.yaml.
-        inputs: modality or further input to encoder.
-        ctx: progress.
     """
+    params, inputs = asked.own, asked.inputs
     compute_steadily()
-    runs = load_runs(corpus, method)
-    sources = sources_of(runs, corpus, inputs)
+    runs = load_runs(layout, corpus, method)
+    sources = sources_of(layout, runs, corpus, inputs)
     source = sources[0]  # ids and modalities are the same in all
     outputs: list[tuple[Run, str, Dataset, dict[str, torch.Tensor]]] = []
     grids = Grids()
@@ -109,7 +106,7 @@ def run(
     targets = _all_targets(runs)
     subset_names = ["+".join(subset) for subset in subsets(source.modalities)]
     rate_names = [f"{rate:g}" for rate in params.missing_rates]
-    rates = violation_rates(write_predictions(corpus, method, targets, outputs, source))
+    rates = violation_rates(write_predictions(layout, corpus, method, targets, outputs, source))
     details: dict[str, Any] = {"corpus": corpus, "method": method, "targets": {}}
     details |= {"convention": CONVENTION, "libraries": libraries()}
     for target in targets:
@@ -121,8 +118,8 @@ def run(
         found["test_oracle"] = _oracle(grids, target)
         details["targets"][target.name] = found
     details["runs"] = [_provenance(one) for one in runs]
-    _write_json(paths.details(corpus, method), details)
-    _write_json(paths.metrics(corpus, method), _summary(details))
+    _write_json(layout.details(corpus, method), details)
+    _write_json(layout.metrics(corpus, method), _summary(details))
 
 
 def _part(source: Source, one: Run, split: str) -> Dataset:
@@ -131,7 +128,9 @@ def _part(source: Source, one: Run, split: str) -> Dataset:
     return data.seen_through(one.method.view, one.method.shots)
 
 
-def sources_of(runs: Sequence[Run], corpus: str, inputs: Mapping[str, str]) -> list[Source]:
+def sources_of(
+    layout: Layout, runs: Sequence[Run], corpus: str, inputs: Mapping[str, str]
+) -> list[Source]:
     """What each run reads of a corpus.
 
     Searched options may differ between folds; of those only the length of sequences changes what
@@ -140,16 +139,16 @@ def sources_of(runs: Sequence[Run], corpus: str, inputs: Mapping[str, str]) -> l
     found: dict[int, Source] = {}
     for one in runs:
         if one.recipe.max_frames not in found:
-            found[one.recipe.max_frames] = source_for(one.recipe, corpus, inputs)
+            found[one.recipe.max_frames] = source_for(layout, one.recipe, corpus, inputs)
     return [found[one.recipe.max_frames] for one in runs]
 
 
-def load_runs(corpus: str, method: str) -> list[Run]:
+def load_runs(layout: Layout, corpus: str, method: str) -> list[Run]:
     """Every run of a method with its weights, by seed, fold and target.
 
     Each is built with the options that it was trained with: folds may have different ones.
     """
-    folder = paths.runs(corpus, method)
+    folder = layout.runs(corpus, method)
     runs = []
     for file in sorted(folder.rglob("config.json")):
         config = json.loads(file.read_text())
@@ -359,6 +358,7 @@ def _summary(details: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_predictions(
+    layout: Layout,
     corpus: str,
     method: str,
     targets: Sequence[Target],
@@ -402,7 +402,7 @@ def write_predictions(
     ]
     classes = next((list(t.names) for t in targets if t.kind == "category"), [])
     rows = pl.concat(frames)
-    write_table(table, rows, paths.predictions(corpus, method), {"classes": json.dumps(classes)})
+    write_table(table, rows, layout.predictions(corpus, method), {"classes": json.dumps(classes)})
     return rows
 
 

@@ -25,7 +25,6 @@ import torch
 
 from models.errors import UserError
 from models.mtcnn import Mtcnn, MtcnnConfig, weights_sha256
-from tasks import paths
 from tasks.context import Context, Progress, shard_count
 from tasks.faces.clip import ClipFaces, empty_row
 from tasks.faces.params import FacesParams
@@ -39,6 +38,7 @@ from tasks.faces.windows import (
     probe_file,
     windows,
 )
+from tasks.layout import Layout
 from tasks.media.decoding import Media
 from tasks.media.worker import Decoders, Outcome
 from tasks.store.segments import CorruptSegment, Entry, Store, fingerprint
@@ -82,26 +82,26 @@ class ShardResult:
     passing: tuple[Entry, ...]
 
 
-def run(params: FacesParams, corpus: str, ctx: Context) -> None:
-    """Detect the faces of every utterance and write ``data/faces/<corpus>.parquet``."""
-    clips = read_clips(corpus)
-    store = Store(paths.cache() / "features", about(params))
+def run(params: FacesParams, layout: Layout, ctx: Context, corpus: str) -> None:
+    """Detect the faces of every utterance and write the corpus's table of faces."""
+    clips = read_clips(layout, corpus)
+    store = Store(layout.store, about(params))
     passing: dict[str, Entry] = {}
     for attempt in range(_REPAIRS + 1):
         _detect_missing(params, clips, store, passing, ctx)
         try:
-            write_faces(clip_frames(clips, store, passing), paths.faces(corpus), metadata(params))
+            write_faces(clip_frames(clips, store, passing), layout.faces(corpus), metadata(params))
         except CorruptSegment as error:
             if attempt == _REPAIRS:
                 raise UserError(
-                    f"{error.path} is damaged again and again; check the disk under {paths.cache()}"
+                    f"{error.path} is damaged again and again; check the disk under {layout.cache}"
                 ) from error
             ctx.log(f"{error}; its clips are detected once more")
             store.set_aside(error.path)
         else:
             break
     store.touch()
-    _tell(paths.faces(corpus), ctx)
+    _tell(layout.faces(corpus), ctx)
 
 
 def _tell(path: Path, ctx: Context) -> None:
@@ -111,14 +111,14 @@ def _tell(path: Path, ctx: Context) -> None:
     ctx.table("faces", counts.to_dicts())
 
 
-def read_clips(corpus: str) -> list[ClipRequest]:
+def read_clips(layout: Layout, corpus: str) -> list[ClipRequest]:
     """The utterances of a corpus as requests, by id."""
     columns = ["utterance_id", "media", "media_sha256", "start_s", "end_s", "region"]
-    table = read_table(UTTERANCES, paths.utterances(corpus), columns).sort("utterance_id")
+    table = read_table(UTTERANCES, layout.utterances(corpus), columns).sort("utterance_id")
     return [
         ClipRequest(
             row["utterance_id"],
-            str((paths.RAW / row["media"]).resolve()) if row["media"] is not None else "",
+            str((layout.media_root / row["media"]).resolve()) if row["media"] is not None else "",
             row["media_sha256"],
             row["start_s"],
             row["end_s"],

@@ -3,52 +3,65 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.errors import UserError
-from tasks import paths
+from tasks.layout import Layout
 from tasks.store.buckets import Row, assemble
 from tasks.store.segments import Entry, Store
 from tasks.tables import UTTERANCES, read_table
 
 
-def run(checkpoint: str, sequence: bool, name: str, corpus: str, root: Path) -> Path:
+class Foreign(Protocol):
+    """The part of an encoder's parameters that counts here."""
+
+    @property
+    def checkpoint(self) -> str | None:
+        """The file, relative to the project."""
+        ...
+
+    @property
+    def sequence(self) -> bool:
+        """Keep frames as well as the pooled vector."""
+        ...
+
+
+def run(params: Foreign, layout: Layout, corpus: str, encoder: str) -> Path:
     """Features of ``corpus`` as ``affectloom import`` wrote them.
 
     Every utterance gets a row; one that the file does not have is quarantined ``not_imported``.
 
     Args:
-        checkpoint: the file, relative to ``root``.
-        sequence: keep frames as well as the pooled vector.
-        name: key in ``params.yaml: encoders``.
+        params: which file, and whether frames are kept beside the pooled vector.
+        layout: where the tables lie.
         corpus: whose utterances.
-        root: the project's folder.
+        encoder: key in ``params.yaml: encoders``.
 
     Returns:
         The folder of bucket files.
     """
-    path = root / checkpoint
-    source = _Imported(path, corpus, sequence)
-    ids = read_table(UTTERANCES, root / paths.utterances(corpus), ["utterance_id"])["utterance_id"]
+    path = layout.project / str(params.checkpoint)
+    source = _Imported(path, corpus, params.sequence)
+    ids = read_table(UTTERANCES, layout.utterances(corpus), ["utterance_id"])["utterance_id"]
     rows = [source.row(utterance, corpus) for utterance in ids]
     if rows and not any(row.reason != "not_imported" for row in rows):
         raise UserError(
             f"{path}: has none of {corpus}'s {len(rows)} utterances; import it again for this "
             "corpus with --features-only"
         )
-    destination = root / paths.features(corpus, name)
+    destination = layout.features(corpus, encoder)
     metadata = source.metadata | {
-        "encoder": name,
+        "encoder": encoder,
         "family": "imported",
-        "checkpoint": checkpoint,
+        "checkpoint": str(params.checkpoint),
         "revision": "none",
         "weights_sha256": source.metadata["source_sha256"],
         "libraries": "{}",
-        "parameters": json.dumps({"sequence": sequence}),
+        "parameters": json.dumps({"sequence": params.sequence}),
     }
     # assemble asks its store for entries by key and for nothing else
     assemble(cast(Store, source), rows, source.dim, source.dim, destination, metadata)

@@ -20,8 +20,8 @@ from PIL import Image, UnidentifiedImageError
 from models.encoders.encoder import Faces, Input, Sound, Text
 from models.encoders.faces_in_time import spread
 from models.errors import UserError
-from tasks import paths
 from tasks.features.sound import SoundSpan, decode_sound, thread_decoders
+from tasks.layout import Layout
 from tasks.tables import FACES, UTTERANCES, read_table, table_files
 
 Modality = Literal["audio", "video", "text"]
@@ -274,8 +274,8 @@ class Loader:
         return Loaded(item, content, item.reason)
 
 
-def read_utterances(root: Path, corpus: str) -> pl.DataFrame:
+def read_utterances(layout: Layout, corpus: str) -> pl.DataFrame:
     """The columns of table ``utterances`` that encoders need."""
     columns = ["utterance_id", "dialogue_id", "turn", "start_s", "end_s"]
     columns += ["media", "media_sha256", "text"]
-    return read_table(UTTERANCES, root / paths.utterances(corpus), columns)
+    return read_table(UTTERANCES, layout.utterances(corpus), columns)

@@ -23,12 +23,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from models.encoders.encoder import Dtype, Encoded, Encoder, Layer, Pooling, Settings, Tokens
 from models.encoders.weights import Weights, find_weights
 from models.errors import UserError
-from tasks import paths
 from tasks.context import Context, Progress, shard_count
 from tasks.features import inputs
 from tasks.features.families import family_constants, load_encoder
 from tasks.features.inputs import Item, Loaded, Modality
 from tasks.features.precision import PrecisionError, measure
+from tasks.layout import Layout
 from tasks.store.buckets import Row, assemble
 from tasks.store.segments import CorruptSegment, Entry, Store
 
@@ -172,10 +172,9 @@ class _Job:
     family: str
     settings: Settings
     sequence: bool
-    store: Path
+    layout: Layout
+    corpus: str
     identity: Mapping[str, object]
-    root: Path
-    faces: Path
     items: Sequence[Item]
     measure: int = 0  #: clips to compute in all, where precision is to be measured
 
@@ -197,12 +196,16 @@ def extract(job: _Job) -> _Done:
     started = time.monotonic()
     family = family_constants(job.family)
     encoder = load_encoder(job.family, job.settings)
-    store = Store(job.store, job.identity)
+    store = Store(job.layout.store, job.identity)
     states: Counter[str] = Counter()
     passing: dict[str, str] = {}
     error: PrecisionError | None = None
     loader = inputs.Loader(
-        family.modality, family.rate_hz, job.root / paths.RAW, job.faces, job.settings.max_faces
+        family.modality,
+        family.rate_hz,
+        job.layout.media_root,
+        job.layout.faces(job.corpus),
+        job.settings.max_faces,
     )
     for group in loader.groups(job.items, family.chunk):
         entries = []
@@ -266,45 +269,36 @@ def _entry(loaded: Loaded, result: Encoded, encoder: Encoder, sequence: bool) ->
     return Entry(str(loaded.item.key), meta, blobs)
 
 
-def run(
-    params: EncoderParams,
-    name: str,
-    corpus: str,
-    ctx: Context,
-    root: Path | None = None,
-    cache_folder: Path | None = None,
-) -> Path:
+def run(params: EncoderParams, layout: Layout, ctx: Context, corpus: str, encoder: str) -> Path:
     """Features of one encoder for one corpus.
 
     Args:
         params: the encoder.
-        name: its key in ``params.yaml: encoders``.
-        corpus: whose utterances.
+        layout: where the tables lie.
         ctx: who does the work and hears of the progress.
-        root: the project's folder; default: the current one.
-        cache_folder: of the feature store; default: ``paths.cache()``.
+        corpus: whose utterances.
+        encoder: its key in ``params.yaml: encoders``.
 
     Returns:
         The folder of bucket files.
     """
-    root, cache_folder = (root or Path()).resolve(), (cache_folder or paths.cache()).resolve()
     if params.family == "imported":  # computed by somebody else; named so that only it depends
-        imported = importlib.import_module("tasks.features.foreign")
-        return imported.run(str(params.checkpoint), params.sequence, name, corpus, root)
+        foreign = importlib.import_module("tasks.features.foreign")
+        return foreign.run(params, layout, corpus, encoder)
     family = family_constants(params.family)
     checkpoint = params.checkpoint or family.checkpoint
-    weights = find_weights(checkpoint, params.revision, cache_folder, root)
+    weights = find_weights(checkpoint, params.revision, layout.cache, layout.project)
     settings = make_settings(params, weights)
     identity = encoder_identity(params, weights, settings)
-    store_root = cache_folder / "features"
-    store = Store(store_root, identity)
+    store = Store(layout.store, identity)
 
-    utterances = inputs.read_utterances(root, corpus)
-    faces = root / paths.faces(corpus)
-    items = inputs.plan(family.modality, utterances, faces, params.context, params.cut_s)
-    job = partial(_Job, params.family, settings, params.sequence, store_root, identity, root, faces)
-    destination = root / paths.features(corpus, name)
-    metadata = _metadata(params, name, weights, identity) | {"fingerprint": store.fingerprint}
+    utterances = inputs.read_utterances(layout, corpus)
+    items = inputs.plan(
+        family.modality, utterances, layout.faces(corpus), params.context, params.cut_s
+    )
+    job = partial(_Job, params.family, settings, params.sequence, layout, corpus, identity)
+    destination = layout.features(corpus, encoder)
+    metadata = _metadata(params, encoder, weights, identity) | {"fingerprint": store.fingerprint}
     guess_s = _GUESS_S + _GUESS_S_PER_MB[family.modality] * weights.size_mb
     cost_s = store.noted("cost_s") or guess_s
     for _ in range(_ATTEMPTS):
@@ -319,7 +313,7 @@ def run(
             store.set_aside(damage.path)
             continue
         store.touch()
-        _tell(ctx, name, rows)
+        _tell(ctx, encoder, rows)
         return destination
     raise UserError(
         f"{store.folder}: segments of the feature store were damaged {_ATTEMPTS} times in a row; "

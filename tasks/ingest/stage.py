@@ -13,7 +13,6 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.errors import UserError
-from tasks import paths
 from tasks.context import Context
 from tasks.corpora.adapter import Corpus, ProtocolCard, find_adapter
 from tasks.ingest.checks import (
@@ -24,6 +23,7 @@ from tasks.ingest.checks import (
     complete,
     count_findings,
 )
+from tasks.layout import Layout
 from tasks.media.hashes import hash_media
 from tasks.tables import ANNOTATIONS, QUARANTINE, UTTERANCES, write_table
 
@@ -45,9 +45,9 @@ class IngestParams(BaseModel):
     max_quarantine_fraction: float = Field(0.2, ge=0, le=1)
 
 
-def run(params: IngestParams, corpus: str, ctx: Context) -> Path:
+def run(params: IngestParams, layout: Layout, ctx: Context, corpus: str) -> Path:
     """Read ``data/raw/<corpus>`` into its tables; returns the table of utterances."""
-    root = paths.raw(corpus)
+    root = layout.raw(corpus)
     if not root.is_dir():
         raise UserError(f"{root} does not exist; put or link the corpus's folder there")
     found = find_adapter(params.adapter)(root, params.options)
@@ -57,7 +57,7 @@ def run(params: IngestParams, corpus: str, ctx: Context) -> Path:
     unread = complete(found.quarantine, QUARANTINE, where)
 
     checked = check_utterances(rows, corpus)
-    hashed = _add_hashes(checked.kept, corpus, ctx)
+    hashed = _add_hashes(layout, checked.kept, corpus, ctx)
     aside = pl.concat([checked.aside, hashed.aside])
     judged = check_judgements(judgements, corpus, hashed.kept, aside)
     unread = unread.with_columns(utterance_id=pl.format(corpus + "/{}", "utterance_id"))
@@ -69,25 +69,25 @@ def run(params: IngestParams, corpus: str, ctx: Context) -> Path:
         "card": json.dumps(_card(found.card), sort_keys=True),
         "counts": json.dumps(counts, sort_keys=True),
     }
-    write_table(QUARANTINE, quarantine.unique(), paths.quarantine(corpus), metadata)
-    _stop_if_too_many(params, corpus, rows.height, aside)
-    _stop_without_judgements(params, corpus, judgements.height, judged)
-    write_table(ANNOTATIONS, judged.kept, paths.annotations(corpus), metadata)
-    write_table(UTTERANCES, hashed.kept, paths.utterances(corpus), metadata)
+    write_table(QUARANTINE, quarantine.unique(), layout.quarantine(corpus), metadata)
+    _stop_if_too_many(layout, params, corpus, rows.height, aside)
+    _stop_without_judgements(layout, params, corpus, judgements.height, judged)
+    write_table(ANNOTATIONS, judged.kept, layout.annotations(corpus), metadata)
+    write_table(UTTERANCES, hashed.kept, layout.utterances(corpus), metadata)
     for message in count_findings(found.card, corpus, hashed.kept, quarantine):
         ctx.log(message)
     reasons = quarantine.group_by("reason").len("count").sort("reason")
     ctx.table("quarantined", reasons.to_dicts())
-    return paths.utterances(corpus)
+    return layout.utterances(corpus)
 
 
-def _add_hashes(rows: pl.DataFrame, corpus: str, ctx: Context) -> Checked:
+def _add_hashes(layout: Layout, rows: pl.DataFrame, corpus: str, ctx: Context) -> Checked:
     """Fill ``media_sha256``; utterances whose media are of no use are set aside."""
     media = rows["media"].drop_nulls().unique().sort().to_list()
-    hashes = hash_media(paths.RAW, media, ctx, corpus)
+    hashes = hash_media(layout, media, ctx, corpus)
     if media and hashes["sha256"].null_count() == len(media):
         raise UserError(
-            f"{paths.raw(corpus)}: none of the {len(media)} media files can be used; the first: "
+            f"{layout.raw(corpus)}: none of the {len(media)} media files can be used; the first: "
             f"{hashes['detail'][0]}"
         )
     joined = rows.drop("media_sha256").join(hashes, on="media", how="left", maintain_order="left")
@@ -128,17 +128,19 @@ def _check_account(rows: int, kept: int, aside: int) -> None:
         raise RuntimeError(f"ingest: {rows} rows in, {kept} kept and {aside} set aside")
 
 
-def _stop_if_too_many(params: IngestParams, corpus: str, rows: int, aside: pl.DataFrame) -> None:
+def _stop_if_too_many(
+    layout: Layout, params: IngestParams, corpus: str, rows: int, aside: pl.DataFrame
+) -> None:
     if not rows:
         raise UserError(
-            f"{paths.raw(corpus)}: adapter {params.adapter} found no utterance there; check that "
+            f"{layout.raw(corpus)}: adapter {params.adapter} found no utterance there; check that "
             "the folder is the corpus's own and the adapter the right one"
         )
     share = aside.height / rows
     if share > params.max_quarantine_fraction:
         first = aside.sort(QUARANTINE.key).row(0, named=True)
         raise UserError(
-            f"{paths.quarantine(corpus)}: {aside.height} of {rows} utterances ({share:.1%}) are "
+            f"{layout.quarantine(corpus)}: {aside.height} of {rows} utterances ({share:.1%}) are "
             f"unusable, more than max_quarantine_fraction allows "
             f"({params.max_quarantine_fraction:.1%}); for instance {first['utterance_id']}: "
             f"{first['reason']}: {first['detail']}"
@@ -146,13 +148,13 @@ def _stop_if_too_many(params: IngestParams, corpus: str, rows: int, aside: pl.Da
 
 
 def _stop_without_judgements(
-    params: IngestParams, corpus: str, rows: int, judged: Judgements
+    layout: Layout, params: IngestParams, corpus: str, rows: int, judged: Judgements
 ) -> None:
     """Judgements that are all unusable are a mistake in how they are read, not bad rows."""
     allowed = params.max_quarantine_fraction >= 1
     if rows and judged.aside.height and not judged.kept.height and not allowed:
         first = judged.aside.sort(QUARANTINE.key).row(0, named=True)
         raise UserError(
-            f"{paths.quarantine(corpus)}: none of the {rows} judgements is usable; for instance "
+            f"{layout.quarantine(corpus)}: none of the {rows} judgements is usable; for instance "
             f"{first['utterance_id']}: {first['reason']}: {first['detail']}"
         )

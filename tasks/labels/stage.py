@@ -12,12 +12,13 @@ from pathlib import Path
 import polars as pl
 
 from models.errors import UserError
-from tasks import paths
+from tasks.context import Context
 from tasks.labels.checks import Rules, screen
 from tasks.labels.params import LabelsParams, PriorParams, ScaleParams
 from tasks.labels.report import describe, sign_flags
 from tasks.labels.scales import SCALES, Scale
 from tasks.labels.tables import apply_prior, apply_proxy, merge_labels
+from tasks.layout import Layout
 from tasks.tables import (
     ANNOTATIONS,
     LABELS,
@@ -49,21 +50,21 @@ class Result:
     report: dict[str, object]
 
 
-def run(params: LabelsParams, corpus: str) -> Path:
+def run(params: LabelsParams, layout: Layout, ctx: Context, corpus: str) -> Path:
     """Merge the judgements of ``corpus``; returns the table of labels."""
     utterances = read_table(
-        UTTERANCES, paths.utterances(corpus), ["utterance_id", "published_split"]
+        UTTERANCES, layout.utterances(corpus), ["utterance_id", "published_split"]
     )
-    annotations = read_table(ANNOTATIONS, paths.annotations(corpus))
-    card = _card(read_metadata(paths.annotations(corpus)))
+    annotations = read_table(ANNOTATIONS, layout.annotations(corpus))
+    card = _card(read_metadata(layout.annotations(corpus)))
     result = merge(params, utterances, annotations, card)
-    write_table(QUARANTINE, result.quarantine, paths.labels_quarantine(corpus))
-    _stop_if_too_many(result, params, corpus)
-    write_table(LABELS, result.labels, paths.labels(corpus))
-    with replacing(paths.agreement(corpus)) as temporary:
+    write_table(QUARANTINE, result.quarantine, layout.labels_quarantine(corpus))
+    _stop_if_too_many(layout, result, params, corpus)
+    write_table(LABELS, result.labels, layout.labels(corpus))
+    with replacing(layout.agreement(corpus)) as temporary:
         report = {"corpus": corpus, **result.report}
         temporary.write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")
-    return paths.labels(corpus)
+    return layout.labels(corpus)
 
 
 def merge(
@@ -245,14 +246,14 @@ def _check_account(rows: object) -> None:
         raise RuntimeError(f"labels: {rows['in']} judgements in, {parts} accounted for: {rows}")
 
 
-def _stop_if_too_many(result: Result, params: LabelsParams, corpus: str) -> None:
+def _stop_if_too_many(layout: Layout, result: Result, params: LabelsParams, corpus: str) -> None:
     rows = result.report["rows"]
     assert isinstance(rows, dict)
     share = rows["quarantined"] / rows["in"] if rows["in"] else 0.0
     if share > params.max_quarantine_fraction:
         first = result.quarantine.row(0, named=True)
         raise UserError(
-            f"{paths.labels_quarantine(corpus)}: {rows['quarantined']} of {rows['in']} judgements "
+            f"{layout.labels_quarantine(corpus)}: {rows['quarantined']} of {rows['in']} judgements "
             f"({share:.1%}) are unusable, more than labels.max_quarantine_fraction allows "
             f"({params.max_quarantine_fraction:.1%}); for instance {first['utterance_id']}: "
             f"{first['reason']}: {first['detail']}"

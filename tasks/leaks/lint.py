@@ -2,8 +2,8 @@
 
 import polars as pl
 
-from tasks import paths
 from tasks.batches.source import read_pooled
+from tasks.layout import Layout
 from tasks.leaks.findings import Finding, absent_features, feature_leaks, find_leaks
 from tasks.tables import EMI, FEATURES, LABELS, SPLIT, UTTERANCES, VAD, read_table
 
@@ -11,7 +11,9 @@ from tasks.tables import EMI, FEATURES, LABELS, SPLIT, UTTERANCES, VAD, read_tab
 _TARGETS = ("category", *VAD, "sentiment", *EMI)
 
 
-def lint_corpus(corpus: str, encoders: list[str], threshold: float) -> list[Finding]:
+def lint_corpus(
+    layout: Layout, corpus: str, encoders: list[str], threshold: float
+) -> list[Finding]:
     """Findings in the tables of a corpus and in the features of ``encoders`` that exist.
 
     Args:
@@ -19,32 +21,34 @@ def lint_corpus(corpus: str, encoders: list[str], threshold: float) -> list[Find
         encoders: keys of ``params.yaml: encoders``.
         threshold: see ``leaks.feature_leaks``.
     """
-    utterances = read_table(UTTERANCES, paths.utterances(corpus))
-    labels = read_table(LABELS, paths.labels(corpus))
-    splits = read_table(SPLIT, paths.splits(corpus))
+    utterances = read_table(UTTERANCES, layout.utterances(corpus))
+    labels = read_table(LABELS, layout.labels(corpus))
+    splits = read_table(SPLIT, layout.splits(corpus))
     found = find_leaks(utterances, labels, splits)
-    return found + lint_features(corpus, encoders, threshold)
+    return found + lint_features(layout, corpus, encoders, threshold)
 
 
-def lint_features(corpus: str, encoders: list[str], threshold: float = 0.9) -> list[Finding]:
+def lint_features(
+    layout: Layout, corpus: str, encoders: list[str], threshold: float = 0.9
+) -> list[Finding]:
     """Findings in those features of ``encoders`` that exist; arguments as of ``lint_corpus``."""
-    labels = read_table(LABELS, paths.labels(corpus))
-    splits = read_table(SPLIT, paths.splits(corpus))
+    labels = read_table(LABELS, layout.labels(corpus))
+    splits = read_table(SPLIT, layout.splits(corpus))
     # a column that gives the label away does so in every fold
     first = splits.filter(pl.col("fold") == splits.get_column("fold").min())
     rows = first.join(labels, on="utterance_id", how="inner").sort("utterance_id")
     found: list[Finding] = []
     for encoder in encoders:
-        if rows.height and any(paths.features(corpus, encoder).glob("*.parquet")):
-            found += _lint_features(corpus, encoder, rows, threshold)
+        if rows.height and any(layout.features(corpus, encoder).glob("*.parquet")):
+            found += _lint_features(layout, corpus, encoder, rows, threshold)
     return found
 
 
 def _lint_features(
-    corpus: str, encoder: str, rows: pl.DataFrame, threshold: float
+    layout: Layout, corpus: str, encoder: str, rows: pl.DataFrame, threshold: float
 ) -> list[Finding]:
     """Columns of one encoder against every target that has labels."""
-    folder = paths.features(corpus, encoder)
+    folder = layout.features(corpus, encoder)
     values, present = read_pooled(rows.get_column("utterance_id"), folder)
     names = [f"{encoder}[{i}]" for i in range(values.shape[1])]
     reasons = read_table(FEATURES, folder, ["utterance_id", "reason"])

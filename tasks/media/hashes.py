@@ -8,8 +8,8 @@ from pathlib import Path
 
 import polars as pl
 
-from tasks import paths
 from tasks.context import Context, Progress, shard_count
+from tasks.layout import Layout
 from tasks.tables import replacing
 
 #: Files changed so recently may change again without a new modification time: never remembered.
@@ -31,18 +31,19 @@ def hash_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def hash_media(root: Path, media: Sequence[str], ctx: Context, memory: str) -> pl.DataFrame:
+def hash_media(layout: Layout, media: Sequence[str], ctx: Context, memory: str) -> pl.DataFrame:
     """Hash files and say what is wrong with those that cannot be used.
 
     Args:
-        root: folder that ``media`` are relative to.
+        layout: where media lie, and where hashes are remembered between runs.
         media: file names, each once.
         ctx: spreads the work and shows progress.
-        memory: name under which hashes are remembered between runs.
+        memory: name under which they are remembered.
 
     Returns:
         Columns media, sha256 (null where unusable), reason (null where usable), detail.
     """
+    root = layout.media_root
     found = [_stat(root, name) for name in media]
     frame = pl.DataFrame(
         {
@@ -60,7 +61,7 @@ def hash_media(root: Path, media: Sequence[str], ctx: Context, memory: str) -> p
             "detail": pl.String,
         },
     )
-    remembered = _recall(memory)
+    remembered = _recall(layout, memory)
     frame = frame.join(
         remembered, on=["path", "size", "mtime_ns"], how="left", maintain_order="left"
     )
@@ -78,7 +79,7 @@ def hash_media(root: Path, media: Sequence[str], ctx: Context, memory: str) -> p
         detail=pl.coalesce("detail", "error"),
     )
     if todo.height:
-        _remember(memory, frame, remembered)
+        _remember(layout, memory, frame, remembered)
     return frame.select("media", "sha256", "reason", "detail")
 
 
@@ -138,12 +139,12 @@ def _hash_side_by_side(files: list[str], ctx: Context) -> pl.DataFrame:
     )
 
 
-def _memory_file(memory: str) -> Path:
-    return paths.cache() / "media_hashes" / f"{memory}.parquet"
+def _memory_file(layout: Layout, memory: str) -> Path:
+    return layout.cache / "media_hashes" / f"{memory}.parquet"
 
 
-def _recall(memory: str) -> pl.DataFrame:
-    file = _memory_file(memory)
+def _recall(layout: Layout, memory: str) -> pl.DataFrame:
+    file = _memory_file(layout, memory)
     if not file.exists():
         return pl.DataFrame(schema=_SCHEMA)
     try:
@@ -154,11 +155,11 @@ def _recall(memory: str) -> pl.DataFrame:
     return frame if frame.schema == pl.Schema(_SCHEMA) else pl.DataFrame(schema=_SCHEMA)
 
 
-def _remember(memory: str, frame: pl.DataFrame, remembered: pl.DataFrame) -> None:
+def _remember(layout: Layout, memory: str, frame: pl.DataFrame, remembered: pl.DataFrame) -> None:
     settled_ns = int((time.time() - _SETTLED_S) * 1e9)
     usable = frame.filter(
         pl.col("sha256").is_not_null() & (pl.col("mtime_ns") < settled_ns)
     ).select(list(_SCHEMA))
     kept = pl.concat([remembered.join(usable, on="path", how="anti"), usable]).sort("path")
-    with replacing(_memory_file(memory)) as temporary:
+    with replacing(_memory_file(layout, memory)) as temporary:
         kept.write_parquet(temporary)

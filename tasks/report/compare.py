@@ -18,6 +18,7 @@ from models.statistics.comparison import Comparison, verdict
 from models.statistics.permutation import permutation_test
 from models.statistics.resampling import resamplable
 from tasks.dvc_lock import Cause, Locked, flatten
+from tasks.layout import Layout
 from tasks.report.compare_refs import Ref, resolve
 from tasks.report.tested import ON_VALIDATION, Tested, align, check_conventions, columns_of
 
@@ -85,7 +86,7 @@ class PairVerdict:
 
 
 def compare_refs(
-    first: str, second: str, *, resamples: int = 10_000, seed: int = 0
+    layout: Layout, first: str, second: str, *, resamples: int = 10_000, seed: int = 0
 ) -> list[PairVerdict]:
     """Compare everything that two names have in common.
 
@@ -95,7 +96,7 @@ def compare_refs(
         resamples: of the cluster bootstrap.
         seed: of the bootstrap.
     """
-    a, b = resolve(first), resolve(second)
+    a, b = resolve(layout, first), resolve(layout, second)
     found = []
     for corpus, mine, theirs in _pairs(a, b):
         found.append(_compare_pair(corpus, (a, mine), (b, theirs), resamples, seed))

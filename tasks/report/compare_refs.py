@@ -19,8 +19,8 @@ import polars as pl
 import yaml
 
 from models.errors import UserError
-from tasks import paths
 from tasks.dvc_lock import Locked, read_lock
+from tasks.layout import Layout
 from tasks.report.tested import Tested, check_tested
 from tasks.selection import methods_of
 
@@ -35,6 +35,7 @@ class Ref:
     Attributes:
         label: as the user wrote it.
         read: reads a file of the project as of then.
+        layout: where its files lie.
         corpus: restricts to this corpus.
         method: restricts to this method.
         seeds: restricts to these seeds.
@@ -43,6 +44,7 @@ class Ref:
 
     label: str
     read: Reader
+    layout: Layout
     corpus: str | None = None
     method: str | None = None
     seeds: tuple[int, ...] | None = None
@@ -69,10 +71,13 @@ class Ref:
 
     def tested(self, corpus: str, method: str) -> Tested:
         """Details and predictions of one method as of then, restricted to the seeds."""
-        where = f"{self.label}: {paths.predictions(corpus, method)}"
+        where = f"{self.label}: {self.layout.predictions(corpus, method)}"
         details, table = (
             self.read(file)
-            for file in (paths.details(corpus, method), paths.predictions(corpus, method))
+            for file in (
+                self.layout.details(corpus, method),
+                self.layout.predictions(corpus, method),
+            )
         )
         if details is None or table is None:
             raise UserError(f"{where} does not exist; run stage evaluate@{corpus}-{method} first")
@@ -89,9 +94,9 @@ class Ref:
 
     def dialogues(self, corpus: str) -> pl.DataFrame:
         """utterance_id, dialogue_id of every utterance as of then."""
-        found = self.read(paths.utterances(corpus))
+        found = self.read(self.layout.utterances(corpus))
         if found is None:
-            raise UserError(f"{self.label}: {paths.utterances(corpus)} does not exist")
+            raise UserError(f"{self.label}: {self.layout.utterances(corpus)} does not exist")
         return pl.read_parquet(io.BytesIO(found), columns=["utterance_id", "dialogue_id"])
 
     def lock(self) -> dict[str, Locked]:
@@ -101,7 +106,7 @@ class Ref:
 
     def options(self, corpus: str, method: str, targets: Sequence[str]) -> dict:
         """All options of a training, defaults included, as its first report.json has them."""
-        folder = paths.runs(corpus, method)
+        folder = self.layout.runs(corpus, method)
         for seed in self.seeds or range(100):
             for name in (*targets, "+".join(targets)):
                 found = self.read(folder / f"seed{seed}" / name / "report.json")
@@ -115,18 +120,18 @@ def _read_here(path: Path) -> bytes | None:
     return path.read_bytes() if path.exists() else None
 
 
-def resolve(text: str) -> Ref:
+def resolve(layout: Layout, text: str) -> Ref:
     """The meaning of one name."""
-    here = Ref(text, _read_here)
+    here = Ref(text, _read_here, layout)
     if Path(text).is_dir() and next(Path(text).rglob("report.json"), None):
-        return _run_folder(text)
+        return _run_folder(layout, text)
     if found := _named(text, here):
         return found
     revision, colon, name = text.partition(":")
     read = _reader_at(revision)
     if read is None:
         _unknown(text, here)
-    there = Ref(text, read)
+    there = Ref(text, read, layout)
     if not colon:
         return there
     if found := _named(name, there):
@@ -139,27 +144,27 @@ def _named(text: str, ref: Ref) -> Ref | None:
     corpus, slash, method = text.rpartition("/")
     known = ref.methods()
     if slash and (corpus, method) in known:
-        return Ref(ref.label, ref.read, corpus, method)
+        return Ref(ref.label, ref.read, ref.layout, corpus, method)
     if not slash and any(method == m for _, m in known):
-        return Ref(ref.label, ref.read, None, method)
+        return Ref(ref.label, ref.read, ref.layout, None, method)
     return None
 
 
-def _run_folder(text: str) -> Ref:
+def _run_folder(layout: Layout, text: str) -> Ref:
     folder = Path(text)
     reports = [json.loads(f.read_text()) for f in sorted(folder.rglob("report.json"))]
     found = {(report["corpus"], report["method"]) for report in reports}
     if len(found) > 1:
         raise UserError(f"{text} holds runs of several methods; name the folder of one")
     corpus, method = found.pop()
-    if not folder.resolve().is_relative_to(paths.runs(corpus, method).resolve()):
+    if not folder.resolve().is_relative_to(layout.runs(corpus, method).resolve()):
         raise UserError(
-            f"{text} lies outside {paths.runs(corpus, method)}, so its predictions are not known "
+            f"{text} lies outside {layout.runs(corpus, method)}, so its predictions are not known "
             "here; name a run of this project or a git revision"
         )
     seeds = tuple(sorted({report["seed"] for report in reports}))
     targets = tuple(dict.fromkeys(t["name"] for report in reports for t in report["targets"]))
-    return Ref(text, _read_here, corpus, method, seeds, targets)
+    return Ref(text, _read_here, layout, corpus, method, seeds, targets)
 
 
 def _reader_at(revision: str) -> Reader | None:

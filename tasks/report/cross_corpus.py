@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks import failures, paths
+from tasks import failures
+from tasks.layout import Layout
 from tasks.selection import transfers_of
 
 _CELL = (
@@ -13,7 +14,7 @@ _CELL = (
 )  # fmt: skip
 
 
-def cross_corpus(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
+def cross_corpus(layout: Layout, raw: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One cell for each method, target and ordered pair of corpora that read the same encoders.
 
     A cell has the headline metric with its interval, or the ``reason`` why there is none.
@@ -21,7 +22,7 @@ def cross_corpus(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
     Args:
         raw: all of params.yaml.
     """
-    reasons = failures.standing()
+    reasons = failures.standing(layout)
     cells: list[dict[str, Any]] = []
     for found in transfers_of(raw):
         place = {
@@ -29,7 +30,7 @@ def cross_corpus(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
             "trained_on": found["corpus"],
             "tested_on": found["onto"],
         }
-        file = paths.transfer(**found)
+        file = layout.transfer(**found)
         if not file.exists():
             address = f"transfer@{'-'.join(found.values())}"
             reason = reasons.get(address)
@@ -55,7 +56,7 @@ def cross_corpus(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
     return cells
 
 
-def curves_across(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
+def curves_across(layout: Layout, raw: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Coverage of the absolute errors on other corpora, for every target of values that has some.
 
     Args:
@@ -63,7 +64,7 @@ def curves_across(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     found = []
     for place in transfers_of(raw):
-        file = paths.transfer(**place)
+        file = layout.transfer(**place)
         content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"targets": {}}
         found += [
             {

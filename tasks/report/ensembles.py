@@ -11,22 +11,22 @@ from typing import Any
 
 import polars as pl
 
-from tasks import paths
+from tasks.layout import Layout
 from tasks.report.tested import Tested, load_tested
 from tasks.tables import replacing
 
 
-def write_ensembles(corpora: Mapping[str, Sequence[str]]) -> None:
+def write_ensembles(layout: Layout, corpora: Mapping[str, Sequence[str]]) -> None:
     """One CSV for each corpus and method that was evaluated.
 
     Args:
         corpora: corpus to its methods.
     """
-    paths.ENSEMBLES.mkdir(parents=True, exist_ok=True)
+    layout.ensembles.mkdir(parents=True, exist_ok=True)
     for corpus, methods in corpora.items():
-        tested, _ = load_tested(corpus, methods)
+        tested, _ = load_tested(layout, corpus, methods)
         for method, one in tested.items():
-            file: Path = paths.ensemble(corpus, method)
+            file: Path = layout.ensemble(corpus, method)
             with replacing(file) as temporary:
                 mean_predictions(one).write_csv(temporary)
 

@@ -18,6 +18,7 @@ from models.metrics.scoring import HEADLINE, UNDEFINED_SCORE, selection_score
 from models.statistics.bootstrap import compare_all, confidence_interval, resample
 from models.statistics.comparison import Comparison, verdict
 from models.statistics.resampling import resamplable
+from tasks.layout import Layout
 from tasks.report.tested import (
     ON_VALIDATION,
     Rows,
@@ -46,7 +47,9 @@ class Judged:
     higher_is_better: bool
 
 
-def judge(corpus: str, methods: Sequence[str], *, resamples: int, seed: int) -> dict[str, Judged]:
+def judge(
+    layout: Layout, corpus: str, methods: Sequence[str], *, resamples: int, seed: int
+) -> dict[str, Judged]:
     """Compare ``methods`` on every target of ``corpus``.
 
     Args:
@@ -55,8 +58,8 @@ def judge(corpus: str, methods: Sequence[str], *, resamples: int, seed: int) -> 
         resamples: of the cluster bootstrap.
         seed: of the bootstrap.
     """
-    tested, failed = load_tested(corpus, methods)
-    dialogues = read_dialogues(corpus)
+    tested, failed = load_tested(layout, corpus, methods)
+    dialogues = read_dialogues(layout, corpus)
     judged = {}
     for name in dict.fromkeys(target for one in tested.values() for target in one.targets):
         mine = {m: one for m, one in tested.items() if name in one.targets}

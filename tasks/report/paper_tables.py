@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from models.statistics.bootstrap import compare_all, resample
 from models.statistics.resampling import Resamplable, resamplable
+from tasks.layout import Layout
 from tasks.report.tested import Rows, Tested, align, check_seeds, load_tested, read_dialogues
 
 Style = Literal["latex", "markdown"]
@@ -54,7 +55,7 @@ class PaperTable:
 
 
 def paper_tables(
-    corpora: Mapping[str, Sequence[str]], *, resamples: int, seed: int
+    layout: Layout, corpora: Mapping[str, Sequence[str]], *, resamples: int, seed: int
 ) -> list[PaperTable]:
     """Every table of every corpus.
 
@@ -65,10 +66,10 @@ def paper_tables(
     """
     found = []
     for corpus, methods in corpora.items():
-        tested, failed = load_tested(corpus, methods)
+        tested, failed = load_tested(layout, corpus, methods)
         for target in dict.fromkeys(t for one in tested.values() for t in one.targets):
             mine = {m: one for m, one in tested.items() if target in one.targets}
-            found += _scores(corpus, target, mine, failed, resamples, seed)
+            found += _scores(layout, corpus, target, mine, failed, resamples, seed)
             if rates := _rates(corpus, target, mine, failed):
                 found.append(rates)
     return found
@@ -147,6 +148,7 @@ def _pooled(prefix: str, initials: str) -> list[Column]:
 
 
 def _scores(
+    layout: Layout,
     corpus: str,
     target: str,
     tested: Mapping[str, Tested],
@@ -154,7 +156,7 @@ def _scores(
     resamples: int,
     seed: int,
 ) -> list[PaperTable]:
-    rows = align(target, tested, read_dialogues(corpus))
+    rows = align(target, tested, read_dialogues(layout, corpus))
     check_seeds(rows, {m: one.where for m, one in tested.items()})
     first = next(iter(tested.values()))
     found, known = first.targets[target], first.scores(target)["metrics"]

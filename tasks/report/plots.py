@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from tasks import paths
+from tasks.layout import Layout
 from tasks.report.error_curves import curves, predicted_errors
 from tasks.report.tested import Tested, load_tested
 from tasks.tables import VAD, replacing
@@ -39,12 +39,13 @@ _MOST_POINTS = 400
 Row = Sequence[object]
 
 
-def folder() -> Path:
+def folder(layout: Layout) -> Path:
     """Where the files lie; one out of the stage ``report``."""
-    return paths.REPORTS / "plots"
+    return layout.reports / "plots"
 
 
 def write_plots(
+    layout: Layout,
     corpora: Mapping[str, Sequence[str]],
     overviews: Mapping[str, Mapping[str, Any]],
     across: Sequence[Mapping[str, Any]],
@@ -58,7 +59,7 @@ def write_plots(
     """
     rows: dict[str, list[Row]] = {name: [] for name in PLOTS}
     for corpus, methods in corpora.items():
-        tested, _ = load_tested(corpus, methods)
+        tested, _ = load_tested(layout, corpus, methods)
         for method, one in tested.items():
             rows["history"] += _history(corpus, method, one)
             rows["confusion"] += _confusion(corpus, method, one)
@@ -70,15 +71,15 @@ def write_plots(
     for one in across:
         place = (one["trained_on"], one["tested_on"], one["method"], one["target"])
         rows["coverage"] += _curve_rows(place, one["curves"])
-    return [_write(name, rows[name]) for name in PLOTS]
+    return [_write(layout, name, rows[name]) for name in PLOTS]
 
 
-def _write(name: str, rows: Iterable[Row]) -> Path:
+def _write(layout: Layout, name: str, rows: Iterable[Row]) -> Path:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(PLOTS[name])
     writer.writerows(rows)
-    file = folder() / f"{name}.csv"
+    file = folder(layout) / f"{name}.csv"
     with replacing(file) as temporary:
         temporary.write_text(stream.getvalue(), encoding="utf-8")
     return file

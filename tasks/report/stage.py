@@ -7,6 +7,7 @@ DVC's outs and not tracked; ``affectloom report`` draws it again from the tracke
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models.errors import UserError
 from models.metrics.scoring import CONVENTION
-from tasks import failures, paths
+from tasks import failures
 from tasks.context import Context, Progress
+from tasks.layout import Layout
 from tasks.report.cross_corpus import cross_corpus, curves_across
 from tasks.report.ensembles import write_ensembles
 from tasks.report.leaderboard import Judged, judge, to_csv
@@ -53,53 +55,61 @@ class ReportParams(BaseModel):
     allow_faces: bool = False
 
 
-def run(params: ReportParams, raw: Mapping[str, Any], ctx: Context) -> None:
-    """Judge every corpus and write leaderboard and page.
+@dataclass(frozen=True)
+class ForReport:
+    """What the stage is asked to do: its own parameters, and all of params.yaml for names."""
 
-    Args:
-        params: of the comparison.
-        raw: all of params.yaml, for names and provenance.
-        ctx: progress.
-    """
+    own: ReportParams
+    raw: Mapping[str, Any]
+
+
+def run(asked: ForReport, layout: Layout, ctx: Context) -> None:
+    """Judge every corpus and write leaderboard and page."""
+    params, raw = asked.own, asked.raw
     corpora = {corpus: methods_of(raw, corpus) for corpus in raw.get("corpora") or {}}
     board: dict[str, dict[str, Judged]] = {}
     for done, corpus in enumerate(corpora):
-        board[corpus] = _judge(params, raw, corpus)
+        board[corpus] = _judge(layout, params, raw, corpus)
         ctx.progress(Progress(done + 1, len(corpora), "corpora"))
-    content = _content(raw, board)
+    content = _content(layout, raw, board)
     text = json.dumps(content, indent=1, sort_keys=True) + "\n"
-    _write(paths.leaderboard("json"), text)
-    _write(paths.leaderboard("csv"), to_csv(board))
-    write_ensembles(corpora)
-    overviews = write_analysis(list(corpora))
-    write_plots(corpora, overviews, curves_across(raw))
-    _write(paths.page(), render(raw, json.loads(text)))  # as `affectloom report` will read it
+    _write(layout.leaderboard("json"), text)
+    _write(layout.leaderboard("csv"), to_csv(board))
+    write_ensembles(layout, corpora)
+    overviews = write_analysis(layout, list(corpora))
+    write_plots(layout, corpora, overviews, curves_across(layout, raw))
+    page = render(layout, raw, json.loads(text))  # as `affectloom report` will read it
+    _write(layout.page(), page)
 
 
-def _judge(params: ReportParams, raw: Mapping[str, Any], corpus: str) -> dict[str, Judged]:
+def _judge(
+    layout: Layout, params: ReportParams, raw: Mapping[str, Any], corpus: str
+) -> dict[str, Judged]:
     methods = methods_of(raw, corpus)
-    return judge(corpus, methods, resamples=params.resamples, seed=params.seed)
+    return judge(layout, corpus, methods, resamples=params.resamples, seed=params.seed)
 
 
-def _content(raw: Mapping[str, Any], board: Mapping[str, Mapping[str, Judged]]) -> dict[str, Any]:
+def _content(
+    layout: Layout, raw: Mapping[str, Any], board: Mapping[str, Mapping[str, Judged]]
+) -> dict[str, Any]:
     """What ``leaderboard.json`` holds."""
     content: dict[str, Any] = {
         corpus: {target: judged.entries for target, judged in targets.items()}
         for corpus, targets in board.items()
     }
-    return content | {"provenance": provenance(raw, list(board))}
+    return content | {"provenance": provenance(layout, raw, list(board))}
 
 
-def write_analysis(corpora: list[str]) -> dict[str, dict[str, Any]]:
+def write_analysis(layout: Layout, corpora: list[str]) -> dict[str, dict[str, Any]]:
     """What the page draws of each data set, also as ``data/reports/analysis/<corpus>.json``."""
-    found = {c: overview(c, read_table(SPLIT, paths.splits(c))) for c in corpora}
+    found = {c: overview(layout, c, read_table(SPLIT, layout.splits(c))) for c in corpora}
     for corpus, one in found.items():
         text = json.dumps(one, sort_keys=True, allow_nan=False)
-        _write(paths.REPORTS / "analysis" / f"{corpus}.json", text + "\n")
+        _write(layout.analysis / f"{corpus}.json", text + "\n")
     return found
 
 
-def draw_page(params: ReportParams, raw: Mapping[str, Any]) -> tuple[Path, bool]:
+def draw_page(layout: Layout, params: ReportParams, raw: Mapping[str, Any]) -> tuple[Path, bool]:
     """Write ``index.html`` from what there is, and say whether the leaderboard file covers it.
 
     Where a stage failed, ``report`` has not run: what was evaluated is judged here and now, every
@@ -109,48 +119,50 @@ def draw_page(params: ReportParams, raw: Mapping[str, Any]) -> tuple[Path, bool]
         params: of the comparison.
         raw: all of params.yaml.
     """
-    file = paths.leaderboard("json")
+    file = layout.leaderboard("json")
     content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    is_current = content.get("provenance", {}).get("judged") == judged(raw)
+    is_current = content.get("provenance", {}).get("judged") == judged(layout, raw)
     if not is_current:
-        ready = [corpus for corpus in raw.get("corpora") or {} if not unready(corpus)]
+        ready = [corpus for corpus in raw.get("corpora") or {} if not unready(layout, corpus)]
         if not ready:
-            reasons = {c: unready(c) for c in raw.get("corpora") or {}}
+            reasons = {c: unready(layout, c) for c in raw.get("corpora") or {}}
             why = "; ".join(f"{corpus}: {reason}" for corpus, reason in reasons.items())
             raise UserError(f"there is nothing to draw yet ({why or 'params.yaml has no corpus'})")
-        content = _content(raw, {corpus: _judge(params, raw, corpus) for corpus in ready})
-    _write(paths.page(), render(raw, content))
-    return paths.page(), is_current
+        content = _content(
+            layout, raw, {corpus: _judge(layout, params, raw, corpus) for corpus in ready}
+        )
+    _write(layout.page(), render(layout, raw, content))
+    return layout.page(), is_current
 
 
-def judged(raw: Mapping[str, Any]) -> dict[str, str]:
+def judged(layout: Layout, raw: Mapping[str, Any]) -> dict[str, str]:
     """Corpus/method to a short hash of its scores, for every method that has some that stand."""
-    found, failed = {}, failures.standing()
+    found, failed = {}, failures.standing(layout)
     for corpus in raw.get("corpora") or {}:
         for method in methods_of(raw, corpus):
-            file = paths.details(corpus, method)
+            file = layout.details(corpus, method)
             if file.exists() and f"train@{corpus}-{method}" not in failed:
                 digest = hashlib.sha256(file.read_bytes()).hexdigest()
                 found[f"{corpus}/{method}"] = digest[:16]
     return found
 
 
-def unready(corpus: str) -> str:
+def unready(layout: Layout, corpus: str) -> str:
     """Why the page cannot show a corpus; empty if it can."""
     needed = {
-        "ingest": [paths.utterances(corpus), paths.quarantine(corpus)],
+        "ingest": [layout.utterances(corpus), layout.quarantine(corpus)],
         "labels": [
-            paths.labels(corpus), paths.labels_quarantine(corpus), paths.agreement(corpus),
+            layout.labels(corpus), layout.labels_quarantine(corpus), layout.agreement(corpus),
         ],
-        "splits": [paths.splits(corpus), paths.leaks(corpus)],
+        "splits": [layout.splits(corpus), layout.leaks(corpus)],
     }  # fmt: skip
     for stage, files in needed.items():
         if not all(file.exists() for file in files):
-            return failures.behind(corpus) or f"not finished: run stage {stage}@{corpus}"
+            return failures.behind(layout, corpus) or f"not finished: run stage {stage}@{corpus}"
     return ""
 
 
-def provenance(raw: Mapping[str, Any], corpora: list[str]) -> dict[str, Any]:
+def provenance(layout: Layout, raw: Mapping[str, Any], corpora: list[str]) -> dict[str, Any]:
     """What the numbers were made from: parameters, encoders trained or not, clip accounting.
 
     Args:
@@ -161,30 +173,30 @@ def provenance(raw: Mapping[str, Any], corpora: list[str]) -> dict[str, Any]:
     versions: dict[str, str] = {}
     for corpus in corpora:
         for name in encoders_of(raw, corpus):
-            if not paths.features(corpus, name).exists():
+            if not layout.features(corpus, name).exists():
                 continue  # account() says so
-            found = read_metadata(paths.features(corpus, name))
+            found = read_metadata(layout.features(corpus, name))
             encoders[name] = {
                 key: found.get(key, "")
                 for key in ("family", "checkpoint", "revision", "weights_sha256", "trained")
             }
             versions |= json.loads(found.get("libraries") or "{}")
-    transfer = cross_corpus(raw)
+    transfer = cross_corpus(layout, raw)
     return {
         **({"cross_corpus": transfer} if transfer else {}),
-        "judged": judged(raw),
+        "judged": judged(layout, raw),
         "convention": CONVENTION,
         "parameters": {key: value for key, value in raw.items() if key != "execution"},
         "encoders": encoders,
         "versions": dict(sorted(versions.items())),
-        "clips": {corpus: account(corpus, encoders_of(raw, corpus)) for corpus in corpora},
+        "clips": {corpus: account(layout, corpus, encoders_of(raw, corpus)) for corpus in corpora},
     }
 
 
-def account(corpus: str, encoders: list[str]) -> dict[str, Any]:
+def account(layout: Layout, corpus: str, encoders: list[str]) -> dict[str, Any]:
     """Every clip of a corpus by stage and status, with reasons."""
-    utterances = read_table(UTTERANCES, paths.utterances(corpus), ["utterance_id"])
-    quarantine = read_table(QUARANTINE, paths.quarantine(corpus))
+    utterances = read_table(UTTERANCES, layout.utterances(corpus), ["utterance_id"])
+    quarantine = read_table(QUARANTINE, layout.quarantine(corpus))
     stages = {
         "ingest": {
             "ok": utterances.height,
@@ -193,24 +205,24 @@ def account(corpus: str, encoders: list[str]) -> dict[str, Any]:
         }
     }
     columns = ["utterance_id", "status", "reason"]
-    if paths.faces(corpus).exists():
-        faces = read_table(FACES, paths.faces(corpus), columns)
+    if layout.faces(corpus).exists():
+        faces = read_table(FACES, layout.faces(corpus), columns)
         faces = faces.unique(["utterance_id"], keep="first", maintain_order=True)
         stages["faces"] = _by_status(faces)
     else:
-        stages["faces"] = _unfinished(f"faces@{corpus}")
+        stages["faces"] = _unfinished(layout, f"faces@{corpus}")
     for name in encoders:
-        folder = paths.features(corpus, name)
+        folder = layout.features(corpus, name)
         stages[f"features {name}"] = (
             _by_status(read_table(FEATURES, folder, columns))
             if folder.exists()
-            else _unfinished(f"features@{corpus}-{name}")
+            else _unfinished(layout, f"features@{corpus}-{name}")
         )
     return stages
 
 
-def _unfinished(address: str) -> dict[str, Any]:
-    reason = failures.standing().get(address)
+def _unfinished(layout: Layout, address: str) -> dict[str, Any]:
+    reason = failures.standing(layout).get(address)
     return {"unfinished": f"failed: {reason}" if reason else "not finished", "reasons": {}}
 
 

@@ -16,7 +16,8 @@ import numpy as np
 import polars as pl
 
 from models.errors import UserError
-from tasks import failures, paths
+from tasks import failures
+from tasks.layout import Layout
 from tasks.tables import SPLIT, UTTERANCES, read_table
 
 Split = Literal["test", "validation"]
@@ -82,7 +83,9 @@ class Tested:
         return self.table if self.split(name) == "test" else self.validation
 
 
-def load_tested(corpus: str, methods: Sequence[str]) -> tuple[dict[str, Tested], dict[str, str]]:
+def load_tested(
+    layout: Layout, corpus: str, methods: Sequence[str]
+) -> tuple[dict[str, Tested], dict[str, str]]:
     """Everything evaluated of ``methods``, and the reason for each one that failed before that.
 
     Args:
@@ -91,15 +94,15 @@ def load_tested(corpus: str, methods: Sequence[str]) -> tuple[dict[str, Tested],
     """
     found: dict[str, Tested] = {}
     failed: dict[str, str] = {}
-    reasons = failures.standing()
-    splits = read_table(SPLIT, paths.splits(corpus))
+    reasons = failures.standing(layout)
+    splits = read_table(SPLIT, layout.splits(corpus))
     for method in methods:
         # scores that outlived a failed training are of older runs
         is_trained = f"train@{corpus}-{method}" not in reasons
-        if is_trained and paths.details(corpus, method).exists():
-            found[method] = read_tested(corpus, method, splits)
+        if is_trained and layout.details(corpus, method).exists():
+            found[method] = read_tested(layout, corpus, method, splits)
         else:
-            failed[method] = _why(corpus, method, reasons)
+            failed[method] = _why(layout, corpus, method, reasons)
     found = _part_by_columns(found)
     check_conventions(found)
     check_label_spaces(found)
@@ -127,22 +130,22 @@ def _part_by_columns(tested: Mapping[str, Tested]) -> dict[str, Tested]:
     }
 
 
-def _why(corpus: str, method: str, reasons: Mapping[str, str]) -> str:
+def _why(layout: Layout, corpus: str, method: str, reasons: Mapping[str, str]) -> str:
     for stage in ("train", "evaluate"):
         if reason := reasons.get(f"{stage}@{corpus}-{method}"):
             return f"{stage} failed: {reason}"
-    if reason := failures.behind(corpus):
+    if reason := failures.behind(layout, corpus):
         return f"not finished: {reason}"
-    stage = "evaluate" if paths.runs(corpus, method).exists() else "train"
+    stage = "evaluate" if layout.runs(corpus, method).exists() else "train"
     return f"not finished: run stage {stage}@{corpus}-{method}"
 
 
-def read_tested(corpus: str, method: str, splits: pl.DataFrame) -> Tested:
+def read_tested(layout: Layout, corpus: str, method: str, splits: pl.DataFrame) -> Tested:
     """One method's details and test predictions, checked against the splits table."""
-    file = paths.predictions(corpus, method)
+    file = layout.predictions(corpus, method)
     if not file.exists():
         raise UserError(f"{file}: no such table; run stage evaluate for {corpus}-{method} first")
-    details = json.loads(paths.details(corpus, method).read_text(encoding="utf-8"))
+    details = json.loads(layout.details(corpus, method).read_text(encoding="utf-8"))
     return check_tested(details, pl.read_parquet(file), splits, str(file))
 
 
@@ -354,9 +357,9 @@ def align(name: str, tested: Mapping[str, Tested], utterances: pl.DataFrame) -> 
     )
 
 
-def read_dialogues(corpus: str) -> pl.DataFrame:
+def read_dialogues(layout: Layout, corpus: str) -> pl.DataFrame:
     """utterance_id, dialogue_id of every utterance."""
-    return read_table(UTTERANCES, Path(paths.utterances(corpus)), ["utterance_id", "dialogue_id"])
+    return read_table(UTTERANCES, Path(layout.utterances(corpus)), ["utterance_id", "dialogue_id"])
 
 
 def columns_of(name: str, target: Mapping[str, Any]) -> tuple[list[str], list[str]]:

@@ -15,6 +15,8 @@ import numpy as np
 import polars as pl
 
 from models.errors import UserError
+from tasks.context import Context
+from tasks.layout import Layout
 from tasks.sample.clip import write_clip
 from tasks.sample.face import Expression, Look, draw_clip, draw_look, draw_room, draw_scenery
 from tasks.sample.process import AWKWARD, DUPLICATE_OF, SampleParams, draw_factors, judge, stream
@@ -51,7 +53,12 @@ _AWKWARD_TEXT = {
 }
 
 
-def run(params: SampleParams, destination: Path) -> None:
+def run(params: SampleParams, layout: Layout, ctx: Context) -> None:
+    """Make the corpus and put it where media lie."""
+    make(params, layout.raw("sample"))
+
+
+def make(params: SampleParams, destination: Path) -> None:
     """Make the corpus and put it at ``destination``, whole or not at all.
 
     Args:

@@ -31,10 +31,10 @@ from models.training import (
     predict,
     seed_everything,
 )
-from tasks import paths
 from tasks.batches.hiding import only, subsets
 from tasks.batches.source import Dataset, Source, source_for
 from tasks.context import Context, WorkerDied
+from tasks.layout import Layout
 from tasks.recipes import Recipe, build, resolve
 from tasks.tables import replacing
 from tasks.train.runs import fitness, parts, score
@@ -111,65 +111,65 @@ class Outcome:
     seconds: float = 0.0
 
 
-def evaluate(job: Job) -> Outcome:
+def evaluate(layout: Layout, job: Job) -> Outcome:
     """The outcome of ``job``, from the cache where it is known."""
-    file = _file(job)
+    file = _file(layout, job)
     known = _remembered(file)
     if known is not None:
         return known
     if job.deadline and time.time() >= job.deadline:
         return Outcome("late", FAILED, {}, error="the search had no time left")
     started = time.monotonic()
-    with _ONE_AT_A_TIME, _begun(job):
-        found, repeats = _guarded(job)
+    with _ONE_AT_A_TIME, _begun(layout, job):
+        found, repeats = _guarded(layout, job)
     found = replace(found, seconds=round(time.monotonic() - started, 2))
     if repeats:
         _remember(file, found)
     return found
 
 
-def evaluate_all(ctx: Context, jobs: Sequence[Job], what: str) -> Iterator[Outcome]:
+def evaluate_all(layout: Layout, ctx: Context, jobs: Sequence[Job], what: str) -> Iterator[Outcome]:
     """``evaluate`` of each job, in order; one that kills its process is an outcome like others.
 
     What was begun when a process died gets a process to itself: there it is found out which
     candidate was to blame. So does what a search had begun in its own process when it was killed.
     """
     left = list(jobs)
-    begun_before = [job for job in left if _mark(job).exists()]
+    begun_before = [job for job in left if _mark(layout, job).exists()]
     if len(begun_before) > 1:  # by workers, whose deaths that search would have heard of
         for job in begun_before:
-            _mark(job).unlink(missing_ok=True)
+            _mark(layout, job).unlink(missing_ok=True)
     while left:
-        if _mark(left[0]).exists():
+        if _mark(layout, left[0]).exists():
             ctx.log(f"{what}: a candidate whose process was killed is tried in one of its own")
-            yield _evaluated_alone(ctx, left.pop(0))
+            yield _evaluated_alone(layout, ctx, left.pop(0))
             continue
-        ready = list(takewhile(lambda job: not _mark(job).exists(), left))
+        ready = list(takewhile(lambda job: not _mark(layout, job).exists(), left))
         try:
-            for outcome in ctx.map(evaluate, ready, what):
+            for outcome in ctx.map(partial(evaluate, layout), ready, what):
                 del left[0]
                 yield outcome
         except WorkerDied:
-            if not any(_mark(job).exists() for job in ready):
+            if not any(_mark(layout, job).exists() for job in ready):
                 raise  # it was none of them
 
 
-def _evaluated_alone(ctx: Context, job: Job) -> Outcome:
+def _evaluated_alone(layout: Layout, ctx: Context, job: Job) -> Outcome:
     try:
-        return ctx.alone(evaluate, job)
+        return ctx.alone(partial(evaluate, layout), job)
     except WorkerDied:  # and would again: this is remembered
         why = "its process was killed with no other beside it, as happens when memory runs out"
         found = Outcome("failed", FAILED, {}, error=why)
-        _remember(_file(job), found)
+        _remember(_file(layout, job), found)
         return found
     finally:
-        _mark(job).unlink(missing_ok=True)
+        _mark(layout, job).unlink(missing_ok=True)
 
 
 @contextmanager
-def _begun(job: Job) -> Iterator[None]:
+def _begun(layout: Layout, job: Job) -> Iterator[None]:
     """Marks ``job`` as begun; only a process that is killed leaves the mark behind."""
-    mark = _mark(job)
+    mark = _mark(layout, job)
     with replacing(mark):
         pass
     try:
@@ -178,12 +178,12 @@ def _begun(job: Job) -> Iterator[None]:
         mark.unlink(missing_ok=True)
 
 
-def _mark(job: Job) -> Path:
-    return _file(job).with_suffix(".begun")
+def _mark(layout: Layout, job: Job) -> Path:
+    return _file(layout, job).with_suffix(".begun")
 
 
-def _file(job: Job) -> Path:
-    return paths.cache() / "search" / f"{job.key}.json"
+def _file(layout: Layout, job: Job) -> Path:
+    return layout.cache / "search" / f"{job.key}.json"
 
 
 def _remember(file: Path, found: Outcome) -> None:
@@ -198,7 +198,7 @@ def _remembered(file: Path) -> Outcome | None:
         return None  # not there, or damaged: it is computed
 
 
-def _guarded(job: Job) -> tuple[Outcome, bool]:
+def _guarded(layout: Layout, job: Job) -> tuple[Outcome, bool]:
     """A candidate that fails is an outcome, with its reason, and no end of the search.
 
     The second is whether the same job would end in the same way again: a number that cannot be
@@ -206,7 +206,7 @@ def _guarded(job: Job) -> tuple[Outcome, bool]:
     to mend may be mended.
     """
     try:
-        return _train(job), True
+        return _train(layout, job), True
     except NotFinite as error:
         return Outcome("diverged", FAILED, {}, error=_one_line(error)), True
     except (MetricInputError, ValueError, ArithmeticError) as error:
@@ -223,17 +223,17 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:500]
 
 
-def _train(job: Job) -> Outcome:
+def _train(layout: Layout, job: Job) -> Outcome:
     compute_steadily()
     recipe = resolve(job.method, job.entry)
     if job.epochs:
         recipe = replace(recipe, train=replace(recipe.train, epochs=job.epochs))
-    source = source_for(recipe, job.corpus, job.inputs)
+    source = source_for(layout, recipe, job.corpus, job.inputs)
     found: list[float] = []
     details: dict[str, float] = {}
     parameters = 0
     for names in job.groups:
-        value, more, size = _fit(job, recipe, source, names)
+        value, more, size = _fit(layout, job, recipe, source, names)
         found.append(value)
         prefix = f"fold{job.fold}/{'+'.join(names)}"
         details |= {f"{prefix}/{name}": part for name, part in more.items()}
@@ -242,10 +242,10 @@ def _train(job: Job) -> Outcome:
 
 
 def _fit(
-    job: Job, recipe: Recipe, source: Source, names: tuple[str, ...]
+    layout: Layout, job: Job, recipe: Recipe, source: Source, names: tuple[str, ...]
 ) -> tuple[float, dict[str, float], int]:
     """Fitness, its parts and the number of parameters of one network."""
-    train, validation = parts(source, recipe, job.corpus, job.fold, names)
+    train, validation = parts(layout, source, recipe, job.corpus, job.fold, names)
     seed_everything(job.seed)
     spec = Spec(source.dims, train.targets, train.most_speakers, source.frame_dims)
     method = build(recipe, spec)

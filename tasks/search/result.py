@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.errors import UserError
-from tasks import paths
+from tasks.layout import Layout
 
 
-def searched(corpus: str, method: str) -> dict[int | None, Mapping[str, Any]]:
+def searched(layout: Layout, corpus: str, method: str) -> dict[int | None, Mapping[str, Any]]:
     """Fold to the options that its search found; None stands for the only fold there is."""
-    file = paths.search(corpus, method) / "best.json"
+    file = layout.search(corpus, method) / "best.json"
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         if "folds" not in found:

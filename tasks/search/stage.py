@@ -22,9 +22,9 @@ from typing import Any
 
 from models import registry
 from models.errors import UserError
-from tasks import paths
 from tasks.batches.source import source_for
-from tasks.context import Context, Progress
+from tasks.context import Context, ForMethod, Progress
+from tasks.layout import Layout
 from tasks.recipes import Recipe, resolve
 from tasks.search.candidate import Job, Outcome, evaluate_all
 from tasks.search.params import GenomeSearch, SearchParams
@@ -133,51 +133,45 @@ class _Tally:
 
 
 def run(
-    params: SearchParams,
-    corpus: str,
-    method: str,
-    entry: Mapping[str, Any],
-    inputs: Mapping[str, str],
-    ctx: Context,
-    targets: Sequence[str] | None = None,
-    code: str = "",
+    asked: ForMethod[SearchParams], layout: Layout, ctx: Context, corpus: str, method: str
 ) -> None:
     """Search the options of ``method`` on ``corpus``, for each fold of its own.
 
     Args:
-        params: the entry's ``search``, checked; its budget is that of each fold.
+        asked: the entry's ``search``, checked, its budget being that of each fold; the entry, the
+            encoders, and ``train.targets``.
+        layout: where the tables lie.
+        ctx: trains candidates side by side.
         corpus: whose training and validation rows.
         method: key under ``methods`` in params.yaml.
-        entry: what stands there.
-        inputs: modality or further input to encoder.
-        ctx: trains candidates side by side.
-        targets: ``train.targets``: search for these only.
-        code: fingerprint of the code; outcomes of other code are not reused.
     """
-    entry = {key: value for key, value in entry.items() if key != "search"}
+    params, inputs = asked.own, asked.inputs
+    entry = {key: value for key, value in asked.entry.items() if key != "search"}
     recipe = resolve(method, entry)
-    source = source_for(recipe, corpus, inputs)
+    source = source_for(layout, recipe, corpus, inputs)
     for note in recipe.notes(inputs, source.pooled_only):
         ctx.log(note)
-    groups = recipe.target_groups(source.targets, targets, corpus)
+    groups = recipe.target_groups(source.targets, asked.targets, corpus)
     names = tuple(tuple(target.name for target in group) for group in groups)
     for fold in source.folds:  # before hours of work: the last may be what cannot be learnt
         for group in names:
-            parts(source, recipe, corpus, fold, group)
-    data = fingerprint_inputs(corpus, recipe, inputs)
+            parts(layout, source, recipe, corpus, fold, group)
+    data = fingerprint_inputs(layout, corpus, recipe, inputs)
     is_only = len(source.folds) == 1
     plans = [
-        _Plan(corpus, method, entry, dict(inputs), names, params, data, code, fold, is_only)
+        _Plan(corpus, method, entry, dict(inputs), names, params, data, ctx.code, fold, is_only)
         for fold in source.folds
     ]
-    out = paths.search(corpus, method)
+    out = layout.search(corpus, method)
     work = out.with_name(f"{out.name}.tmp")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
         tally = _Tally(ctx, len(plans))
-        found = [_generations(plan, recipe, work / plan.folder, ctx, tally) for plan in plans]
-        finals = _finals(plans, [_ranked(tried) for tried, _ in found], ctx)
+        found = [
+            _generations(layout, plan, recipe, work / plan.folder, ctx, tally) for plan in plans
+        ]
+        finals = _finals(layout, plans, [_ranked(tried) for tried, _ in found], ctx)
         chosen = {}
         for plan, (tried, generations), final in zip(plans, found, finals, strict=True):
             file = work / plan.folder / "best.json"
@@ -192,7 +186,7 @@ def run(
 
 
 def _generations(
-    plan: _Plan, recipe: Recipe, folder: Path, ctx: Context, tally: _Tally
+    layout: Layout, plan: _Plan, recipe: Recipe, folder: Path, ctx: Context, tally: _Tally
 ) -> tuple[dict[str, _Tried], int]:
     """Try candidates until the search is over; writes history and populations into ``folder``."""
     limit_s = plan.params.max_seconds
@@ -207,7 +201,7 @@ def _generations(
         while not proposer.is_done:
             asked = proposer.ask()
             jobs = [plan.job(candidate, deadline=deadline) for candidate in asked]
-            outcomes = evaluate_all(ctx, jobs, f"{plan.place}generation {generation}")
+            outcomes = evaluate_all(layout, ctx, jobs, f"{plan.place}generation {generation}")
             is_late = False
             for candidate, outcome in zip(asked, outcomes, strict=True):
                 tally.count()
@@ -272,7 +266,7 @@ def _order(candidate: Candidate) -> tuple[Any, ...]:
 
 
 def _finals(
-    plans: Sequence[_Plan], rankings: Sequence[Sequence[_Tried]], ctx: Context
+    layout: Layout, plans: Sequence[_Plan], rankings: Sequence[Sequence[_Tried]], ctx: Context
 ) -> list[list[dict[str, Any]]]:
     """The best candidates of each fold trained in full with several seeds, best mean first."""
     finalists = [
@@ -286,7 +280,7 @@ def _finals(
         for seed in range(plan.params.final_seeds)
     ]
     outcomes: list[Outcome] = []
-    for outcome in evaluate_all(ctx, jobs, "finals"):
+    for outcome in evaluate_all(layout, ctx, jobs, "finals"):
         outcomes.append(outcome)
         ctx.progress(Progress(len(outcomes), len(jobs), "full trainings"))
     left = iter(outcomes)

@@ -16,7 +16,8 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.errors import UserError
-from tasks import paths
+from tasks.context import Context
+from tasks.layout import Layout
 from tasks.leaks.findings import find_leaks
 from tasks.splits.groups import assign, class_counts, link
 from tasks.tables import LABELS, SPLIT, UTTERANCES, read_table, replacing, write_table
@@ -82,25 +83,29 @@ class Plan:
     validation_by: list[str] = field(default_factory=list)
 
 
-def run(params: SplitsParams, corpus: str) -> Path:
+def run(params: SplitsParams, layout: Layout, ctx: Context, corpus: str) -> Path:
     """Split ``corpus`` and look for leaks; returns the table of splits."""
-    utterances = read_table(UTTERANCES, paths.utterances(corpus))
-    labels = read_table(LABELS, paths.labels(corpus))
-    splits, metadata = make_splits(params, corpus, utterances, labels)
-    write_table(SPLIT, splits, paths.splits(corpus), metadata)
+    utterances = read_table(UTTERANCES, layout.utterances(corpus))
+    labels = read_table(LABELS, layout.labels(corpus))
+    splits, metadata = make_splits(layout, params, corpus, utterances, labels)
+    write_table(SPLIT, splits, layout.splits(corpus), metadata)
     report = {
         "corpus": corpus,
         **{key: metadata[key] for key in ("protocol", "seed", "sha256")},
         "notes": json.loads(metadata["notes"]),
         "findings": find_leaks(utterances, labels, splits),
     }
-    with replacing(paths.leaks(corpus)) as temporary:
+    with replacing(layout.leaks(corpus)) as temporary:
         temporary.write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")
-    return paths.splits(corpus)
+    return layout.splits(corpus)
 
 
 def make_splits(
-    params: SplitsParams, corpus: str, utterances: pl.DataFrame, labels: pl.DataFrame
+    layout: Layout,
+    params: SplitsParams,
+    corpus: str,
+    utterances: pl.DataFrame,
+    labels: pl.DataFrame,
 ) -> tuple[pl.DataFrame, dict[str, str]]:
     """Rows of ``tables.SPLIT`` and metadata: protocol, seed, notes, hash of the rows.
 
@@ -108,7 +113,7 @@ def make_splits(
     """
     rows = utterances.sort("utterance_id")
     if not rows.height:
-        raise UserError(f"corpus {corpus}: no utterances to split; see {paths.quarantine(corpus)}")
+        raise UserError(f"corpus {corpus}: no utterances to split; see {layout.quarantine(corpus)}")
     plan = Plan(rows.with_columns(stratum=_strata(params, corpus, rows, labels)))
     if params.stratify is not None and not labels[params.stratify].count():
         plan.notes.append(

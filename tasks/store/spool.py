@@ -17,7 +17,6 @@ import numpy as np
 import polars as pl
 
 from models.errors import UserError
-from tasks import paths
 from tasks.tables import replacing
 
 #: Column of the index with the length of each blob in bytes.
@@ -41,19 +40,22 @@ class Spool:
     starts: np.ndarray
 
 
-def open_spool(kind: str, made_from: object, chunks: Callable[[], Iterable[Chunk]]) -> Spool:
+def open_spool(
+    cache: Path, kind: str, made_from: object, chunks: Callable[[], Iterable[Chunk]]
+) -> Spool:
     """The spool of this content, made by reading ``chunks()`` once if it is not there.
 
     Several processes may do so at once: each writes files of its own, and the last one to finish
     puts the same bytes in their place.
 
     Args:
+        cache: the cache folder.
         kind: folder of the cache.
         made_from: whatever decides the bytes, e.g. hashes of files and a version.
         chunks: yields the content.
     """
     name = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
-    stem = paths.cache() / kind / name
+    stem = cache / kind / name
     found = _load(stem)
     if found is None:
         _write(stem, chunks())

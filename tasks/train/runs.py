@@ -16,8 +16,8 @@ from models.method import Method
 from models.metrics.fitness import sentiment_fitness
 from models.metrics.regression import mae, pearson, sentiment_scores
 from models.metrics.scoring import UNDEFINED_SCORE, selection_score
-from tasks import paths
 from tasks.batches.source import Dataset, Source, is_labelled
+from tasks.layout import Layout
 from tasks.recipes import Recipe
 
 
@@ -41,7 +41,7 @@ def entries_of(
 
 
 def parts(
-    source: Source, recipe: Recipe, corpus: str, fold: int, names: Sequence[str]
+    layout: Layout, source: Source, recipe: Recipe, corpus: str, fold: int, names: Sequence[str]
 ) -> tuple[Dataset, Dataset]:
     """Training and validation rows; an error unless there is something to learn."""
     targets = tuple(t for t in source.targets if t.name in names)
@@ -53,21 +53,23 @@ def parts(
     for split, part in (("train", train), ("validation", validation)):
         if not len(part):
             raise UserError(
-                f"{paths.splits(corpus)}: the {split} split of fold {fold} has no rows "
+                f"{layout.splits(corpus)}: the {split} split of fold {fold} has no rows "
                 f"labelled with {' or '.join(names)}; change splits or labels in params.yaml"
             )
-    _check_variety(train, targets, corpus, fold)
+    _check_variety(layout, train, targets, corpus, fold)
     return train, validation
 
 
-def _check_variety(train: Dataset, targets: Sequence[Target], corpus: str, fold: int) -> None:
+def _check_variety(
+    layout: Layout, train: Dataset, targets: Sequence[Target], corpus: str, fold: int
+) -> None:
     for target in targets:
         if target.kind != "category":
             continue
         truth = train.truth(target)
         if len(truth[truth >= 0].unique()) < 2:
             raise UserError(
-                f"{paths.labels(corpus)}: all training rows of fold {fold} have the same "
+                f"{layout.labels(corpus)}: all training rows of fold {fold} have the same "
                 f"{target.name}; there is nothing to learn. Change splits or labels in params.yaml"
             )
 

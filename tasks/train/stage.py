@@ -7,6 +7,7 @@ was and ends with the same bytes.
 """
 
 import hashlib
+import importlib
 import json
 import platform
 import shutil
@@ -35,9 +36,9 @@ from models.training import (
     fit,
     seed_everything,
 )
-from tasks import paths
 from tasks.batches.source import Dataset, Source, source_for
-from tasks.context import Context, Progress
+from tasks.context import Context, ForMethod, Progress
+from tasks.layout import Layout
 from tasks.recipes import Recipe, build, resolve
 from tasks.tables import replacing
 from tasks.train.runs import EpochClock, entries_of, parts, score
@@ -83,6 +84,7 @@ class Job:
     ``init`` is the run folder whose weights it begins from.
     """
 
+    layout: Layout
     corpus: str
     method: str
     entry: Mapping[str, Any]
@@ -98,34 +100,27 @@ class Job:
 
 
 def run(
-    params: TrainParams,
-    corpus: str,
-    method: str,
-    entry: Mapping[str, Any],
-    inputs: Mapping[str, str],
-    ctx: Context,
-    code: str = "",
-    found: Mapping[int | None, Mapping[str, Any]] | None = None,
+    asked: ForMethod[TrainParams], layout: Layout, ctx: Context, corpus: str, method: str
 ) -> None:
     """Train ``method`` on ``corpus`` and write its run folders.
 
     Args:
-        params: seeds and targets.
+        asked: seeds and targets, the method's entry, and the encoders that are read.
+        layout: where the tables lie, and the runs are to.
+        ctx: runs the seeds side by side.
         corpus: whose features, labels and splits to read.
         method: key under ``methods`` in params.yaml.
-        entry: what stands there.
-        inputs: modality or further input to encoder.
-        ctx: runs the seeds side by side.
-        code: fingerprint of the code that trains; half-finished runs of other code are not reused.
-        found: fold to the options that its search found, None standing for an only fold; None
-            where the entry is not searched.
     """
+    params, entry, inputs = asked.own, asked.entry, asked.inputs
+    found = None
+    if entry.get("search") is not None:  # imported by name: only such an entry depends on it
+        found = importlib.import_module("tasks.search.result").searched(layout, corpus, method)
     recipe = resolve(method, entry)
-    source = source_for(recipe, corpus, inputs)
+    source = source_for(layout, recipe, corpus, inputs)
     for note in recipe.notes(inputs, source.pooled_only):
         ctx.log(note)
     groups = recipe.target_groups(source.targets, params.targets, corpus)
-    data = fingerprint_inputs(corpus, recipe, inputs)
+    data = fingerprint_inputs(layout, corpus, recipe, inputs)
     several = len(source.folds) > 1
     entries = entries_of(entry, found, source.folds, f"{corpus}-{method}")
     jobs = []
@@ -133,7 +128,7 @@ def run(
         for fold in source.folds:
             for group in groups:
                 names = tuple(target.name for target in group)
-                folder = run_folder(corpus, method, seed, fold if several else None, names)
+                folder = run_folder(layout, corpus, method, seed, fold if several else None, names)
                 what = [method, entries[fold], dict(inputs), seed, fold, names, params.snapshot_mb]
                 if params.devices > 1:
                     what.append({"devices": params.devices})
@@ -141,20 +136,20 @@ def run(
                 if recipe.init_from is not None:
                     where = f"methods.{method}.init_from"
                     place = fold if several else None
-                    init = find_start(recipe.init_from, corpus, seed, place, where)
+                    init = find_start(layout, recipe.init_from, corpus, seed, place, where)
                     what.append(_sha256(init / WEIGHTS))
-                text = json.dumps([what, data, code], sort_keys=True)
+                text = json.dumps([what, data, ctx.code], sort_keys=True)
                 key = hashlib.sha256(text.encode()).hexdigest()
                 jobs.append(
                     Job(
-                        corpus, method, entries[fold], dict(inputs), seed, fold, names,
+                        layout, corpus, method, entries[fold], dict(inputs), seed, fold, names,
                         params.snapshot_mb, str(folder), key, None if init is None else str(init),
                         params.devices,
                     )
                 )  # fmt: skip
     for job in jobs:  # before hours of work: the last fold may be the one that cannot be learnt
         if job.seed == params.seeds[0]:
-            parts(source, recipe, corpus, job.fold, job.targets)
+            parts(layout, source, recipe, corpus, job.fold, job.targets)
     shards = [
         [job for job in jobs if (job.seed, job.fold) == place]
         for place in dict.fromkeys((job.seed, job.fold) for job in jobs)
@@ -169,7 +164,7 @@ def run(
     for keys in trained:
         done += len(keys)
         ctx.progress(Progress(done, len(jobs), "runs"))
-    _publish(paths.runs(corpus, method), jobs)
+    _publish(layout.runs(corpus, method), jobs)
     for job in jobs:
         shutil.rmtree(_cached(job).parent, ignore_errors=True)
 
@@ -192,17 +187,17 @@ def _publish(out: Path, jobs: Sequence[Job]) -> None:
 
 
 def run_folder(
-    corpus: str, method: str, seed: int, fold: int | None, targets: Sequence[str]
+    layout: Layout, corpus: str, method: str, seed: int, fold: int | None, targets: Sequence[str]
 ) -> Path:
     """Where one run lies."""
-    folder = paths.runs(corpus, method) / f"seed{seed}"
+    folder = layout.runs(corpus, method) / f"seed{seed}"
     if fold is not None:
         folder = folder / f"fold{fold}"
     return folder / "+".join(targets)
 
 
 def _cached(job: Job) -> Path:
-    return paths.cache() / "runs" / job.key / "run"
+    return job.layout.cache / "runs" / job.key / "run"
 
 
 def train_shard(jobs: Sequence[Job], data: Mapping[str, str]) -> list[str]:
@@ -251,8 +246,8 @@ class _Setup:
 def _set_up(job: Job) -> _Setup:
     compute_steadily()
     recipe = resolve(job.method, job.entry)
-    source = source_for(recipe, job.corpus, job.inputs)
-    train, validation = parts(source, recipe, job.corpus, job.fold, job.targets)
+    source = source_for(job.layout, recipe, job.corpus, job.inputs)
+    train, validation = parts(job.layout, source, recipe, job.corpus, job.fold, job.targets)
     seed_everything(job.seed)
     spec = Spec(source.dims, train.targets, train.most_speakers, source.frame_dims)
     method = build(recipe, spec)
@@ -407,15 +402,17 @@ def _write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
-def fingerprint_inputs(corpus: str, recipe: Recipe, inputs: Mapping[str, str]) -> dict[str, str]:
+def fingerprint_inputs(
+    layout: Layout, corpus: str, recipe: Recipe, inputs: Mapping[str, str]
+) -> dict[str, str]:
     """SHA-256 of every table that training ``recipe`` reads, and of local weights."""
-    files = [paths.utterances(corpus), paths.labels(corpus), paths.splits(corpus)]
+    files = [layout.utterances(corpus), layout.labels(corpus), layout.splits(corpus)]
     mine = recipe.inputs(inputs)
     encoders = [mine[modality] for modality in MODALITIES if modality in mine]
     for encoder in dict.fromkeys([*encoders, *recipe.extra(inputs).values()]):
-        files += sorted(paths.features(corpus, encoder).glob("*.parquet"))
+        files += sorted(layout.features(corpus, encoder).glob("*.parquet"))
     if "images" in recipe.method.needs:
-        files.append(paths.faces(corpus))
+        files.append(layout.faces(corpus))
     pretrained = str(getattr(recipe.config, "pretrained", ""))
     if pretrained.endswith(".safetensors"):
         if not (file := Path(pretrained)).is_file():

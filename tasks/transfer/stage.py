@@ -7,7 +7,7 @@ how many. Nothing is trained or chosen here.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +22,11 @@ from models.metrics.scoring import CONVENTION, HEADLINE, score_target
 from models.statistics.bootstrap import confidence_interval, resample
 from models.statistics.resampling import resamplable
 from models.training import best_device, compute_steadily, predict
-from tasks import paths
 from tasks.batches.source import Dataset, Source, first_of, is_labelled
-from tasks.context import Context, Progress
+from tasks.context import Context, ForMethod, Progress
 from tasks.evaluate.grids import probabilities
 from tasks.evaluate.stage import Run, libraries, load_runs, sources_of, spread
+from tasks.layout import Layout
 from tasks.report.error_curves import absolute_errors, curves
 from tasks.tables import UTTERANCES, read_table, replacing
 
@@ -83,26 +83,27 @@ class Shared:
 
 
 def run(
-    params: TransferParams,
+    asked: ForMethod[TransferParams],
+    layout: Layout,
+    ctx: Context,
     corpus: str,
     method: str,
     onto: str,
-    inputs: Mapping[str, str],
-    ctx: Context,
 ) -> None:
     """Score the runs of ``method`` on ``corpus`` on the test rows of ``onto``.
 
     Args:
-        params: of the intervals.
+        asked: parameters of the intervals, and the encoders of ``onto``.
+        layout: where the tables and runs lie.
+        ctx: progress.
         corpus: what the runs were trained on.
         method: key under ``methods`` in params.yaml.
         onto: the corpus whose test rows are predicted.
-        inputs: modality or further input to encoder, of ``onto``.
-        ctx: progress.
     """
+    params, inputs = asked.own, asked.inputs
     compute_steadily()
-    runs = load_runs(corpus, method)
-    sources = sources_of(runs, onto, inputs)
+    runs = load_runs(layout, corpus, method)
+    sources = sources_of(layout, runs, onto, inputs)
     source = sources[0]  # all have the same rows and labels
     _check_widths(runs[0], source, corpus, onto)
     shared, unshared = find_shared(runs, source.targets, corpus, onto)
@@ -129,9 +130,9 @@ def run(
             name: _score(one, source, rows, outputs[name], params) for name, one in shared.items()
         },
         "unshared": unshared,
-        "shared_media": _shared_media(corpus, onto, source.ids[rows]),
+        "shared_media": _shared_media(layout, corpus, onto, source.ids[rows]),
     }
-    with replacing(paths.transfer(corpus, method, onto)) as temporary:
+    with replacing(layout.transfer(corpus, method, onto)) as temporary:
         text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
 
@@ -239,11 +240,11 @@ def _score(
     }
 
 
-def _shared_media(corpus: str, onto: str, tested: np.ndarray) -> int:
+def _shared_media(layout: Layout, corpus: str, onto: str, tested: np.ndarray) -> int:
     """Test rows of ``onto`` whose media ``corpus`` holds too: such a score is no transfer."""
     columns = ["utterance_id", "media_sha256", "start_s", "end_s"]
     mine, theirs = (
-        read_table(UTTERANCES, paths.utterances(name), columns).drop_nulls("media_sha256")
+        read_table(UTTERANCES, layout.utterances(name), columns).drop_nulls("media_sha256")
         for name in (corpus, onto)
     )
     theirs = theirs.filter(pl.col("utterance_id").is_in(tested.tolist()))

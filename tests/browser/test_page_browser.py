@@ -2,9 +2,9 @@
 
 import pytest
 
-from tasks import paths
-from tasks.report.stage import ReportParams, run
+from tasks.report.stage import ForReport, ReportParams, run
 from tests.browser.chromium import EXECUTABLE, browser
+from tests.places import here
 from tests.tasks.report_factory import (
     NAMES,
     Scene,
@@ -33,8 +33,8 @@ def tab(tmp_path_factory):
         raw["methods"]["broken"] = {}
         write_transfer(folder, "linear", "toy", "more")
         make_image_only(folder, "toy", "late_fusion")
-        run(ReportParams(**raw["report"]), raw, Silent())
-        page = (folder / paths.page()).resolve()
+        run(ForReport(ReportParams(**raw["report"]), raw), here(), Silent())
+        page = (folder / here().page()).resolve()
         with browser() as found:
             found.page = page
             yield found
@@ -290,8 +290,8 @@ def test_scores_of_validation_are_marked_everywhere(tab, tmp_path, monkeypatch):
     monkeypatch.delenv("AFFECTLOOM_CACHE", raising=False)
     scene = Scene(methods=METHODS[:3], targets=("emi", "sentiment"), hidden=("emi",))
     raw = make_project(tmp_path, scene)
-    run(ReportParams(**raw["report"]), raw, Silent())
-    tab.open(paths.page())
+    run(ForReport(ReportParams(**raw["report"]), raw), here(), Silent())
+    tab.open(here().page())
     tab.requests.pop()
     pick(tab, "target", "emi")
     summary = "document.getElementById('summary').textContent"
@@ -314,8 +314,8 @@ def test_a_project_whose_methods_all_failed_still_has_a_page(tab, tmp_path, monk
     monkeypatch.delenv("AFFECTLOOM_CACHE", raising=False)
     raw = make_project(tmp_path, Scene(methods=("linear",)))
     raw["methods"] = {"broken": {}}
-    run(ReportParams(**raw["report"]), raw, Silent())
-    tab.open(paths.page())
+    run(ForReport(ReportParams(**raw["report"]), raw), here(), Silent())
+    tab.open(here().page())
     tab.requests.pop()
     assert "No method has been judged" in tab.run("document.getElementById('summary').textContent")
     assert "broken: not finished" in tab.run("document.querySelector('main').textContent")

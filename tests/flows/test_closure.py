@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.closure import closure, module_constant
+from flows.closure import closure
+from models import registry
 
 
 @pytest.fixture
@@ -58,6 +59,6 @@ def test_a_folder_named_after_a_module_belongs_to_it(project):
 
 
 def test_a_constant_is_read_without_importing(project):
-    assert module_constant(project / "models/layer.py", "MODALITY") == "audio"
+    assert registry.constant(project / "models/layer.py", "MODALITY") == "audio"
     with pytest.raises(LookupError, match="NOTHING"):
-        module_constant(project / "models/layer.py", "NOTHING")
+        registry.constant(project / "models/layer.py", "NOTHING")

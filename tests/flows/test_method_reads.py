@@ -29,16 +29,16 @@ def dependencies(raw, stage="train"):
 @pytest.mark.parametrize("name", method_names())
 def test_what_a_file_says_is_what_its_method_declares(name):
     method = find_method(name)
-    found = method_reads(name, None, ROOT)
+    found = method_reads(name, None)
     extra = tuple(method.extra_inputs)
     assert found == Reads(method.needs, extra, method.can_use, method.is_blind)
 
 
 def test_an_entry_reads_what_its_method_or_backbone_reads():
-    assert method_reads("faces_of_mine", {"method": "cage"}, ROOT).needs == {"images"}
-    plugged = method_reads("x", {"backbone": "mmgcn", "plugin": "fagm"}, ROOT)
+    assert method_reads("faces_of_mine", {"method": "cage"}).needs == {"images"}
+    plugged = method_reads("x", {"backbone": "mmgcn", "plugin": "fagm"})
     assert plugged == Reads()
-    assert method_reads("nothing_like_it", None, ROOT) == Reads()
+    assert method_reads("nothing_like_it", None) == Reads()
 
 
 @pytest.mark.parametrize("stage", ["train", "evaluate"])

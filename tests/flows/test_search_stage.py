@@ -1,16 +1,14 @@
 """The stage ``search`` in DVC's graph: what it depends on and what follows from it."""
 
 import copy
-from pathlib import Path
 
 import pytest
 import yaml
 
 from flows import graph
 from flows.closure import closure
-from flows.stage import run_stage
-from models.errors import UserError
 from tasks.params import Params
+from tasks.stages import STAGES
 from tests.places import ROOT
 
 GOOD = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -43,7 +41,7 @@ def params(stages, stage, key):
 
 
 def test_only_a_method_with_a_search_gets_the_stage(raw, stages):
-    assert graph.instances(raw, "search") == [{"corpus": "sample", "method": "early_fusion"}]
+    assert STAGES["search"].instances_of(raw) == [{"corpus": "sample", "method": "early_fusion"}]
     assert list(stages["search"]["foreach"]) == ["sample-early_fusion"]
     assert "search" not in yaml.safe_load(graph.render(GOOD, ROOT))["stages"]
 
@@ -68,7 +66,7 @@ def test_a_search_depends_on_its_entry_and_its_code_and_never_on_runs(raw, stage
     assert params(stages, "search", key) == {"inputs", "methods.early_fusion"}
     found = deps(stages, "search", key)
     arguments = {"corpus": "sample", "method": "early_fusion"}
-    code = closure(graph.stage_code("search", arguments, raw, ROOT), ROOT)
+    code = closure(graph.stage_code(STAGES["search"], arguments, raw), ROOT)
     assert {d for d in found if d.endswith(".py")} == {str(file) for file in code}
     assert "models/methods/early_fusion.py" in found
     assert not any(d.startswith(("data/runs", "data/reports")) for d in found)
@@ -79,20 +77,3 @@ def test_targets_of_all_methods_are_targets_of_a_search(raw):
     limited["train"]["targets"] = ["category"]
     stages = yaml.safe_load(graph.render(limited, ROOT))["stages"]
     assert "train.targets" in params(stages, "search", "sample-early_fusion")
-
-
-def test_training_gets_what_was_found_for_every_fold(raw, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("flows.stage._code_fingerprint", lambda *_: "")
-    seen = []
-    monkeypatch.setattr("tasks.train.stage.run", lambda *_, **named: seen.append(named["found"]))
-    arguments = {"corpus": "sample", "method": "early_fusion"}
-    with pytest.raises(UserError, match="run stage search for sample-early_fusion first"):
-        run_stage("train", arguments, Params(raw), None)  # pyright: ignore
-    Path(BEST).parent.mkdir(parents=True)
-    Path(BEST).write_text('{"options": {"hidden": 16}}')
-    run_stage("train", arguments, Params(raw), None)  # pyright: ignore
-    Path(BEST).write_text('{"folds": {"1": {"options": {"hidden": 8}}}}')
-    run_stage("train", arguments, Params(raw), None)  # pyright: ignore
-    run_stage("train", {**arguments, "method": "linear"}, Params(raw), None)  # pyright: ignore
-    assert seen == [{None: {"hidden": 16}}, {1: {"hidden": 8}}, None]

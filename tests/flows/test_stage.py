@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows import stage
-from tasks import failures, paths
+from tasks import failures
 from tasks.tables import ANNOTATIONS, LABELS, QUARANTINE, UTTERANCES, write_table
+from tests.places import here
 
 LABELS_STAGE = ["labels", "--corpus", "sample"]
 
@@ -47,7 +48,7 @@ def tables(clone) -> Path:
         }
         for n in range(6)
     ]
-    write_table(UTTERANCES, UTTERANCES.frame(rows), paths.utterances("sample"))
+    write_table(UTTERANCES, UTTERANCES.frame(rows), here().utterances("sample"))
     votes = [
         {
             "utterance_id": row["utterance_id"],
@@ -59,8 +60,8 @@ def tables(clone) -> Path:
         for row in rows
         for rater in range(2)
     ]
-    write_table(ANNOTATIONS, ANNOTATIONS.frame(votes), paths.annotations("sample"))
-    write_table(QUARANTINE, QUARANTINE.empty(), paths.quarantine("sample"))
+    write_table(ANNOTATIONS, ANNOTATIONS.frame(votes), here().annotations("sample"))
+    write_table(QUARANTINE, QUARANTINE.empty(), here().quarantine("sample"))
     return clone
 
 
@@ -149,7 +150,7 @@ def test_missing_tables_name_the_stage_that_makes_them(say):
 @pytest.mark.parametrize("broken", ["renamed", "wrong type", "not parquet"])
 def test_a_broken_table_is_one_sentence_and_changes_nothing(tables, say, broken):
     assert stage.main(LABELS_STAGE) == 0
-    file = paths.annotations("sample")
+    file = here().annotations("sample")
     table = pq.read_table(file)
     if broken == "renamed":
         pq.write_table(table.rename_columns({"rater": "judge"}), file)
@@ -167,12 +168,12 @@ def test_a_broken_table_is_one_sentence_and_changes_nothing(tables, say, broken)
 
 def test_splits_stop_at_labels_with_a_wrong_column(tables, say):
     assert stage.main(LABELS_STAGE) == 0
-    file = paths.labels("sample")
+    file = here().labels("sample")
     pq.write_table(pq.read_table(file).rename_columns({LABELS.key[0]: "id"}), file)
     said = say("splits", "--corpus", "sample")
     assert "data/labels/sample.parquet" in said
     assert "utterance_id" in said
-    assert not paths.splits("sample").exists()
+    assert not here().splits("sample").exists()
 
 
 def test_a_file_where_the_output_folder_belongs_is_one_sentence(tables, say):
@@ -214,20 +215,20 @@ def test_an_unwritable_cache_does_not_fail_a_stage_that_worked(tables, monkeypat
     with caplog.at_level(logging.WARNING):
         assert stage.main(LABELS_STAGE) == 0
     assert "labels@sample: cannot note how it ended" in caplog.text
-    assert paths.labels("sample").exists()
+    assert here().labels("sample").exists()
     Path("full").unlink()
 
 
 def test_how_a_stage_ended_is_noted(tables, say):
-    file = paths.annotations("sample")
+    file = here().annotations("sample")
     content = file.read_bytes()
     file.unlink()
     say(*LABELS_STAGE)
-    assert "run stage ingest first" in failures.latest()["labels@sample"]
+    assert "run stage ingest first" in failures.latest(here())["labels@sample"]
     file.write_bytes(content)
     assert stage.main(LABELS_STAGE) == 0
-    assert failures.latest() == {}
-    times = (paths.cache() / "times.jsonl").read_text().splitlines()
+    assert failures.latest(here()) == {}
+    times = (here().cache / "times.jsonl").read_text().splitlines()
     assert [json.loads(line)["stage"] for line in times] == ["labels@sample"]
 
 

@@ -1,5 +1,7 @@
 """A tiny complete corpus on disk, ready to train on, with a planted signal in every modality."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -7,8 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tasks import paths
 from tasks.tables import FEATURES, LABELS, SPLIT, UTTERANCES, VAD, Table, write_arrow, write_table
+from tests.places import here
 
 CORPUS = "tiny"
 CLASSES = ("angry", "happy", "neutral")
@@ -48,14 +50,14 @@ class Corpus:
     def write(self, root: Path = Path(), order: int | None = None) -> "Corpus":
         """Write every table; with ``order``, rows stand shuffled and features in two files."""
         for table, rows, path in (
-            (UTTERANCES, self.utterances, paths.utterances(CORPUS)),
-            (LABELS, self.labels, paths.labels(CORPUS)),
-            (SPLIT, self.splits, paths.splits(CORPUS)),
+            (UTTERANCES, self.utterances, here().utterances(CORPUS)),
+            (LABELS, self.labels, here().labels(CORPUS)),
+            (SPLIT, self.splits, here().splits(CORPUS)),
         ):
             _write(table, table.frame(rows), root / path, order)
         for encoder, values in self.features.items():
             frame = features_frame(values, DIMS[encoder])
-            folder = root / paths.features(CORPUS, encoder)
+            folder = root / here().features(CORPUS, encoder)
             if order is None:
                 _write(FEATURES, frame, folder / "0.parquet", None)
             else:
@@ -143,3 +145,11 @@ def make_corpus(dialogues: int = 12, turns: int = 5, folds: int = 2, seed: int =
         features[encoder] = dict(zip(ids, values.tolist(), strict=True))
     features["eyes"][f"{CORPUS}/d00/u2"] = None
     return Corpus(utterances, labels, splits, features)
+
+
+def write_found(method: str, found: Mapping[int | None, Mapping[str, object]]) -> None:
+    """What a search leaves behind: fold to the options it found, None for an only fold."""
+    file = here().search(CORPUS, method) / "best.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    folds = {str(fold): {"options": dict(options)} for fold, options in found.items()}
+    file.write_text(json.dumps(folds["None"] if None in found else {"folds": folds}))

@@ -5,8 +5,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from tasks import paths
 from tasks.tables import FACES, write_table
+from tests.places import here
 from tests.tasks.corpus_factory import CLASSES, CORPUS
 
 COLOURS = {
@@ -67,4 +67,4 @@ def faces_of(corpus, crops=2):
 
 def write_faces(rows):
     """Write the faces table of the tiny corpus."""
-    write_table(FACES, FACES.frame(rows), paths.faces(CORPUS))
+    write_table(FACES, FACES.frame(rows), here().faces(CORPUS))

@@ -10,7 +10,6 @@ import numpy as np
 import polars as pl
 
 from models.metrics.scoring import CONVENTION, HEADLINE, score_target
-from tasks import paths
 from tasks.evaluate.stage import spread
 from tasks.tables import (
     EMI,
@@ -24,6 +23,7 @@ from tasks.tables import (
     write_arrow,
     write_table,
 )
+from tests.places import here
 
 CLASSES = ("angry", "happy", "neutral", "sad")
 MODALITIES = ("audio", "video", "text")
@@ -105,7 +105,7 @@ def _make_corpus(root: Path, corpus: str, scene: Scene, number: int) -> None:
         }
         for i, (name, d, t) in enumerate(zip(ids, dialogue, turn, strict=True))
     ]
-    write_table(UTTERANCES, UTTERANCES.frame(rows), root / paths.utterances(corpus))
+    write_table(UTTERANCES, UTTERANCES.frame(rows), root / here().utterances(corpus))
     code = random.integers(len(CLASSES), size=size)
     centre = np.array([[-0.6, 0.6, 0.4], [0.7, 0.5, 0.3], [0.0, -0.1, 0.0], [-0.6, -0.5, -0.4]])
     vad = np.clip(centre[code] + 0.2 * random.standard_normal((size, 3)), -1, 1)
@@ -132,7 +132,7 @@ def _make_corpus(root: Path, corpus: str, scene: Scene, number: int) -> None:
     ]
     for row, where in zip(labels, split, strict=True):
         row |= dict.fromkeys(hidden) if where == "test" else {}
-    write_table(LABELS, LABELS.frame(labels), root / paths.labels(corpus))
+    write_table(LABELS, LABELS.frame(labels), root / here().labels(corpus))
     truth = {
         "category": np.where(np.arange(size) % 11, code, -1),
         "vad": vad,
@@ -144,15 +144,15 @@ def _make_corpus(root: Path, corpus: str, scene: Scene, number: int) -> None:
         {"utterance_id": name, "fold": 0, "split": str(s)}
         for name, s in zip(ids, split, strict=True)
     ]
-    write_table(SPLIT, SPLIT.frame(splits), root / paths.splits(corpus))
+    write_table(SPLIT, SPLIT.frame(splits), root / here().splits(corpus))
     bad = {
         "utterance_id": f"{corpus}/?/row 7",
         "stage": "ingest",
         "reason": "file_missing",
         "detail": "row 7 names a file that is not there",
     }
-    write_table(QUARANTINE, QUARANTINE.frame([bad]), root / paths.quarantine(corpus))
-    write_table(QUARANTINE, QUARANTINE.frame([]), root / paths.labels_quarantine(corpus))
+    write_table(QUARANTINE, QUARANTINE.frame([bad]), root / here().quarantine(corpus))
+    write_table(QUARANTINE, QUARANTINE.frame([]), root / here().labels_quarantine(corpus))
     _write_faces(root, corpus, ids)
     _write_features(root, corpus, ids)
     _write_reports(root, corpus)
@@ -184,7 +184,7 @@ def _write_faces(root: Path, corpus: str, ids: Sequence[str]) -> None:
         }
         for i, name in enumerate(ids)
     ]
-    write_table(FACES, FACES.frame(rows), root / paths.faces(corpus))
+    write_table(FACES, FACES.frame(rows), root / here().faces(corpus))
 
 
 def tiny_png(shade: int) -> bytes:
@@ -216,7 +216,8 @@ def _write_features(root: Path, corpus: str, ids: Sequence[str]) -> None:
     arrow: pa.Table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
     metadata = {"family": "hf_audio", "checkpoint": "data/x", "revision": "", "trained": "false"}
     write_arrow(
-        arrow.replace_schema_metadata(metadata), root / paths.features(corpus, "tiny") / "0.parquet"
+        arrow.replace_schema_metadata(metadata),
+        root / here().features(corpus, "tiny") / "0.parquet",
     )
 
 
@@ -257,7 +258,7 @@ def _write_reports(root: Path, corpus: str) -> None:
             }
         ],
     }
-    for path, content in ((paths.agreement(corpus), agreement), (paths.leaks(corpus), leaks)):
+    for path, content in ((here().agreement(corpus), agreement), (here().leaks(corpus), leaks)):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(json.dumps(content))
 
@@ -313,7 +314,7 @@ def write_method(
                 "validation_score": 0.5,
                 "stopped_early": False,
                 "rows": {"train": 8, "validation": 8},
-                "data": {str(paths.splits(corpus)): "a" * 64},
+                "data": {str(here().splits(corpus)): "a" * 64},
                 "history": [
                     {"epoch": float(e), "loss_category": 1 / e, "lr": 0.001, "score": 0.1 * e}
                     for e in range(1, 5)
@@ -324,10 +325,10 @@ def write_method(
     write_table(
         table,
         pl.concat(frames).select(list(table.columns)),
-        root / paths.predictions(corpus, method),
+        root / here().predictions(corpus, method),
         {"classes": json.dumps(list(CLASSES))},
     )
-    file = root / paths.details(corpus, method)
+    file = root / here().details(corpus, method)
     file.write_text(json.dumps(details, indent=1, sort_keys=True))
 
 
@@ -483,14 +484,14 @@ def write_transfer(root: Path, method: str, corpus: str, onto: str) -> None:
         "unshared": {"vad": f"{onto} has no labels for it"},
         "shared_media": 3,
     }
-    file = root / paths.transfer(corpus, method, onto)
+    file = root / here().transfer(corpus, method, onto)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(content))
 
 
 def make_image_only(root: Path, corpus: str, method: str) -> None:
     """Let a method have seen pictures alone: there are no subsets of modalities to take away."""
-    file = root / paths.details(corpus, method)
+    file = root / here().details(corpus, method)
     details = json.loads(file.read_text())
     for target in details["targets"].values():
         target["subsets"] = {"video": target["subsets"]["audio+video+text"]}

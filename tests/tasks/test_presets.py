@@ -8,7 +8,6 @@ import pytest
 import torch
 import yaml
 
-from flows.graph import instances
 from models.batch import Target
 from models.encoders.weights import FILES, is_pinned
 from models.method import Method, Spec
@@ -21,6 +20,7 @@ from tasks.features.families import families
 from tasks.media.decoding import Media
 from tasks.params import Params
 from tasks.recipes import build, resolve
+from tasks.stages import STAGES
 from tasks.tables import VAD
 from tests.places import ROOT
 
@@ -90,7 +90,7 @@ def test_every_entry_of_a_preset_is_right(preset):
         if params.raw["encoders"][name]["family"] not in families():
             del params.raw["encoders"][name]
     params.check_everything()
-    trained = instances(params.raw, "train")
+    trained = STAGES["train"].instances_of(params.raw)
     for name, entry in yaml.safe_load(preset.read_text()).get("methods", {}).items():
         for corpus in entry.get("corpora", ["sample"]):
             assert {"corpus": corpus, "method": name} in trained

@@ -18,7 +18,6 @@ from typing import Literal
 import polars as pl
 
 from models.errors import UserError
-from tasks import paths
 from tasks.corpora.imports import safe_pickle
 from tasks.corpora.imports.csd import read_csd
 from tasks.corpora.imports.dialogue_pickles import read_dialogues
@@ -26,6 +25,7 @@ from tasks.corpora.imports.found import IMPORTED_UTTERANCES, Block, Found
 from tasks.corpora.imports.mmsa import read_mmsa
 from tasks.corpora.imports.plain_tables import read_arrays, read_frame
 from tasks.corpora.imports.writing import write_features
+from tasks.layout import Layout
 from tasks.media.hashes import hash_file
 from tasks.tables import ANNOTATIONS, QUARANTINE, UTTERANCES, read_table, replacing, write_table
 
@@ -107,12 +107,13 @@ class Summary:
     unmatched: int = 0
 
 
-def folder(corpus: str) -> Path:
+def folder(layout: Layout, corpus: str) -> Path:
     """Where imports of a corpus lie."""
-    return paths.raw(corpus) / "imported"
+    return layout.raw(corpus) / "imported"
 
 
 def run(
+    layout: Layout,
     source: Path,
     corpus: str,
     options: ImportOptions,
@@ -132,7 +133,7 @@ def run(
         )
     if not source.exists():
         raise UserError(f"{source} does not exist")
-    destination = folder(corpus)
+    destination = folder(layout, corpus)
     manifest = _read_manifest(destination)
     if "card" in manifest and not (options.features_only or options.replace):
         raise UserError(
@@ -142,7 +143,7 @@ def run(
     found = read(source, options)
     _check_content(source, found)
     names = _encoder_names(found.blocks, options.names, corpus)
-    rename = _match(found, corpus) if options.features_only else {}
+    rename = _match(layout, found, corpus) if options.features_only else {}
     if options.replace:
         _remove(destination, manifest)
         manifest = {}
@@ -270,11 +271,11 @@ def _encoder_names(blocks: Sequence[Block], given: Sequence[str], corpus: str) -
     return [names[block] for block in known]
 
 
-def _match(found: Found, corpus: str) -> dict[str, str | None]:
+def _match(layout: Layout, found: Found, corpus: str) -> dict[str, str | None]:
     """Ids of the file to ids of the corpus: the same id, the same dialogue of one turn, or the
     same last part where only one utterance of the corpus has it."""
-    table = paths.utterances(corpus)
-    imported = folder(corpus) / "utterances.parquet"
+    table = layout.utterances(corpus)
+    imported = folder(layout, corpus) / "utterances.parquet"
     if table.is_file():
         ids = read_table(UTTERANCES, table, ["utterance_id"])["utterance_id"]
         known = [name.removeprefix(f"{corpus}/") for name in ids]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tasks import paths
+from tasks.layout import Layout
 from tasks.tables import EMI, LABELS, QUARANTINE, SPLITS, UTTERANCES, VAD, read_table
 
 #: Cells of the plane of valence and arousal along each side.
@@ -32,16 +32,16 @@ _POINTS_SEED = 0
 _MOST_ROWS = 50
 
 
-def overview(corpus: str, splits: pl.DataFrame) -> dict[str, Any]:
+def overview(layout: Layout, corpus: str, splits: pl.DataFrame) -> dict[str, Any]:
     """Frequencies of labels and histograms of numbers by split, VAD by category and as a plane.
 
     Args:
         corpus: whose labels to read.
         splits: its splits table.
     """
-    labels = read_table(LABELS, paths.labels(corpus))
+    labels = read_table(LABELS, layout.labels(corpus))
     utterances = read_table(
-        UTTERANCES, paths.utterances(corpus), ["utterance_id", "dialogue_id", "speaker"]
+        UTTERANCES, layout.utterances(corpus), ["utterance_id", "dialogue_id", "speaker"]
     )
     # with several folds a row is test in one and training in others: the first fold is shown
     first = splits.filter(pl.col("fold") == pl.col("fold").min())
@@ -202,12 +202,12 @@ def _sets(rows: pl.DataFrame) -> dict[str, Any]:
     }
 
 
-def clips(corpus: str, account: Mapping[str, Any]) -> dict[str, Any]:
+def clips(layout: Layout, corpus: str, account: Mapping[str, Any]) -> dict[str, Any]:
     """Clips by stage and status with reasons, and the first rows that were set aside."""
     aside = pl.concat(
         [
-            read_table(QUARANTINE, paths.quarantine(corpus)),
-            read_table(QUARANTINE, paths.labels_quarantine(corpus)),
+            read_table(QUARANTINE, layout.quarantine(corpus)),
+            read_table(QUARANTINE, layout.labels_quarantine(corpus)),
         ]
     )
     order = {"ingest": 0, "faces": 1}

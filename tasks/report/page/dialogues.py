@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
-from tasks import paths
+from tasks.layout import Layout
 from tasks.report.tested import Tested
 from tasks.tables import FACES, LABELS, UTTERANCES, read_table
 
@@ -34,6 +34,7 @@ class Budget:
 
 
 def dialogues(
+    layout: Layout,
     corpus: str,
     tested: Mapping[str, Tested],
     test: pl.DataFrame,
@@ -51,7 +52,7 @@ def dialogues(
     """
     utterances = read_table(
         UTTERANCES,
-        paths.utterances(corpus),
+        layout.utterances(corpus),
         ["utterance_id", "dialogue_id", "turn", "speaker", "start_s", "end_s", "text"],
     )
     chosen = test.unique("utterance_id").select("utterance_id")
@@ -59,10 +60,10 @@ def dialogues(
     total = rows.height
     rows = _first_dialogues(rows, budget.most_utterances // max(1, budget.corpora))
     ids = rows.get_column("utterance_id")
-    labels = read_table(LABELS, paths.labels(corpus))
+    labels = read_table(LABELS, layout.labels(corpus))
     truth = ids.to_frame().join(labels, on="utterance_id", how="left", maintain_order="left")
     targets = _targets(tested)
-    has_faces = paths.faces(corpus).exists()
+    has_faces = layout.faces(corpus).exists()
     seeds, packed = _pack_methods(tested, targets, ids, budget)
     return {
         "total": total,
@@ -76,7 +77,7 @@ def dialogues(
         "truth": {name: _pack(name, target, truth) for name, target in targets.items()},
         "predictions": packed,
         "seeds": seeds,
-        "faces": _faces(corpus, ids, budget) if may_show_faces and has_faces else {},
+        "faces": _faces(layout, corpus, ids, budget) if may_show_faces and has_faces else {},
         "faces_allowed": may_show_faces,
     }
 
@@ -159,10 +160,10 @@ def _base64(array: np.ndarray) -> str:
     return base64.b64encode(array.tobytes()).decode()
 
 
-def _faces(corpus: str, ids: pl.Series, budget: Budget) -> dict[str, str]:
+def _faces(layout: Layout, corpus: str, ids: pl.Series, budget: Budget) -> dict[str, str]:
     """Index of the utterance to a small JPEG, in order until the budget is used up."""
     faces = read_table(
-        FACES, paths.faces(corpus), ["utterance_id", "frame", "chosen", "quality", "crop"]
+        FACES, layout.faces(corpus), ["utterance_id", "frame", "chosen", "quality", "crop"]
     )
     best = (
         faces.filter(pl.col("crop").is_not_null())

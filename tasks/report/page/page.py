@@ -11,8 +11,8 @@ from typing import Any
 
 import polars as pl
 
-from tasks import paths
 from tasks.failures import behind
+from tasks.layout import Layout
 from tasks.leaks.lint import lint_features
 from tasks.report.cross_corpus import curves_across, thinned
 from tasks.report.page.corpus import clips, overview
@@ -29,7 +29,7 @@ _POINTS = 60
 _VENDOR = ("d3.min.js", "plot.min.js")
 
 
-def render(raw: Mapping[str, Any], board: Mapping[str, Any]) -> str:
+def render(layout: Layout, raw: Mapping[str, Any], board: Mapping[str, Any]) -> str:
     """The whole page as HTML.
 
     Args:
@@ -39,12 +39,12 @@ def render(raw: Mapping[str, Any], board: Mapping[str, Any]) -> str:
     corpora = [corpus for corpus in raw.get("corpora") or {} if corpus in board]
     budget = Budget(corpora=len(corpora))
     content = {
-        "corpora": {corpus: _corpus(corpus, raw, board, budget) for corpus in corpora},
-        "unready": {c: behind(c) for c in raw.get("corpora") or {} if c not in board},
+        "corpora": {corpus: _corpus(layout, corpus, raw, board, budget) for corpus in corpora},
+        "unready": {c: behind(layout, c) for c in raw.get("corpora") or {} if c not in board},
         "provenance": provenance(raw, board["provenance"]),
         "cross_corpus": board["provenance"].get("cross_corpus", []),
-        "curves_across": thinned(curves_across(raw), _POINTS),
-        "times": stage_times(),
+        "curves_across": thinned(curves_across(layout, raw), _POINTS),
+        "times": stage_times(layout),
     }
     assets = files("tasks.report.page") / "page_assets"
     page = (assets / "page.html").read_text(encoding="utf-8")
@@ -72,28 +72,28 @@ def embed(content: object) -> str:
 
 
 def _corpus(
-    corpus: str, raw: Mapping[str, Any], board: Mapping[str, Any], budget: Budget
+    layout: Layout, corpus: str, raw: Mapping[str, Any], board: Mapping[str, Any], budget: Budget
 ) -> dict[str, Any]:
     methods = methods_of(raw, corpus)
-    tested, failed = load_tested(corpus, methods)
+    tested, failed = load_tested(layout, corpus, methods)
     entries: Mapping[str, Any] = board.get(corpus) or {}
-    splits = read_table(SPLIT, paths.splits(corpus))
+    splits = read_table(SPLIT, layout.splits(corpus))
     test = splits.filter(pl.col("split") == "test")
     return {
         "targets": {target: results(target, tested, failed, entries[target]) for target in entries},
         "failed": failed,
-        "dialogues": dialogues(corpus, tested, test, _may_show_faces(corpus, raw), budget),
-        "overview": overview(corpus, splits),
-        "clips": clips(corpus, board["provenance"]["clips"].get(corpus, {})),
-        "agreement": json.loads(paths.agreement(corpus).read_text(encoding="utf-8")),
-        "leaks": _leaks(corpus, encoders_of(raw, corpus)),
+        "dialogues": dialogues(layout, corpus, tested, test, _may_show_faces(corpus, raw), budget),
+        "overview": overview(layout, corpus, splits),
+        "clips": clips(layout, corpus, board["provenance"]["clips"].get(corpus, {})),
+        "agreement": json.loads(layout.agreement(corpus).read_text(encoding="utf-8")),
+        "leaks": _leaks(layout, corpus, encoders_of(raw, corpus)),
     }
 
 
-def _leaks(corpus: str, encoders: list[str]) -> dict[str, Any]:
+def _leaks(layout: Layout, corpus: str, encoders: list[str]) -> dict[str, Any]:
     """What was found when the corpus was split, and what its features show since."""
-    found = json.loads(paths.leaks(corpus).read_text(encoding="utf-8"))
-    return found | {"findings": [*found["findings"], *lint_features(corpus, encoders)]}
+    found = json.loads(layout.leaks(corpus).read_text(encoding="utf-8"))
+    return found | {"findings": [*found["findings"], *lint_features(layout, corpus, encoders)]}
 
 
 def _may_show_faces(corpus: str, raw: Mapping[str, Any]) -> bool:

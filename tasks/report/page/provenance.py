@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks import paths
 from tasks.dvc_lock import flatten, read_lock
+from tasks.layout import Layout
 
 
 def provenance(raw: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,9 +55,9 @@ def _methods() -> list[dict[str, str]]:
     ]
 
 
-def stage_times() -> list[dict[str, Any]]:
+def stage_times(layout: Layout) -> list[dict[str, Any]]:
     """Seconds of the last run of each stage instance on this machine, longest first."""
-    file = paths.cache() / "times.jsonl"
+    file = layout.cache / "times.jsonl"
     if not file.exists():
         return []
     last: dict[str, float] = {}

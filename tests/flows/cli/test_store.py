@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from flows.cli import main as cli
-from tasks import paths
 from tasks.store.buckets import Row, assemble
 from tasks.store.segments import Entry, Store
+from tests.places import here
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def affectloom(clone, capsys, monkeypatch):
 
 def fill(family: str) -> Store:
     """Two entries of an encoder."""
-    store = Store(paths.cache() / "features", {"family": family})
+    store = Store(here().cache / "features", {"family": family})
     meta = {"status": "ok", "reason": None}
     store.write([Entry(f"{n:064x}", meta, {"pooled": b"\0" * 8}) for n in range(2)])
     store.refresh()
@@ -40,7 +40,7 @@ def test_stats_tells_which_tables_use_what_and_prune_frees_the_rest(affectloom):
     used, unused = fill("prosody"), fill("facenet")
     row = Row("sample/d/u", f"{0:064x}", "ok", None, 0, None)
     made = {"fingerprint": used.fingerprint}
-    assemble(used, [row], 2, 2, paths.features("sample", "prosody"), made)
+    assemble(used, [row], 2, 2, here().features("sample", "prosody"), made)
     used.note("error", 0.0123)
     code, out, _ = affectloom("stats")
     assert code == 0

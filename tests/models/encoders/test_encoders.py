@@ -24,7 +24,7 @@ from models.encoders.hf_vision import HfVision
 from models.encoders.prosody import NAMES, Prosody
 from models.encoders.weights import find_weights
 from models.errors import UserError
-from tasks.checkpoints.stage import CheckpointsParams, Kind, TinyCheckpoint, run
+from tasks.checkpoints.stage import CheckpointsParams, Kind, TinyCheckpoint, make
 
 RATE_HZ = 16000
 SPEECH = ("wav2vec2", "wav2vec2_layer_norm", "hubert", "wavlm", "data2vec_audio", "whisper")
@@ -42,7 +42,7 @@ TEXTS = [
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory) -> Path:
     models = {kind: TinyCheckpoint(kind=kind, width=32) for kind in get_args(Kind)}
-    return run(CheckpointsParams(seed=3, models=models), tmp_path_factory.mktemp("checkpoints"))
+    return make(CheckpointsParams(seed=3, models=models), tmp_path_factory.mktemp("checkpoints"))
 
 
 @pytest.fixture(scope="module")
@@ -342,8 +342,8 @@ def test_facenet_is_the_same_alone_and_equal_to_the_library(faces):
 
 def test_tiny_checkpoints_are_the_same_bytes_each_time_and_say_untrained(checkpoints, tmp_path):
     models = {"wav2vec2": TinyCheckpoint(kind="wav2vec2", width=32)}
-    again = run(CheckpointsParams(seed=3, models=models), tmp_path / "again") / "wav2vec2"
-    other = run(CheckpointsParams(seed=4, models=models), tmp_path / "other") / "wav2vec2"
+    again = make(CheckpointsParams(seed=3, models=models), tmp_path / "again") / "wav2vec2"
+    other = make(CheckpointsParams(seed=4, models=models), tmp_path / "other") / "wav2vec2"
     for file in sorted(again.iterdir()):
         assert file.read_bytes() == (checkpoints / "wav2vec2" / file.name).read_bytes()
     found = find_weights(str(again), None, tmp_path)

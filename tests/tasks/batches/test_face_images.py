@@ -6,10 +6,10 @@ import torch
 
 from models.errors import UserError
 from models.training import predict
-from tasks import paths
 from tasks.batches import face_images
 from tasks.batches.face_images import FaceImages, decode
 from tasks.batches.source import load_source
+from tests.places import here
 from tests.tasks.corpus_factory import CORPUS, INPUTS, make_corpus
 from tests.tasks.face_table import (
     COLOURS,
@@ -39,7 +39,7 @@ def look(image, rng):
 
 
 def load(inputs=None, needs=("images",), **more):
-    return load_source(CORPUS, inputs or {}, needs=set(needs), **more)
+    return load_source(here(), CORPUS, inputs or {}, needs=set(needs), **more)
 
 
 def part(source, level="image", view=look):
@@ -330,7 +330,7 @@ def test_the_crops_are_mapped_and_copied_once(corpus, monkeypatch):
     assert isinstance(source.images._spool.data, np.memmap)
     monkeypatch.setattr(face_images, "_chunks", lambda table: pytest.fail("read again"))
     load()
-    assert len(list((paths.cache() / "pictures").glob("*.bin"))) == 1
+    assert len(list((here().cache / "pictures").glob("*.bin"))) == 1
 
 
 def test_a_batch_before_the_view_is_a_mistake_of_the_caller(corpus):

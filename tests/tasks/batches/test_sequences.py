@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import UserError
-from tasks import paths
 from tasks.batches import sequences
 from tasks.batches.sequences import Sequences, read_sequences
 from tasks.batches.source import load_source
 from tasks.tables import FEATURES, write_arrow
+from tests.places import here
 from tests.tasks.corpus_factory import CORPUS, DIMS, INPUTS, features_frame, make_corpus
 
 DIM = 6
@@ -53,7 +53,7 @@ def write(corpus, found, files=1, encoder="eyes", **changed):
         ]
     series = [pl.Series(name, cells, FEATURES.schema[name]) for name, cells in columns.items()]
     frame = frame.with_columns(series)
-    folder = paths.features(CORPUS, encoder)
+    folder = here().features(CORPUS, encoder)
     for old in folder.glob("*"):
         old.unlink()
     for number in range(files):
@@ -65,7 +65,7 @@ def write(corpus, found, files=1, encoder="eyes", **changed):
 
 
 def load(**more):
-    return load_source(CORPUS, INPUTS, needs={"pooled", "frames"}, **more)
+    return load_source(here(), CORPUS, INPUTS, needs={"pooled", "frames"}, **more)
 
 
 def everything(source, level="dialogue"):
@@ -74,7 +74,7 @@ def everything(source, level="dialogue"):
 
 
 def spools():
-    return sorted((paths.cache() / "sequences").glob("*.bin"))
+    return sorted((here().cache / "sequences").glob("*.bin"))
 
 
 @pytest.mark.parametrize("level", ["dialogue", "utterance"])
@@ -121,7 +121,7 @@ def test_a_clip_whose_sequence_was_not_kept_is_absent(corpus):
 
 def test_methods_that_need_no_frames_map_nothing(corpus):
     write(corpus, make_sequences(corpus))
-    source = load_source(CORPUS, INPUTS)
+    source = load_source(here(), CORPUS, INPUTS)
     assert everything(source)[1].frames is None
     assert not spools()
 
@@ -160,7 +160,7 @@ def test_the_matrix_is_mapped_and_never_read_whole(corpus, tmp_path):
     )
     write_arrow(frame.to_arrow(compat_level=pl.CompatLevel.oldest()), tmp_path / "f/0.parquet")
     tracemalloc.start()
-    found = read_sequences(ids, tmp_path / "f")
+    found = read_sequences(ids, tmp_path / "f", tmp_path / "cache")
     found.frames(np.arange(5)[None], np.ones((1, 5), bool))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -217,7 +217,7 @@ def test_several_at_once_end_with_the_same_file(corpus):
         thread.join()
     assert len(found) == 4
     assert all(np.array_equal(found[0], other) for other in found)
-    assert not list((paths.cache() / "sequences").glob(".*"))
+    assert not list((here().cache / "sequences").glob(".*"))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

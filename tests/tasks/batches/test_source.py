@@ -6,9 +6,9 @@ import torch
 
 from models.batch import Target
 from models.errors import UserError
-from tasks import paths
 from tasks.batches.source import first_of, load_source
 from tasks.tables import FEATURES, TableError, write_table
+from tests.places import here
 from tests.tasks.corpus_factory import CLASSES, CORPUS, DIMS, INPUTS, features_frame, make_corpus
 
 NO_VIDEO, NO_JUDGEMENT, NO_ROW = (f"{CORPUS}/{name}" for name in ("d00/u2", "d00/u1", "d01/u0"))
@@ -21,7 +21,7 @@ def corpus(tmp_path, monkeypatch):
 
 
 def load(inputs=INPUTS):
-    return load_source(CORPUS, inputs)
+    return load_source(here(), CORPUS, inputs)
 
 
 def at(source, name):
@@ -51,7 +51,7 @@ def test_the_order_of_rows_and_files_does_not_matter(corpus):
     corpus.write()
     straight = load()
     corpus.write(order=3)
-    assert len(list(paths.features(CORPUS, "ears").glob("*.parquet"))) == 2
+    assert len(list(here().features(CORPUS, "ears").glob("*.parquet"))) == 2
     assert_same(straight, load())
 
 
@@ -174,7 +174,7 @@ def test_features_that_lack_an_utterance_name_it(corpus):
 def test_an_utterance_in_two_feature_files_is_an_error(corpus):
     corpus.write()
     again = {"tiny/d00/u0": corpus.features["ears"]["tiny/d00/u0"]}
-    folder = paths.features(CORPUS, "ears")
+    folder = here().features(CORPUS, "ears")
     write_table(FEATURES, features_frame(again, 4), folder / "9.parquet")
     with pytest.raises(TableError, match=r"share a key; the first is tiny/d00/u0"):
         load()
@@ -183,7 +183,7 @@ def test_an_utterance_in_two_feature_files_is_an_error(corpus):
 def test_feature_files_of_two_widths_are_an_error(corpus):
     corpus.write()
     other = features_frame({"tiny/d00/zz": [0.0] * 7}, 7)
-    write_table(FEATURES, other, paths.features(CORPUS, "ears") / "9.parquet")
+    write_table(FEATURES, other, here().features(CORPUS, "ears") / "9.parquet")
     with pytest.raises(TableError, match=r"9\.parquet: its columns have other types or widths"):
         load()
 

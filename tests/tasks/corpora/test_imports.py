@@ -14,10 +14,10 @@ import yaml
 
 from flows.cli.imports import snippet
 from models.errors import UserError
-from tasks import paths
 from tasks.corpora.imports import reading as imports
 from tasks.corpora.imports.reading import ImportOptions
 from tasks.features import foreign as imported_features
+from tasks.features.stage import EncoderParams
 from tasks.ingest import stage as ingest
 from tasks.ingest.stage import IngestParams
 from tasks.labels import stage as labels
@@ -33,6 +33,7 @@ from tasks.tables import (
     read_metadata,
     read_table,
 )
+from tests.places import QUIET, here
 
 SHARED = Path(os.environ.get("AFFECTLOOM_SHARED", "../shared")).resolve() / "data"
 RNG = np.random.default_rng(0)
@@ -73,7 +74,7 @@ def iemocap_tuple() -> tuple:
 
 
 def run(source: Path, corpus: str = "toy", **options) -> imports.Summary:
-    return imports.run(source, corpus, ImportOptions(**options))
+    return imports.run(here(), source, corpus, ImportOptions(**options))
 
 
 class Ready:
@@ -81,17 +82,20 @@ class Ready:
 
     def __init__(self, corpus: str = "toy") -> None:
         params = IngestParams(adapter="imported", max_quarantine_fraction=0.9)
-        ingest.run(params, corpus, PlainContext(stage="ingest"))
-        labels.run(LabelsParams(max_quarantine_fraction=1.0), corpus)
-        self.utterances = read_table(UTTERANCES, paths.utterances(corpus))
-        self.annotations = read_table(ANNOTATIONS, paths.annotations(corpus))
-        self.quarantine = read_table(QUARANTINE, paths.quarantine(corpus))
-        self.labels = read_table(LABELS, paths.labels(corpus))
+        ingest.run(params, here(), PlainContext(stage="ingest"), corpus)
+        labels.run(LabelsParams(max_quarantine_fraction=1.0), here(), QUIET, corpus)
+        self.utterances = read_table(UTTERANCES, here().utterances(corpus))
+        self.annotations = read_table(ANNOTATIONS, here().annotations(corpus))
+        self.quarantine = read_table(QUARANTINE, here().quarantine(corpus))
+        self.labels = read_table(LABELS, here().labels(corpus))
 
 
-def features(name: str, corpus: str = "toy", sequence: bool = False) -> pl.DataFrame:
-    checkpoint = f"data/raw/{corpus}/imported/{name}.parquet"
-    folder = imported_features.run(checkpoint, sequence, name, corpus, Path())
+def features(
+    name: str, corpus: str = "toy", sequence: bool = False, of: str | None = None
+) -> pl.DataFrame:
+    checkpoint = f"data/raw/{of or corpus}/imported/{name}.parquet"
+    params = EncoderParams(family="imported", checkpoint=checkpoint, sequence=sequence)
+    folder = imported_features.run(params, here(), corpus, name)
     return read_table(FEATURES, folder)
 
 
@@ -128,7 +132,7 @@ def test_features_are_those_of_the_file_and_say_where_they_come_from():
         np.testing.assert_array_equal(
             got["pooled"], np.asarray(content[place]["Ses01F_impro01"][2], "f4")
         )
-    metadata = read_metadata(paths.features("toy", "toy_text"))
+    metadata = read_metadata(here().features("toy", "toy_text"))
     assert metadata["trained"] == "unknown"
     assert metadata["source_sha256"] == imports.hash_file(source)
     assert metadata["format"].startswith("dialogue tuple of 9")
@@ -139,7 +143,7 @@ def test_bucket_files_are_where_the_rest_of_the_project_looks():
     run(save(iemocap_tuple()))
     Ready()
     features("toy_text")
-    folder = paths.features("toy", "toy_text")
+    folder = here().features("toy", "toy_text")
     for file in folder.glob("bucket-*.parquet"):
         number = int(file.stem.split("-")[1])
         assert all(bucket_of(i) == number for i in pl.read_parquet(file)["utterance_id"])
@@ -148,9 +152,9 @@ def test_bucket_files_are_where_the_rest_of_the_project_looks():
 def test_the_same_file_gives_the_same_bytes():
     source = save(iemocap_tuple())
     run(source)
-    first = {f.name: f.read_bytes() for f in imports.folder("toy").iterdir()}
+    first = {f.name: f.read_bytes() for f in imports.folder(here(), "toy").iterdir()}
     run(source, replace=True)
-    assert {f.name: f.read_bytes() for f in imports.folder("toy").iterdir()} == first
+    assert {f.name: f.read_bytes() for f in imports.folder(here(), "toy").iterdir()} == first
     assert set(first) == {
         "manifest.json",
         "utterances.parquet",
@@ -676,7 +680,7 @@ def test_features_alone_join_the_utterances_that_are_there():
     assert value_of(table, "toy/Ses01F_impro01/Ses01F_impro01_F000")["status"] == "ok"
     counts = dict(table.group_by("status", "reason").len().select("reason", "len").iter_rows())
     assert counts == {None: 2, "not_imported": 5}
-    manifest = json.loads((imports.folder("toy") / "manifest.json").read_text())
+    manifest = json.loads((imports.folder(here(), "toy") / "manifest.json").read_text())
     assert set(manifest["features"]) == {"smile", "toy_text", "toy_audio", "toy_video"}
     assert manifest["card"]["name"] == "toy"
 
@@ -827,7 +831,7 @@ def test_an_import_is_not_overwritten_by_accident():
     with pytest.raises(UserError, match="--replace"):
         run(save(mmsa()))
     run(save(mmsa()), replace=True, names=["text=t"])
-    assert not (imports.folder("toy") / "toy_text.parquet").exists()
+    assert not (imports.folder(here(), "toy") / "toy_text.parquet").exists()
 
 
 def test_the_command_prints_lines_for_params(monkeypatch, capsys):
@@ -872,7 +876,7 @@ def test_a_refused_pickle_writes_nothing():
 
     with pytest.raises(UserError, match=r"builtins\.print"):
         run(save({"train": Bad()}))
-    assert not imports.folder("toy").exists()
+    assert not imports.folder(here(), "toy").exists()
 
 
 def test_imported_features_belong_to_their_corpus():
@@ -880,9 +884,9 @@ def test_imported_features_belong_to_their_corpus():
     run(save(iemocap_tuple()), "other")
     Ready("other")
     with pytest.raises(UserError, match="features of toy, not of other"):
-        imported_features.run("data/raw/toy/imported/toy_text.parquet", False, "x", "other", Path())
+        features("toy_text", of="toy", corpus="other")
     with pytest.raises(UserError, match="does not exist"):
-        imported_features.run("nowhere.parquet", False, "x", "other", Path())
+        features("nowhere", corpus="other")
 
 
 @pytest.mark.real

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import polars as pl
 
-from tasks import paths
 from tasks.ingest import stage as ingest
 from tasks.labels import stage as labels
 from tasks.plain_context import PlainContext
@@ -21,6 +20,7 @@ from tasks.tables import (
     read_metadata,
     read_table,
 )
+from tests.places import QUIET, here
 
 
 def write_wav(path: Path, salt: int = 0, length_s: float = 0.05) -> None:
@@ -285,11 +285,11 @@ def ingested(
         options=dict(options or {}),
         max_quarantine_fraction=max_quarantine_fraction,
     )
-    ingest.run(params, corpus, PlainContext(stage="ingest"))
+    ingest.run(params, here(), PlainContext(stage="ingest"), corpus)
     return {
-        "utterances": read_table(UTTERANCES, paths.utterances(corpus)),
-        "annotations": read_table(ANNOTATIONS, paths.annotations(corpus)),
-        "quarantine": read_table(QUARANTINE, paths.quarantine(corpus)),
+        "utterances": read_table(UTTERANCES, here().utterances(corpus)),
+        "annotations": read_table(ANNOTATIONS, here().annotations(corpus)),
+        "quarantine": read_table(QUARANTINE, here().quarantine(corpus)),
     }
 
 
@@ -304,20 +304,20 @@ def through_stages(
     """Tables after ingest, labels and splits."""
     tables = ingested(corpus, options, max_quarantine_fraction, adapter)
     rules = {"max_quarantine_fraction": 1.0, **(label_params or {})}
-    labels.run(labels.LabelsParams(**rules), corpus)
+    labels.run(labels.LabelsParams(**rules), here(), QUIET, corpus)
     protocol = {"protocol": "published", "group": "dialogue", **(split_params or {})}
-    splits.run(splits.SplitsParams(**protocol), corpus)
+    splits.run(splits.SplitsParams(**protocol), here(), QUIET, corpus)
     return {
         **tables,
-        "labels": read_table(LABELS, paths.labels(corpus)),
-        "labels_quarantine": read_table(QUARANTINE, paths.labels_quarantine(corpus)),
-        "splits": read_table(SPLIT, paths.splits(corpus)),
+        "labels": read_table(LABELS, here().labels(corpus)),
+        "labels_quarantine": read_table(QUARANTINE, here().labels_quarantine(corpus)),
+        "splits": read_table(SPLIT, here().splits(corpus)),
     }
 
 
 def counts_of(corpus: str) -> dict[str, object]:
     """What ingest counted."""
-    return json.loads(read_metadata(paths.utterances(corpus))["counts"])
+    return json.loads(read_metadata(here().utterances(corpus))["counts"])
 
 
 def reasons(frame: pl.DataFrame) -> dict[str, int]:

@@ -12,25 +12,25 @@ import polars as pl
 from PIL import Image
 from scipy.io import savemat
 
-from tasks import paths
 from tasks.ingest import stage as ingest
 from tasks.ingest.stage import IngestParams
 from tasks.labels import stage as labels
 from tasks.labels.stage import LabelsParams
 from tasks.plain_context import PlainContext
 from tasks.tables import ANNOTATIONS, LABELS, QUARANTINE, UTTERANCES, read_metadata, read_table
+from tests.places import QUIET, here
 
 
 class Ingested:
     """Tables of a corpus after the stages ingest and labels."""
 
     def __init__(self, corpus: str) -> None:
-        self.utterances = read_table(UTTERANCES, paths.utterances(corpus))
-        self.annotations = read_table(ANNOTATIONS, paths.annotations(corpus))
-        self.quarantine = read_table(QUARANTINE, paths.quarantine(corpus))
-        self.labels = read_table(LABELS, paths.labels(corpus))
-        self.labels_quarantine = read_table(QUARANTINE, paths.labels_quarantine(corpus))
-        self.metadata = read_metadata(paths.utterances(corpus))
+        self.utterances = read_table(UTTERANCES, here().utterances(corpus))
+        self.annotations = read_table(ANNOTATIONS, here().annotations(corpus))
+        self.quarantine = read_table(QUARANTINE, here().quarantine(corpus))
+        self.labels = read_table(LABELS, here().labels(corpus))
+        self.labels_quarantine = read_table(QUARANTINE, here().labels_quarantine(corpus))
+        self.metadata = read_metadata(here().utterances(corpus))
 
     def reasons(self) -> dict[str, int]:
         """What ingest set aside, by reason."""
@@ -43,9 +43,9 @@ def ingest_and_label(
 ) -> Ingested:
     """Run both stages on ``data/raw/<adapter>`` of the current folder."""
     params = IngestParams(adapter=adapter, options=options or {}, max_quarantine_fraction=0.9)
-    ingest.run(params, adapter, PlainContext(stage="ingest"))
+    ingest.run(params, here(), PlainContext(stage="ingest"), adapter)
     merging = LabelsParams.model_validate({"max_quarantine_fraction": 1.0, **label_params})
-    labels.run(merging, adapter)
+    labels.run(merging, here(), QUIET, adapter)
     return Ingested(adapter)
 
 
@@ -363,7 +363,7 @@ def grow_fer2013_vad(root: Path) -> None:
 
 def grown(corpus: str, grow: Callable[[Path], object]) -> Path:
     """The corpus's folder below the current one, filled."""
-    root = paths.raw(corpus)
+    root = here().raw(corpus)
     root.mkdir(parents=True)
     grow(root)
     return root

@@ -15,8 +15,8 @@ from models.errors import UserError
 from models.method import Spec
 from models.metrics import scoring as metrics
 from models.training import predict
-from tasks import paths
 from tasks.batches.hiding import Hidden
+from tasks.context import ForMethod
 from tasks.evaluate import stage as evaluate
 from tasks.evaluate.consistency import violation_rates
 from tasks.evaluate.stage import EvaluateParams
@@ -25,6 +25,7 @@ from tasks.recipes import build, resolve
 from tasks.report.leaderboard import judge, to_csv
 from tasks.tables import VAD
 from tasks.train import stage as train
+from tests.places import here
 from tests.tasks.corpus_factory import CORPUS, INPUTS, make_corpus
 
 ENTRIES = {
@@ -59,18 +60,20 @@ def fit_and_score(method, patch, inputs=INPUTS, entry=None):
 
     with patch.context() as local:
         local.setattr(evaluate, "draw_masks", noted)
-        train.run(train.TrainParams(seeds=SEEDS), CORPUS, method, entry, inputs, ctx)
+        train.run(
+            ForMethod(train.TrainParams(seeds=SEEDS), entry, inputs), here(), ctx, CORPUS, method
+        )
         params = EvaluateParams(missing_rates=RATES)
-        evaluate.run(params, CORPUS, method, inputs, ctx)
+        evaluate.run(ForMethod(params, {}, inputs), here(), ctx, CORPUS, method)
     return seen
 
 
 def read_details(method="linear"):
-    return json.loads(paths.details(CORPUS, method).read_text())["targets"]
+    return json.loads(here().details(CORPUS, method).read_text())["targets"]
 
 
 def rows(method="linear", split="test", seed=0):
-    table = pl.read_parquet(paths.predictions(CORPUS, method))
+    table = pl.read_parquet(here().predictions(CORPUS, method))
     return table.filter((pl.col("split") == split) & (pl.col("seed") == seed))
 
 
@@ -178,7 +181,7 @@ def test_the_label_that_is_listed_first_is_looked_for_among_the_best(tmp_path, m
     found = read_details()["categories"]["test"]
     assert found["by_seed"]["0"]["first_label_top3"] == pytest.approx(np.mean(hits))
     assert 0.3 < np.mean(hits) < 1
-    short = json.loads(paths.metrics(CORPUS, "linear").read_text())["categories"]
+    short = json.loads(here().metrics(CORPUS, "linear").read_text())["categories"]
     assert short["first_label_top3"] == found["metrics"]["first_label_top3"]["mean"]
 
 
@@ -186,15 +189,15 @@ def test_test_rows_without_any_label_leave_a_target_out(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AFFECTLOOM_CACHE", "cache")
     make_corpus().write()
-    labels = pl.read_parquet(paths.labels(CORPUS))
-    splits = pl.read_parquet(paths.splits(CORPUS))
+    labels = pl.read_parquet(here().labels(CORPUS))
+    splits = pl.read_parquet(here().splits(CORPUS))
     hidden = splits.filter((pl.col("split") == "test") & (pl.col("fold") == 0))
     splits = splits.filter(pl.col("fold") == 0)
-    splits.write_parquet(paths.splits(CORPUS))
+    splits.write_parquet(here().splits(CORPUS))
     is_hidden = pl.col("utterance_id").is_in(hidden["utterance_id"].implode())
     labels.with_columns(
         pl.when(is_hidden).then(None).otherwise(pl.col(n)).alias(n) for n in ("category", *VAD)
-    ).write_parquet(paths.labels(CORPUS))
+    ).write_parquet(here().labels(CORPUS))
     fit_and_score("linear", monkeypatch)
     found = read_details()
     assert found
@@ -209,7 +212,7 @@ def test_summaries_are_mean_and_sample_deviation_over_seeds(project):
     scores = [found["by_seed"][str(seed)]["accuracy"] for seed in SEEDS]
     assert found["metrics"]["accuracy"]["mean"] == pytest.approx(np.mean(scores))
     assert found["metrics"]["accuracy"]["std"] == pytest.approx(np.std(scores, ddof=1))
-    short = json.loads(paths.metrics(CORPUS, "linear").read_text())["category"]
+    short = json.loads(here().metrics(CORPUS, "linear").read_text())["category"]
     assert short["accuracy"] == found["metrics"]["accuracy"]["mean"]
     assert short["weighted_f1_sd"] == found["metrics"]["weighted_f1"]["std"]
     assert all(isinstance(value, float) for value in short.values())
@@ -218,7 +221,7 @@ def test_summaries_are_mean_and_sample_deviation_over_seeds(project):
 def test_each_utterance_is_predicted_once_for_seed_fold_and_split(project):
     corpus, _ = project
     for method in ENTRIES:
-        table = pl.read_parquet(paths.predictions(CORPUS, method))
+        table = pl.read_parquet(here().predictions(CORPUS, method))
         assert not table.select("utterance_id", "seed", "fold", "split").is_duplicated().any()
         for fold in (0, 1):
             for split in ("validation", "test"):
@@ -267,15 +270,21 @@ def count_passes(patch, method, inputs):
     with patch.context() as local:
         local.setattr(evaluate, "predict", counted)
         params = EvaluateParams(missing_rates=RATES)
-        evaluate.run(params, CORPUS, method, inputs, PlainContext(stream=io.StringIO()))
+        evaluate.run(
+            ForMethod(params, {}, inputs),
+            here(),
+            PlainContext(stream=io.StringIO()),
+            CORPUS,
+            method,
+        )
     return devices
 
 
 def test_what_hides_nothing_is_predicted_once_and_scores_the_same(project, monkeypatch):
     entry, inputs = {"epochs": 2, "modalities": ["text"]}, {"text": "words"}
     fit_and_score("late_fusion", monkeypatch, inputs, entry)
-    files = [path(CORPUS, "late_fusion") for path in (paths.details, paths.predictions)]
-    runs = len(evaluate.load_runs(CORPUS, "late_fusion"))
+    files = [path(CORPUS, "late_fusion") for path in (here().details, here().predictions)]
+    runs = len(evaluate.load_runs(here(), CORPUS, "late_fusion"))
     few = len(count_passes(monkeypatch, "late_fusion", inputs))
     reused = [file.read_bytes() for file in files]
     monkeypatch.setattr(Hidden, "cells", lambda *_: (object(),))  # nothing looks like another
@@ -290,7 +299,7 @@ def test_networks_predict_where_training_computes(project, monkeypatch):
     devices = count_passes(monkeypatch, "linear", INPUTS)
     assert set(devices) == {"cpu:0"}
     # of 7 subsets and 2 rates, all modalities and rate 0 hide nothing
-    runs = evaluate.load_runs(CORPUS, "linear")
+    runs = evaluate.load_runs(here(), CORPUS, "linear")
     kept = [file for run in runs for file in run.folder.glob("snapshots/*.safetensors")]
     assert len(devices) == len(runs) * (2 + 6 + 1) + len(kept)
 
@@ -298,7 +307,7 @@ def test_networks_predict_where_training_computes(project, monkeypatch):
 def write_run(method, entry, target, seed=0):
     """The folder of a run that learnt nothing; returns its network."""
     network = build(resolve(method, entry), Spec({}, (target,)))
-    folder = paths.runs(CORPUS, method) / f"seed{seed}"
+    folder = here().runs(CORPUS, method) / f"seed{seed}"
     folder.mkdir(parents=True)
     save_file(network.state_dict(), folder / "weights.safetensors")
     config = {"targets": [asdict(target)], "entry": entry, "dims": {}, "speakers": 1}
@@ -314,14 +323,14 @@ def test_runs_that_predict_other_columns_are_not_scored_together(tmp_path, monke
         name = {"v": "valence", "a": "arousal"}[dims]
         write_run("huo_ge_vad", entry, Target("vad", "values", (name,)), seed)
     with pytest.raises(UserError, match="some runs predict valence and some arousal of vad"):
-        evaluate.load_runs(CORPUS, "huo_ge_vad")
+        evaluate.load_runs(here(), CORPUS, "huo_ge_vad")
 
 
 def test_networks_that_were_compiled_for_training_are_not_for_scoring(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     entry = {"backbone": "small", "pretrained": "", "image_px": 16, "compile": True}
     trained = write_run("cage", entry, Target("category", "category", ("happy", "sad")))
-    (run,) = evaluate.load_runs(CORPUS, "cage")
+    (run,) = evaluate.load_runs(here(), CORPUS, "cage")
     assert trained.network._compiled_call_impl is not None
     assert run.method.network._compiled_call_impl is None
 
@@ -346,25 +355,27 @@ def test_grids_have_all_subsets_and_rates_and_agree_where_nothing_is_hidden(proj
 
 
 def test_loaded_networks_have_their_modalities_in_the_projects_order(project):
-    runs = evaluate.load_runs(CORPUS, "linear")
+    runs = evaluate.load_runs(here(), CORPUS, "linear")
     assert [list(run.method.spec.dims) for run in runs] == [["audio", "video", "text"]] * 8
 
 
 def test_the_same_runs_are_scored_to_the_same_bytes(project, monkeypatch):
-    files = [path(CORPUS, "linear") for path in (paths.metrics, paths.details, paths.predictions)]
+    files = [
+        path(CORPUS, "linear") for path in (here().metrics, here().details, here().predictions)
+    ]
     before = [file.read_bytes() for file in files]
     ctx = PlainContext(stream=io.StringIO())
     params = EvaluateParams(missing_rates=RATES)
-    evaluate.run(params, CORPUS, "linear", INPUTS, ctx)
+    evaluate.run(ForMethod(params, {}, INPUTS), here(), ctx, CORPUS, "linear")
     assert [file.read_bytes() for file in files] == before
 
 
 def board():
-    return judge(CORPUS, list(ENTRIES), resamples=100, seed=0)
+    return judge(here(), CORPUS, list(ENTRIES), resamples=100, seed=0)
 
 
 def test_results_name_the_definitions_and_the_libraries_behind_them(project):
-    details = json.loads(paths.details(CORPUS, "linear").read_text())
+    details = json.loads(here().details(CORPUS, "linear").read_text())
     assert details["convention"] == metrics.CONVENTION
     assert details["libraries"] == {"numpy": np.__version__, "torch": str(torch.__version__)}
 
@@ -399,7 +410,7 @@ def test_entries_have_the_promised_keys(project):
 def test_the_oracle_ranks_nothing(project):
     before = board()
     loser = before["category"].entries[-1]["method"]
-    file = paths.details(CORPUS, loser)
+    file = here().details(CORPUS, loser)
     text = file.read_text()
     content = json.loads(text)
     oracle = content["targets"]["category"]["test_oracle"]
@@ -425,7 +436,7 @@ def test_the_oracle_is_at_least_the_chosen_epoch(project):
 def test_without_runs_the_stage_to_run_is_named(project):
     ctx = PlainContext(stream=io.StringIO())
     with pytest.raises(UserError, match="no runs; run stage train for tiny-constant first"):
-        evaluate.run(EvaluateParams(), CORPUS, "constant", INPUTS, ctx)
+        evaluate.run(ForMethod(EvaluateParams(), {}, INPUTS), here(), ctx, CORPUS, "constant")
 
 
 @pytest.mark.parametrize("values", [

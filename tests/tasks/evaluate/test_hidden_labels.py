@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from models.errors import UserError
-from tasks import paths
+from tasks.context import ForMethod
 from tasks.evaluate import stage as evaluate
 from tasks.plain_context import PlainContext
 from tasks.report.compare import compare_refs
@@ -18,9 +18,10 @@ from tasks.report.ensembles import mean_predictions
 from tasks.report.leaderboard import judge
 from tasks.report.page.results import results
 from tasks.report.paper_tables import paper_tables
-from tasks.report.stage import ReportParams, run
+from tasks.report.stage import ForReport, ReportParams, run
 from tasks.report.tested import load_tested
 from tasks.train import stage as train
+from tests.places import here
 from tests.tasks.corpus_factory import CORPUS, INPUTS, make_corpus
 from tests.tasks.report_factory import CLASSES, Scene, Silent, make_project
 
@@ -41,12 +42,12 @@ def raw(tmp_path, monkeypatch):
 
 @pytest.fixture
 def board(raw):
-    return judge("toy", METHODS, resamples=100, seed=0)
+    return judge(here(), "toy", METHODS, resamples=100, seed=0)
 
 
 @pytest.mark.usefixtures("raw")
 def test_the_predictions_of_test_have_no_truth_of_a_hidden_target():
-    table = pl.read_parquet(paths.predictions("toy", "linear")).filter(pl.col("split") == "test")
+    table = pl.read_parquet(here().predictions("toy", "linear")).filter(pl.col("split") == "test")
     assert table.height == len(SEEDS) * 48
     assert table["target_joy"].null_count() == table["target_category"].null_count() == table.height
     assert table["target_sentiment"].null_count() == 0
@@ -56,7 +57,7 @@ def test_a_hidden_target_is_ranked_on_validation_and_says_so(board):
     for target, split, n_test in (("emi", "validation", 0), ("sentiment", "test", 48)):
         for entry in board[target].entries:
             assert (entry["split"], entry["n"], entry["n_test"]) == (split, 48, n_test)
-    table = pl.read_parquet(paths.predictions("toy", "linear"))
+    table = pl.read_parquet(here().predictions("toy", "linear"))
     joy = [
         np.corrcoef(*table.filter(split="validation", seed=s)["target_joy", "prediction_joy"])[0, 1]
         for s in SEEDS
@@ -71,7 +72,7 @@ def test_a_hidden_target_is_ranked_on_validation_and_says_so(board):
 
 
 def test_tables_of_papers_mark_validation(raw):
-    tables = paper_tables({"toy": METHODS}, resamples=100, seed=0)
+    tables = paper_tables(here(), {"toy": METHODS}, resamples=100, seed=0)
     captions = {t.caption.split(":")[0]: t.caption for t in tables if "share of" not in t.caption}
     assert "48 VALIDATION utterances (no test score" in captions["toy, emi"]
     assert "48 VALIDATION utterances" in captions["toy, emi, concordance"]
@@ -81,22 +82,22 @@ def test_tables_of_papers_mark_validation(raw):
 
 
 def test_the_page_has_the_split_of_each_target(raw, board):
-    tested, failed = load_tested("toy", METHODS)
+    tested, failed = load_tested(here(), "toy", METHODS)
     found = {name: results(name, tested, failed, judged.entries) for name, judged in board.items()}
     assert {name: one["split"] for name, one in found.items()} == {
         "category": "validation", "emi": "validation", "sentiment": "test",
     }  # fmt: skip
     confusion = found["category"]["confusion"]["linear"]["0"]
-    rows = pl.read_parquet(paths.predictions("toy", "linear")).filter(split="validation", seed=0)
+    rows = pl.read_parquet(here().predictions("toy", "linear")).filter(split="validation", seed=0)
     known = rows.filter(pl.col("target_category").is_not_null())
     assert np.sum(confusion) == known.height
     assert np.trace(confusion) == (known["target_category"] == known["prediction_category"]).sum()
 
 
 def test_the_report_writes_the_mean_prediction_of_every_test_row(raw):
-    run(ReportParams(resamples=100), raw, Silent())
-    found = pl.read_csv(paths.ensemble("toy", "linear"))
-    test = pl.read_parquet(paths.predictions("toy", "linear")).filter(split="test")
+    run(ForReport(ReportParams(resamples=100), raw), here(), Silent())
+    found = pl.read_csv(here().ensemble("toy", "linear"))
+    test = pl.read_parquet(here().predictions("toy", "linear")).filter(split="test")
     assert found["utterance_id"].to_list() == sorted(set(test["utterance_id"]))
     name = found["utterance_id"][7]
     mine = test.filter(utterance_id=name)
@@ -105,38 +106,38 @@ def test_the_report_writes_the_mean_prediction_of_every_test_row(raw):
     shares = np.mean(mine["probabilities"].to_list(), axis=0)
     assert [row[f"probability_{c}"] for c in CLASSES] == pytest.approx(shares)
     assert row["prediction_category"] == CLASSES[shares.argmax()]
-    lines = list(csv.DictReader(paths.leaderboard("csv").open()))
+    lines = list(csv.DictReader(here().leaderboard("csv").open()))
     assert {(line["target"], line["split"], line["n_test"]) for line in lines} == {
         ("category", "validation", "0"), ("emi", "validation", "0"), ("sentiment", "test", "48"),
     }  # fmt: skip
 
 
 def test_methods_are_not_compared_across_splits(raw):
-    file = paths.details("toy", "linear")
+    file = here().details("toy", "linear")
     details = json.loads(file.read_text())
     details["targets"]["emi"]["test"] = details["targets"]["emi"]["validation"]
     file.write_text(json.dumps(details))
     with pytest.raises(UserError, match="target emi was scored on test, but constant on valid"):
-        judge("toy", METHODS, resamples=100, seed=0)
+        judge(here(), "toy", METHODS, resamples=100, seed=0)
     with pytest.raises(UserError, match="the first is scored on validation and the second on test"):
-        compare_refs("constant", "linear", resamples=100)
+        compare_refs(here(), "constant", "linear", resamples=100)
 
 
 def test_a_comparison_on_validation_says_so(raw):
-    (pair,) = compare_refs("constant", "linear", resamples=100)
+    (pair,) = compare_refs(here(), "constant", "linear", resamples=100)
     sentences = {one.target: one.sentence for one in pair.targets}
     assert sentences["emi"].startswith("On validation")
     assert not sentences["sentiment"].startswith("On validation")
 
 
 def test_validation_rows_are_held_to_the_splits(raw):
-    file = paths.predictions("toy", "linear")
+    file = here().predictions("toy", "linear")
     table = pl.read_parquet(file)
     table.filter(
         (pl.col("split") == "test") | (pl.col("utterance_id") != "toy/d001/u00")
     ).write_parquet(file)
     with pytest.raises(UserError, match=r"seed 0 lacks 2 validation rows, e\.g\. toy/d001/u00"):
-        judge("toy", METHODS, resamples=100, seed=0)
+        judge(here(), "toy", METHODS, resamples=100, seed=0)
 
 
 def test_what_evaluation_leaves_of_hidden_labels_can_be_judged(tmp_path, monkeypatch):
@@ -148,13 +149,21 @@ def test_what_evaluation_leaves_of_hidden_labels_can_be_judged(tmp_path, monkeyp
         corpus.label(name)["category"] = None
     corpus.write()
     ctx, entry = PlainContext(stream=io.StringIO()), {"epochs": 2, "patience": 0}
-    train.run(train.TrainParams(seeds=[0, 1]), CORPUS, "linear", entry, INPUTS, ctx)
-    evaluate.run(evaluate.EvaluateParams(missing_rates=[0.0]), CORPUS, "linear", INPUTS, ctx)
-    judged = judge(CORPUS, ["linear"], resamples=100, seed=0)
+    train.run(
+        ForMethod(train.TrainParams(seeds=[0, 1]), entry, INPUTS), here(), ctx, CORPUS, "linear"
+    )
+    evaluate.run(
+        ForMethod(evaluate.EvaluateParams(missing_rates=[0.0]), {}, INPUTS),
+        here(),
+        ctx,
+        CORPUS,
+        "linear",
+    )
+    judged = judge(here(), CORPUS, ["linear"], resamples=100, seed=0)
     splits = {name: one.entries[0]["split"] for name, one in judged.items()}
     assert splits == {"category": "validation", "vad": "test"}
-    tested, _ = load_tested(CORPUS, ["linear"])
+    tested, _ = load_tested(here(), CORPUS, ["linear"])
     found = mean_predictions(tested["linear"])
     assert found["utterance_id"].to_list() == sorted(hidden)
     assert found["prediction_category"].null_count() == 0
-    assert paper_tables({CORPUS: ["linear"]}, resamples=100, seed=0)
+    assert paper_tables(here(), {CORPUS: ["linear"]}, resamples=100, seed=0)

@@ -9,7 +9,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tasks import paths
 from tasks.context import Progress
 from tasks.faces import stage as faces
 from tasks.faces import windows as face_media
@@ -21,6 +20,7 @@ from tasks.media.decoding import Media, Problem
 from tasks.plain_context import PlainContext
 from tasks.tables import FACES, UTTERANCES, TableError, read_metadata, read_table, write_table
 from tests.face_factory import draw_face, room, write_video
+from tests.places import here
 
 PARAMS = FacesParams(rate_hz=10, crop_px=64, min_difference=0.0, crops_per_utterance=4)
 AWKWARD = Path(os.environ.get("AFFECTLOOM_SHARED", "../shared")) / "data" / "awkward"
@@ -62,8 +62,8 @@ CLIPS: list[dict] = [
 def make_project(folder: Path, media: Path, clips: list[dict], monkeypatch) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("AFFECTLOOM_CACHE", str(folder / "cache"))
-    paths.RAW.mkdir(parents=True)
-    paths.raw("toy").symlink_to(media)
+    here().media_root.mkdir(parents=True)
+    here().raw("toy").symlink_to(media)
     write_corpus(media, clips)
 
 
@@ -85,15 +85,15 @@ def write_corpus(media: Path, clips: list[dict]) -> None:
                 "region": clip.get("region"),
             }
         )
-    write_table(UTTERANCES, UTTERANCES.frame(rows), paths.utterances("toy"))
+    write_table(UTTERANCES, UTTERANCES.frame(rows), here().utterances("toy"))
 
 
 @pytest.fixture(scope="module")
 def table(media, tmp_path_factory) -> pl.DataFrame:
     with pytest.MonkeyPatch.context() as patch:
         make_project(tmp_path_factory.mktemp("project"), media, CLIPS, patch)
-        run(PARAMS, "toy", PlainContext())
-        return read_table(FACES, paths.faces("toy"))
+        run(PARAMS, here(), PlainContext(), "toy")
+        return read_table(FACES, here().faces("toy"))
 
 
 def clip(table: pl.DataFrame, name: str) -> pl.DataFrame:
@@ -206,13 +206,13 @@ def test_bytes_do_not_depend_on_workers_and_a_warm_run_detects_nothing(
     }.items():
         (tmp_path / name).mkdir()
         make_project(tmp_path / name, media, clips, monkeypatch)
-        run(PARAMS, "toy", context)
-        written.append(paths.faces("toy").read_bytes())
+        run(PARAMS, here(), context, "toy")
+        written.append(here().faces("toy").read_bytes())
     assert written[0] == written[1]
 
     monkeypatch.setattr(faces, "detect_shard", lambda *_: pytest.fail("a warm run detected"))
-    run(PARAMS, "toy", PlainContext())
-    assert paths.faces("toy").read_bytes() == written[0]
+    run(PARAMS, here(), PlainContext(), "toy")
+    assert here().faces("toy").read_bytes() == written[0]
 
 
 def test_one_more_clip_is_one_more_detection_and_other_parameters_all(media, tmp_path, monkeypatch):
@@ -225,28 +225,28 @@ def test_one_more_clip_is_one_more_detection_and_other_parameters_all(media, tmp
 
     monkeypatch.setattr(faces, "detect_clips", spy)
     make_project(tmp_path, media, [{"name": "b", "media": "still.png"}], monkeypatch)
-    run(PARAMS, "toy", PlainContext())
+    run(PARAMS, here(), PlainContext(), "toy")
     # the same file under another name is the same work
     more = [{"name": n, "media": "still.png"} for n in "ab"] + [{"name": "c", "media": "pair.mp4"}]
     write_corpus(media, more)
-    run(PARAMS, "toy", PlainContext())
+    run(PARAMS, here(), PlainContext(), "toy")
     assert seen == ["toy/d/b", "toy/d/c"]
-    found = read_table(FACES, paths.faces("toy"))
+    found = read_table(FACES, here().faces("toy"))
     assert found.filter(pl.col("frame") == 0)["utterance_id"].n_unique() == 3
-    run(PARAMS.model_copy(update={"crop_px": 48}), "toy", PlainContext())
+    run(PARAMS.model_copy(update={"crop_px": 48}), here(), PlainContext(), "toy")
     assert len(seen) == 4
 
 
 def test_a_damaged_store_is_noticed_and_mended(media, tmp_path, monkeypatch):
     make_project(tmp_path, media, [{"name": "a", "media": "still.png"}], monkeypatch)
-    run(PARAMS, "toy", PlainContext())
-    before = paths.faces("toy").read_bytes()
+    run(PARAMS, here(), PlainContext(), "toy")
+    before = here().faces("toy").read_bytes()
     (segment,) = (tmp_path / "cache").rglob("*.seg")
     damaged = bytearray(segment.read_bytes())
     damaged[-100] ^= 1
     segment.write_bytes(bytes(damaged))
-    run(PARAMS, "toy", PlainContext())
-    assert paths.faces("toy").read_bytes() == before
+    run(PARAMS, here(), PlainContext(), "toy")
+    assert here().faces("toy").read_bytes() == before
 
 
 def test_a_failure_of_the_moment_is_not_remembered(media, tmp_path, monkeypatch):
@@ -258,10 +258,10 @@ def test_a_failure_of_the_moment_is_not_remembered(media, tmp_path, monkeypatch)
 
     with monkeypatch.context() as patch:
         patch.setattr(faces, "detect_clips", slow)
-        run(PARAMS, "toy", PlainContext())
-    assert read_table(FACES, paths.faces("toy"))["reason"].to_list() == ["timeout"]
-    run(PARAMS, "toy", PlainContext())
-    assert read_table(FACES, paths.faces("toy"))["status"].to_list() == ["ok"]
+        run(PARAMS, here(), PlainContext(), "toy")
+    assert read_table(FACES, here().faces("toy"))["reason"].to_list() == ["timeout"]
+    run(PARAMS, here(), PlainContext(), "toy")
+    assert read_table(FACES, here().faces("toy"))["status"].to_list() == ["ok"]
 
 
 def test_progress_counts_every_clip_with_media_once(media, tmp_path, monkeypatch):
@@ -273,16 +273,16 @@ def test_progress_counts_every_clip_with_media_once(media, tmp_path, monkeypatch
 
     clips = [c for c in CLIPS if c["name"] in ("empty_room", "silent", "still", "voice")]
     make_project(tmp_path, media, clips, monkeypatch)
-    run(PARAMS, "toy", Listening())
-    run(PARAMS, "toy", Listening())
+    run(PARAMS, here(), Listening(), "toy")
+    run(PARAMS, here(), Listening(), "toy")
     assert told[-1] == Progress(3, 3, "clips", 0, 2, known=3)
     assert Progress(3, 3, "clips", 0, 2, known=0) in told[:-1]
 
 
 def test_the_table_tells_how_it_was_made(media, tmp_path, monkeypatch):
     make_project(tmp_path, media, [{"name": "a", "media": None}], monkeypatch)
-    run(PARAMS, "toy", PlainContext())
-    made = read_metadata(paths.faces("toy"))
+    run(PARAMS, here(), PlainContext(), "toy")
+    made = read_metadata(here().faces("toy"))
     told = {key[6:]: json.loads(value) for key, value in made.items() if key.startswith("param.")}
     assert told == PARAMS.model_dump(mode="json")
     assert len(made["weights_sha256"]) == 64

@@ -13,14 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from tasks import paths
 from tasks.faces import stage as faces
 from tasks.faces.stage import FacesParams
 from tasks.plain_context import PlainContext
 from tasks.store.segments import stats, verify
 from tasks.tables import UTTERANCES, write_table
 from tests.face_factory import draw_face, room, write_video
-from tests.places import ROOT
+from tests.places import ROOT, here
 
 PARAMS = FacesParams(rate_hz=10, crop_px=64)
 
@@ -28,6 +27,7 @@ PARAMS = FacesParams(rate_hz=10, crop_px=64)
 _CHILD = """
 import io, os, sys, time
 from tasks.faces import stage as faces
+from tasks.layout import Layout
 from tasks.plain_context import PlainContext
 detect = faces.detect_clips
 def noting(params, clips):
@@ -39,13 +39,13 @@ def noting(params, clips):
 faces.detect_clips = noting
 faces._CLIPS_PER_SEGMENT = 4
 params = faces.FacesParams(rate_hz=10, crop_px=64)
-faces.run(params, "toy", PlainContext(stream=io.StringIO()))
+faces.run(params, Layout(), PlainContext(stream=io.StringIO()), "toy")
 """
 
 
 def make_project(root: Path, clips: int) -> None:
     """A corpus of spans of one film, each of another length or place."""
-    media = root / paths.raw("toy") / "film.mp4"
+    media = root / here().raw("toy") / "film.mp4"
     write_video(media, [draw_face(room(), 90 + 3 * i, 120, 130) for i in range(24)])
     sha256 = hashlib.sha256(media.read_bytes()).hexdigest()
     rows = [
@@ -60,7 +60,7 @@ def make_project(root: Path, clips: int) -> None:
         }
         for number in range(clips)
     ]
-    write_table(UTTERANCES, UTTERANCES.frame(rows), root / paths.utterances("toy"))
+    write_table(UTTERANCES, UTTERANCES.frame(rows), root / here().utterances("toy"))
 
 
 def start(root: Path, cache: Path, pause_s: float = 0.0) -> subprocess.Popen:
@@ -86,9 +86,9 @@ def calm_bytes(root: Path, monkeypatch) -> bytes:
     """The table of an undisturbed run, whose store is another one."""
     monkeypatch.chdir(root)
     monkeypatch.setenv("AFFECTLOOM_CACHE", str(root / "calm"))
-    faces.run(PARAMS, "toy", PlainContext())
-    written = paths.faces("toy").read_bytes()
-    paths.faces("toy").unlink()
+    faces.run(PARAMS, here(), PlainContext(), "toy")
+    written = here().faces("toy").read_bytes()
+    here().faces("toy").unlink()
     return written
 
 
@@ -110,13 +110,13 @@ def test_kill_9_at_random_moments_of_faces_loses_at_most_the_chunk_in_flight(tmp
             os.killpg(process.pid, signal.SIGKILL)
             kills += 1
         process.wait()
-        if paths.faces("toy").exists():
-            assert paths.faces("toy").read_bytes() == undisturbed
-            paths.faces("toy").unlink()
+        if here().faces("toy").exists():
+            assert here().faces("toy").read_bytes() == undisturbed
+            here().faces("toy").unlink()
             shutil.rmtree(cache)
             finished += 1
     assert start(tmp_path, cache).wait() == 0
-    assert paths.faces("toy").read_bytes() == undisturbed
+    assert here().faces("toy").read_bytes() == undisturbed
     twice = detected(tmp_path) - 100 * (finished + 1)
     print(f"{kills} kills, {finished + 1} extractions, {twice} clips detected twice")
     assert 0 < twice <= kills * 4
@@ -130,7 +130,7 @@ def test_two_runs_at_once_on_one_store_write_the_same_right_bytes(tmp_path, monk
     both = [start(root, tmp_path / "cache", pause_s=0.05) for root in (first, second)]
     assert [process.wait() for process in both] == [0, 0]
     for root in (first, second):
-        assert (root / paths.faces("toy")).read_bytes() == undisturbed
+        assert (root / here().faces("toy")).read_bytes() == undisturbed
     assert 12 <= detected(first) + detected(second) <= 24
     assert verify(tmp_path / "cache" / "features") == []
     (usage,) = stats(tmp_path / "cache" / "features")
@@ -153,10 +153,10 @@ def test_a_full_disk_ends_the_faces_stage_with_a_sentence_and_the_next_run_goes_
     )
     assert "cannot write" in process.stdout
     assert "free space" in process.stdout
-    assert not paths.faces("toy").exists()
+    assert not here().faces("toy").exists()
     assert not list((tmp_path / "cache").rglob("*.tmp"))
     assert start(tmp_path, tmp_path / "cache").wait() == 0
-    assert paths.faces("toy").read_bytes() == undisturbed
+    assert here().faces("toy").read_bytes() == undisturbed
 
 
 # a limit on file size behaves like a full disk: the write fails half-way with an OSError
@@ -164,6 +164,7 @@ _LIMITED = f"""
 import io, resource, signal
 from models.errors import UserError
 from tasks.faces import stage as faces
+from tasks.layout import Layout
 from tasks.plain_context import PlainContext
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4000, {resource.RLIM_INFINITY}))

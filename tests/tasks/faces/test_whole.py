@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks import paths
 from tasks.faces import stage as faces
 from tasks.faces.crops import decode
 from tasks.faces.stage import FacesParams, run
@@ -13,6 +12,7 @@ from tasks.faces.whole import fit, quality
 from tasks.plain_context import PlainContext
 from tasks.tables import FACES, UTTERANCES, read_metadata, read_table, write_table
 from tests.face_factory import draw_face, room, write_video
+from tests.places import here
 
 PARAMS = FacesParams(detect="whole", crop_px=96, crop_format="png", crops_per_utterance=4)
 
@@ -25,8 +25,8 @@ def noise(height, width, seed=0):
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AFFECTLOOM_CACHE", str(tmp_path / "cache"))
-    paths.raw("toy").mkdir(parents=True)
-    return paths.raw("toy")
+    here().raw("toy").mkdir(parents=True)
+    return here().raw("toy")
 
 
 def table(folder, clips, params=PARAMS):
@@ -44,9 +44,9 @@ def table(folder, clips, params=PARAMS):
                 "region": region,
             }
         )
-    write_table(UTTERANCES, UTTERANCES.frame(rows), paths.utterances("toy"))
-    run(params, "toy", PlainContext(stream=io.StringIO()))
-    return read_table(FACES, paths.faces("toy"))
+    write_table(UTTERANCES, UTTERANCES.frame(rows), here().utterances("toy"))
+    run(params, here(), PlainContext(stream=io.StringIO()), "toy")
+    return read_table(FACES, here().faces("toy"))
 
 
 def test_small_stills_are_kept_pixel_by_pixel_in_any_mode(project, monkeypatch):
@@ -70,7 +70,7 @@ def test_small_stills_are_kept_pixel_by_pixel_in_any_mode(project, monkeypatch):
     thrice = np.repeat(grey[..., None], 3, 2)
     for crop, expected in zip(found["crop"], (colour, thrice, thrice, colour), strict=True):
         np.testing.assert_array_equal(decode(crop), expected)
-    assert read_metadata(paths.faces("toy"))["detector"] == "none"
+    assert read_metadata(here().faces("toy"))["detector"] == "none"
 
 
 def test_a_region_is_the_picture_and_large_ones_keep_their_shape(project):

@@ -21,14 +21,15 @@ from PIL import Image
 from models.encoders.encoder import Settings
 from models.encoders.prosody import Prosody
 from models.errors import UserError
-from tasks import paths
+from tasks.checkpoints.stage import make
 from tasks.features import families as encoder_families
 from tasks.features import stage as features
 from tasks.features.stage import EncoderParams
+from tasks.layout import Layout
 from tasks.plain_context import PlainContext
 from tasks.store.segments import stats
 from tasks.tables import FACES, FEATURES, UTTERANCES, read_metadata, read_table, write_table
-from tests.places import ROOT
+from tests.places import ROOT, here
 
 HERE = ROOT / "tests" / "tasks"
 
@@ -60,7 +61,7 @@ def write_corpus(root: Path, clips: int, seconds: float = 0.5) -> list[dict]:
 
 
 def write_utterances(root: Path, rows: list[dict]) -> None:
-    write_table(UTTERANCES, UTTERANCES.frame(rows), root / paths.utterances("c"))
+    write_table(UTTERANCES, UTTERANCES.frame(rows), root / here().utterances("c"))
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -72,12 +73,14 @@ def tree(folder: Path) -> dict[str, str]:
 
 def run(root: Path, params: EncoderParams, cache: str = "cache", **context) -> dict[str, str]:
     ctx = PlainContext(stream=io.StringIO(), **context)
-    folder = features.run(params, "enc", "c", ctx, root, root / cache)
+    folder = features.run(
+        params, Layout(root / "data", cache=root / cache, project=root), ctx, "c", "enc"
+    )
     return tree(folder)
 
 
 def table(root: Path) -> pl.DataFrame:
-    return read_table(FEATURES, root / paths.features("c", "enc")).sort("utterance_id")
+    return read_table(FEATURES, root / here().features("c", "enc")).sort("utterance_id")
 
 
 @pytest.fixture
@@ -279,7 +282,7 @@ def test_text_keys_hold_the_context(tmp_path):
     first = run(tmp_path, params)
     found = table(tmp_path)
     assert found["reason"].to_list() == [None, None, "no_text", *[None] * 5]
-    meta = read_metadata(tmp_path / paths.features("c", "enc"))
+    meta = read_metadata(tmp_path / here().features("c", "enc"))
     assert meta["trained"] == "yes"
     assert len(meta["weights_sha256"]) == 64
     # text that changes a context changes the features of those who read it, and of no one else
@@ -321,7 +324,6 @@ def jpeg(seed: int) -> bytes:
 
 def test_face_features_follow_the_chosen_crops(tmp_path):
     from tasks.checkpoints.stage import CheckpointsParams, TinyCheckpoint
-    from tasks.checkpoints.stage import run as make
 
     rows = write_corpus(tmp_path, 3)
     models = {"vit_tiny": TinyCheckpoint(kind="vit", width=32)}
@@ -330,7 +332,7 @@ def test_face_features_follow_the_chosen_crops(tmp_path):
     crops = [face_row(names[0], frame, jpeg(frame)) for frame in range(3)]
     crops += [face_row(names[1], 0, jpeg(9)), face_row(names[2], -1, None, "no_face")]
     crops.append(face_row(names[0], 0, jpeg(4)) | {"track": 1, "chosen": False})
-    faces = tmp_path / paths.faces("c")
+    faces = tmp_path / here().faces("c")
     write_table(FACES, FACES.frame(crops), faces)
     params = EncoderParams(
         family="hf_vision", checkpoint="data/checkpoints/vit_tiny", sequence=True, dtype="float32"
@@ -340,7 +342,7 @@ def test_face_features_follow_the_chosen_crops(tmp_path):
     assert found["frames"].to_list() == [3, 1, 0]
     assert found["reason"].to_list() == [None, None, "no_face"]
     assert found["hop_s"].to_list() == [pytest.approx(0.2), None, None]
-    assert read_metadata(tmp_path / paths.features("c", "enc"))["trained"] == "no"
+    assert read_metadata(tmp_path / here().features("c", "enc"))["trained"] == "no"
     crops[1] |= {"crop": jpeg(77)}
     write_table(FACES, FACES.frame(crops), faces)
     run(tmp_path, params)
@@ -490,6 +492,7 @@ def test_other_settings_mean_another_fingerprint_and_a_name_does_not(tmp_path):
 
 _CHILD = """
 import importlib.util, io, pathlib, sys
+from tasks.layout import Layout
 from tasks.features import families as encoder_families, stage as features
 from tasks.plain_context import PlainContext
 root = pathlib.Path(sys.argv[1])
@@ -509,7 +512,7 @@ def test_kill_9_at_random_moments_loses_at_most_the_chunk_in_flight(tmp_path, fa
     write_corpus(tmp_path, 100)
     undisturbed = run(tmp_path, fake, cache="calm")
     assert computed(tmp_path) == 100
-    shutil.rmtree(tmp_path / paths.features("c", "enc"))
+    shutil.rmtree(tmp_path / here().features("c", "enc"))
     monkeypatch.setenv("FAKE_DELAY_S", "0.05")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     generator, kills, finished = random.Random(0), 0, 0
@@ -527,10 +530,10 @@ def test_kill_9_at_random_moments_loses_at_most_the_chunk_in_flight(tmp_path, fa
             os.killpg(process.pid, signal.SIGKILL)
             kills += 1
         process.wait()
-        if (tmp_path / paths.features("c", "enc")).exists():
+        if (tmp_path / here().features("c", "enc")).exists():
             # one extraction is through: the next begins from nothing
-            assert tree(tmp_path / paths.features("c", "enc")) == undisturbed
-            shutil.rmtree(tmp_path / paths.features("c", "enc"))
+            assert tree(tmp_path / here().features("c", "enc")) == undisturbed
+            shutil.rmtree(tmp_path / here().features("c", "enc"))
             shutil.rmtree(tmp_path / "cache")
             finished += 1
     monkeypatch.setenv("FAKE_DELAY_S", "0")

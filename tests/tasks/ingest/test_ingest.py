@@ -10,7 +10,6 @@ import polars as pl
 import pytest
 
 from models.errors import UserError
-from tasks import paths
 from tasks.corpora.adapter import Corpus, ProtocolCard
 from tasks.ingest import stage as ingest
 from tasks.media import hashes as media_hashes
@@ -22,6 +21,7 @@ from tasks.tables import (
     read_metadata,
     read_table,
 )
+from tests.places import here
 
 
 class Listening(PlainContext):
@@ -39,7 +39,7 @@ class Listening(PlainContext):
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AFFECTLOOM_CACHE", str(tmp_path / "cache"))
-    paths.raw("toy").mkdir(parents=True)
+    here().raw("toy").mkdir(parents=True)
     return tmp_path
 
 
@@ -75,23 +75,23 @@ def corpus(rows: list[dict], judgements: list[dict] | pl.DataFrame = (), card=No
 def put_media(rows: list[dict]) -> None:
     for r in rows:
         if r["media"]:
-            (paths.raw("toy") / r["media"]).write_bytes(f"sound of {r['media']}".encode())
+            (here().raw("toy") / r["media"]).write_bytes(f"sound of {r['media']}".encode())
 
 
 def run(monkeypatch, found: Corpus, ctx=None, **params) -> pl.DataFrame:
     monkeypatch.setattr(ingest, "find_adapter", lambda name: lambda root, options: found)
     params = {"adapter": "toy", "max_quarantine_fraction": 1.0} | params
-    ingest.run(ingest.IngestParams(**params), "toy", ctx or Listening())
-    return read_table(UTTERANCES, paths.utterances("toy"))
+    ingest.run(ingest.IngestParams(**params), here(), ctx or Listening(), "toy")
+    return read_table(UTTERANCES, here().utterances("toy"))
 
 
 def quarantine() -> dict[str, str]:
-    frame = read_table(QUARANTINE, paths.quarantine("toy"))
+    frame = read_table(QUARANTINE, here().quarantine("toy"))
     return dict(zip(frame["utterance_id"], frame["reason"], strict=True))
 
 
 def details() -> str:
-    return " ".join(read_table(QUARANTINE, paths.quarantine("toy"))["detail"])
+    return " ".join(read_table(QUARANTINE, here().quarantine("toy"))["detail"])
 
 
 GOOD = [row("d1", 0), row("d1", 1), row("d2", 0)]
@@ -103,8 +103,8 @@ def test_ids_and_media_get_the_corpus_before_them(monkeypatch):
     assert table["utterance_id"].to_list() == ["toy/d1/u0", "toy/d1/u1", "toy/d2/u0"]
     assert table["dialogue_id"].to_list() == ["toy/d1", "toy/d1", "toy/d2"]
     assert table["media"][0] == "toy/d1_0.wav"
-    assert (paths.RAW / table["media"][0]).exists()
-    judged = read_table(ANNOTATIONS, paths.annotations("toy"))
+    assert (here().media_root / table["media"][0]).exists()
+    judged = read_table(ANNOTATIONS, here().annotations("toy"))
     assert judged["utterance_id"].to_list() == ["toy/d1/u0"]
     assert quarantine() == {}
 
@@ -112,7 +112,7 @@ def test_ids_and_media_get_the_corpus_before_them(monkeypatch):
 def test_media_hash_is_sha256_of_the_bytes(monkeypatch):
     put_media(GOOD)
     table = run(monkeypatch, corpus(GOOD))
-    expected = hashlib.sha256((paths.RAW / "toy/d1_0.wav").read_bytes()).hexdigest()
+    expected = hashlib.sha256((here().media_root / "toy/d1_0.wav").read_bytes()).hexdigest()
     assert table["media_sha256"][0] == expected
 
 
@@ -123,13 +123,13 @@ def test_missing_media_names_file_and_remedy_and_takes_judgements_along(monkeypa
     assert quarantine() == {"toy/d1/u0": "missing_media"}
     assert "d1_0.wav does not exist" in details()
     assert "2 judgements go with it" in details()
-    assert read_table(ANNOTATIONS, paths.annotations("toy")).height == 0
+    assert read_table(ANNOTATIONS, here().annotations("toy")).height == 0
 
 
 def test_all_media_missing_is_an_error_that_writes_nothing(monkeypatch):
     with pytest.raises(UserError, match="none of the 3 media files can be used"):
         run(monkeypatch, corpus(GOOD))
-    assert not paths.utterances("toy").exists()
+    assert not here().utterances("toy").exists()
 
 
 def test_a_corpus_without_media_is_fine(monkeypatch):
@@ -140,8 +140,8 @@ def test_a_corpus_without_media_is_fine(monkeypatch):
 
 def test_empty_files_and_git_lfs_pointers_are_set_aside_by_name(monkeypatch):
     put_media(GOOD)
-    (paths.raw("toy") / "d1_0.wav").write_bytes(b"")
-    (paths.raw("toy") / "d1_1.wav").write_text("version https://git-lfs.github.com/spec/v1\noid")
+    (here().raw("toy") / "d1_0.wav").write_bytes(b"")
+    (here().raw("toy") / "d1_1.wav").write_text("version https://git-lfs.github.com/spec/v1\noid")
     run(monkeypatch, corpus(GOOD))
     assert quarantine() == {"toy/d1/u0": "empty_media", "toy/d1/u1": "lfs_pointer"}
     assert "git lfs pull" in details()
@@ -186,7 +186,7 @@ def test_equal_rows_keep_one_copy_and_different_rows_of_one_id_keep_none(monkeyp
     rows = [*GOOD, GOOD[0], GOOD[1] | {"text": "other words"}]
     table = run(monkeypatch, corpus(rows))
     assert table["utterance_id"].to_list() == ["toy/d1/u0", "toy/d2/u0"]
-    found = read_table(QUARANTINE, paths.quarantine("toy"))
+    found = read_table(QUARANTINE, here().quarantine("toy"))
     assert sorted(found["reason"]) == ["duplicate_id", "duplicate_id", "duplicate_row"]
 
 
@@ -200,9 +200,9 @@ def test_every_adapter_row_is_kept_or_quarantined(monkeypatch):
     ]
     put_media(GOOD)
     table = run(monkeypatch, corpus(rows))
-    found = read_table(QUARANTINE, paths.quarantine("toy"))
+    found = read_table(QUARANTINE, here().quarantine("toy"))
     assert table.height + found.height == len(rows)
-    counts = json.loads(read_metadata(paths.utterances("toy"))["counts"])
+    counts = json.loads(read_metadata(here().utterances("toy"))["counts"])
     assert counts["adapter_rows"] == len(rows)
     assert counts["utterances"] == table.height
     assert sum(counts["quarantined"].values()) == found.height
@@ -230,7 +230,7 @@ def test_judgements_that_are_no_numbers_take_their_family_along(monkeypatch):
         "toy/d1/u1": "missing_value",
         "toy/d2/u0": "not_finite",
     }
-    assert read_table(ANNOTATIONS, paths.annotations("toy")).height == 0
+    assert read_table(ANNOTATIONS, here().annotations("toy")).height == 0
     assert "valence = 3,5" in details()
 
 
@@ -243,7 +243,7 @@ def test_judgements_of_which_none_is_usable_stop_the_stage_after_saying_which(mo
     with pytest.raises(UserError, match=r"none of the 2 judgements is usable.*valence = 3,5"):
         run(monkeypatch, corpus(GOOD, frame), max_quarantine_fraction=0.2)
     assert set(quarantine().values()) == {"not_numeric"}
-    assert not paths.utterances("toy").exists()
+    assert not here().utterances("toy").exists()
 
 
 def test_counts_that_differ_from_the_published_ones_are_told_not_fatal(monkeypatch):
@@ -256,7 +256,7 @@ def test_counts_that_differ_from_the_published_ones_are_told_not_fatal(monkeypat
     assert "1 set aside (toy/d1/u0)" in first
     assert "1 with judgements but no utterance (toy/d9/u7)" in first
     assert "toy: expected 3 dialogues, found 2: missing 1" in ctx.said
-    assert json.loads(read_metadata(paths.utterances("toy"))["counts"])["findings"]
+    assert json.loads(read_metadata(here().utterances("toy"))["counts"])["findings"]
 
 
 def test_matching_counts_say_nothing(monkeypatch):
@@ -271,7 +271,7 @@ def test_too_many_unusable_rows_stop_the_stage_after_saying_which(monkeypatch):
     with pytest.raises(UserError, match=r"1 of 3 utterances \(33.3%\).*missing_media"):
         run(monkeypatch, corpus(GOOD), max_quarantine_fraction=0.3)
     assert quarantine() == {"toy/d1/u0": "missing_media"}
-    assert not paths.utterances("toy").exists()
+    assert not here().utterances("toy").exists()
 
 
 def test_the_adapters_own_quarantine_passes_through(monkeypatch):
@@ -306,7 +306,7 @@ def test_the_card_travels_with_the_annotations(monkeypatch):
     put_media(GOOD)
     card = ProtocolCard("toy", label_map={"hap": "happy"}, scales={"valence": (1.0, 5.0, -1)})
     run(monkeypatch, corpus(GOOD, card=card))
-    found = json.loads(read_metadata(paths.annotations("toy"))["card"])
+    found = json.loads(read_metadata(here().annotations("toy"))["card"])
     assert found["label_map"] == {"hap": "happy"}
     assert found["scales"] == {"valence": [1.0, 5.0, -1]}
 
@@ -315,9 +315,9 @@ def test_row_order_does_not_change_the_bytes(monkeypatch):
     put_media(GOOD)
     judged = [judgement("d1/u0"), judgement("d1/u1"), judgement("d1/u0", "r2")]
     run(monkeypatch, corpus(GOOD, judged))
-    before = paths.utterances("toy").read_bytes(), paths.annotations("toy").read_bytes()
+    before = here().utterances("toy").read_bytes(), here().annotations("toy").read_bytes()
     run(monkeypatch, corpus(GOOD[::-1], judged[::-1]))
-    assert before == (paths.utterances("toy").read_bytes(), paths.annotations("toy").read_bytes())
+    assert before == (here().utterances("toy").read_bytes(), here().annotations("toy").read_bytes())
 
 
 def test_an_unknown_key_of_the_params_is_refused():
@@ -328,7 +328,7 @@ def test_an_unknown_key_of_the_params_is_refused():
 def test_a_folder_that_does_not_exist_is_named(monkeypatch):
     monkeypatch.setattr(ingest, "find_adapter", lambda name: None)
     with pytest.raises(UserError, match="data/raw/nowhere does not exist"):
-        ingest.run(ingest.IngestParams(adapter="toy"), "nowhere", Listening())
+        ingest.run(ingest.IngestParams(adapter="toy"), here(), Listening(), "nowhere")
 
 
 def age(path: Path) -> None:
@@ -340,19 +340,19 @@ def test_settled_files_are_hashed_once_and_changed_files_again(project, monkeypa
     put_media(GOOD)
     names = [f"toy/{r['media']}" for r in GOOD]
     for name in names:
-        age(paths.RAW / name)
+        age(here().media_root / name)
     hashed: list[str] = []
     plain = media_hashes.hash_file
     monkeypatch.setattr(
         media_hashes, "hash_file", lambda path: hashed.append(path.name) or plain(path)
     )
-    first = media_hashes.hash_media(paths.RAW, names, Listening(), "toy")
-    second = media_hashes.hash_media(paths.RAW, names, Listening(), "toy")
+    first = media_hashes.hash_media(here(), names, Listening(), "toy")
+    second = media_hashes.hash_media(here(), names, Listening(), "toy")
     assert first.equals(second)
     assert sorted(hashed) == ["d1_0.wav", "d1_1.wav", "d2_0.wav"]
-    changed = paths.RAW / names[0]
+    changed = here().media_root / names[0]
     changed.write_bytes(b"something else, of another length")
-    third = media_hashes.hash_media(paths.RAW, names, Listening(), "toy")
+    third = media_hashes.hash_media(here(), names, Listening(), "toy")
     assert hashed[3:] == ["d1_0.wav"]
     assert third["sha256"][0] == hashlib.sha256(changed.read_bytes()).hexdigest()
 
@@ -360,21 +360,21 @@ def test_settled_files_are_hashed_once_and_changed_files_again(project, monkeypa
 def test_a_file_that_changed_just_now_is_not_remembered(monkeypatch):
     put_media(GOOD[:1])
     name = "toy/d1_0.wav"
-    media_hashes.hash_media(paths.RAW, [name], Listening(), "toy")
-    stat = (paths.RAW / name).stat()
-    (paths.RAW / name).write_bytes(b"SOUND OF D1_0.WAV")  # same size
-    os.utime(paths.RAW / name, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    again = media_hashes.hash_media(paths.RAW, [name], Listening(), "toy")
+    media_hashes.hash_media(here(), [name], Listening(), "toy")
+    stat = (here().media_root / name).stat()
+    (here().media_root / name).write_bytes(b"SOUND OF D1_0.WAV")  # same size
+    os.utime(here().media_root / name, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    again = media_hashes.hash_media(here(), [name], Listening(), "toy")
     assert again["sha256"][0] == hashlib.sha256(b"SOUND OF D1_0.WAV").hexdigest()
 
 
 def test_a_broken_hash_memory_is_replaced(project):
     put_media(GOOD[:1])
-    memory = paths.cache() / "media_hashes" / "toy.parquet"
+    memory = here().cache / "media_hashes" / "toy.parquet"
     memory.parent.mkdir(parents=True)
     memory.write_bytes(b"not parquet")
-    age(paths.RAW / "toy/d1_0.wav")
-    found = media_hashes.hash_media(paths.RAW, ["toy/d1_0.wav"], Listening(), "toy")
+    age(here().media_root / "toy/d1_0.wav")
+    found = media_hashes.hash_media(here(), ["toy/d1_0.wav"], Listening(), "toy")
     assert found["sha256"].null_count() == 0
     assert pl.read_parquet(memory).height == 1
 

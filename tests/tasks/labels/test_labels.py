@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from models.errors import UserError
-from tasks import paths
 from tasks.labels.checks import REASONS
 from tasks.labels.merge import merge_numbers, rater_correlations
 from tasks.labels.scales import SCALES, SIGNS, from_unit, to_unit
 from tasks.labels.stage import Card, LabelsParams, Result, merge, run
 from tasks.tables import ANNOTATIONS, LABELS, QUARANTINE, UTTERANCES, VAD, read_table, write_table
+from tests.places import QUIET, here
 
 SHARED = Path(os.environ.get("AFFECTLOOM_SHARED", "../shared")) / "data"
 needs_data = pytest.mark.skipif(not SHARED.exists(), reason=f"no real data at {SHARED}")
@@ -622,10 +622,10 @@ def put_tables(rows: list[dict], card: dict | None = None) -> None:
             if UTTERANCES.columns[name].nullable
         },
     )
-    write_table(UTTERANCES, frame.select(list(UTTERANCES.columns)), paths.utterances("toy"))
+    write_table(UTTERANCES, frame.select(list(UTTERANCES.columns)), here().utterances("toy"))
     rows = [r | {"utterance_id": f"toy/d/{r['utterance_id']}"} for r in rows]
     metadata = {"card": json.dumps(card or {})}
-    write_table(ANNOTATIONS, ANNOTATIONS.frame(rows), paths.annotations("toy"), metadata)
+    write_table(ANNOTATIONS, ANNOTATIONS.frame(rows), here().annotations("toy"), metadata)
 
 
 def test_the_stage_writes_labels_quarantine_and_report(tmp_path, monkeypatch):
@@ -635,22 +635,22 @@ def test_the_stage_writes_labels_quarantine_and_report(tmp_path, monkeypatch):
         number("b", 9, scale_min=None, scale_max=None),
     ]
     put_tables(rows, {"scales": {"valence": [1, 5, -1], "naturalness": [1, 5, 1]}})
-    run(LabelsParams(max_quarantine_fraction=0.5), "toy")
-    assert read_table(LABELS, paths.labels("toy"))["valence"].to_list() == [1.0, None]
-    aside = read_table(QUARANTINE, paths.labels_quarantine("toy"))
+    run(LabelsParams(max_quarantine_fraction=0.5), here(), QUIET, "toy")
+    assert read_table(LABELS, here().labels("toy"))["valence"].to_list() == [1.0, None]
+    aside = read_table(QUARANTINE, here().labels_quarantine("toy"))
     assert "valence = 9.0 (1.0..5.0) leaves its scale" in aside["detail"][0]
-    report = json.loads(paths.agreement("toy").read_text())
+    report = json.loads(here().agreement("toy").read_text())
     assert report["scales"]["valence"] == {"min": 1, "max": 5, "sign": -1}
-    before = paths.labels("toy").read_bytes(), paths.agreement("toy").read_bytes()
-    run(LabelsParams(max_quarantine_fraction=0.5), "toy")
-    assert before == (paths.labels("toy").read_bytes(), paths.agreement("toy").read_bytes())
+    before = here().labels("toy").read_bytes(), here().agreement("toy").read_bytes()
+    run(LabelsParams(max_quarantine_fraction=0.5), here(), QUIET, "toy")
+    assert before == (here().labels("toy").read_bytes(), here().agreement("toy").read_bytes())
 
 
 def test_a_corpus_without_judgements_gets_a_table_of_nulls(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     put_tables([])
-    run(LabelsParams(merge="ewe"), "toy")
-    table = read_table(LABELS, paths.labels("toy"))
+    run(LabelsParams(merge="ewe"), here(), QUIET, "toy")
+    table = read_table(LABELS, here().labels("toy"))
     assert table["n_raters"].to_list() == [0, 0]
     assert table["category"].null_count() == table["joy"].null_count() == 2
 
@@ -659,9 +659,9 @@ def test_too_many_unusable_judgements_stop_the_stage_after_saying_which(tmp_path
     monkeypatch.chdir(tmp_path)
     put_tables([number("a", 1), number("b", 9)])
     with pytest.raises(UserError, match=r"1 of 2 judgements \(50.0%\).*out_of_range"):
-        run(LabelsParams(), "toy")
-    assert paths.labels_quarantine("toy").exists()
-    assert not paths.labels("toy").exists()
+        run(LabelsParams(), here(), QUIET, "toy")
+    assert here().labels_quarantine("toy").exists()
+    assert not here().labels("toy").exists()
 
 
 # real data ----------------------------------------------------------------------------------

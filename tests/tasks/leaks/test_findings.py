@@ -14,6 +14,7 @@ from tasks.leaks.near_duplicates import SHINGLE, near_pairs
 from tasks.leaks.texts import normalised
 from tasks.splits.stage import SplitsParams, make_splits
 from tasks.tables import LABELS, SPLIT, UTTERANCES
+from tests.places import here
 
 SHARED = Path(os.environ.get("AFFECTLOOM_SHARED", "../shared")) / "data"
 
@@ -287,7 +288,7 @@ def test_iemocap_reports_scripted_repeats_across_sessions():
     )
     labels = table.select(utterance_id=ids, category="label")
     splits, _ = make_splits(
-        SplitsParams(protocol="leave_one_session_out"), "iemocap", utterances, labels
+        here(), SplitsParams(protocol="leave_one_session_out"), "iemocap", utterances, labels
     )
     last = splits.filter((pl.col("fold") == 4) & (pl.col("split") != "validation"))
     found = {f["kind"]: f for f in find_leaks(utterances, labels, last)}

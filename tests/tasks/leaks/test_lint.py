@@ -3,6 +3,7 @@
 import pytest
 
 from tasks.leaks.lint import lint_corpus
+from tests.places import here
 from tests.tasks.corpus_factory import CORPUS, Corpus, make_corpus
 
 
@@ -18,7 +19,7 @@ def corpus(tmp_path, monkeypatch) -> Corpus:
 
 
 def kinds(threshold: float = 0.9) -> dict[str, dict]:
-    found = lint_corpus(CORPUS, ["ears", "nowhere"], threshold)
+    found = lint_corpus(here(), CORPUS, ["ears", "nowhere"], threshold)
     return {finding["kind"]: dict(finding) for finding in found}
 
 

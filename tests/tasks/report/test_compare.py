@@ -6,10 +6,10 @@ import pytest
 import yaml
 
 from models.errors import UserError
-from tasks import paths
 from tasks.dvc_lock import cause_of, read_lock
 from tasks.report.compare import compare_refs, to_json, to_text
 from tasks.tables import UTTERANCES, read_table
+from tests.places import here
 from tests.tasks.report_factory import Scene, make_project
 
 SCENE = Scene(targets=("category", "vad"), dialogues=12)
@@ -33,7 +33,7 @@ def write_lock(code="1", lr=0.1, split="s"):
 
 
 def write_report(method, seed, lr):
-    folder = paths.runs("toy", method) / f"seed{seed}" / "category"
+    folder = here().runs("toy", method) / f"seed{seed}" / "category"
     folder.mkdir(parents=True)
     report = {
         "corpus": "toy", "method": method, "seed": seed, "targets": [{"name": "category"}],
@@ -54,7 +54,7 @@ def project(tmp_path, monkeypatch):
 
 
 def one(first, second):
-    (found,) = compare_refs(first, second, resamples=300)
+    (found,) = compare_refs(here(), first, second, resamples=300)
     return found
 
 
@@ -118,7 +118,7 @@ def test_the_same_runs_are_not_compared(project):
 
 
 def test_other_label_sets_are_refused(project):
-    file = paths.details("toy", "linear")
+    file = here().details("toy", "linear")
     details = json.loads(file.read_text())
     details["targets"]["category"]["names"].append("surprise")
     file.write_text(json.dumps(details))
@@ -127,14 +127,14 @@ def test_other_label_sets_are_refused(project):
 
 
 def test_other_test_rows_are_refused(project):
-    file = paths.predictions("toy", "linear")
+    file = here().predictions("toy", "linear")
     pl.read_parquet(file).filter(pl.col("utterance_id") != "toy/d005/u01").write_parquet(file)
     with pytest.raises(UserError, match=r"0 rows are only in the first and 1 only in .*d005/u01"):
         one("linear", "corect")
 
 
 def test_other_labels_of_the_same_rows_are_refused(project):
-    file = paths.predictions("toy", "linear")
+    file = here().predictions("toy", "linear")
     changed = pl.read_parquet(file).with_columns(
         pl.when(pl.col("utterance_id") == "toy/d005/u01")
         .then(pl.lit("sad"))
@@ -147,7 +147,9 @@ def test_other_labels_of_the_same_rows_are_refused(project):
 
 
 def test_json_is_plain(project):
-    text = json.dumps(to_json(compare_refs("linear", "corect", resamples=200)), allow_nan=False)
+    text = json.dumps(
+        to_json(compare_refs(here(), "linear", "corect", resamples=200)), allow_nan=False
+    )
     assert json.loads(text)[0]["targets"][0]["target"] == "category"
 
 
@@ -162,7 +164,7 @@ def test_causes_follow_from_folders():
     assert cause_of("data/features/toy/tiny") == "features"
     assert cause_of("data/splits/toy.parquet") == "split"
     assert cause_of("models/batch.py") == "code"
-    assert cause_of(str(paths.labels("toy"))) == "data"
+    assert cause_of(str(here().labels("toy"))) == "data"
     assert read_lock("") == {}
 
 
@@ -180,16 +182,16 @@ def revisions(project, tmp_path):
     (tmp_path / ".gitignore").write_text(".dvc/tmp\n")
     git("add", ".")
     git("commit", "-qm", "one")
-    table = pl.read_parquet(paths.predictions("toy", "corect"))
+    table = pl.read_parquet(here().predictions("toy", "corect"))
     table.with_columns(
         pl.col("prediction_valence", "prediction_arousal", "prediction_dominance") * 0.5
-    ).write_parquet(paths.predictions("toy", "corect"))
+    ).write_parquet(here().predictions("toy", "corect"))
     write_lock(code="2", lr=0.2, split="t")
     git("commit", "-qam", "two")
 
 
 def test_revisions_are_compared_with_causes(revisions):
-    found = compare_refs("HEAD~1", "HEAD", resamples=200)
+    found = compare_refs(here(), "HEAD~1", "HEAD", resamples=200)
     assert [pair.first for pair in found] == [f"HEAD~1:{m}" for m in sorted(SCENE.methods)]
     corect = found[1]
     vad = next(t for t in corect.targets if t.target == "vad")
@@ -214,4 +216,4 @@ def test_unknown_names_get_a_hint(revisions):
 
 
 def test_utterances_of_the_factory_keep_their_contract(project):
-    assert read_table(UTTERANCES, paths.utterances("toy")).height == 3 * 12 * 6
+    assert read_table(UTTERANCES, here().utterances("toy")).height == 3 * 12 * 6

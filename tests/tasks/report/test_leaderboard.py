@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 from sklearn.metrics import average_precision_score, f1_score
 
-from tasks import paths
 from tasks.report.leaderboard import judge
+from tests.places import here
 from tests.tasks.report_factory import CLASSES, NAMES, Scene, make_project
 
 SEEDS = (0, 1, 2)
@@ -27,16 +27,16 @@ def test_a_method_of_fewer_columns_is_told_but_not_ranked(tmp_path, monkeypatch)
     methods = ("linear", "corect", "constant")
     make_project(tmp_path, Scene(methods=methods, seeds=SEEDS))
     for method, name in (("corect", "valence"), ("constant", "arousal")):
-        file = paths.details("toy", method)
+        file = here().details("toy", method)
         details = json.loads(file.read_text())
         details["targets"]["vad"]["names"] = [name]
         file.write_text(json.dumps(details))
-        table = pl.read_parquet(paths.predictions("toy", method))
+        table = pl.read_parquet(here().predictions("toy", method))
         others = {"valence", "arousal", "dominance"} - {name}
         table.drop(f"prediction_{n}" for n in others).write_parquet(
-            paths.predictions("toy", method)
+            here().predictions("toy", method)
         )
-    board = judge("toy", methods, resamples=100, seed=0)
+    board = judge(here(), "toy", methods, resamples=100, seed=0)
     entries = {entry["method"]: entry for entry in board["vad"].entries}
     assert [m for m, e in entries.items() if e["rank"]] == ["linear"]
     assert entries["corect"]["failed"] == (
@@ -47,12 +47,12 @@ def test_a_method_of_fewer_columns_is_told_but_not_ranked(tmp_path, monkeypatch)
 
 
 def together(target):
-    return judge("toy", ["linear"], resamples=100, seed=0)[target].entries[0]["ensemble"]
+    return judge(here(), "toy", ["linear"], resamples=100, seed=0)[target].entries[0]["ensemble"]
 
 
 def mean_over_seeds(column):
     """(n, K) means of a list column, and the rows of the first seed."""
-    table = pl.read_parquet(paths.predictions("toy", "linear"))
+    table = pl.read_parquet(here().predictions("toy", "linear"))
     parts = [table.filter(pl.col("seed") == seed) for seed in SEEDS]
     return np.mean([part[column].to_list() for part in parts], axis=0), parts[0]
 
@@ -85,7 +85,7 @@ def test_the_mean_of_the_label_scores_is_scored():
 @pytest.mark.usefixtures("project")
 def test_rows_in_another_order_give_the_same_score():
     before = together("category")
-    file = paths.predictions("toy", "linear")
+    file = here().predictions("toy", "linear")
     pl.read_parquet(file).sample(fraction=1.0, shuffle=True, seed=3).write_parquet(file)
     assert together("category") == pytest.approx(before)
 
@@ -94,7 +94,7 @@ def test_one_seed_has_nothing_to_be_averaged(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_project(tmp_path, Scene(methods=("linear",), seeds=(0,)))
     assert together("vad") is None
-    assert json.loads(paths.details("toy", "linear").read_text())["runs"]
+    assert json.loads(here().details("toy", "linear").read_text())["runs"]
 
 
 @pytest.mark.usefixtures("project")
@@ -102,7 +102,7 @@ def test_each_verdict_names_the_better_ranked_method_first(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     methods = ("corect", "constant", "linear", "early_fusion")
     make_project(tmp_path, Scene(methods=methods, seeds=SEEDS))
-    for judged in judge("toy", methods, resamples=100, seed=0).values():
+    for judged in judge(here(), "toy", methods, resamples=100, seed=0).values():
         for entry, following in zip(judged.entries, judged.entries[1:], strict=False):
             names = [entry["verdict"].find(one["method"]) for one in (entry, following)]
             assert names[0] < names[1]

@@ -11,7 +11,7 @@ import yaml
 
 from models.errors import UserError
 from models.metrics.scoring import CONVENTION
-from tasks import failures, paths
+from tasks import failures
 from tasks.report import tested as aligned
 from tasks.report.compare import compare_refs
 from tasks.report.error_curves import curves
@@ -21,8 +21,9 @@ from tasks.report.page.dialogues import Budget, dialogues
 from tasks.report.page.page import embed
 from tasks.report.page.results import shapley, training
 from tasks.report.plots import PLOTS
-from tasks.report.stage import ReportParams, draw_page, run
+from tasks.report.stage import ForReport, ReportParams, draw_page, run
 from tasks.tables import SPLIT, read_table
+from tests.places import here
 from tests.tasks.report_factory import Scene, Silent, make_project, write_transfer
 
 HOSTILE = '</script><script>alert(1)</script><!-- <b>&amp; \u2028 it\'s "quoted"'
@@ -36,8 +37,8 @@ def project(tmp_path, monkeypatch):
 
 
 def make_report(raw):
-    run(ReportParams(**raw["report"]), raw, Silent())
-    return paths.page().read_text(encoding="utf-8")
+    run(ForReport(ReportParams(**raw["report"]), raw), here(), Silent())
+    return here().page().read_text(encoding="utf-8")
 
 
 def content(page):
@@ -47,11 +48,11 @@ def content(page):
 
 
 def board():
-    return json.loads(paths.leaderboard("json").read_text())
+    return json.loads(here().leaderboard("json").read_text())
 
 
 def change_predictions(corpus, method, change):
-    file = paths.predictions(corpus, method)
+    file = here().predictions(corpus, method)
     change(pl.read_parquet(file)).write_parquet(file)
 
 
@@ -84,9 +85,9 @@ def test_embedded_json_holds_no_character_that_ends_a_script():
 
 
 def test_same_inputs_give_the_same_page_and_leaderboard(project):
-    first = make_report(project), paths.leaderboard("json").read_bytes()
-    assert (make_report(project), paths.leaderboard("json").read_bytes()) == first
-    page, is_current = draw_page(ReportParams(**project["report"]), project)
+    first = make_report(project), here().leaderboard("json").read_bytes()
+    assert (make_report(project), here().leaderboard("json").read_bytes()) == first
+    page, is_current = draw_page(here(), ReportParams(**project["report"]), project)
     assert is_current
     assert page.read_text(encoding="utf-8") == first[0]
 
@@ -130,7 +131,7 @@ def test_every_part_of_the_page_has_its_data(project):
 
 
 def test_what_the_features_show_stands_beside_the_leaks_between_splits(project):
-    split_kinds = {f["kind"] for f in json.loads(paths.leaks("toy").read_text())["findings"]}
+    split_kinds = {f["kind"] for f in json.loads(here().leaks("toy").read_text())["findings"]}
     found = content(make_report(project))["corpora"]["toy"]["leaks"]["findings"]
     assert {f["kind"] for f in found} - split_kinds == {"constant_column"}
     told = next(f for f in found if f["kind"] == "constant_column")
@@ -140,8 +141,8 @@ def test_what_the_features_show_stands_beside_the_leaks_between_splits(project):
 def test_the_analysis_is_on_disk_as_the_page_draws_it(project):
     drawn = content(make_report(project))["corpora"]["toy"]["overview"]
     assert json.loads(Path("data/reports/analysis/toy.json").read_text()) == drawn
-    labels = pl.read_parquet(paths.labels("toy"))
-    splits = pl.read_parquet(paths.splits("toy"))
+    labels = pl.read_parquet(here().labels("toy"))
+    splits = pl.read_parquet(here().splits("toy"))
     happy = labels.join(splits.filter(split="train"), on="utterance_id").filter(category="happy")
     box = next(b for b in drawn["boxes"]["arousal"] if b["category"] == "happy")
     assert (box["split"], box["n"]) == ("train", happy.height)
@@ -164,17 +165,17 @@ def test_the_analysis_is_on_disk_as_the_page_draws_it(project):
 
 def relabel(**columns):
     """Overwrite columns of the labels table and look at the corpus again."""
-    labels = pl.read_parquet(paths.labels("toy"))
+    labels = pl.read_parquet(here().labels("toy"))
     columns = {
         name: pl.Series(values, dtype=labels.schema[name]) for name, values in columns.items()
     }
-    labels.with_columns(**columns).write_parquet(paths.labels("toy"))
-    return overview("toy", pl.read_parquet(paths.splits("toy")))
+    labels.with_columns(**columns).write_parquet(here().labels("toy"))
+    return overview(here(), "toy", pl.read_parquet(here().splits("toy")))
 
 
 @pytest.mark.usefixtures("project")
 def test_histograms_have_bins_of_a_fortieth_and_steps_of_a_scale_open_their_bin():
-    size = pl.read_parquet(paths.labels("toy")).height
+    size = pl.read_parquet(here().labels("toy")).height
     steps = [round(-1 + 0.1 * (i % 21), 1) for i in range(size)]  # e.g. 0.1, no binary fraction
     found = relabel(valence=steps)["histograms"]
     total = np.sum([found["valence"][split] for split in found["valence"]], axis=0)
@@ -186,8 +187,8 @@ def test_histograms_have_bins_of_a_fortieth_and_steps_of_a_scale_open_their_bin(
 
 @pytest.mark.usefixtures("project")
 def test_whiskers_end_at_the_last_value_within_one_and_a_half_interquartile_ranges():
-    size = pl.read_parquet(paths.labels("toy")).height
-    splits = pl.read_parquet(paths.splits("toy")).sort("utterance_id")
+    size = pl.read_parquet(here().labels("toy")).height
+    splits = pl.read_parquet(here().splits("toy")).sort("utterance_id")
     is_train = (splits["split"] == "train").to_numpy()
     values = np.full(size, 0.5)
     values[np.flatnonzero(is_train)[:6]] = [0.0, 0.1, 0.2, 0.3, 0.4, 0.95]
@@ -200,7 +201,7 @@ def test_whiskers_end_at_the_last_value_within_one_and_a_half_interquartile_rang
 
 
 def test_training_and_validation_stand_side_by_side(project):
-    boxes = overview("toy", pl.read_parquet(paths.splits("toy")))["boxes"]["dominance"]
+    boxes = overview(here(), "toy", pl.read_parquet(here().splits("toy")))["boxes"]["dominance"]
     assert [(b["category"], b["split"]) for b in boxes[:2]] == [
         ("angry", "train"), ("angry", "validation"),
     ]  # fmt: skip
@@ -211,7 +212,7 @@ def test_a_large_corpus_shows_five_thousand_points_with_every_category_s_share(
 ):
     monkeypatch.chdir(tmp_path)
     make_project(tmp_path, Scene(methods=(), dialogues=100, turns=40, targets=()))
-    size = pl.read_parquet(paths.labels("toy")).height
+    size = pl.read_parquet(here().labels("toy")).height
     category = ["angry"] * (size - 1_200) + ["sad"] * 1_200
     points = relabel(category=category)["points"]
     assert points["of"] == size == 12_000
@@ -222,8 +223,8 @@ def test_a_large_corpus_shows_five_thousand_points_with_every_category_s_share(
 
 def test_error_curves_reach_the_largest_error_where_all_rows_are_covered(project):
     make_report(project)
-    table = pl.read_csv(paths.REPORTS / "plots" / "coverage.csv")
-    rows = pl.read_parquet(paths.predictions("toy", "constant"))
+    table = pl.read_csv(here().reports / "plots" / "coverage.csv")
+    rows = pl.read_parquet(here().predictions("toy", "constant"))
     errors = (rows["prediction_valence"] - rows["target_valence"]).abs()
     mine = table.filter(method="constant", target="vad", dimension="valence", tested_on="toy")
     assert mine["error"][1] == pytest.approx(0.01)
@@ -236,7 +237,7 @@ def test_error_curves_reach_the_largest_error_where_all_rows_are_covered(project
 def test_the_page_draws_all_errors_up_to_the_width_of_the_scale(project):
     found = content(make_report(project))["corpora"]["toy"]["targets"]["vad"]["coverage"]
     largest = (
-        pl.read_csv(paths.REPORTS / "plots" / "coverage.csv").filter(target="vad")["error"].max()
+        pl.read_csv(here().reports / "plots" / "coverage.csv").filter(target="vad")["error"].max()
     )
     assert not found["is_cut"]
     assert largest <= found["limit"] + 1e-9 < largest + 0.11
@@ -256,7 +257,7 @@ def test_an_error_far_outside_the_scale_makes_steps_wider_not_files_larger():
 def test_errors_on_another_corpus_have_curves(project, tmp_path):
     raw = make_project(tmp_path, Scene(corpora=("toy", "more")))
     write_transfer(tmp_path, "linear", "toy", "more")
-    file = paths.transfer("toy", "linear", "more")
+    file = here().transfer("toy", "linear", "more")
     found = json.loads(file.read_text())
     whole = {"step": 0.01, "shares": [0.0, *np.linspace(0.1, 1, 150)]}
     found["targets"]["vad"] = {
@@ -271,16 +272,16 @@ def test_errors_on_another_corpus_have_curves(project, tmp_path):
     assert curve["step"] == pytest.approx(0.05)
     assert curve["shares"][:2] == [0, round(whole["shares"][5], 4)]
     assert curve["shares"][-1] == 1
-    table = pl.read_csv(paths.REPORTS / "plots" / "coverage.csv")
+    table = pl.read_csv(here().reports / "plots" / "coverage.csv")
     across = table.filter(corpus="toy", tested_on="more", target="vad")
     assert across["share"].to_list() == pytest.approx(whole["shares"], abs=1e-6)
 
 
 def test_the_tables_of_labels_are_those_of_the_analysis(project):
     make_report(project)
-    plots = paths.REPORTS / "plots"
-    labels = pl.read_parquet(paths.labels("toy")).join(
-        pl.read_parquet(paths.splits("toy")), on="utterance_id"
+    plots = here().reports / "plots"
+    labels = pl.read_parquet(here().labels("toy")).join(
+        pl.read_parquet(here().splits("toy")), on="utterance_id"
     )
     train = labels.filter(split="train")
     frequency = pl.read_csv(plots / "frequency.csv").filter(split="train")
@@ -307,10 +308,10 @@ def test_the_tables_of_labels_are_those_of_the_analysis(project):
 
 
 def test_a_corpus_with_no_label_of_a_kind_leaves_that_kind_out(project):
-    labels = pl.read_parquet(paths.labels("toy"))
+    labels = pl.read_parquet(here().labels("toy"))
     nothing = [pl.lit(None, labels.schema[name]).alias(name) for name in ("category", "categories")]
-    labels.with_columns(nothing).write_parquet(paths.labels("toy"))
-    found = overview("toy", pl.read_parquet(paths.splits("toy")))
+    labels.with_columns(nothing).write_parquet(here().labels("toy"))
+    found = overview(here(), "toy", pl.read_parquet(here().splits("toy")))
     assert (found["classes"], found["boxes"], found["sets"]["labels"]) == ([], {}, [])
     assert set(found["points"]["category"]) == {-1}
     assert found["sets"]["together"] == []
@@ -318,7 +319,7 @@ def test_a_corpus_with_no_label_of_a_kind_leaves_that_kind_out(project):
 
 def test_confusion_counts_are_those_of_the_predictions(project):
     confusion = content(make_report(project))["corpora"]["toy"]["targets"]["category"]["confusion"]
-    rows = pl.read_parquet(paths.predictions("toy", "linear")).filter(
+    rows = pl.read_parquet(here().predictions("toy", "linear")).filter(
         (pl.col("seed") == 1) & pl.col("target_category").is_not_null()
     )
     both = rows.filter(
@@ -333,7 +334,7 @@ def test_packed_numbers_are_the_predictions(project):
     ids = found["utterances"]["utterance_id"]
     text = found["predictions"]["linear"]["1"]["vad"]
     values = np.frombuffer(base64.b64decode(text), "<i2").reshape(-1, 3) / 1000
-    rows = pl.read_parquet(paths.predictions("toy", "linear")).filter(pl.col("seed") == 1)
+    rows = pl.read_parquet(here().predictions("toy", "linear")).filter(pl.col("seed") == 1)
     place = {name: i for i, name in enumerate(rows.get_column("utterance_id"))}
     wanted = rows.get_column("prediction_arousal").to_numpy()[[place[name] for name in ids]]
     assert np.abs(values[:, 1] - wanted).max() <= 0.0005 + 1e-9
@@ -347,9 +348,9 @@ def test_faces_of_people_stay_out_unless_allowed(project):
 
 
 def test_a_small_budget_leaves_out_whole_dialogues_and_seeds_and_says_so(project):
-    test = read_table(SPLIT, paths.splits("toy")).filter(pl.col("split") == "test")
-    tested, _ = aligned.load_tested("toy", ["linear"])
-    found = dialogues("toy", tested, test, True, Budget(1, 100, 3_000, 13))
+    test = read_table(SPLIT, here().splits("toy")).filter(pl.col("split") == "test")
+    tested, _ = aligned.load_tested(here(), "toy", ["linear"])
+    found = dialogues(here(), "toy", tested, test, True, Budget(1, 100, 3_000, 13))
     assert found["total"] == 48
     assert len(found["utterances"]["utterance_id"]) == 12
     assert found["seeds"] == [0]
@@ -378,7 +379,7 @@ def test_shapley_values_share_out_the_whole_gain_fairly():
 
 def test_a_failed_method_appears_with_its_reason(project):
     project["methods"] |= {"broken": {}, "waiting": {}}
-    failures.note("train@toy-broken", "loss is not finite in epoch 3")
+    failures.note(here(), "train@toy-broken", "loss is not finite in epoch 3")
     page = make_report(project)
     entries = {entry["method"]: entry for entry in board()["toy"]["vad"]}
     assert entries["broken"]["failed"] == "train failed: loss is not finite in epoch 3"
@@ -386,47 +387,48 @@ def test_a_failed_method_appears_with_its_reason(project):
     assert entries["broken"]["rank"] is None
     shown = content(page)["corpora"]["toy"]
     assert shown["failed"]["broken"].startswith("train failed")
-    assert "broken" in paths.leaderboard("csv").read_text()
+    assert "broken" in here().leaderboard("csv").read_text()
 
 
 def draw(raw):
-    page, is_current = draw_page(ReportParams(**raw["report"]), raw)
+    page, is_current = draw_page(here(), ReportParams(**raw["report"]), raw)
     return content(page.read_text(encoding="utf-8")), is_current
 
 
 def test_a_method_that_failed_after_the_report_is_drawn_as_failed(project):
     make_report(project)
-    before = paths.leaderboard("json").read_bytes()
-    paths.runs("toy", "corect").mkdir(parents=True)
-    failures.note("train@toy-corect", "no memory left either")
+    before = here().leaderboard("json").read_bytes()
+    here().runs("toy", "corect").mkdir(parents=True)
+    outs = [here().runs("toy", "corect")]
+    failures.note(here(), "train@toy-corect", "no memory left either", outs)
     assert draw(project)[1]  # scores and runs are there: DVC brought them back
-    paths.runs("toy", "corect").rmdir()  # as DVC does before it runs the stage
+    here().runs("toy", "corect").rmdir()  # as DVC does before it runs the stage
     found, is_current = draw(project)
     assert not is_current
     entries = {e["method"]: e for e in found["corpora"]["toy"]["targets"]["vad"]["entries"]}
     assert entries["corect"]["failed"] == "train failed: no memory left either"
     assert sorted(entries[m]["rank"] for m in ("constant", "linear")) == [1, 2]
-    assert paths.leaderboard("json").read_bytes() == before
+    assert here().leaderboard("json").read_bytes() == before
 
 
 def test_without_a_leaderboard_what_was_evaluated_is_judged(project):
-    paths.details("toy", "linear").unlink()
-    failures.note("evaluate@toy-linear", "a label is nonsense")
+    here().details("toy", "linear").unlink()
+    failures.note(here(), "evaluate@toy-linear", "a label is nonsense")
     found, is_current = draw(project)
     assert not is_current
-    assert not paths.leaderboard("json").exists()
+    assert not here().leaderboard("json").exists()
     entries = {e["method"]: e for e in found["corpora"]["toy"]["targets"]["vad"]["entries"]}
     assert entries["linear"]["failed"] == "evaluate failed: a label is nonsense"
     assert entries["corect"]["metric"]["ci_low"] is not None
 
 
 def test_a_failed_extraction_is_the_reason_of_what_waits_for_it(project):
-    for file in paths.features("toy", "tiny").iterdir():
+    for file in here().features("toy", "tiny").iterdir():
         file.unlink()
-    paths.features("toy", "tiny").rmdir()
-    paths.faces("toy").unlink()
-    paths.details("toy", "linear").unlink()
-    failures.note("features@toy-tiny", "the disk is full")
+    here().features("toy", "tiny").rmdir()
+    here().faces("toy").unlink()
+    here().details("toy", "linear").unlink()
+    failures.note(here(), "features@toy-tiny", "the disk is full")
     found, _ = draw(project)
     corpus = found["corpora"]["toy"]
     assert corpus["failed"]["linear"] == "not finished: features@toy-tiny failed: the disk is full"
@@ -437,26 +439,26 @@ def test_a_failed_extraction_is_the_reason_of_what_waits_for_it(project):
 
 def test_a_corpus_without_tables_is_left_out_with_the_reason(project, tmp_path):
     both = make_project(tmp_path, Scene(corpora=("toy", "more")))
-    paths.labels("more").unlink()
-    failures.note("labels@more", "rater x has no scale")
+    here().labels("more").unlink()
+    failures.note(here(), "labels@more", "rater x has no scale")
     found, _ = draw(both)
     assert list(found["corpora"]) == ["toy"]
     assert found["unready"] == {"more": "labels@more failed: rater x has no scale"}
-    paths.splits("toy").unlink()
+    here().splits("toy").unlink()
     with pytest.raises(UserError, match=r"nothing to draw yet .*run stage splits@toy; more: "):
         draw(both)
 
 
 def test_a_failure_is_forgotten_once_the_stage_works(project):
-    failures.note("train@toy-x", "bad")
-    failures.note("train@toy-x", None)
-    assert failures.latest() == {}
+    failures.note(here(), "train@toy-x", "bad")
+    failures.note(here(), "train@toy-x", None)
+    assert failures.latest(here()) == {}
 
 
 def test_plots_files_have_their_columns_and_rows(project):
     make_report(project)
     for name, columns in PLOTS.items():
-        table = pl.read_csv(paths.REPORTS / "plots" / f"{name}.csv")
+        table = pl.read_csv(here().reports / "plots" / f"{name}.csv")
         assert tuple(table.columns) == columns
         assert table.height > 10
 
@@ -517,7 +519,7 @@ def rename_class(frame):
 def test_bad_predictions_are_an_error_that_names_them(project, change, sentence):
     change_predictions("toy", "linear", change)
     with pytest.raises(UserError, match=sentence):
-        judge("toy", list(project["methods"]), resamples=100, seed=0)
+        judge(here(), "toy", list(project["methods"]), resamples=100, seed=0)
 
 
 def test_predictions_in_single_precision_are_judged(project):
@@ -526,35 +528,35 @@ def test_predictions_in_single_precision_are_judged(project):
         return frame.with_columns(lists, pl.col("prediction_valence").cast(pl.Float32))
 
     change_predictions("toy", "linear", narrow)
-    judged = judge("toy", list(project["methods"]), resamples=100, seed=0)
+    judged = judge(here(), "toy", list(project["methods"]), resamples=100, seed=0)
     assert judged["vad"].entries[0]["metric"]["mean"] is not None
     spoilt = pl.lit([float("nan")] * 4, pl.List(pl.Float32))
     change_predictions("toy", "linear", lambda f: f.with_columns(spoilt.alias("probabilities")))
     with pytest.raises(UserError, match=r"probabilities of .* is not finite"):
-        judge("toy", list(project["methods"]), resamples=100, seed=0)
+        judge(here(), "toy", list(project["methods"]), resamples=100, seed=0)
 
 
 def test_two_label_spaces_are_an_error(project):
-    file = paths.details("toy", "linear")
+    file = here().details("toy", "linear")
     details = json.loads(file.read_text())
     details["targets"]["category"]["names"][0] = "furious"
     file.write_text(json.dumps(details))
     with pytest.raises(UserError, match="target category has the labels furious, happy"):
-        judge("toy", list(project["methods"]), resamples=100, seed=0)
+        judge(here(), "toy", list(project["methods"]), resamples=100, seed=0)
 
 
 def test_scores_under_two_definitions_of_the_metrics_are_an_error(project):
-    file = paths.details("toy", "linear")
+    file = here().details("toy", "linear")
     details = json.loads(file.read_text())
     assert details["convention"] == CONVENTION
     file.write_text(json.dumps(details | {"convention": "older"}))
     with pytest.raises(
         UserError, match=f"linear was scored under older, but .* under {CONVENTION}"
     ):
-        judge("toy", list(project["methods"]), resamples=100, seed=0)
+        judge(here(), "toy", list(project["methods"]), resamples=100, seed=0)
     Path("params.yaml").write_text(yaml.safe_dump(project))
     with pytest.raises(UserError, match=r"was scored under .*; rerun stage evaluate for both"):
-        compare_refs("constant", "linear", resamples=100)
+        compare_refs(here(), "constant", "linear", resamples=100)
 
 
 def test_the_leaderboard_and_the_page_name_the_definitions_of_the_metrics(project):
@@ -564,23 +566,23 @@ def test_the_leaderboard_and_the_page_name_the_definitions_of_the_metrics(projec
 
 
 def test_a_method_with_fewer_seeds_is_an_error(project):
-    file = paths.details("toy", "linear")
+    file = here().details("toy", "linear")
     details = json.loads(file.read_text())
     details["runs"] = [one for one in details["runs"] if one["seed"] == 0]
     file.write_text(json.dumps(details))
     change_predictions("toy", "linear", lambda f: f.filter(pl.col("seed") == 0))
     with pytest.raises(UserError, match="linear lacks seed 1, which constant has"):
-        judge("toy", list(project["methods"]), resamples=100, seed=0)
+        judge(here(), "toy", list(project["methods"]), resamples=100, seed=0)
 
 
 def test_a_test_row_unknown_to_the_splits_is_an_error(project):
     rename = pl.col("utterance_id").replace("toy/d002/u00", "toy/d000/u00")
-    splits = read_table(SPLIT, paths.splits("toy"))
+    splits = read_table(SPLIT, here().splits("toy"))
     splits = splits.filter(pl.col("utterance_id") != "toy/d002/u00")
-    splits.write_parquet(paths.splits("toy"))
+    splits.write_parquet(here().splits("toy"))
     change_predictions("toy", "linear", lambda f: f.with_columns(rename))
     with pytest.raises(UserError, match="toy/d000/u00 is predicted as a test row, but"):
-        judge("toy", ["linear"], resamples=100, seed=0)
+        judge(here(), "toy", ["linear"], resamples=100, seed=0)
 
 
 def test_rows_tested_in_two_folds_are_two_rows_in_one_order():

@@ -4,7 +4,6 @@ import re
 
 import pytest
 
-from tasks import paths
 from tasks.report.paper_tables import (
     Cell,
     PaperTable,
@@ -16,6 +15,7 @@ from tasks.report.paper_tables import (
     to_markdown,
 )
 from tasks.tables import EMI, VAD
+from tests.places import here
 from tests.tasks.report_factory import CLASSES, Scene, make_project
 
 POOLED = "dimensions pooled into one vector"
@@ -26,7 +26,7 @@ def tables(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("AFFECTLOOM_CACHE", raising=False)
     raw = make_project(tmp_path, Scene(dialogues=12))
-    return paper_tables({"toy": [*raw["methods"], "broken"]}, resamples=200, seed=0)
+    return paper_tables(here(), {"toy": [*raw["methods"], "broken"]}, resamples=200, seed=0)
 
 
 def table(tables, start):
@@ -47,7 +47,7 @@ def test_sentiment_table_names_both_conventions():
 def test_precision_recall_and_f1_by_class_size_have_a_table(tables):
     found = table(tables, "toy, category, averages weighted by class size: mean")
     assert found.headings == ("Precision", "Recall", "F1")
-    scores = json.loads(paths.details("toy", "linear").read_text())["targets"]["category"]["test"]
+    scores = json.loads(here().details("toy", "linear").read_text())["targets"]["category"]["test"]
     means = [
         scores["metrics"][name]["mean"]
         for name in ("weighted_precision", "weighted_recall", "weighted_f1")
@@ -60,7 +60,7 @@ def test_precision_recall_and_f1_by_class_size_have_a_table(tables):
 def test_dimensions_are_also_scored_as_one_vector(tables):
     found = table(tables, "toy, vad, dimensions pooled into one vector: mean")
     assert found.headings[-4:] == ("VAD MSE", "VAD MAE", "VAD RMSE", "VAD CCC")
-    scores = json.loads(paths.details("toy", "linear").read_text())["targets"]["vad"]["test"]
+    scores = json.loads(here().details("toy", "linear").read_text())["targets"]["vad"]["test"]
     means = [scores["metrics"][f"pooled_{name}"]["mean"] for name in ("mse", "mae", "rmse", "ccc")]
     printed = [float(cell.text.split()[0]) for cell in dict(found.rows)["linear"][-4:]]
     assert printed == pytest.approx(means, abs=0.0006)
@@ -126,14 +126,14 @@ def test_averages_over_rates_are_those_of_the_printed_rows(tmp_path, monkeypatch
         "corect": (84.74, [87.61, 86.21, 85.80, 84.81, 84.26, 84.82, 82.85, 81.56]),
     }
     for method, (_, values) in printed.items():
-        file = paths.details("toy", method)
+        file = here().details("toy", method)
         content = json.loads(file.read_text())
         content["targets"]["category"]["missing_rates"] = {
             f"{index / 10:g}": {"mean": value / 100, "std": 0.0}
             for index, value in enumerate(values)
         }
         file.write_text(json.dumps(content))
-    found = paper_tables({"toy": list(raw["methods"])}, resamples=200, seed=0)
+    found = paper_tables(here(), {"toy": list(raw["methods"])}, resamples=200, seed=0)
     for method, row in table(found, "toy, category: weighted_f1 by share").rows:
         assert row[-1].text == f"{printed[method][0]:.2f}"
 
@@ -143,11 +143,11 @@ def test_scores_that_print_alike_are_bold_together(tmp_path, monkeypatch):
     monkeypatch.delenv("AFFECTLOOM_CACHE", raising=False)
     make_project(tmp_path, Scene(dialogues=12))
     for method, mean in (("linear", 0.3001), ("constant", 0.2999), ("corect", 0.1)):
-        file = paths.details("toy", method)
+        file = here().details("toy", method)
         content = json.loads(file.read_text())
         content["targets"]["vad"]["missing_rates"] = {"0": {"mean": mean, "std": 0.0}}
         file.write_text(json.dumps(content))
-    found = paper_tables({"toy": ["linear", "constant", "corect"]}, resamples=200, seed=0)
+    found = paper_tables(here(), {"toy": ["linear", "constant", "corect"]}, resamples=200, seed=0)
     rows = dict(table(found, "toy, vad: ccc by share").rows)
     assert [rows[m][0].is_bold for m in ("linear", "constant", "corect")] == [True, True, False]
 
@@ -160,7 +160,7 @@ def test_captions_say_which_numbers_are_percent(tables):
 def test_a_failed_method_has_a_row_that_says_so(tables):
     row = dict(table(tables, "toy, category: mean").rows)["broken"]
     assert {cell.text for cell in row} == {"failed"}
-    assert not paths.details("toy", "broken").exists()
+    assert not here().details("toy", "broken").exists()
 
 
 def test_latex_rows_have_as_many_cells_as_columns(tables):
@@ -183,6 +183,8 @@ def test_names_cannot_break_latex_or_markdown():
 
 
 def test_tables_are_the_same_each_time(tables):
-    again = paper_tables({"toy": ["constant", "linear", "corect", "broken"]}, resamples=200, seed=0)
+    again = paper_tables(
+        here(), {"toy": ["constant", "linear", "corect", "broken"]}, resamples=200, seed=0
+    )
     for style in ("latex", "markdown"):
         assert render_tables(again, style) == render_tables(tables, style)

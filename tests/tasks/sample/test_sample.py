@@ -24,7 +24,7 @@ from tasks.corpora.adapters import sample as adapter
 from tasks.sample.clip import write_clip
 from tasks.sample.face import Expression, draw_clip, draw_look, draw_room
 from tasks.sample.process import draw_factors, stream
-from tasks.sample.stage import AWKWARD, DUPLICATE_OF, SampleParams, run, write_sentences
+from tasks.sample.stage import AWKWARD, DUPLICATE_OF, SampleParams, make, write_sentences
 from tasks.sample.text import compose
 from tasks.sample.voice import draw_speaker, natural_duration_s, speak, syllables
 from tasks.tables import ANNOTATIONS, UTTERANCES
@@ -38,7 +38,7 @@ SMALL = SampleParams(
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("raw") / "sample"
-    run(SMALL, folder)
+    make(SMALL, folder)
     return folder
 
 
@@ -68,8 +68,8 @@ def pictures(path: Path) -> list[np.ndarray]:
 
 def test_same_seed_gives_the_same_bytes_in_another_process(corpus: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from tasks.sample.stage import SampleParams, run;"
-        f"run(SampleParams.model_validate_json({SMALL.model_dump_json()!r}), Path(sys.argv[1]))"
+        "import sys; from pathlib import Path; from tasks.sample.stage import SampleParams, make;"
+        f"make(SampleParams.model_validate_json({SMALL.model_dump_json()!r}), Path(sys.argv[1]))"
     )
     env = {**os.environ, "PYTHONHASHSEED": "77", "TZ": "Asia/Tokyo", "OMP_NUM_THREADS": "2"}
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "again")], check=True, env=env)
@@ -157,7 +157,7 @@ def test_mtcnn_finds_exactly_one_face_in_pictures_of_everybody(detector: MTCNN) 
 
 @pytest.mark.slow
 def test_mtcnn_finds_the_face_in_encoded_pictures(detector: MTCNN, tmp_path: Path) -> None:
-    run(SampleParams(), tmp_path / "sample")
+    make(SampleParams(), tmp_path / "sample")
     found = []
     for file in sorted(tmp_path.rglob("*.mp4")):
         if file.stem not in (AWKWARD["no_face"], AWKWARD["truncated"]):
@@ -280,7 +280,7 @@ def test_a_run_replaces_an_older_corpus_and_leaves_nothing_else(tmp_path: Path) 
     target = tmp_path / "sample"
     target.mkdir()
     (target / "old.txt").write_text("old")
-    run(SMALL.model_copy(update={"fps": 4, "max_duration_s": 0.6}), target)
+    make(SMALL.model_copy(update={"fps": 4, "max_duration_s": 0.6}), target)
     assert not (target / "old.txt").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["sample"]
 
@@ -296,7 +296,7 @@ def test_a_failed_run_leaves_the_older_corpus(
     (target / "old.txt").write_text("old")
     monkeypatch.setattr("tasks.sample.stage.write_clip", full)
     with pytest.raises(UserError, match=r"cannot write .*No space left on device"):
-        run(SMALL, target)
+        make(SMALL, target)
     assert (target / "old.txt").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["sample"]
 
@@ -304,7 +304,7 @@ def test_a_failed_run_leaves_the_older_corpus(
 def test_a_destination_under_a_file_is_one_clear_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="cannot write"):
-        run(SMALL, tmp_path / "file" / "sample")
+        make(SMALL, tmp_path / "file" / "sample")
     with pytest.raises(UserError, match="cannot write"):
         write_clip(tmp_path / "file" / "a.mp4", [], 12, 16_000)
 

@@ -14,14 +14,14 @@ from functools import partial
 
 import pytest
 
-from tasks import paths, plain_context
-from tasks.context import WorkerDied
+from tasks import plain_context
+from tasks.context import ForMethod, WorkerDied
 from tasks.plain_context import PlainContext
 from tasks.search import candidate as search_candidate
 from tasks.search import stage as search
 from tasks.search.candidate import FAILED
 from tasks.search.params import GenomeSearch
-from tests.places import ROOT
+from tests.places import ROOT, here
 from tests.tasks.corpus_factory import CORPUS, INPUTS
 
 ENTRY = {"epochs": 1, "patience": 0, "targets": ["category"]}
@@ -41,8 +41,8 @@ run(sys.argv[1], int(sys.argv[2]))
 def run(runner="threads", workers: int = 1, params: GenomeSearch = PARAMS) -> dict[str, bytes]:
     """Search in the current folder; every file of it."""
     ctx = PlainContext("search", runner=runner, workers=workers, stream=io.StringIO())
-    search.run(params, CORPUS, "haemsa", ENTRY, INPUTS, ctx)
-    folder = paths.search(CORPUS, "haemsa")
+    search.run(ForMethod(params, ENTRY, INPUTS), here(), ctx, CORPUS, "haemsa")
+    folder = here().search(CORPUS, "haemsa")
     return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
 
 
@@ -52,13 +52,13 @@ def undisturbed(corpus, monkeypatch, tmp_path):
     with monkeypatch.context() as own:
         own.setenv("AFFECTLOOM_CACHE", str(tmp_path / "undisturbed"))
         found = run()
-    shutil.rmtree(paths.search(CORPUS, "haemsa"))
+    shutil.rmtree(here().search(CORPUS, "haemsa"))
     return found
 
 
 def finished() -> int:
     """Candidates that the cache has."""
-    return len([*(paths.cache() / "search").glob("*.json")])
+    return len([*(here().cache / "search").glob("*.json")])
 
 
 def kill_after(candidates: int, runner: str, workers: int) -> None:
@@ -70,7 +70,7 @@ def kill_after(candidates: int, runner: str, workers: int) -> None:
             time.sleep(0.01)
         child.kill()
     assert child.returncode == -signal.SIGKILL  # it had not come to its end
-    assert not paths.search(CORPUS, "haemsa").exists()
+    assert not here().search(CORPUS, "haemsa").exists()
 
 
 def test_a_search_killed_in_the_middle_and_resumed_leaves_the_bytes_of_an_undisturbed_one(
@@ -99,7 +99,7 @@ def test_processes_leave_the_bytes_of_one_also_when_they_are_killed(
 def quick(monkeypatch):
     """Candidates that are not trained: the sum of their genes is their fitness."""
 
-    def train(job):
+    def train(layout, job):
         return search_candidate.Outcome("ok", sum(job.entry["genome"]) / 100, {}, 10)
 
     monkeypatch.setattr(search_candidate, "_train", train)
@@ -121,12 +121,12 @@ def deadly(plain, victims):
     """Trains like ``plain``, but dies of the victims; never in the process of the tests."""
     here = os.getpid()
 
-    def train(job):
+    def train(layout, job):
         if job.entry["genome"] in victims:
             assert os.getpid() != here, "a candidate that kills was tried in the main process"
             time.sleep(0.2)  # others are at work by now
             os.kill(os.getpid(), signal.SIGKILL)
-        return plain(job)
+        return plain(layout, job)
 
     return train
 
@@ -156,16 +156,16 @@ def left_begun(monkeypatch, places) -> list:
     """Make it so that a search was killed in the middle of these candidates; their genomes."""
     jobs = []
 
-    def noting(ctx, some, what):
+    def noting(layout, ctx, some, what):
         jobs.extend(some)
-        return search_candidate.evaluate_all(ctx, some, what)
+        return search_candidate.evaluate_all(layout, ctx, some, what)
 
     with monkeypatch.context() as own:
         own.setattr(search, "evaluate_all", noting)
         run(params=THREE)
     for place in places:
-        search_candidate._file(jobs[place]).unlink()
-        search_candidate._mark(jobs[place]).touch()
+        search_candidate._file(here(), jobs[place]).unlink()
+        search_candidate._mark(here(), jobs[place]).touch()
     return [jobs[place].entry["genome"] for place in places]
 
 

@@ -13,8 +13,8 @@ from models.errors import MetricInputError, UserError
 from models.methods.haemsa.genome import DEFAULT
 from models.metrics.fitness import genome_fitness, sentiment_fitness
 from models.training import NotFinite
-from tasks import paths
 from tasks.batches.source import source_for
+from tasks.context import ForMethod
 from tasks.evaluate import stage as evaluate
 from tasks.plain_context import PlainContext
 from tasks.recipes import resolve
@@ -25,7 +25,8 @@ from tasks.search.params import GenomeSearch, SpaceSearch
 from tasks.search.result import searched
 from tasks.train import stage as train
 from tasks.train.runs import fitness
-from tests.tasks.corpus_factory import CORPUS, INPUTS, make_corpus
+from tests.places import here
+from tests.tasks.corpus_factory import CORPUS, INPUTS, make_corpus, write_found
 
 GENOMES = {
     "population": 3, "generations": 2, "proxy_epochs": 1, "proxy_share": 0.5, "min_rows": 4,
@@ -48,8 +49,8 @@ def folded(corpus):
 
 def run(params, method="haemsa", entry=ENTRY, **context):
     ctx = PlainContext("search", stream=io.StringIO(), **context)
-    search.run(params, CORPUS, method, entry, INPUTS, ctx)
-    folder = paths.search(CORPUS, method)
+    search.run(ForMethod(params, entry, INPUTS), here(), ctx, CORPUS, method)
+    folder = here().search(CORPUS, method)
     files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
@@ -73,7 +74,7 @@ def toy(monkeypatch):
     seen = []
 
     def use(rule):
-        def train(job):
+        def train(layout, job):
             seen.append(job)
             return search_candidate.Outcome("ok", rule(job), {"full": rule(job)}, 10)
 
@@ -163,15 +164,15 @@ def test_a_killed_search_goes_on_without_computing_anything_twice(corpus, toy, m
     params = GenomeSearch(**GENOMES | {"population": 4, "generations": 4})
     plain = search_candidate._train
 
-    def killed(job):
+    def killed(layout, job):
         if len(seen) == 5:
             raise KeyboardInterrupt
-        return plain(job)
+        return plain(layout, job)
 
     monkeypatch.setattr(search_candidate, "_train", killed)
     with pytest.raises(KeyboardInterrupt):
         run(params)
-    assert not paths.search(CORPUS, "haemsa").exists()
+    assert not here().search(CORPUS, "haemsa").exists()
     monkeypatch.setattr(search_candidate, "_train", plain)
     found = run(params)
     assert len(seen) == len(lines(found)) > 5
@@ -187,8 +188,8 @@ def test_other_data_options_and_code_are_computed_anew(corpus, toy):
     params = GenomeSearch(**GENOMES | {"generations": 1})
     run(params)
     run(params, entry=ENTRY | {"lr": 0.5})
-    ctx = PlainContext("search", stream=io.StringIO())
-    search.run(params, CORPUS, "haemsa", ENTRY, INPUTS, ctx, code="other")
+    ctx = PlainContext("search", stream=io.StringIO(), code="other")
+    search.run(ForMethod(params, ENTRY, INPUTS), here(), ctx, CORPUS, "haemsa")
     corpus.label(corpus.ids("train")[0])["valence"] = 0.123
     corpus.write()
     run(params)
@@ -199,12 +200,12 @@ def test_a_candidate_that_diverges_is_recorded_and_the_search_goes_on(corpus, to
     toy(of_genome)
     plain = search_candidate._train
 
-    def sometimes(job):
+    def sometimes(layout, job):
         if job.entry["genome"] == list(DEFAULT):
             raise NotFinite("the training loss became nan")
         if job.entry["genome"][0] == 0:
             raise RuntimeError("out of memory\nby far")
-        return plain(job)
+        return plain(layout, job)
 
     monkeypatch.setattr(search_candidate, "_train", sometimes)
     found = run(GenomeSearch(**GENOMES | {"population": 8, "generations": 3}))
@@ -236,9 +237,9 @@ def test_a_failure_is_remembered_where_it_would_only_repeat(
     toy(of_genome)
     plain, tries = search_candidate._train, []
 
-    def failing(job):
+    def failing(layout, job):
         if job.entry["genome"] != list(DEFAULT):
-            return plain(job)
+            return plain(layout, job)
         tries.append(job)
         raise error
 
@@ -252,17 +253,17 @@ def test_a_failure_is_remembered_where_it_would_only_repeat(
 
 
 def test_a_search_in_which_nothing_can_be_trained_says_why(corpus, monkeypatch):
-    def never(job):
+    def never(layout, job):
         raise NotFinite("the training loss became nan")
 
     monkeypatch.setattr(search_candidate, "_train", never)
     with pytest.raises(UserError, match=r"none of the first 3 candidates.*became nan"):
         run(GenomeSearch(**GENOMES))
-    assert not paths.search(CORPUS, "haemsa").exists()
+    assert not here().search(CORPUS, "haemsa").exists()
 
 
 def test_mistakes_in_the_code_are_no_failed_candidates(corpus, monkeypatch):
-    def broken(job):
+    def broken(layout, job):
         raise TypeError("a defect")
 
     monkeypatch.setattr(search_candidate, "_train", broken)
@@ -284,7 +285,7 @@ def test_a_search_stops_when_its_time_is_over(corpus, toy, monkeypatch):
     assert 2 <= spent <= 6  # each call of the rule costs ten seconds, two a candidate
     assert best(found)["evaluations"] == spent
     monkeypatch.setattr("time.time", iter(range(10**6)).__next__)
-    monkeypatch.setenv("AFFECTLOOM_CACHE", str(paths.cache() / "empty"))
+    monkeypatch.setenv("AFFECTLOOM_CACHE", str(here().cache / "empty"))
     with pytest.raises(UserError, match="no time for a single candidate"):
         run(GenomeSearch(**GENOMES | {"max_seconds": 0.5}))
 
@@ -319,12 +320,12 @@ def test_finalists_are_trained_in_full_and_the_best_mean_wins(corpus, toy):
     assert best(found)["searched_best"]["options"] == short[0]["options"]
     finals = best(found)["finals"]
     assert [one["mean"] for one in finals] == sorted([o["mean"] for o in finals], reverse=True)
-    assert searched(CORPUS, "haemsa") == {None: third}
+    assert searched(here(), CORPUS, "haemsa") == {None: third}
 
 
 def test_before_a_search_the_stage_to_run_is_named(corpus):
     with pytest.raises(UserError, match="run stage search for tiny-haemsa first"):
-        searched(CORPUS, "haemsa")
+        searched(here(), CORPUS, "haemsa")
 
 
 # folds ------------------------------------------------------------------------------------------
@@ -366,29 +367,33 @@ def test_every_fold_is_trained_and_scored_with_what_its_own_search_found(folded,
         "history.jsonl", "best.json", "population_0.json",
     }  # fmt: skip
     assert set(found) - names == {"best.json"}
-    winners = searched(CORPUS, "early_fusion")
+    winners = searched(here(), CORPUS, "early_fusion")
     assert {fold: options["hidden"] for fold, options in winners.items()} == {0: 8, 1: 2}
     for fold, options in winners.items():
         assert best(found, f"fold{fold}/")["options"] == options
     ctx = PlainContext(stream=io.StringIO())
     entry = ENTRY | {"search": {}}
     params = train.TrainParams(seeds=[0])
-    train.run(params, CORPUS, "early_fusion", entry, INPUTS, ctx, found=winners)
+    train.run(ForMethod(params, entry, INPUTS), here(), ctx, CORPUS, "early_fusion")
     for fold, options in winners.items():
-        folder = train.run_folder(CORPUS, "early_fusion", 0, fold, ["category"])
+        folder = train.run_folder(here(), CORPUS, "early_fusion", 0, fold, ["category"])
         config = json.loads((folder / "config.json").read_text())
         assert config["entry"] == ENTRY | options
-    evaluate.run(evaluate.EvaluateParams(), CORPUS, "early_fusion", INPUTS, ctx)
-    details = json.loads(paths.details(CORPUS, "early_fusion").read_text())
+    evaluate.run(
+        ForMethod(evaluate.EvaluateParams(), {}, INPUTS), here(), ctx, CORPUS, "early_fusion"
+    )
+    details = json.loads(here().details(CORPUS, "early_fusion").read_text())
     wide, narrow = (one["parameters"] for one in details["runs"])
     assert wide > narrow
 
 
 def test_what_was_found_for_other_folds_is_never_trained_with(folded):
     ctx, params = PlainContext(stream=io.StringIO()), train.TrainParams(seeds=[0])
+    asked = ForMethod(params, ENTRY | {"search": {}}, INPUTS)
     for found in ({None: {"hidden": 2}}, {0: {"hidden": 2}}):
+        write_found("early_fusion", found)
         with pytest.raises(UserError, match=r"splits have \(0, 1\); run stage search for tiny-e"):
-            train.run(params, CORPUS, "early_fusion", ENTRY, INPUTS, ctx, found=found)
+            train.run(asked, here(), ctx, CORPUS, "early_fusion")
 
 
 def test_folds_of_a_search_are_the_same_from_any_number_of_workers(folded, tmp_path, monkeypatch):
@@ -406,7 +411,7 @@ def test_every_fold_has_the_whole_budget_and_progress_counts_over_all(folded, to
     assert [one.done for one in shown] == [*range(6), *range(5, 11)]
     assert {(one.total, one.unit) for one in shown} == {(10, "candidates")}
     monkeypatch.setattr("time.time", iter(range(0, 10**6, 10)).__next__)
-    monkeypatch.setenv("AFFECTLOOM_CACHE", str(paths.cache() / "empty"))
+    monkeypatch.setenv("AFFECTLOOM_CACHE", str(here().cache / "empty"))
     shown.clear()
     found = run(GenomeSearch(**GENOMES | {"generations": 9, "max_seconds": 25}))
     spent = [len(lines(found, f"fold{fold}/")) for fold in (0, 1)]
@@ -418,10 +423,10 @@ def test_a_search_that_was_killed_in_its_second_fold_goes_on_there(folded, toy, 
     seen = toy(of_genome)
     plain = search_candidate._train
 
-    def killed(job):
+    def killed(layout, job):
         if job.fold == 1 and len([one for one in seen if one.fold == 1]) == 2:
             raise KeyboardInterrupt
-        return plain(job)
+        return plain(layout, job)
 
     monkeypatch.setattr(search_candidate, "_train", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -432,7 +437,7 @@ def test_a_search_that_was_killed_in_its_second_fold_goes_on_there(folded, toy, 
 
 
 def test_a_fold_in_which_nothing_can_be_trained_is_named(folded, toy, monkeypatch):
-    def only_in_fold_0(job):
+    def only_in_fold_0(layout, job):
         if job.fold == 1:
             raise NotFinite("the training loss became nan")
         return search_candidate.Outcome("ok", 1.0, {})
@@ -440,7 +445,7 @@ def test_a_fold_in_which_nothing_can_be_trained_is_named(folded, toy, monkeypatc
     monkeypatch.setattr(search_candidate, "_train", only_in_fold_0)
     with pytest.raises(UserError, match=r"on tiny: fold 1, none of the first 3.*became nan"):
         run(GenomeSearch(**GENOMES))
-    assert not paths.search(CORPUS, "haemsa").exists()
+    assert not here().search(CORPUS, "haemsa").exists()
 
 
 # options out of a space -------------------------------------------------------------------------
@@ -521,7 +526,7 @@ def test_fitness_of_outputs_leaves_out_unlabelled_rows():
 
 def test_a_thinned_set_is_fixed_and_keeps_the_proportions(corpus):
     recipe = resolve("haemsa", ENTRY)
-    source = source_for(recipe, CORPUS, INPUTS)
+    source = source_for(here(), recipe, CORPUS, INPUTS)
     (target,) = [t for t in source.targets if t.name == "category"]
     data = source.part(0, "train", "utterance", [target], labelled=True)
     half = thinned(data, 0.5, 0, seed=3, target=target)

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import UserError
-from tasks import paths
 from tasks.splits.groups import assign, class_counts, link
 from tasks.splits.stage import SplitsParams, fingerprint, make_splits, run
 from tasks.tables import LABELS, SPLIT, UTTERANCES, read_metadata, read_table, write_table
+from tests.places import QUIET, here
 
 CATEGORIES = ["happy", "sad", "neutral"]
 
@@ -51,7 +51,7 @@ def corpus(
 
 
 def split(params: dict, tables, name: str = "toy") -> pl.DataFrame:
-    return make_splits(SplitsParams(**params), name, *tables)[0]
+    return make_splits(here(), SplitsParams(**params), name, *tables)[0]
 
 
 def crossing(splits: pl.DataFrame, utterances: pl.DataFrame, column: str) -> int:
@@ -147,7 +147,7 @@ PUBLISHED = ["train"] * 8 + ["validation"] * 2 + ["test"] * 2
 
 def test_published_splits_are_kept():
     tables = corpus(split_of=lambda d: PUBLISHED[d])
-    splits, metadata = make_splits(SplitsParams(protocol="published"), "toy", *tables)
+    splits, metadata = make_splits(here(), SplitsParams(protocol="published"), "toy", *tables)
     rows = splits.join(tables[0], on="utterance_id")
     assert rows["split"].equals(rows["published_split"].alias("split"))
     assert json.loads(metadata["validation_by"]) == ["published"]
@@ -166,7 +166,7 @@ def test_a_missing_published_validation_part_is_cut_from_training_alone():
 
 def test_utterances_outside_the_published_split_are_left_out_and_noted():
     tables = corpus(split_of=lambda d: None if d == 0 else PUBLISHED[d])
-    splits, metadata = make_splits(SplitsParams(protocol="published"), "toy", *tables)
+    splits, metadata = make_splits(here(), SplitsParams(protocol="published"), "toy", *tables)
     assert splits.height == tables[0].height - 4
     assert "4 utterances have no place in the published split" in metadata["notes"]
 
@@ -176,22 +176,22 @@ def test_validation_falls_back_to_dialogues_and_says_so():
     tables = corpus(
         split_of=lambda d: "test" if d > 8 else "train", speakers_of=lambda d: ("p", "q")
     )
-    splits, metadata = make_splits(SplitsParams(protocol="published"), "toy", *tables)
+    splits, metadata = make_splits(here(), SplitsParams(protocol="published"), "toy", *tables)
     assert json.loads(metadata["validation_by"]) == ["dialogue"]
     assert "the training rows are linked into one speaker group" in metadata["notes"]
     assert crossing(splits, tables[0], "dialogue_id") == 0
 
 
 def test_a_stratum_that_nobody_has_is_noted():
-    _, metadata = make_splits(SplitsParams(stratify="sentiment"), "toy", *corpus())
+    _, metadata = make_splits(here(), SplitsParams(stratify="sentiment"), "toy", *corpus())
     assert "no utterance has a sentiment" in metadata["notes"]
-    _, metadata = make_splits(SplitsParams(stratify=None), "toy", *corpus())
+    _, metadata = make_splits(here(), SplitsParams(stratify=None), "toy", *corpus())
     assert json.loads(metadata["notes"]) == []
 
 
 def test_some_unknown_speakers_are_noted():
     tables = corpus(speakers_of=lambda d: (None, f"p{d}") if d == 3 else (f"p{d}",))
-    _, metadata = make_splits(SplitsParams(folds=3), "toy", *tables)
+    _, metadata = make_splits(here(), SplitsParams(folds=3), "toy", *tables)
     assert "2 utterances have no speaker" in metadata["notes"]
 
 
@@ -234,19 +234,19 @@ def test_the_hash_ignores_row_order_and_sees_every_change():
 def test_the_stage_writes_splits_with_their_hash_and_the_leaks(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     utterances, labels = corpus()
-    write_table(UTTERANCES, utterances, paths.utterances("toy"))
-    write_table(LABELS, labels, paths.labels("toy"))
-    run(SplitsParams(folds=3, seed=7), "toy")
-    splits = read_table(SPLIT, paths.splits("toy"))
-    metadata = read_metadata(paths.splits("toy"))
+    write_table(UTTERANCES, utterances, here().utterances("toy"))
+    write_table(LABELS, labels, here().labels("toy"))
+    run(SplitsParams(folds=3, seed=7), here(), QUIET, "toy")
+    splits = read_table(SPLIT, here().splits("toy"))
+    metadata = read_metadata(here().splits("toy"))
     assert metadata["sha256"] == fingerprint(splits)
     assert (metadata["protocol"], metadata["seed"]) == ("group_kfold", "7")
-    report = json.loads(paths.leaks("toy").read_text())
+    report = json.loads(here().leaks("toy").read_text())
     assert report["sha256"] == metadata["sha256"]
     assert {finding["kind"] for finding in report["findings"]} >= {"same_session"}
-    before = paths.splits("toy").read_bytes(), paths.leaks("toy").read_bytes()
-    run(SplitsParams(folds=3, seed=7), "toy")
-    assert before == (paths.splits("toy").read_bytes(), paths.leaks("toy").read_bytes())
+    before = here().splits("toy").read_bytes(), here().leaks("toy").read_bytes()
+    run(SplitsParams(folds=3, seed=7), here(), QUIET, "toy")
+    assert before == (here().splits("toy").read_bytes(), here().leaks("toy").read_bytes())
 
 
 # groups -------------------------------------------------------------------------------------

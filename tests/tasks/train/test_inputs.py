@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from models.errors import UserError
 from models.method import find_method
-from tasks import paths
 from tasks.batches import face_images, sequences
+from tasks.context import ForMethod
 from tasks.evaluate import stage as evaluate
 from tasks.evaluate.stage import EvaluateParams
 from tasks.params import Params
@@ -21,8 +21,16 @@ from tasks.plain_context import PlainContext
 from tasks.recipes import resolve
 from tasks.train import stage as train
 from tasks.train.stage import TrainParams
+from tests.places import here
 from tests.tasks.batches.test_sequences import DIM, make_sequences, write
-from tests.tasks.corpus_factory import CORPUS, DIMS, INPUTS, features_frame, make_corpus
+from tests.tasks.corpus_factory import (
+    CORPUS,
+    DIMS,
+    INPUTS,
+    features_frame,
+    make_corpus,
+    write_found,
+)
 from tests.tasks.face_table import faces_of, write_faces
 from tests.tasks.toy_methods import FrameToy, ImageToy, add_toys
 from tests.tasks.train.test_train import Killed, contents, enter, kill_at, weights
@@ -47,15 +55,15 @@ def pictured(corpus):
 
 def run(method, entry=CATEGORY, inputs=INPUTS, seeds=(0,), **context):
     ctx = PlainContext("train", stream=io.StringIO(), **context)
-    train.run(TrainParams(seeds=list(seeds)), CORPUS, method, entry, inputs, ctx)
-    return contents(paths.runs(CORPUS, method))
+    train.run(ForMethod(TrainParams(seeds=list(seeds)), entry, inputs), here(), ctx, CORPUS, method)
+    return contents(here().runs(CORPUS, method))
 
 
 def score(method, inputs=INPUTS):
     ctx = PlainContext(stream=io.StringIO())
     params = EvaluateParams(missing_rates=[0.0, 0.4])
-    evaluate.run(params, CORPUS, method, inputs, ctx)
-    return json.loads(paths.details(CORPUS, method).read_text())["targets"]
+    evaluate.run(ForMethod(params, {}, inputs), here(), ctx, CORPUS, method)
+    return json.loads(here().details(CORPUS, method).read_text())["targets"]
 
 
 def test_a_method_of_one_dimension_is_chosen_and_scored_by_it_alone(pictured):
@@ -68,9 +76,9 @@ def test_a_method_of_one_dimension_is_chosen_and_scored_by_it_alone(pictured):
     assert scores["ccc"] == scores["ccc/arousal"]
     assert scores["pooled_rmse"] == scores["rmse"] == scores["rmse/arousal"]
     assert not any("valence" in name or "dominance" in name for name in scores)
-    table = pl.read_parquet(paths.predictions(CORPUS, "huo_ge_vad"))
+    table = pl.read_parquet(here().predictions(CORPUS, "huo_ge_vad"))
     assert "prediction_valence" not in table.columns
-    (report,) = paths.runs(CORPUS, "huo_ge_vad").rglob("report.json")
+    (report,) = here().runs(CORPUS, "huo_ge_vad").rglob("report.json")
     known = json.loads(report.read_text())
     parts = [found[t]["validation"]["metrics"][found[t]["headline"]]["mean"] for t in found]
     assert known["validation_score"] == pytest.approx(sum(parts) / 2, abs=1e-6)
@@ -108,7 +116,7 @@ def test_widths_of_frames_reach_training_and_evaluation(corpus):
     found = run("frame_toy")
     config = json.loads(found["seed0/category/config.json"])
     assert config["frame_dims"] == {"audio": 4, "video": DIM, "text": 3}
-    (one,) = evaluate.load_runs(CORPUS, "frame_toy")
+    (one,) = evaluate.load_runs(here(), CORPUS, "frame_toy")
     assert list(one.method.spec.frame_dims.items()) == [("audio", 4), ("video", 6), ("text", 3)]
     details = score("frame_toy")["category"]
     assert len(details["subsets"]) == 7
@@ -124,9 +132,11 @@ def test_folds_whose_searches_found_other_lengths_are_scored_on_those(corpus):
         ctx = PlainContext("train", stream=io.StringIO())
         found = {fold: {"max_frames": length} for fold, length in enumerate(lengths)}
         params = TrainParams(seeds=[0])
-        train.run(params, CORPUS, "frame_toy", CATEGORY, INPUTS, ctx, found=found)
+        write_found("frame_toy", found)
+        asked = ForMethod(params, {**CATEGORY, "search": {}}, INPUTS)
+        train.run(asked, here(), ctx, CORPUS, "frame_toy")
         score("frame_toy")
-        return pl.read_parquet(paths.predictions(CORPUS, "frame_toy")).partition_by("fold")
+        return pl.read_parquet(here().predictions(CORPUS, "frame_toy")).partition_by("fold")
 
     short, long = predictions([1, 3])
     assert short.equals(predictions([1, 1])[0])
@@ -201,7 +211,7 @@ def test_a_method_on_frames_says_once_where_there_are_none(corpus, caplog):
 def test_a_further_input_is_read_from_its_encoder(corpus, monkeypatch):
     corpus.write()
     teacher = {name: None if "d03" in name else [0.25, -1.0] for name in corpus.features["ears"]}
-    folder = paths.features(CORPUS, "guide")
+    folder = here().features(CORPUS, "guide")
     folder.mkdir(parents=True)
     features_frame(teacher, 2).write_parquet(folder / "0.parquet")
     seen = []
@@ -238,13 +248,13 @@ def test_pictures_are_learnt_without_any_encoder(pictured):
     assert report["validation_score"] > 0.9
     assert report["rows"]["train"] == 27  # one has no label row, one no judgement, one no face
     assert report["train_items_without_picture"] == 1
-    assert str(paths.faces(CORPUS)) in report["data"]
+    assert str(here().faces(CORPUS)) in report["data"]
     assert report["dims"] == {}
     details = score("image_toy", inputs={})["category"]
     assert details["test"]["metrics"]["accuracy"]["mean"] > 0.9
     assert list(details["subsets"]) == ["video"]
     assert details["missing_rates"]["0.4"] == details["subsets"]["video"]  # one is always kept
-    predictions = pl.read_parquet(paths.predictions(CORPUS, "image_toy"))
+    predictions = pl.read_parquet(here().predictions(CORPUS, "image_toy"))
     assert predictions.height == len(pictured.ids("validation")) + len(pictured.ids("test"))
 
 
@@ -314,11 +324,11 @@ def test_a_joint_method_is_scored_on_each_of_its_targets(pictured):
         assert target["missing_rates"]["0"] == target["subsets"]["video"]
         assert target["test_oracle"]["epochs_tried"] > 1
     assert details["category"]["test"]["metrics"]["accuracy"]["mean"] > 0.9
-    table = pl.read_parquet(paths.predictions(CORPUS, "image_toy"))
+    table = pl.read_parquet(here().predictions(CORPUS, "image_toy"))
     assert not table.select("utterance_id", "seed", "fold", "split").is_duplicated().any()
     for column in ("prediction_category", "prediction_valence", "prediction_dominance"):
         assert table[column].null_count() == 0
-    assert set(json.loads(paths.metrics(CORPUS, "image_toy").read_text())) == {"category", "vad"}
+    assert set(json.loads(here().metrics(CORPUS, "image_toy").read_text())) == {"category", "vad"}
 
 
 # weights of another run -----------------------------------------------------------------------
@@ -333,12 +343,12 @@ def test_training_begins_from_the_run_of_the_same_seed_and_fold(corpus):
     found = run("warm_toy", WARM, {}, seeds=(0, 3))
     for place in [f"seed{seed}/fold{fold}/category" for seed in (0, 3) for fold in (0, 1)]:
         start, end = (
-            load_file(paths.runs(CORPUS, method) / place / "weights.safetensors")
+            load_file(here().runs(CORPUS, method) / place / "weights.safetensors")
             for method in ("image_toy", "warm_toy")
         )
         assert all(torch.equal(start[name], value) for name, value in end.items())
         report = json.loads(found[f"{place}/report.json"])
-        assert report["init_from"] == str(paths.runs(CORPUS, "image_toy") / place)
+        assert report["init_from"] == str(here().runs(CORPUS, "image_toy") / place)
 
 
 def keys_of(monkeypatch, method="warm_toy", entry=WARM, **more):
@@ -355,8 +365,8 @@ def elsewhere(folds):
     make_corpus(folds=folds).write()
     write_faces(faces_of(make_corpus(folds=folds)))
     run("image_toy", CATEGORY | {"epochs": 2}, {}, seeds=(0, 3))
-    paths.runs("other", "image_toy").parent.mkdir(parents=True)
-    return paths.runs(CORPUS, "image_toy").rename(paths.runs("other", "image_toy"))
+    here().runs("other", "image_toy").parent.mkdir(parents=True)
+    return here().runs(CORPUS, "image_toy").rename(here().runs("other", "image_toy"))
 
 
 @pytest.mark.parametrize("folds", [1, 2])
@@ -367,11 +377,11 @@ def test_training_begins_from_a_run_on_another_corpus(corpus, folds):
     for seed in (0, 3):
         for fold in (0, 1):
             there = f"seed{seed}/fold{fold}/category" if folds == 2 else f"seed{seed}/category"
-            here = f"seed{seed}/fold{fold}/category"
+            run_here = f"seed{seed}/fold{fold}/category"
             begin = load_file(start / there / "weights.safetensors")
-            end = load_file(paths.runs(CORPUS, "warm_toy") / here / "weights.safetensors")
+            end = load_file(here().runs(CORPUS, "warm_toy") / run_here / "weights.safetensors")
             assert all(torch.equal(begin[name], value) for name, value in end.items())
-            assert json.loads(found[f"{here}/report.json"])["init_from"] == str(start / there)
+            assert json.loads(found[f"{run_here}/report.json"])["init_from"] == str(start / there)
 
 
 def test_folds_of_another_corpus_that_this_one_lacks_are_an_error(corpus):

@@ -10,13 +10,14 @@ from safetensors.torch import load
 
 from models.errors import UserError
 from models.method import Spec
-from tasks import paths
 from tasks.batches.source import source_for
+from tasks.context import ForMethod
 from tasks.plain_context import PlainContext
 from tasks.recipes import build, resolve
 from tasks.train import runs as train_run
 from tasks.train import stage as train
 from tasks.train.stage import TrainParams
+from tests.places import here
 from tests.tasks.corpus_factory import CORPUS, INPUTS
 
 ENTRY = {"epochs": 3, "patience": 0, "lr": 0.01, "dropout": 0.0, "targets": ["category"]}
@@ -25,8 +26,8 @@ ENTRY = {"epochs": 3, "patience": 0, "lr": 0.01, "dropout": 0.0, "targets": ["ca
 def run(devices: int, method: str = "linear", entry=ENTRY) -> tuple[dict, dict]:
     ctx = PlainContext("train", stream=io.StringIO())
     params = TrainParams(seeds=[0], devices=devices, snapshot_mb=0)
-    train.run(params, CORPUS, method, entry, INPUTS, ctx)
-    folder = paths.runs(CORPUS, method) / "seed0/category"
+    train.run(ForMethod(params, entry, INPUTS), here(), ctx, CORPUS, method)
+    folder = here().runs(CORPUS, method) / "seed0/category"
     return load((folder / "weights.safetensors").read_bytes()), json.loads(
         (folder / "report.json").read_text()
     )
@@ -57,8 +58,8 @@ def train_haemsa(**options) -> dict:
     entry = {"epochs": 4, "patience": 0, "targets": ["category", "vad"], **options}
     ctx = PlainContext("train", stream=io.StringIO())
     params = TrainParams(seeds=[0], snapshot_mb=0)
-    train.run(params, CORPUS, "haemsa", entry, INPUTS, ctx)
-    file = paths.runs(CORPUS, "haemsa") / "seed0/category+vad/report.json"
+    train.run(ForMethod(params, entry, INPUTS), here(), ctx, CORPUS, "haemsa")
+    file = here().runs(CORPUS, "haemsa") / "seed0/category+vad/report.json"
     return json.loads(file.read_text())
 
 
@@ -78,8 +79,8 @@ def test_second_tasks_choose_no_epoch_of_a_method_that_has_a_main_one(corpus):
 
 def test_without_a_main_target_all_choose_alike(corpus):
     recipe = resolve("haemsa", {"targets": ["category", "vad"]})
-    source = source_for(recipe, CORPUS, INPUTS)
-    _, validation = train_run.parts(source, recipe, CORPUS, 0, ("category", "vad"))
+    source = source_for(here(), recipe, CORPUS, INPUTS)
+    _, validation = train_run.parts(here(), source, recipe, CORPUS, 0, ("category", "vad"))
     category, vad = (
         next(t for t in validation.targets if t.name == n) for n in ("category", "vad")
     )

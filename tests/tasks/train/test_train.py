@@ -15,11 +15,11 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from models.errors import UserError
-from tasks import paths
+from tasks.context import ForMethod
 from tasks.plain_context import PlainContext
 from tasks.train import stage as train
 from tasks.train.stage import TrainParams, history_table
-from tests.places import ROOT
+from tests.places import ROOT, here
 from tests.tasks.corpus_factory import CORPUS, DIMS, INPUTS, make_corpus
 
 ENTRY = {"epochs": 6, "patience": 0, "lr": 0.01, "hidden": 8, "targets": ["category"]}
@@ -40,8 +40,8 @@ def enter(folder, monkeypatch):
 
 def run(entry=ENTRY, *, method="early_fusion", seeds=(0,), inputs=INPUTS, **context):
     ctx = PlainContext("train", stream=io.StringIO(), **context)
-    train.run(TrainParams(seeds=list(seeds)), CORPUS, method, entry, inputs, ctx)
-    return contents(paths.runs(CORPUS, method))
+    train.run(ForMethod(TrainParams(seeds=list(seeds)), entry, inputs), here(), ctx, CORPUS, method)
+    return contents(here().runs(CORPUS, method))
 
 
 def contents(folder):
@@ -74,12 +74,12 @@ def test_a_run_folder_holds_config_report_weights_history_and_snapshots(corpus):
     scores = [epoch["score"] for epoch in report["history"]]
     assert report["validation_score"] == max(scores)
     assert report["chosen_epoch"] == scores.index(max(scores)) + 1
-    files = {paths.utterances(CORPUS), paths.labels(CORPUS), paths.splits(CORPUS)}
-    files |= {paths.features(CORPUS, encoder) / "0.parquet" for encoder in INPUTS.values()}
+    files = {here().utterances(CORPUS), here().labels(CORPUS), here().splits(CORPUS)}
+    files |= {here().features(CORPUS, encoder) / "0.parquet" for encoder in INPUTS.values()}
     assert report["data"] == {
         str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files
     }
-    folder = paths.runs(CORPUS, "early_fusion") / "seed0/category"
+    folder = here().runs(CORPUS, "early_fusion") / "seed0/category"
     chosen = load_file(folder / "weights.safetensors")
     snapshot = load_file(folder / f"snapshots/epoch{report['chosen_epoch']:04d}.safetensors")
     assert all(torch.equal(chosen[name], value) for name, value in snapshot.items())
@@ -91,8 +91,8 @@ def test_a_run_folder_holds_config_report_weights_history_and_snapshots(corpus):
 def test_several_folds_seeds_and_targets_have_folders_of_their_own(tmp_path, corpus):
     make_corpus(folds=2).write()
     run({"epochs": 1}, method="linear", seeds=(0, 3))
-    folders = {str(f.parent.relative_to(paths.runs(CORPUS, "linear")))
-               for f in paths.runs(CORPUS, "linear").rglob("config.json")}  # fmt: skip
+    folders = {str(f.parent.relative_to(here().runs(CORPUS, "linear")))
+               for f in here().runs(CORPUS, "linear").rglob("config.json")}  # fmt: skip
     assert folders == {
         f"seed{seed}/fold{fold}/{target}"
         for seed in (0, 3) for fold in (0, 1) for target in ("category", "vad")
@@ -172,7 +172,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(corpus, tmp_path, monkeypatch, c
         kill_at(call, patch, 9)  # in the second run of the two
         with pytest.raises(Killed):
             run(seeds=(0, 1))
-    assert not paths.runs(CORPUS, "early_fusion").exists()
+    assert not here().runs(CORPUS, "early_fusion").exists()
     (state,) = (tmp_path / "disturbed/cache/runs").glob("*/state.pt")
     for name in (".epoch0003.safetensors.x1.tmp", ".tmpM3cHBN"):  # ours and that of safetensors
         (state.parent / "snapshots" / name).write_bytes(b"half a file")
@@ -240,7 +240,7 @@ def test_a_full_disk_leaves_the_old_runs_and_says_so(corpus, monkeypatch):
         UserError, match=r"^cannot write data/runs/.*: No space left on device; free"
     ):
         run(seeds=(4,))
-    assert contents(paths.runs(CORPUS, "early_fusion")) == before
+    assert contents(here().runs(CORPUS, "early_fusion")) == before
 
 
 def no_training(monkeypatch):
@@ -348,7 +348,7 @@ def test_kill_9_in_the_middle_of_training_changes_no_byte(corpus, tmp_path, monk
         assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
         kills += 1
         last = max(state.stat().st_mtime for state in cache.glob("*/state.pt"))
-    assert not paths.runs(CORPUS, "early_fusion").exists()
+    assert not here().runs(CORPUS, "early_fusion").exists()
     assert run(entry) == undisturbed
 
 

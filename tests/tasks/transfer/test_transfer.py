@@ -14,7 +14,8 @@ from models.batch import Target
 from models.errors import UserError
 from models.metrics.scoring import CONVENTION
 from models.training import predict
-from tasks import failures, paths
+from tasks import failures
+from tasks.context import ForMethod
 from tasks.evaluate import stage as evaluate
 from tasks.plain_context import PlainContext
 from tasks.report.cross_corpus import cross_corpus
@@ -22,6 +23,7 @@ from tasks.selection import transfers_of
 from tasks.tables import VAD
 from tasks.train import stage as train
 from tasks.transfer import stage as transfer
+from tests.places import here
 from tests.tasks import corpus_factory
 from tests.tasks.corpus_factory import CLASSES, CORPUS, INPUTS, make_corpus
 
@@ -61,8 +63,12 @@ def trained(tmp_path_factory):
         patch.setenv("AFFECTLOOM_CACHE", "cache")
         ctx = PlainContext(stream=io.StringIO())
         make_corpus(folds=1).write()
-        train.run(train.TrainParams(seeds=SEEDS), CORPUS, "linear", ENTRY, INPUTS, ctx)
-        evaluate.run(evaluate.EvaluateParams(), CORPUS, "linear", INPUTS, ctx)
+        train.run(
+            ForMethod(train.TrainParams(seeds=SEEDS), ENTRY, INPUTS), here(), ctx, CORPUS, "linear"
+        )
+        evaluate.run(
+            ForMethod(evaluate.EvaluateParams(), {}, INPUTS), here(), ctx, CORPUS, "linear"
+        )
         make("copy", folds=1)
         make("folded", folds=2)
         make("sad", sad, folds=1)
@@ -75,12 +81,12 @@ def trained(tmp_path_factory):
 def score(onto, **options):
     params = transfer.TransferParams(resamples=200, **options)
     ctx = PlainContext(stream=io.StringIO())
-    transfer.run(params, CORPUS, "linear", onto, INPUTS, ctx)
-    return json.loads(paths.transfer(CORPUS, "linear", onto).read_text())
+    transfer.run(ForMethod(params, {}, INPUTS), here(), ctx, CORPUS, "linear", onto)
+    return json.loads(here().transfer(CORPUS, "linear", onto).read_text())
 
 
 def test_a_copy_of_the_corpus_scores_as_the_corpus_itself(trained):
-    home = json.loads(paths.details(CORPUS, "linear").read_text())["targets"]
+    home = json.loads(here().details(CORPUS, "linear").read_text())["targets"]
     found = score("copy")["targets"]
     assert set(found) == set(home) == {"category", "vad"}
     for name, one in found.items():
@@ -98,7 +104,7 @@ def test_a_copy_of_the_corpus_has_the_error_curves_of_the_corpus_itself(trained)
     found = score("copy")["targets"]
     assert "coverage" not in found["category"]
     curve = found["vad"]["coverage"]["arousal"]
-    rows = pl.read_parquet(paths.predictions(CORPUS, "linear")).filter(split="test")
+    rows = pl.read_parquet(here().predictions(CORPUS, "linear")).filter(split="test")
     errors = (rows["prediction_arousal"] - rows["target_arousal"]).drop_nulls().abs()
     assert curve["step"] == 0.01
     assert curve["shares"][20] == pytest.approx((errors <= 0.2).mean(), abs=1e-5)
@@ -108,8 +114,8 @@ def test_a_copy_of_the_corpus_has_the_error_curves_of_the_corpus_itself(trained)
 
 
 def test_every_test_row_of_every_fold_counts_once(trained):
-    rows = pl.read_parquet(paths.splits("folded")).filter(pl.col("split") == "test")
-    labels = pl.read_parquet(paths.labels("folded")).drop_nulls("category")
+    rows = pl.read_parquet(here().splits("folded")).filter(pl.col("split") == "test")
+    labels = pl.read_parquet(here().labels("folded")).drop_nulls("category")
     known = rows.join(labels, on="utterance_id").get_column("utterance_id").n_unique()
     assert score("folded")["targets"]["category"]["n"] == known > 15
 
@@ -118,9 +124,9 @@ def test_test_rows_that_folds_share_are_predicted_once_where_training_computes(
     trained, monkeypatch
 ):
     make("again", folds=1)
-    splits = pl.read_parquet(paths.splits("again"), use_pyarrow=True)
+    splits = pl.read_parquet(here().splits("again"), use_pyarrow=True)
     again = splits.with_columns(fold=pl.lit(1, splits.schema["fold"]))
-    pl.concat([splits, again]).write_parquet(paths.splits("again"))
+    pl.concat([splits, again]).write_parquet(here().splits("again"))
     expected, devices = score("copy"), []
 
     def noted(*args, device):
@@ -139,7 +145,7 @@ def test_only_classes_of_both_corpora_count_and_the_rest_is_told(trained):
     assert found["names"] == shared
     assert found["only_trained"] == ["neutral"]
     assert found["only_tested"] == ["sad"]
-    table = pl.read_parquet(paths.predictions(CORPUS, "linear")).filter(pl.col("split") == "test")
+    table = pl.read_parquet(here().predictions(CORPUS, "linear")).filter(pl.col("split") == "test")
     lost = table.filter((pl.col("seed") == 0) & (pl.col("target_category") == "neutral"))
     assert found["rows_left_out"] == lost.height > 0
     kept = table.filter(pl.col("target_category").is_in(shared))
@@ -180,18 +186,18 @@ def test_results_name_the_definitions_behind_them(trained):
 def test_clips_that_both_corpora_hold_are_counted(trained):
     assert score("copy")["shared_media"] == 0
     for name in (CORPUS, "copy"):
-        table = pl.read_parquet(paths.utterances(name), use_pyarrow=True)
+        table = pl.read_parquet(here().utterances(name), use_pyarrow=True)
         media = table.with_columns(pl.lit("a" * 64).alias("media_sha256"))
         media = media.with_columns(pl.int_range(pl.len()).cast(pl.Float64).alias("start_s"))
-        media.write_parquet(paths.utterances(name))
+        media.write_parquet(here().utterances(name))
     assert score("copy")["shared_media"] == score("copy")["targets"]["vad"]["n"]
 
 
 def test_the_same_inputs_give_the_same_bytes(trained):
     score("sad")
-    first = paths.transfer(CORPUS, "linear", "sad").read_bytes()
+    first = here().transfer(CORPUS, "linear", "sad").read_bytes()
     score("sad")
-    assert paths.transfer(CORPUS, "linear", "sad").read_bytes() == first
+    assert here().transfer(CORPUS, "linear", "sad").read_bytes() == first
 
 
 def test_features_of_another_width_are_refused(trained, monkeypatch):
@@ -259,8 +265,10 @@ def test_a_teacher_of_one_corpus_keeps_no_pair_apart():
 def test_cells_hold_scores_or_reasons(trained):
     score("plain")
     params = raw(**{CORPUS: {}, "plain": {}}) | {"methods": {"linear": {}}}
-    failures.note(f"transfer@plain-linear-{CORPUS}", "no room left")
-    cells = {(c["trained_on"], c["tested_on"], c["target"]): c for c in cross_corpus(params)}
+    failures.note(here(), f"transfer@plain-linear-{CORPUS}", "no room left")
+    cells = {
+        (c["trained_on"], c["tested_on"], c["target"]): c for c in cross_corpus(here(), params)
+    }
     there = cells[CORPUS, "plain", "category"]
     assert there["metric"] == "weighted_f1"
     assert there["ci_low"] <= there["mean"] <= there["ci_high"]
@@ -269,4 +277,4 @@ def test_cells_hold_scores_or_reasons(trained):
 
 
 def test_a_single_corpus_adds_nothing_to_the_provenance(trained):
-    assert cross_corpus(raw(**{CORPUS: {}})) == []
+    assert cross_corpus(here(), raw(**{CORPUS: {}})) == []

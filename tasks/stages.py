@@ -1,0 +1,194 @@
+"""The stages of the pipeline, a row each: the story of the project on one screen.
+
+``flows`` reads this table to write ``dvc.yaml``, to run a stage and to draw the graph; no stage
+knows it, and it imports none. What a row cannot say in a line stands in ``tasks/wiring.py``.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks import wiring
+from tasks.layout import Layout
+from tasks.selection import features_of, methods_on, searches_of, transfers_of
+
+if TYPE_CHECKING:
+    pass
+
+Raw = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A row: one stage, of which there is one instance for each of what it is ``per``.
+
+    Ids of an instance (``corpus``, ``encoder``, ``method``, ``onto``) are handed to every function
+    here as keywords, and to the stage's own function after parameters, layout and context.
+
+    Attributes:
+        name: of the stage and of its folder in ``tasks``.
+        per: names of the ids.
+        asks: the parameters that the stage's function gets.
+        reads: tables that every instance reads.
+        writes: outs.
+        keys: keys of params.yaml on which the outs depend.
+        instances: ids of every instance; default: one for each corpus, or one in all.
+        more: what else an instance reads, as its parameters say; ``${...}`` where an experiment
+            may change it.
+        code: modules that an instance reaches by name, beside those its own module imports.
+    """
+
+    name: str
+    per: tuple[str, ...]
+    asks: Callable[..., object]
+    writes: Callable[..., list[Path]]
+    keys: Callable[..., list[str]]
+    reads: Callable[..., list[Path]] = lambda d, **_: []
+    instances: Callable[[Raw], Sequence[Mapping[str, str]]] | None = None
+    more: Callable[..., list[str]] = lambda d, raw, **_: []
+    code: Callable[..., list[str]] = lambda raw, **_: []
+
+    @property
+    def module(self) -> str:
+        """Dotted name of the module whose ``run`` does the work."""
+        return f"tasks.{self.name}.stage"
+
+    def instances_of(self, raw: Raw) -> list[dict[str, str]]:
+        """Ids of every instance."""
+        if self.instances is not None:
+            return [dict(ids) for ids in self.instances(raw)]
+        return [{"corpus": name} for name in raw.get("corpora") or {}] if self.per else [{}]
+
+    def address(self, ids: Mapping[str, str]) -> str:
+        """DVC's name of an instance, e.g. ``train@sample-corect``."""
+        return f"{self.name}@{'-'.join(ids.values())}" if ids else self.name
+
+
+CORPUS, ENCODER, METHOD = ("corpus",), ("corpus", "encoder"), ("corpus", "method")
+
+_ROWS = (
+    Stage(
+        "sample", (),
+        asks=lambda p: p.section("sample"),
+        keys=lambda raw: ["sample"],
+        instances=wiring.sample_instances,
+        writes=lambda d: [d.raw("sample")],
+    ),
+    Stage(
+        "checkpoints", (),
+        asks=lambda p: p.section("checkpoints"),
+        keys=lambda raw: ["checkpoints"],
+        writes=lambda d: [d.checkpoints],
+    ),
+    Stage(
+        "ingest", CORPUS,
+        asks=lambda p, corpus: p.ingest(corpus),
+        keys=lambda raw, corpus: [f"corpora.{corpus}"],
+        code=wiring.adapter_code,
+        reads=lambda d, corpus: [d.raw(corpus)],
+        writes=lambda d, corpus: [
+            d.utterances(corpus), d.annotations(corpus), d.quarantine(corpus),
+        ],
+    ),
+    Stage(
+        "labels", CORPUS,
+        asks=lambda p, corpus: p.section("labels", corpus),
+        keys=lambda raw, corpus: wiring.section_keys(raw, "labels", corpus),
+        reads=lambda d, corpus: [d.utterances(corpus), d.annotations(corpus)],
+        writes=lambda d, corpus: [
+            d.labels(corpus), d.labels_quarantine(corpus), d.agreement(corpus),
+        ],
+    ),
+    Stage(
+        "splits", CORPUS,
+        asks=lambda p, corpus: p.section("splits", corpus),
+        keys=lambda raw, corpus: wiring.section_keys(raw, "splits", corpus),
+        reads=lambda d, corpus: [d.utterances(corpus), d.labels(corpus)],
+        writes=lambda d, corpus: [d.splits(corpus), d.leaks(corpus)],
+    ),
+    Stage(
+        "faces", CORPUS,
+        asks=lambda p, corpus: p.section("faces", corpus),
+        keys=lambda raw, corpus: wiring.section_keys(raw, "faces", corpus),
+        reads=lambda d, corpus: [d.utterances(corpus)],
+        writes=lambda d, corpus: [d.faces(corpus)],
+    ),
+    Stage(
+        "features", ENCODER,
+        asks=lambda p, corpus, encoder: p.encoder(encoder),
+        keys=lambda raw, corpus, encoder: [f"encoders.{encoder}"],
+        instances=features_of,
+        code=wiring.encoder_code,
+        more=wiring.encoder_reads,
+        writes=lambda d, corpus, encoder: [d.features(corpus, encoder)],
+    ),
+    Stage(
+        "search", METHOD,
+        asks=lambda p, corpus, method: p.for_search(corpus, method),
+        keys=lambda raw, corpus, method: wiring.search_keys(raw, corpus, method),
+        instances=searches_of,
+        code=wiring.method_code,
+        reads=lambda d, corpus, method: [d.utterances(corpus), d.labels(corpus), d.splits(corpus)],
+        more=wiring.search_reads,
+        writes=lambda d, corpus, method: [d.search(corpus, method)],
+    ),
+    Stage(
+        "train", METHOD,
+        asks=lambda p, corpus, method: p.for_method("train", corpus, method),
+        keys=lambda raw, corpus, method: wiring.method_keys(raw, "train", corpus, method),
+        instances=methods_on,
+        code=wiring.train_code,
+        reads=lambda d, corpus, method: [d.utterances(corpus), d.labels(corpus), d.splits(corpus)],
+        more=wiring.train_reads,
+        writes=lambda d, corpus, method: [d.runs(corpus, method)],
+    ),
+    Stage(
+        "evaluate", METHOD,
+        asks=lambda p, corpus, method: p.for_method("evaluate", corpus, method),
+        keys=lambda raw, corpus, method: wiring.method_keys(raw, "evaluate", corpus, method),
+        instances=methods_on,
+        code=wiring.method_code,
+        reads=lambda d, corpus, method: [
+            d.utterances(corpus), d.labels(corpus), d.splits(corpus), d.runs(corpus, method),
+        ],
+        more=wiring.method_reads_of,
+        writes=lambda d, corpus, method: [
+            d.metrics(corpus, method), d.details(corpus, method), d.predictions(corpus, method),
+        ],
+    ),
+    Stage(
+        "transfer", ("corpus", "method", "onto"),
+        asks=lambda p, corpus, method, onto: p.for_method("transfer", onto, method),
+        keys=wiring.transfer_keys,
+        instances=transfers_of,
+        code=lambda raw, corpus, method, onto: wiring.method_code(raw, corpus, method),
+        reads=lambda d, corpus, method, onto: [
+            d.runs(corpus, method),
+            d.utterances(corpus), d.utterances(onto), d.labels(onto), d.splits(onto),
+        ],
+        more=lambda d, raw, corpus, method, onto: wiring.method_reads_of(d, raw, onto, method),
+        writes=lambda d, corpus, method, onto: [d.transfer(corpus, method, onto)],
+    ),
+    Stage(
+        "report", (),
+        asks=lambda p: p.for_report(),
+        keys=lambda raw: ["report", "corpora", "encoders", "inputs", "methods", "train"],
+        more=wiring.report_reads,
+        writes=lambda d: [
+            d.leaderboard("json"), d.leaderboard("csv"), d.plots(), d.analysis, d.ensembles,
+        ],
+    ),
+)  # fmt: skip
+
+#: Name to row, in order; the names are also the words that `affectloom stage` knows.
+STAGES: dict[str, Stage] = {row.name: row for row in _ROWS}
+
+
+def outs_of(layout: Layout, raw: Raw) -> dict[str, list[Path]]:
+    """Address of every instance to its outs."""
+    return {
+        row.address(ids): row.writes(layout, **ids)
+        for row in STAGES.values()
+        for ids in row.instances_of(raw)
+    }

@@ -1,0 +1,166 @@
+"""What instances of stages read, and on which keys and modules they depend, as parameters say.
+
+Every function here stands in a row of ``tasks/stages.py``. ``raw`` is all of ``params.yaml``; what
+an experiment may change without a new ``dvc.yaml`` stays a ``${...}`` reference of DVC.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from models import registry
+from models.errors import UserError
+from tasks.layout import Layout
+from tasks.method_reads import method_modules, method_reads
+from tasks.selection import encoders_of, inputs_of, methods_on, searches_of, transfers_of
+from tasks.tables import MODALITIES
+
+Raw = Mapping[str, Any]
+
+
+def sample_instances(raw: Raw) -> list[dict[str, str]]:
+    """One, unless nobody asks for the sample corpus."""
+    corpora = raw.get("corpora") or {}
+    used = any((entry or {}).get("adapter", name) == "sample" for name, entry in corpora.items())
+    return [{}] if used else []
+
+
+def section_keys(raw: Raw, stage: str, corpus: str) -> list[str]:
+    """A stage's own section and what a corpus says instead of it."""
+    own = raw["corpora"][corpus] or {}
+    shared = [stage] if stage in raw else []
+    extra = [f"corpora.{corpus}.{stage}"] if stage in own else []
+    # DVC wants lists of one length, so an instance needs at least one key
+    return [*shared, *extra] or [f"corpora.{corpus}"]
+
+
+# ingest ---------------------------------------------------------------------------------------
+
+
+def adapter_code(raw: Raw, corpus: str) -> list[str]:
+    """The corpus's adapter."""
+    adapter = (raw["corpora"][corpus] or {}).get("adapter", corpus)
+    return [f"tasks.corpora.adapters.{adapter}"]
+
+
+# features ---------------------------------------------------------------------------------------
+
+
+def encoder_code(raw: Raw, corpus: str, encoder: str) -> list[str]:
+    """The encoder's family."""
+    family = (raw["encoders"][encoder] or {}).get("family")
+    extra = ["tasks.features.foreign"] if family == "imported" else []
+    return [f"models.encoders.{family}", *extra]
+
+
+def encoder_reads(d: Layout, raw: Raw, corpus: str, encoder: str) -> list[str]:
+    """Utterances, faces where the encoder sees, and a checkpoint that lies in the data folder."""
+    entry = raw["encoders"][encoder] or {}
+    found = [str(d.utterances(corpus))]
+    if _modality(encoder, entry) == "video":
+        found.append(str(d.faces(corpus)))
+    checkpoint = str(entry.get("checkpoint") or "")
+    if checkpoint.startswith((str(d.checkpoints), str(d.media_root))):
+        found.append(f"${{encoders.{encoder}.checkpoint}}")
+    return found
+
+
+def _modality(name: str, entry: Mapping[str, Any]) -> str:
+    family = str(entry.get("family"))
+    file = registry.source("encoders", family)
+    if not file.exists():
+        known = [
+            one
+            for one in registry.names("encoders")
+            if "\nMODALITY = " in registry.source("encoders", one).read_text(encoding="utf-8")
+        ]
+        raise UserError(
+            f"params.yaml: encoders.{name}.family is '{family}'; known families: {', '.join(known)}"
+        )
+    return registry.constant(file, "MODALITY")
+
+
+# search, train, evaluate, transfer ---------------------------------------------------------------
+
+
+def method_code(raw: Raw, corpus: str, method: str) -> list[str]:
+    """The method with its backbone and plug-in, and the data layer that it needs by name."""
+    entry = raw["methods"][method]
+    return [*method_reads(method, entry).code, *method_modules(method, entry)]
+
+
+def train_code(raw: Raw, corpus: str, method: str) -> list[str]:
+    """The same, and the reader of what a search found, where there was one."""
+    is_searched = (raw["methods"][method] or {}).get("search") is not None
+    return [*method_code(raw, corpus, method), *(["tasks.search.result"] if is_searched else [])]
+
+
+def method_keys(raw: Raw, stage: str, corpus: str, method: str) -> list[str]:
+    """The stage's section, the corpus's encoders and the method's entry."""
+    return [*([stage] if stage in raw else []), *_input_keys(raw, corpus), f"methods.{method}"]
+
+
+def search_keys(raw: Raw, corpus: str, method: str) -> list[str]:
+    """As of training, but of its section only the targets count."""
+    is_limited = "targets" in (raw.get("train") or {})
+    targets = ["train.targets"] if is_limited else []
+    return [*targets, *_input_keys(raw, corpus), f"methods.{method}"]
+
+
+def transfer_keys(raw: Raw, corpus: str, method: str, onto: str) -> list[str]:
+    """The encoders that count are those of the other corpus."""
+    return method_keys(raw, "transfer", onto, method)
+
+
+def _input_keys(raw: Raw, corpus: str) -> list[str]:
+    """The key that names the encoders of a corpus, where there is one."""
+    if (raw["corpora"][corpus] or {}).get("inputs") is not None:
+        return [f"corpora.{corpus}.inputs"]
+    return ["inputs"] if "inputs" in raw else []  # pictures need none
+
+
+def method_reads_of(d: Layout, raw: Raw, corpus: str, method: str) -> list[str]:
+    """Features and pictures that a method reads."""
+    (key,) = _input_keys(raw, corpus) or ["inputs"]
+    reads = method_reads(method, raw["methods"][method])
+    wanted = [*(MODALITIES if reads.has_features else ()), *reads.extra]
+    names = [name for name in inputs_of(raw, corpus) if name in wanted]
+    found = [str(d.features(corpus, f"${{{key}.{name}}}")) for name in names]
+    return [*found, *([str(d.faces(corpus))] if "images" in reads.needs else [])]
+
+
+def search_reads(d: Layout, raw: Raw, corpus: str, method: str) -> list[str]:
+    """The same, and local weights that a network begins from."""
+    weights = str((raw["methods"][method] or {}).get("pretrained"))
+    local = [f"${{methods.{method}.pretrained}}"] if weights.endswith(".safetensors") else []
+    return [*method_reads_of(d, raw, corpus, method), *local]
+
+
+def train_reads(d: Layout, raw: Raw, corpus: str, method: str) -> list[str]:
+    """The same, the run that training begins from, and what a search found."""
+    entry = raw["methods"][method] or {}
+    found = search_reads(d, raw, corpus, method)
+    if start := entry.get("init_from"):
+        folder = "" if "/" in str(start) else corpus
+        found.append(str(d.runs(folder, f"${{methods.{method}.init_from}}")))
+    if {"corpus": corpus, "method": method} in searches_of(raw):
+        found.append(str(d.search(corpus, method) / "best.json"))
+    return found
+
+
+# report -----------------------------------------------------------------------------------------
+
+
+def report_reads(d: Layout, raw: Raw) -> list[str]:
+    """Everything that was measured, and every table that it was measured on."""
+    pairs, corpora = methods_on(raw), list(raw.get("corpora") or {})
+    found = [d.details(**pair) for pair in pairs]
+    found += [d.predictions(**pair) for pair in pairs]
+    found += [d.transfer(**ids) for ids in transfers_of(raw)]
+    for corpus in corpora:
+        found += [
+            d.utterances(corpus), d.quarantine(corpus),
+            d.labels(corpus), d.labels_quarantine(corpus), d.agreement(corpus),
+            d.splits(corpus), d.leaks(corpus), d.faces(corpus),
+        ]  # fmt: skip
+        found += [d.features(corpus, encoder) for encoder in encoders_of(raw, corpus)]
+    return [str(path) for path in found]
