@@ -115,7 +115,8 @@ def _named_encoders(params: Any, wanted: list[str]) -> list[str]:
 def _fetch_one(name: str, entry: Any) -> Any:
     """Bring an encoder's checkpoint here; what a bundle needs to know, None without one."""
     from models.encoders.fetching import fetch as fetch_checkpoint
-    from models.encoders.weights import check_record, hash_weights, read_record
+    from models.encoders.records import check_record, read_record
+    from models.encoders.weights import hash_weights
     from tasks.checkpoints.bundles import Bundled
 
     if not entry.checkpoint or is_local(entry.checkpoint):
@@ -132,7 +133,7 @@ def _fetch_one(name: str, entry: Any) -> Any:
 def _pin(entries: dict[str, Any]) -> None:
     """Write the commits of branches, and of revisions left out, to params.yaml."""
     from models.encoders.fetching import resolve
-    from models.encoders.weights import FILES, is_pinned
+    from models.encoders.records import FILES, is_pinned
     from tasks.params_text import with_revision
     from tasks.tables import replacing
 
@@ -172,7 +173,7 @@ def _import(bundle: Path) -> None:
 
 def is_local(checkpoint: str) -> bool:
     """True for what needs no hub: a folder or file here, weights in a package, random weights."""
-    from models.encoders.weights import FILES
+    from models.encoders.records import FILES
 
     if checkpoint.startswith(("package:", "random:", "data/", "/", ".")):
         return True

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 
-from models.encoders.weights import (
+from models.encoders.records import (
     FILES,
     RECORD,
     fetched_path,

@@ -15,26 +15,15 @@ they are used. Nothing here imports torch, so that a stage with nothing to compu
 import hashlib
 import importlib.util
 import json
-import os
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.encoders.fetching import fetch
+from models.encoders.records import RECORD, check_record, fetched_path, hash_once
 from models.errors import UserError
 
 #: What counts as weights; the best kind that a folder has is hashed.
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt")
-_HUB_NAME = re.compile(r"^[\w.-]+/[\w.-]+$")
-_PINNED = re.compile(r"^[0-9a-f]{40}$")
-#: In a fetched folder: where it comes from and the checksum of each file.
-RECORD = ".affectloom.json"
-
-#: Weights that are single files somewhere else than on a hub: name to address.
-FILES = {
-    "facenet:vggface2": "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt",
-    "facenet:casia-webface": "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180408-102900-casia-webface.pt",
-}
 
 
 @dataclass(frozen=True)
@@ -96,97 +85,7 @@ def locate(checkpoint: str, revision: str | None, cache: Path, root: Path = Path
     kept = fetched_path(checkpoint, revision, cache)
     if kept.exists():
         return kept
-    from models.encoders.fetching import fetch  # which reads this file
-
     return fetch(checkpoint, revision, cache)
-
-
-def fetched_path(checkpoint: str, revision: str | None, cache: Path) -> Path:
-    """Folder in which a fetched checkpoint lies."""
-    if checkpoint in FILES:
-        return cache / "weights" / checkpoint.replace(":", "--")
-    if not _HUB_NAME.match(checkpoint):
-        raise UserError(
-            f"checkpoint '{checkpoint}' is neither a local folder, nor package:<package>, nor "
-            "random:<seed>, nor <owner>/<name> on a hub; mend it in params.yaml"
-        )
-    if not is_pinned(revision):
-        raise UserError(
-            f"checkpoint '{checkpoint}' needs its `revision` pinned to a commit of 40 hexadecimal "
-            f"digits in params.yaml, got {revision!r}, because a branch changes with time; "
-            "`affectloom fetch --pin` writes the commit there"
-        )
-    return cache / "weights" / f"{checkpoint.replace('/', '--')}@{revision}"
-
-
-def is_pinned(revision: str | None) -> bool:
-    """Whether a revision is a commit, whose content never changes."""
-    return revision is not None and _PINNED.match(revision) is not None
-
-
-def write_record(
-    folder: Path, checkpoint: str, revision: str | None, converted: Mapping[str, str]
-) -> None:
-    """Note the checksum of every file of a folder that was just fetched.
-
-    Args:
-        folder: holds the files.
-        checkpoint: its name.
-        revision: its commit.
-        converted: SHA-256 of pickled files that safetensors were made from, by name.
-    """
-    files = {
-        file.name: {"sha256": hash_file(file), "bytes": file.stat().st_size}
-        for file in sorted(folder.iterdir())
-        if file.name != RECORD
-    }
-    content = {
-        "checkpoint": checkpoint,
-        "revision": revision,
-        "converted_from": dict(converted),
-        "files": files,
-    }
-    text = json.dumps(content, indent=2, sort_keys=True) + "\n"
-    (folder / RECORD).write_text(text, encoding="utf-8")
-
-
-def read_record(folder: Path) -> dict[str, dict[str, str | int]]:
-    """Name to SHA-256 (``sha256``) and size (``bytes``) of the files of a fetched folder."""
-    try:
-        return json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{folder} has no readable record of its checksums ({RECORD}); delete the folder and "
-            "run `affectloom fetch` again"
-        ) from error
-
-
-def check_record(folder: Path, checkpoint: str, cache: Path | None = None) -> None:
-    """Raise where a fetched folder is not as it was fetched.
-
-    Args:
-        folder: of the checkpoint.
-        checkpoint: its name.
-        cache: remembers hashes of files that did not change since; None: read every byte.
-    """
-    for name, noted in read_record(folder).items():
-        file = folder / name
-        if not file.is_file():
-            raise UserError(
-                f"checkpoint '{checkpoint}': {file} is missing; delete the folder and run "
-                f"`affectloom fetch {checkpoint}` again"
-            )
-        if (hash_file(file) if cache is None else _hash_file(file, cache)) != noted["sha256"]:
-            raise UserError(
-                f"checkpoint '{checkpoint}': {file} is not what was fetched (its checksum "
-                f"differs); delete the folder and run `affectloom fetch {checkpoint}` again"
-            )
-
-
-def hash_file(file: Path) -> str:
-    """SHA-256 of a file."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def hash_weights(path: Path, cache: Path) -> str:
@@ -195,7 +94,7 @@ def hash_weights(path: Path, cache: Path) -> str:
     total = hashlib.sha256()
     for file in files:
         name = file.name if path.is_file() else file.relative_to(path).as_posix()
-        total.update(f"{name}\0{_hash_file(file, cache)}\n".encode())
+        total.update(f"{name}\0{hash_once(file, cache)}\n".encode())
     return total.hexdigest()
 
 
@@ -256,29 +155,3 @@ def _shaping_files(folder: Path) -> list[Path]:
         )
     shaping = [file for file in files if file.suffix in {".json", ".txt", ".model"}]
     return sorted({*weights, *shaping})
-
-
-def _hash_file(file: Path, cache: Path) -> str:
-    """SHA-256 of a file, remembered by path, size and time of change."""
-    stat = file.stat()
-    identity = f"{file.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ino}"
-    memory = cache / "hashes" / hashlib.sha256(identity.encode()).hexdigest()
-    try:
-        remembered = memory.read_text(encoding="ascii")
-        if re.fullmatch(r"[0-9a-f]{64}", remembered):
-            return remembered
-    except FileNotFoundError:
-        pass
-    digest = hash_file(file)
-    if stat.st_size > 10_000_000:  # hashing less is faster than remembering
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        partial = memory.with_name(f"{memory.name}.{os.getpid()}.tmp")
-        partial.write_text(digest, encoding="ascii")
-        partial.replace(memory)
-    return digest
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, without what follows."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

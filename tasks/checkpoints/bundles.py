@@ -20,7 +20,7 @@ from typing import IO
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from models.encoders.weights import RECORD, check_record, fetched_path, read_record
+from models.encoders.records import RECORD, check_record, fetched_path, read_record
 from models.errors import UserError
 from tasks.tables import replacing
 

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from models.encoders.encoder import Settings, Text
 from models.encoders.fetching import fetch, resolve
 from models.encoders.hf_text import HfText
-from models.encoders.weights import RECORD, check_record, find_weights, hash_file, read_record
+from models.encoders.records import RECORD, check_record, hash_file, read_record
+from models.encoders.weights import find_weights
 from models.errors import UserError
 from tasks.checkpoints.stage import TinyCheckpoint, make_checkpoint
 from tests.hub_factory import COMMIT, NAME, pickle_weights, write_hub_cache

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.encoders.fetching import fetch
-from models.encoders.weights import RECORD, find_weights
+from models.encoders.records import RECORD
+from models.encoders.weights import find_weights
 from models.errors import UserError
 from tasks.checkpoints.bundles import Bundled, export_bundle, import_bundle
 from tasks.checkpoints.stage import TinyCheckpoint, make_checkpoint
