@@ -59,7 +59,8 @@ def run(
     pull: Annotated[bool, typer.Option(help="Fetch missing data from the DVC remote.")] = False,
 ) -> None:
     """Bring the pipeline up to date: stale stages and what follows from them."""
-    from flows.pipeline import has_failed, run_pipeline, stop_on_signal
+    from flows.pipeline import run_pipeline, stop_on_signal
+    from flows.telling import has_failed
 
     stop_on_signal()
     outcomes = run_pipeline(Path.cwd(), stages or (), jobs, pull)

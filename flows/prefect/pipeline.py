@@ -10,8 +10,8 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import TerminationSignal
 from prefect.states import Cancelled, Completed, Failed
 
-from flows.pipeline import has_failed, walk_plan
 from flows.prefect.reporting import FlowReport, reconcile_zombies
+from flows.telling import has_failed, walk_plan
 from flows.walk import Outcome, Plan
 
 log = logging.getLogger("affectloom")

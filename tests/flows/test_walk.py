@@ -13,7 +13,7 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
-from flows import pipeline
+from flows import telling
 from flows.pipeline import only_one
 from flows.walk import Outcome, Plan, read_plan, sort_lock, walk
 from models.errors import UserError
@@ -116,8 +116,8 @@ def test_what_a_stage_says_is_heard_without_dvcs_lines_and_tracebacks(tmp_path):
 
 def test_progress_is_told_every_half_minute_and_all_else_at_once(capsys, monkeypatch):
     now = [100.0]
-    monkeypatch.setattr(pipeline, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    teller = pipeline.Teller(Plan(), None)
+    monkeypatch.setattr(telling, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    teller = telling.Teller(Plan(), None)
     teller.started("train@a-b")
     told = []
     for at, line in (
@@ -180,7 +180,7 @@ def test_interrupting_the_command_stops_its_stages(tmp_path):
     (root / "params.yaml").write_text("{}\n")
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
-        "from flows.pipeline import Teller\nfrom flows.walk import read_plan, walk\n"
+        "from flows.telling import Teller\nfrom flows.walk import read_plan, walk\n"
         "plan = read_plan(Path('.'))\nwalk(Path('.'), plan, Teller(plan, None), 1)\n"
     )
     process = subprocess.Popen(

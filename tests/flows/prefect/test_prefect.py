@@ -24,7 +24,8 @@ _PIPELINE = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from flows.pipeline import has_failed, only_one, stop_on_signal
+from flows.pipeline import only_one, stop_on_signal
+from flows.telling import has_failed
 from flows.prefect.pipeline import pipeline
 from flows.walk import read_plan
 stop_on_signal()

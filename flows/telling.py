@@ -1,0 +1,165 @@
+"""Walking a plan while telling the terminal, and Prefect where it listens, what happens."""
+
+import logging
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows import graph
+from flows.bridge import PIPELINE_RUN
+from flows.execution import execution, worker_count
+from flows.settings import read_params
+from flows.walk import Outcome, Plan, walk
+from models.errors import UserError
+from tasks import failures
+from tasks.layout import Layout
+from tasks.stages import outs_of
+
+if TYPE_CHECKING:
+    from flows.prefect.reporting import FlowReport
+
+log = logging.getLogger("affectloom")
+
+_GOOD = ("cached", "reproduced", "restored")
+#: What stages say of how far they are: ``120/200 clips``, ``epoch 3 of at most 60``.
+_PROGRESS = re.compile(r": (\d+/\d+ |epoch \d+ of )")
+#: Shortest time between two such lines of a stage.
+_PAUSE_S = 30.0
+
+
+def walk_plan(
+    root: Path, plan: Plan, jobs: int | None, pull: bool, report: "FlowReport | None"
+) -> list[Outcome]:
+    """Walk the plan, telling the terminal and the report."""
+    watcher = Teller(plan, report)
+    watcher.begin()
+    # every stage spreads its own shards over all cores; two stages fill each other's gaps
+    slots = jobs or max(1, worker_count(execution(graph.read_raw_params(root))))
+    environment = {PIPELINE_RUN: str(report.id)} if report and report.id else {}
+    options = ["--pull", "--allow-missing"] if pull else []
+    noted = failures.latest(Layout())
+    outcomes = walk(root, plan, watcher, slots, environment, options)
+    watcher.finish(outcomes)
+    show_failures(root, outcomes, noted)
+    return outcomes
+
+
+def show_failures(root: Path, outcomes: Sequence[Outcome], noted: Mapping[str, str]) -> None:
+    """Draw the page although stages failed, so that it shows them with their reasons.
+
+    Args:
+        root: the repository.
+        outcomes: of all stages.
+        noted: failures that were known before; a stage that was killed has noted none itself.
+    """
+    layout = Layout()
+    outs = outs_of(layout, graph.read_raw_params(root))
+    for outcome in outcomes:
+        known = failures.latest(layout).get(outcome.address)
+        if outcome.state == "failed" and known == noted.get(outcome.address):
+            failures.note(layout, outcome.address, outcome.reason, outs.get(outcome.address, ()))
+    if not any(o.address == "report" and o.state == "upstream failed" for o in outcomes):
+        return
+    from tasks.report.stage import draw_page  # seconds to import: only when needed
+
+    try:
+        params = read_params(root)
+        page, _ = draw_page(layout, params.section("report"), params.raw)
+    except UserError as error:
+        log.warning("the report cannot be drawn: %s", error)
+        return
+    print(f"{page} shows what there is, and what failed", file=sys.stderr)
+
+
+class Teller:
+    """Tells a person what happens: one line a stage on the terminal, task runs in Prefect."""
+
+    def __init__(self, plan: Plan, report: "FlowReport | None") -> None:
+        self.plan, self.report = plan, report
+        self.total = len(plan.maybe)
+        self.count = 0
+        self.tasks: dict[str, Any] = {}
+        self._told: dict[str, float] = {}
+        self._began = time.monotonic()
+        self._asked = 0.0
+
+    def begin(self) -> None:
+        """Say what is to be done."""
+        fresh = len(self.plan.nodes) - self.total
+        self._say(f"{self.total} of {len(self.plan.nodes)} stages to look at, {fresh} up to date")
+
+    def started(self, address: str) -> None:
+        """See ``Watcher.started``."""
+        self._say(f"  ... {address}")
+        self._told[address] = time.monotonic()
+        if self.report:
+            self.tasks[address] = self.report.task(address)
+
+    def said(self, address: str, line: str) -> None:
+        """See ``Watcher.said``: how far a stage is every half minute, all else at once."""
+        if log.isEnabledFor(logging.DEBUG):
+            return  # every line is shown as it comes
+        now = time.monotonic()
+        if _PROGRESS.search(line):
+            if now - self._told[address] < _PAUSE_S:
+                return
+            self._told[address] = now
+        print(f"  {line}", file=sys.stderr, flush=True)
+
+    def ended(self, outcome: Outcome) -> None:
+        """See ``Watcher.ended``."""
+        if outcome.address in self.plan.maybe:
+            self.count += 1
+            line = f"[{self.count}/{self.total}] {outcome.address}: {outcome.state}"
+            line += f" in {outcome.seconds:.1f} s" if outcome.seconds else ""
+            line += f": {outcome.reason}" if outcome.reason else ""
+            self._say(line)
+        if not self.report:
+            return
+        task = self.tasks.get(outcome.address) or self.report.task(outcome.address)
+        ending = "completed" if outcome.state in _GOOD else "failed"
+        names = {"cached": "Cached", "restored": "RunCache", "reproduced": "Reproduced"}
+        self.report.end_task(
+            task,
+            "cancelled" if outcome.state == "stopped" else ending,
+            names.get(outcome.state, outcome.state.title().replace(" ", "")),
+        )
+
+    def must_stop(self) -> bool:
+        """See ``Watcher.must_stop``: asks Prefect every two seconds."""
+        if not self.report or time.monotonic() - self._asked < 2.0:
+            return False
+        self._asked = time.monotonic()
+        return self.report.is_cancelled()
+
+    def finish(self, outcomes: Sequence[Outcome]) -> None:
+        """Sum up."""
+        seconds = time.monotonic() - self._began
+        counts: dict[str, int] = {}
+        for outcome in outcomes:
+            counts[outcome.state] = counts.get(outcome.state, 0) + 1
+        self._say(", ".join(f"{n} {state}" for state, n in counts.items()) + f"; {seconds:.1f} s")
+        if self.report:
+            rows: list[Mapping[str, object]] = [
+                {
+                    "stage": o.address,
+                    "state": o.state,
+                    "reason": o.reason or "; ".join(self.plan.nodes[o.address].reasons)[:300],
+                    "seconds": round(o.seconds, 1),
+                }
+                for o in outcomes
+            ]
+            self.report.table("stages", rows)
+
+    def _say(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+        if self.report:
+            self.report.say(line)
+
+
+def has_failed(outcomes: Sequence[Outcome]) -> bool:
+    """True when anything did not end well."""
+    return any(outcome.state not in _GOOD for outcome in outcomes)
