@@ -146,7 +146,7 @@ def _instance(
                 "does not exist; write it or mend the name in params.yaml"
             )
     code = [str(file) for file in closure(modules, root)]
-    return _Instance(ids, [*code, *read], stage.keys(params, **ids))
+    return _Instance(ids, [*code, *read], stage.keys_of(params, **ids))
 
 
 def _group(

@@ -39,7 +39,7 @@ def run_stage(
     """Call the stage's function with its own part of the parameters."""
     stage = STAGES[name]
     function = importlib.import_module(stage.module).run
-    function(stage.asks(params, **ids), layout, ctx, **ids)
+    function(stage.asked(params, **ids), layout, ctx, **ids)
 
 
 def _code_fingerprint(stage: Stage, ids: Mapping[str, str], raw: Mapping[str, Any]) -> str:

@@ -15,23 +15,12 @@ from pydantic_core import ErrorDetails
 from models.errors import UserError
 from tasks.context import ForMethod
 from tasks.selection import encoders_of, inputs_of, methods_of
+from tasks.stages import STAGES
 from tasks.starts import start_of
 from tasks.tables import MODALITIES
 
 Model = TypeVar("Model", bound=BaseModel)
 
-#: Section of params.yaml to the module and class that declare it.
-SECTIONS = {
-    "sample": ("tasks.sample.stage", "SampleParams"),
-    "checkpoints": ("tasks.checkpoints.stage", "CheckpointsParams"),
-    "labels": ("tasks.labels.stage", "LabelsParams"),
-    "splits": ("tasks.splits.stage", "SplitsParams"),
-    "faces": ("tasks.faces.stage", "FacesParams"),
-    "train": ("tasks.train.stage", "TrainParams"),
-    "evaluate": ("tasks.evaluate.stage", "EvaluateParams"),
-    "transfer": ("tasks.transfer.stage", "TransferParams"),
-    "report": ("tasks.report.stage", "ReportParams"),
-}
 #: Sections with named entries, and those declared here.
 _OTHER = ("corpora", "encoders", "inputs", "methods", "execution")
 #: Sections that a corpus may have keys of its own for.
@@ -55,7 +44,7 @@ class Params:
     """A checked view of ``params.yaml``; sections are parsed when they are asked for."""
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
-        known = [*SECTIONS, *_OTHER]
+        known = [*_sections(), *_OTHER]
         for key in raw:
             if key not in known:
                 raise UserError(f"params.yaml: there is no section '{key}'; {_near(key, known)}")
@@ -69,7 +58,7 @@ class Params:
 
     def section(self, name: str, corpus: str | None = None) -> Any:
         """A stage's section; ``corpora.<corpus>.<name>`` overrides single keys of it."""
-        module, kind = SECTIONS[name]
+        module, _, kind = STAGES[name].model.partition(":")
         values = dict(self.raw.get(name) or {})
         where = name
         if corpus is not None and (own := self.corpus(corpus).get(name)):
@@ -83,16 +72,18 @@ class Params:
 
     def ingest(self, name: str) -> Any:
         """How a corpus is read."""
-        kind = importlib.import_module("tasks.ingest.stage").IngestParams
+        from tasks.ingest.stage import IngestParams
+
         entry = self.corpus(name)
         values = {key: value for key, value in entry.items() if key not in OVERRIDABLE}
         values.setdefault("adapter", name)
-        return parse(kind, values, f"corpora.{name}", also=OVERRIDABLE)
+        return parse(IngestParams, values, f"corpora.{name}", also=OVERRIDABLE)
 
     def encoder(self, name: str) -> Any:
         """How an encoder is made."""
-        kind = importlib.import_module("tasks.features.stage").EncoderParams
-        return parse(kind, self._entry("encoders", name), f"encoders.{name}")
+        from tasks.features.stage import EncoderParams
+
+        return parse(EncoderParams, self._entry("encoders", name), f"encoders.{name}")
 
     def method(self, name: str) -> Mapping[str, Any]:
         """The entry of a method."""
@@ -105,10 +96,11 @@ class Params:
             return None
         where = f"methods.{name}.search"
         _check_mapping(entry["search"], where)
-        module = importlib.import_module("tasks.search.params")
-        found = parse(module.kind_of(entry["search"]), entry["search"], where)
+        from tasks.search.params import check, kind_of
+
+        found = parse(kind_of(entry["search"]), entry["search"], where)
         plain = {key: value for key, value in entry.items() if key != "search"}
-        module.check(name, plain, found)
+        check(name, plain, found)
         return found
 
     def inputs(self, corpus: str) -> dict[str, str]:
@@ -126,12 +118,13 @@ class Params:
 
     def for_report(self) -> Any:
         """What the stage ``report`` is asked."""
-        kind = importlib.import_module("tasks.report.stage").ForReport
-        return kind(self.section("report"), self.raw)
+        from tasks.report.stage import ForReport
+
+        return ForReport(self.section("report"), self.raw)
 
     def check_everything(self) -> None:
         """Parse every section and entry, so that a mistake shows before hours of work."""
-        for name in SECTIONS:
+        for name in _sections():
             self.section(name)
         parse(ExecutionParams, self.raw.get("execution") or {}, "execution")
         for corpus in self.raw.get("corpora") or {}:
@@ -140,7 +133,8 @@ class Params:
                 self.section(name, corpus)
         for name in self.raw.get("encoders") or {}:
             self.encoder(name)
-        resolve = importlib.import_module("tasks.recipes").resolve
+        from tasks.recipes import resolve
+
         for name in self.raw.get("methods") or {}:
             resolve(name, self.method(name))
             self.search(name)
@@ -152,6 +146,10 @@ class Params:
                 f"params.yaml: {section} has no entry '{name}'; {_near(name, list(entries))}"
             )
         return entries[name] or {}
+
+
+def _sections() -> list[str]:
+    return [name for name, stage in STAGES.items() if stage.model]
 
 
 def _check_shape(raw: Mapping[str, Any]) -> None:
@@ -195,8 +193,9 @@ def _check_inputs(where: str, inputs: Mapping[str, Any], encoders: list[str]) ->
 
 def _extra_inputs() -> list[str]:
     """Further inputs that methods can use; networks are imported only when a name asks for it."""
-    module = importlib.import_module("models.method")
-    methods = [module.find_method(name) for name in module.method_names()]
+    from models.method import find_method, method_names
+
+    methods = [find_method(name) for name in method_names()]
     return sorted({name for method in methods for name in method.extra_inputs})
 
 

@@ -16,6 +16,9 @@ from tasks.selection import features_of, methods_on, searches_of, transfers_of
 if TYPE_CHECKING:
     pass
 
+if TYPE_CHECKING:
+    from tasks.params import Params
+
 Raw = Mapping[str, Any]
 
 
@@ -27,12 +30,14 @@ class Stage:
     here as keywords, and to the stage's own function after parameters, layout and context.
 
     Attributes:
-        name: of the stage and of its folder in ``tasks``.
+        name: of the stage, of its folder in ``tasks``, and of its section of params.yaml.
         per: names of the ids.
-        asks: the parameters that the stage's function gets.
-        reads: tables that every instance reads.
+        model: module and class that declare the section; empty where there is none.
         writes: outs.
-        keys: keys of params.yaml on which the outs depend.
+        reads: tables that every instance reads.
+        asks: what the stage's function gets; default: its section, as the corpus changes it.
+        keys: keys of params.yaml on which the outs depend; default: the section, and what the
+            corpus says instead.
         instances: ids of every instance; default: one for each corpus, or one in all.
         more: what else an instance reads, as its parameters say; ``${...}`` where an experiment
             may change it.
@@ -41,10 +46,11 @@ class Stage:
 
     name: str
     per: tuple[str, ...]
-    asks: Callable[..., object]
+    model: str
     writes: Callable[..., list[Path]]
-    keys: Callable[..., list[str]]
     reads: Callable[..., list[Path]] = lambda d, **_: []
+    asks: Callable[..., object] | None = None
+    keys: Callable[..., list[str]] | None = None
     instances: Callable[[Raw], Sequence[Mapping[str, str]]] | None = None
     more: Callable[..., list[str]] = lambda d, raw, **_: []
     code: Callable[..., list[str]] = lambda raw, **_: []
@@ -60,6 +66,18 @@ class Stage:
             return [dict(ids) for ids in self.instances(raw)]
         return [{"corpus": name} for name in raw.get("corpora") or {}] if self.per else [{}]
 
+    def asked(self, params: "Params", **ids: str) -> object:
+        """What the stage's function gets for an instance."""
+        if self.asks is not None:
+            return self.asks(params, **ids)
+        return params.section(self.name, ids.get("corpus"))
+
+    def keys_of(self, raw: Raw, **ids: str) -> list[str]:
+        """Keys of params.yaml on which an instance depends."""
+        if self.keys is not None:
+            return self.keys(raw, **ids)
+        return wiring.section_keys(raw, self.name, **ids)
+
     def address(self, ids: Mapping[str, str]) -> str:
         """DVC's name of an instance, e.g. ``train@sample-corect``."""
         return f"{self.name}@{'-'.join(ids.values())}" if ids else self.name
@@ -69,20 +87,16 @@ CORPUS, ENCODER, METHOD = ("corpus",), ("corpus", "encoder"), ("corpus", "method
 
 _ROWS = (
     Stage(
-        "sample", (),
-        asks=lambda p: p.section("sample"),
-        keys=lambda raw: ["sample"],
+        "sample", (), "tasks.sample.stage:SampleParams",
         instances=wiring.sample_instances,
         writes=lambda d: [d.raw("sample")],
     ),
     Stage(
-        "checkpoints", (),
-        asks=lambda p: p.section("checkpoints"),
-        keys=lambda raw: ["checkpoints"],
+        "checkpoints", (), "tasks.checkpoints.stage:CheckpointsParams",
         writes=lambda d: [d.checkpoints],
     ),
     Stage(
-        "ingest", CORPUS,
+        "ingest", CORPUS, "",
         asks=lambda p, corpus: p.ingest(corpus),
         keys=lambda raw, corpus: [f"corpora.{corpus}"],
         code=wiring.adapter_code,
@@ -92,30 +106,24 @@ _ROWS = (
         ],
     ),
     Stage(
-        "labels", CORPUS,
-        asks=lambda p, corpus: p.section("labels", corpus),
-        keys=lambda raw, corpus: wiring.section_keys(raw, "labels", corpus),
+        "labels", CORPUS, "tasks.labels.stage:LabelsParams",
         reads=lambda d, corpus: [d.utterances(corpus), d.annotations(corpus)],
         writes=lambda d, corpus: [
             d.labels(corpus), d.labels_quarantine(corpus), d.agreement(corpus),
         ],
     ),
     Stage(
-        "splits", CORPUS,
-        asks=lambda p, corpus: p.section("splits", corpus),
-        keys=lambda raw, corpus: wiring.section_keys(raw, "splits", corpus),
+        "splits", CORPUS, "tasks.splits.stage:SplitsParams",
         reads=lambda d, corpus: [d.utterances(corpus), d.labels(corpus)],
         writes=lambda d, corpus: [d.splits(corpus), d.leaks(corpus)],
     ),
     Stage(
-        "faces", CORPUS,
-        asks=lambda p, corpus: p.section("faces", corpus),
-        keys=lambda raw, corpus: wiring.section_keys(raw, "faces", corpus),
+        "faces", CORPUS, "tasks.faces.stage:FacesParams",
         reads=lambda d, corpus: [d.utterances(corpus)],
         writes=lambda d, corpus: [d.faces(corpus)],
     ),
     Stage(
-        "features", ENCODER,
+        "features", ENCODER, "",
         asks=lambda p, corpus, encoder: p.encoder(encoder),
         keys=lambda raw, corpus, encoder: [f"encoders.{encoder}"],
         instances=features_of,
@@ -124,9 +132,9 @@ _ROWS = (
         writes=lambda d, corpus, encoder: [d.features(corpus, encoder)],
     ),
     Stage(
-        "search", METHOD,
+        "search", METHOD, "",
         asks=lambda p, corpus, method: p.for_search(corpus, method),
-        keys=lambda raw, corpus, method: wiring.search_keys(raw, corpus, method),
+        keys=wiring.search_keys,
         instances=searches_of,
         code=wiring.method_code,
         reads=lambda d, corpus, method: [d.utterances(corpus), d.labels(corpus), d.splits(corpus)],
@@ -134,7 +142,7 @@ _ROWS = (
         writes=lambda d, corpus, method: [d.search(corpus, method)],
     ),
     Stage(
-        "train", METHOD,
+        "train", METHOD, "tasks.train.stage:TrainParams",
         asks=lambda p, corpus, method: p.for_method("train", corpus, method),
         keys=lambda raw, corpus, method: wiring.method_keys(raw, "train", corpus, method),
         instances=methods_on,
@@ -144,7 +152,7 @@ _ROWS = (
         writes=lambda d, corpus, method: [d.runs(corpus, method)],
     ),
     Stage(
-        "evaluate", METHOD,
+        "evaluate", METHOD, "tasks.evaluate.stage:EvaluateParams",
         asks=lambda p, corpus, method: p.for_method("evaluate", corpus, method),
         keys=lambda raw, corpus, method: wiring.method_keys(raw, "evaluate", corpus, method),
         instances=methods_on,
@@ -158,7 +166,7 @@ _ROWS = (
         ],
     ),
     Stage(
-        "transfer", ("corpus", "method", "onto"),
+        "transfer", ("corpus", "method", "onto"), "tasks.transfer.stage:TransferParams",
         asks=lambda p, corpus, method, onto: p.for_method("transfer", onto, method),
         keys=wiring.transfer_keys,
         instances=transfers_of,
@@ -171,7 +179,7 @@ _ROWS = (
         writes=lambda d, corpus, method, onto: [d.transfer(corpus, method, onto)],
     ),
     Stage(
-        "report", (),
+        "report", (), "tasks.report.stage:ReportParams",
         asks=lambda p: p.for_report(),
         keys=lambda raw: ["report", "corpora", "encoders", "inputs", "methods", "train"],
         more=wiring.report_reads,

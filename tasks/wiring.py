@@ -24,8 +24,10 @@ def sample_instances(raw: Raw) -> list[dict[str, str]]:
     return [{}] if used else []
 
 
-def section_keys(raw: Raw, stage: str, corpus: str) -> list[str]:
+def section_keys(raw: Raw, stage: str, corpus: str | None = None) -> list[str]:
     """A stage's own section and what a corpus says instead of it."""
+    if corpus is None:
+        return [stage]
     own = raw["corpora"][corpus] or {}
     shared = [stage] if stage in raw else []
     extra = [f"corpora.{corpus}.{stage}"] if stage in own else []

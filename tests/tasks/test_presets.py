@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from models.batch import Target
-from models.encoders.weights import FILES, is_pinned
+from models.encoders.records import FILES, is_pinned
 from models.method import Method, Spec
 from models.methods.cage.method import Cage
 from models.methods.huo_ge_vad.method import HuoGeVad
