@@ -47,5 +47,7 @@ lint: $(READY)  ## formatting, types and import contracts
 lock:  ## resolve requirements.lock anew for every platform, with hashes and no index address
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-annotate --no-header --upgrade -q -o requirements.lock
 
-clean:  ## remove the environment, caches and everything the pipeline made
-	rm -rf .venv .cache .prefect .pytest_cache .ruff_cache .hypothesis data .dvc/cache .dvc/tmp
+clean:  ## remove the environment, caches and everything the pipeline made; corpora in data/raw stay
+	rm -rf .venv .cache .prefect .pytest_cache .ruff_cache .hypothesis .dvc/cache .dvc/tmp
+	find data -mindepth 1 -maxdepth 1 ! -name raw ! -name README.md -exec rm -rf {} +
+	rm -rf data/raw/sample

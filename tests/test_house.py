@@ -1,6 +1,7 @@
 """The house agrees with itself: dvc.yaml, params.yaml, imports, file names and the lock."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -88,13 +89,54 @@ def test_pins_that_matter_are_kept():
     assert re.search(r"^facenet-pytorch==2\.5\.3", text, re.MULTILINE)
 
 
-def test_outs_are_ignored_by_git():
+@pytest.fixture
+def clone(tmp_path):
+    """A folder with the project's rules on what git keeps, and a corpus that somebody put there."""
+    for name in (".gitignore", "Makefile", "data/README.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    corpus = tmp_path / "data/raw/mine"
+    corpus.mkdir(parents=True)
+    (corpus / "clip.wav").write_bytes(b"sound")
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def _is_ignored(folder: Path, path: str) -> bool:
+    command = ["git", "check-ignore", "-q", path]
+    return subprocess.run(command, cwd=folder, check=False).returncode == 0
+
+
+def test_git_keeps_no_out_but_the_page_on_data_and_notes_of_linked_corpora(clone):
     outs = []
     for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values():
         outs += stage.get("outs") or stage["do"]["outs"]
-    assert outs
-    assert all(out.startswith("data/") for out in outs)
-    assert "/data/" in (ROOT / ".gitignore").read_text()
+    assert len(outs) > 10
+    assert all(out.startswith("data/") and _is_ignored(clone, out) for out in outs)
+    assert _is_ignored(clone, "data/raw/mine/clip.wav")
+    assert not _is_ignored(clone, "data/README.md")
+    assert not _is_ignored(clone, "data/raw/mine.dvc")
+
+
+def test_a_corpus_can_be_put_under_version_control(clone):
+    from dvc.repo import Repo
+
+    with Repo.init(str(clone)) as repo:
+        repo.add([str(clone / "data/raw/mine")])
+    assert (clone / "data/raw/mine.dvc").exists()
+    added = subprocess.run(["git", "add", "data"], cwd=clone, check=False)
+    assert added.returncode == 0
+    listed = subprocess.run(["git", "ls-files", "data"], cwd=clone, capture_output=True, text=True)
+    assert listed.stdout.split() == ["data/README.md", "data/raw/mine.dvc"]
+
+
+def test_make_clean_spares_corpora(clone):
+    for made in ("data/raw/sample/clip.wav", "data/runs/mine/weights", "data/reports/index.html"):
+        (clone / made).parent.mkdir(parents=True)
+        (clone / made).touch()
+    subprocess.run(["make", "clean"], cwd=clone, check=True, capture_output=True)
+    left = {str(f.relative_to(clone)) for f in (clone / "data").rglob("*") if f.is_file()}
+    assert left == {"data/README.md", "data/raw/mine/clip.wav"}
 
 
 def test_imports_go_down_only():
