@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from flows import graph
 from flows.bridge import has_api, prepare_environment
+from flows.plan import read_plan
 from flows.settings import check_before_graph, read_params
 from flows.telling import walk_plan
-from flows.walk import Outcome, read_plan
+from flows.walk import Outcome
 from models.errors import UserError
 
 if TYPE_CHECKING:

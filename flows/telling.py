@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from flows import graph
 from flows.bridge import PIPELINE_RUN
 from flows.execution import execution, worker_count
+from flows.plan import Plan
 from flows.settings import read_params
-from flows.walk import Outcome, Plan, walk
+from flows.walk import Outcome, walk
 from models.errors import UserError
 from tasks import failures
 from tasks.layout import Layout

@@ -72,8 +72,8 @@ def run(
 def status(as_json: Json = False) -> None:
     """Show which stages are stale and why, without running anything."""
     from flows import graph
+    from flows.plan import read_plan
     from flows.settings import check_before_graph, read_params
-    from flows.walk import read_plan
 
     params = read_params(Path())
     check_before_graph(params)

@@ -10,9 +10,10 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import TerminationSignal
 from prefect.states import Cancelled, Completed, Failed
 
+from flows.plan import Plan
 from flows.prefect.reporting import FlowReport, reconcile_zombies
 from flows.telling import has_failed, walk_plan
-from flows.walk import Outcome, Plan
+from flows.walk import Outcome
 
 log = logging.getLogger("affectloom")
 

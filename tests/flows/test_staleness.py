@@ -9,7 +9,7 @@ import pytest
 from dvc.repo import Repo
 
 from flows import graph
-from flows.walk import read_plan
+from flows.plan import read_plan
 from tests.places import ROOT
 
 METHODS = ("constant", "early_fusion", "late_fusion", "linear")

@@ -15,7 +15,8 @@ from dvc.repo import Repo
 
 from flows import telling
 from flows.pipeline import only_one
-from flows.walk import Outcome, Plan, read_plan, sort_lock, walk
+from flows.plan import Plan, read_plan
+from flows.walk import Outcome, sort_lock, walk
 from models.errors import UserError
 from tests.places import ROOT
 
@@ -180,7 +181,8 @@ def test_interrupting_the_command_stops_its_stages(tmp_path):
     (root / "params.yaml").write_text("{}\n")
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
-        "from flows.telling import Teller\nfrom flows.walk import read_plan, walk\n"
+        "from flows.telling import Teller\nfrom flows.plan import read_plan\n"
+        "from flows.walk import walk\n"
         "plan = read_plan(Path('.'))\nwalk(Path('.'), plan, Teller(plan, None), 1)\n"
     )
     process = subprocess.Popen(

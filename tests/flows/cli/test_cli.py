@@ -172,7 +172,7 @@ def _raise(error: BaseException):
     ],
 )
 def test_whatever_happens_is_one_sentence(command, monkeypatch, error, code, expected):
-    monkeypatch.setattr("flows.walk.read_plan", _raise(error))
+    monkeypatch.setattr("flows.plan.read_plan", _raise(error))
     found = command("status")
     assert found[0] == code
     assert expected in found[2]

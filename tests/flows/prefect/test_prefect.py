@@ -27,7 +27,7 @@ sys.path.insert(0, sys.argv[1])
 from flows.pipeline import only_one, stop_on_signal
 from flows.telling import has_failed
 from flows.prefect.pipeline import pipeline
-from flows.walk import read_plan
+from flows.plan import read_plan
 stop_on_signal()
 root = Path.cwd()
 sys.exit(has_failed(pipeline(root, read_plan(root), [], 2, False)))
