@@ -28,7 +28,7 @@ def closure(modules: Iterable[str], root: Path) -> list[Path]:
             continue
         found[file] = None
         waiting += [file_of(name, root) for name in imports(root / file)]
-    code = [file for file in found if not _is_empty(root / file)]
+    code = [file for file in found if not holds_nothing(root / file)]
     return sorted([*code, *(asset for file in code for asset in _assets(file, root))])
 
 
@@ -77,7 +77,8 @@ def file_of(module: str, root: Path) -> Path | None:
     return None
 
 
-def _is_empty(file: Path) -> bool:
+def holds_nothing(file: Path) -> bool:
+    """True for a file with nothing but a docstring."""
     return _holds_nothing(file, file.stat().st_mtime_ns)
 
 

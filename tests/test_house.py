@@ -10,10 +10,8 @@ import pytest
 import yaml
 
 from flows import graph
-from flows.closure import PACKAGES, closure
 from models.method import find_method, method_names
 from tasks.params import Params
-from tasks.stages import STAGES
 from tests.places import ROOT
 
 
@@ -40,24 +38,6 @@ def test_dvc_can_read_what_it_writes_for_an_experiment(tmp_path):
         apply_overrides(str(copy), ["++train.snapshot_mb=1.5"])
         changed = {**before, "train": {**(before.get("train") or {}), "snapshot_mb": 1.5}}
         assert graph.read_raw_params(tmp_path) == changed, file.name
-
-
-def test_a_stage_depends_on_exactly_the_code_that_it_imports(raw):
-    resolved = _resolved_stages()
-    packages = tuple(f"{package}/" for package in PACKAGES)
-    for stage in STAGES.values():
-        for ids in stage.instances_of(raw):
-            address = stage.address(ids)
-            listed = {path for path in resolved[address] if path.startswith(packages)}
-            used = {str(f) for f in closure(graph.stage_code(stage, ids, raw), ROOT)}
-            assert listed == used, address
-
-
-def _resolved_stages() -> dict[str, set[str]]:
-    from dvc.repo import Repo
-
-    with Repo(str(ROOT)) as repo:
-        return {s.addressing: {d.def_path for d in s.deps} for s in repo.index.stages}
 
 
 def test_orchestration_is_no_dependency_of_any_stage(raw):

