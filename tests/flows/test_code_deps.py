@@ -33,7 +33,7 @@ if "WITNESS" in os.environ:
 
 _SMALL = {
     "corpora": {"sample": {"adapter": "sample"}, "again": {"adapter": "sample"}},
-    "sample": {"seed": 7, "dialogues": 12, "mean_turns": 5, "speakers": 12, "sessions": 4, "fps": 8},
+    "sample": {"dialogues": 12, "mean_turns": 5, "speakers": 12, "sessions": 4, "fps": 8},
     "checkpoints": {"models": {"vit_tiny": {"kind": "vit"}, "hubert_tiny": {"kind": "hubert"}}},
     "splits": {"protocol": "leave_one_session_out", "group": "session"},
     "encoders": {
@@ -119,12 +119,15 @@ def test_deps_hold_every_file_that_a_stage_imports(tmp_path):
     (root / "data/raw/again").symlink_to("sample")
     raw = graph.read_raw_params(root)
     graph.sync(raw, root)
+    free = _imported(root, ["-c", "import flows.stage"], tmp_path / "steering")
+    assert {str(file) for file in STEERING} <= free
     seen = 0
     for stage in STAGES.values():
         for ids in stage.instances_of(raw):
-            imported = _run(root, stage.name, ids, tmp_path / stage.address(ids))
+            words = [word for key, value in ids.items() for word in (f"--{key}", value)]
+            command = ["-m", "flows.stage", stage.name, *words]
+            imported = _imported(root, command, tmp_path / stage.address(ids))
             listed = {str(file) for file in closure(graph.stage_code(stage, ids, raw), root)}
-            free = {str(file) for file in STEERING} | {"sitecustomize.py"}
             unlisted = {
                 file for file in imported - listed - free
                 if not file.startswith("flows/") and not holds_nothing(root / file)
@@ -135,16 +138,19 @@ def test_deps_hold_every_file_that_a_stage_imports(tmp_path):
     assert seen > 25
 
 
-def _run(root: Path, stage: str, ids: dict[str, str], notes: Path) -> set[str]:
+def _imported(root: Path, words: list[str], notes: Path) -> set[str]:
+    """The project's files that a process and its children import."""
     notes.mkdir()
-    words = [word for key, value in ids.items() for word in (f"--{key}", value)]
     environment = os.environ | {
         "PYTHONPATH": str(root),
         "AFFECTLOOM_CACHE": str(root / ".cache"),
         "AFFECTLOOM_PREFECT": "off",
         "WITNESS": str(notes),
     }
-    command = [sys.executable, "-m", "flows.stage", stage, *words]
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, (stage, ids, done.stderr[-3000:])
-    return {line for file in notes.iterdir() for line in file.read_text().splitlines()}
+    command = [sys.executable, *words]
+    done = subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, (words, done.stderr[-3000:])
+    found = {line for file in notes.iterdir() for line in file.read_text().splitlines()}
+    return found - {"sitecustomize.py"}
