@@ -21,7 +21,7 @@ import polars as pl
 
 from tasks.labels.stage import Card, LabelsParams, merge
 from tasks.leaks.texts import text_leaks
-from tasks.tables import VAD
+from tasks.targets import VAD
 
 RATERS_PER_ITEM, RATERS = 5, 40
 

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tasks.sample.process import CATEGORIES, CUES, SampleParams, categorise, draw_factors
-from tasks.tables import VAD
+from tasks.targets import VAD
 
 FILE = "planted.parquet"
 #: Seeds of the hidden process; the last one is tested on: other people, other dialogues.

@@ -29,7 +29,7 @@ from sklearn.preprocessing import StandardScaler
 
 from tasks.sample.process import CUES, draw_factors, judge
 from tasks.sample.stage import SampleParams, make
-from tasks.tables import VAD
+from tasks.targets import VAD
 
 SINGLE = ("video", "audio", "text")
 COMPONENTS = 20  # of each modality

@@ -18,10 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.errors import UserError
+from tasks.targets import NUMBERS, ROW_OF, VAD
 
 MODALITIES = ("audio", "video", "text")
-VAD = ("valence", "arousal", "dominance")
-EMI = ("admiration", "amusement", "determination", "empathic_pain", "excitement", "joy")
 SPLITS = ("train", "validation", "test")
 STATUSES = ("ok", "degraded", "quarantined")
 
@@ -275,7 +274,13 @@ QUARANTINE = Table(
     made_by="stage ingest or labels",
 )
 
-_UNIT = {"minimum": -1.0, "maximum": 1.0, "nullable": True}
+
+def _merged(name: str) -> Column:
+    """The merged number of a target's column, in the target's range."""
+    row = ROW_OF[name]
+    meaning = f"{name.replace('_', ' ')} in [{row.low:g}, {row.high:g}]"
+    return Column(pl.Float64, meaning, nullable=True, minimum=row.low, maximum=row.high)
+
 
 LABELS = Table(
     "labels",
@@ -288,7 +293,7 @@ LABELS = Table(
             "soft label: share of the votes by label, sorted by label",
             nullable=True,
         ),
-        **{name: Column(pl.Float64, f"merged {name} in [-1, 1]", **_UNIT) for name in VAD},
+        **{name: _merged(name) for name in VAD},
         **{
             f"{name}_std": Column(
                 pl.Float64, "standard deviation over raters (ddof 1)", nullable=True, minimum=0
@@ -296,13 +301,7 @@ LABELS = Table(
             for name in VAD
         },
         "n_raters": Column(pl.Int32, "raters with any judgement", minimum=0),
-        "sentiment": Column(
-            pl.Float64, "sentiment in [-3, 3]", nullable=True, minimum=-3, maximum=3
-        ),
-        **{
-            name: Column(pl.Float64, "intensity in [0, 1]", nullable=True, minimum=0, maximum=1)
-            for name in EMI
-        },
+        **{name: _merged(name) for name in NUMBERS if name not in VAD},
         "first_category": Column(
             pl.String, "the one of categories that was listed first", nullable=True, optional=True
         ),

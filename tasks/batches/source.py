@@ -23,30 +23,28 @@ from models.errors import UserError
 from models.method import Level, Need
 from tasks.layout import Layout
 from tasks.recipes import Recipe
-from tasks.tables import EMI, FEATURES, LABELS, SPLIT, UTTERANCES, VAD, read_table
-
-#: Value targets: name to columns of the labels table, lowest, highest.
-_VALUE_TARGETS = {
-    "vad": (VAD, -1.0, 1.0),
-    "sentiment": (("sentiment",), -3.0, 3.0),
-    "emi": (EMI, 0.0, 1.0),
-}
+from tasks.tables import FEATURES, LABELS, SPLIT, UTTERANCES, read_table
+from tasks.targets import TARGETS, TargetRow
 
 
 def find_targets(labels: pl.DataFrame) -> tuple[Target, ...]:
     """Every target that the labels table has judgements for, with its classes or columns."""
-    targets = []
-    classes = labels.get_column("category").drop_nulls().unique().sort().to_list()
-    if len(classes) > 1:
-        targets.append(Target("category", "category", tuple(classes)))
-    for name, (columns, lower, upper) in _VALUE_TARGETS.items():
-        found = tuple(c for c in columns if labels.get_column(c).count())
-        if found:
-            targets.append(Target(name, "values", found, lower, upper))
-    many = labels.get_column("categories").drop_nulls().explode().drop_nulls().unique().sort()
-    if len(many):
-        targets.append(Target("categories", "labels", tuple(many.to_list())))
-    return tuple(targets)
+    found = [_target(row, labels) for row in TARGETS.values()]
+    return tuple(target for target in found if target is not None)
+
+
+def _target(row: TargetRow, labels: pl.DataFrame) -> Target | None:
+    """The target as this corpus has it; None without judgements, or with a single class."""
+    if row.kind == "values":
+        names = tuple(c for c in row.columns if labels.get_column(c).count())
+        return Target(row.name, "values", names, row.low, row.high) if names else None
+    (column,) = row.columns
+    given = labels.get_column(column).drop_nulls()
+    if row.kind == "labels":
+        given = given.explode().drop_nulls()
+    names = tuple(given.unique().sort().to_list())
+    least = 2 if row.kind == "category" else 1
+    return Target(row.name, row.kind, names) if len(names) >= least else None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import polars as pl
 
 from models.errors import UserError
 from tasks.corpora.files import blank_to_null, judgements, read_lines, set_aside, to_number
-from tasks.tables import VAD
+from tasks.targets import VAD
 
 _HEADER = r"^\[(?<times>[^\]]*)\]\s+(?<turn>\S+)\s+(?<code>\S+)\s+\[(?<vad>[^\]]*)\]$"
 #: C: categories, A: attributes; E1..: observers, F and M: the actors themselves.

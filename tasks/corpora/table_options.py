@@ -5,10 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from tasks.corpora.files import Options
-from tasks.targets import FAMILIES
-
-#: Targets that are labels rather than numbers.
-LABEL_TARGETS = ("category", "categories")
+from tasks.targets import FAMILIES, NUMBERS
 
 #: What an utterance can be given.
 TableField = Literal[
@@ -99,7 +96,7 @@ class LabelOptions(Options):
                 raise ValueError(f"{name}: name its `column`, or its `columns` by rater")
             if self.rater is not None and target.columns is not None:
                 raise ValueError(f"{name}: `columns` name raters already; leave `rater` out")
-            if name not in LABEL_TARGETS and target.scale is None:
+            if name in NUMBERS and target.scale is None:
                 raise ValueError(f"{name}: declare its `scale`, such as [1, 5]")
             if not target.separator:
                 raise ValueError(f"{name}: `separator` is empty; leave it out")

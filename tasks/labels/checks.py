@@ -12,7 +12,7 @@ import polars as pl
 from models.errors import UserError
 from tasks.labels.scales import Scale, to_unit
 from tasks.tables import QUARANTINE
-from tasks.targets import FAMILIES
+from tasks.targets import FAMILIES, WORDS
 
 #: Reasons in the order in which they are looked for; the first that holds is given.
 REASONS = (
@@ -95,7 +95,7 @@ def screen(annotations: pl.DataFrame, utterance_ids: pl.Series, rules: Rules) ->
         "utterance_id", "target", "rater", "source", "label", "value", "position", nulls_last=True
     ).with_columns(family=pl.col("target").replace_strict(FAMILIES, return_dtype=pl.String))
     rows = _with_scales(rows, rules.scales)
-    is_label = pl.col("family").is_in(["category", "categories"])
+    is_label = pl.col("target").is_in(WORDS)
     # values of rows that leave their scale go to quarantine with the value they came with
     near = (pl.col("value") >= pl.col("low") - TOLERANCE) & (
         pl.col("value") <= pl.col("high") + TOLERANCE

@@ -6,8 +6,8 @@ import polars as pl
 from tasks.labels.agreement import describe_labels, describe_numbers
 from tasks.labels.checks import Screened
 from tasks.labels.scales import SIGN_ALIASES, SIGNS, SignTable, breaks_sign
-from tasks.labels.tables import NUMBERS, own_scale
-from tasks.tables import VAD
+from tasks.labels.tables import own_scale
+from tasks.targets import NUMBERS, VAD
 
 
 def describe(

@@ -24,13 +24,12 @@ from tasks.tables import (
     LABELS,
     QUARANTINE,
     UTTERANCES,
-    VAD,
     read_metadata,
     read_table,
     replacing,
     write_table,
 )
-from tasks.targets import FAMILIES
+from tasks.targets import FAMILIES, VAD
 
 
 @dataclass(frozen=True)

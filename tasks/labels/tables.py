@@ -9,9 +9,9 @@ import polars as pl
 from models.errors import UserError
 from tasks.labels.merge import count_votes, merge_numbers
 from tasks.labels.params import LabelsParams
-from tasks.tables import EMI, LABELS, QUARANTINE, VAD
-
-NUMBERS = (*VAD, "sentiment", *EMI)
+from tasks.labels.scales import from_unit, to_unit
+from tasks.tables import LABELS, QUARANTINE
+from tasks.targets import NUMBERS, ROW_OF, TARGETS, VAD
 
 
 @dataclass(frozen=True)
@@ -78,31 +78,25 @@ def merge_labels(
 
 
 def own_scale(part: pl.DataFrame, target: str) -> np.ndarray:
-    """Values (R,) on the scale that the labels table keeps for ``target``.
+    """Values (R,) in the range that the labels table keeps for ``target``.
 
-    VAD is on [-1, 1] and sentiment on [-3, 3]; the six EMI intensities have one pole and stay on
-    [0, 1] as they were given.
+    What was given in that range stays as it was, to the last bit.
     """
-    if target in VAD:
-        return part["unit"].to_numpy()
-    low, high = (-3.0, 3.0) if target == "sentiment" else (0.0, 1.0)
-    is_own = (pl.col("scale_low") == low) & (pl.col("scale_high") == high)
-    if target == "sentiment":
-        is_own &= pl.col("scale_sign") == 1
-        return (
-            part.select(pl.when(is_own).then("value").otherwise(3 * pl.col("unit")))
-            .to_series()
-            .to_numpy()
-        )
-    other = part.filter(~is_own)
-    if other.height:
-        row = other.row(0, named=True)
+    row = ROW_OF[target]
+    has_range = (pl.col("scale_low") == row.low) & (pl.col("scale_high") == row.high)
+    other = part.filter(~has_range)
+    if other.height and not row.is_mapped:
+        first = other.row(0, named=True)
         raise UserError(
-            f"{row['source']}: {row['utterance_id']}: {target} is given on "
-            f"{row['scale_low']:g}..{row['scale_high']:g}, but EMI intensities stay on 0..1 and "
-            "are never mapped; let the adapter give them on 0..1"
+            f"{first['source']}: {first['utterance_id']}: {target} is given on "
+            f"{first['scale_low']:g}..{first['scale_high']:g}, but {row.name.upper()} intensities "
+            f"stay on {row.low:g}..{row.high:g} and are never mapped; let the adapter give them on "
+            f"{row.low:g}..{row.high:g}"
         )
-    return part["value"].to_numpy()
+    mapped = from_unit(pl.col("unit"), pl.lit(row.low), pl.lit(row.high), pl.lit(1.0))
+    is_own = has_range & (pl.col("scale_sign") == 1)
+    own = pl.when(is_own | pl.lit(not row.is_mapped)).then("value").otherwise(mapped)
+    return part.select(own).to_series().to_numpy()
 
 
 def vote(
@@ -184,7 +178,9 @@ def apply_proxy(labels: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     """Sentiment as valence where valence is missing, and how often."""
     takes = pl.col("valence").is_null() & pl.col("sentiment").is_not_null()
     count = labels.filter(takes).height
-    valence = pl.when(takes).then(pl.col("sentiment") / 3).otherwise("valence")
+    low, high = TARGETS["sentiment"].low, TARGETS["sentiment"].high
+    proxy = to_unit(pl.col("sentiment"), pl.lit(low), pl.lit(high), pl.lit(1.0))
+    valence = pl.when(takes).then(proxy).otherwise("valence")
     return labels.with_columns(valence=valence), count
 
 

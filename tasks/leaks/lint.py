@@ -5,10 +5,11 @@ import polars as pl
 from tasks.batches.source import read_pooled
 from tasks.layout import Layout
 from tasks.leaks.findings import Finding, absent_features, feature_leaks, find_leaks
-from tasks.tables import EMI, FEATURES, LABELS, SPLIT, UTTERANCES, VAD, read_table
+from tasks.tables import FEATURES, LABELS, SPLIT, UTTERANCES, read_table
+from tasks.targets import NUMBERS
 
 #: Columns of the labels that a feature could give away.
-_TARGETS = ("category", *VAD, "sentiment", *EMI)
+_TARGETS = ("category", *NUMBERS)
 
 
 def lint_corpus(

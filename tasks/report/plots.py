@@ -16,7 +16,8 @@ import polars as pl
 from tasks.layout import Layout
 from tasks.report.error_curves import curves, predicted_errors
 from tasks.report.tested import Tested, load_tested
-from tasks.tables import VAD, replacing
+from tasks.tables import replacing
+from tasks.targets import VAD
 
 #: Name of a file to its columns.
 PLOTS: Mapping[str, tuple[str, ...]] = {

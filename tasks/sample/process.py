@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tasks.tables import EMI, VAD
+from tasks.targets import EMI, VAD
 
 Floats = np.ndarray
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tasks.tables import FEATURES, LABELS, SPLIT, UTTERANCES, VAD, Table, write_arrow, write_table
+from tasks.tables import FEATURES, LABELS, SPLIT, UTTERANCES, Table, write_arrow, write_table
+from tasks.targets import VAD
 from tests.places import here
 
 CORPUS = "tiny"

@@ -12,17 +12,16 @@ import polars as pl
 from models.metrics.scoring import CONVENTION, HEADLINE, score_target
 from tasks.evaluate.stage import spread
 from tasks.tables import (
-    EMI,
     FACES,
     LABELS,
     QUARANTINE,
     SPLIT,
     UTTERANCES,
-    VAD,
     predictions_table,
     write_arrow,
     write_table,
 )
+from tasks.targets import EMI, VAD
 from tests.places import here
 
 CLASSES = ("angry", "happy", "neutral", "sad")

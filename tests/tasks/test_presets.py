@@ -21,7 +21,7 @@ from tasks.media.decoding import Media
 from tasks.params import Params
 from tasks.recipes import build, resolve
 from tasks.stages import STAGES
-from tasks.tables import VAD
+from tasks.targets import VAD
 from tests.places import ROOT
 
 FOLDER = ROOT / "params"

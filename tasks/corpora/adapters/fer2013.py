@@ -30,7 +30,7 @@ from models.errors import UserError
 from tasks.corpora.adapter import Corpus, ProtocolCard
 from tasks.corpora.source import IMAGES, aside, choose, list_files, read_csv, single, with_stems
 from tasks.media.hashes import hash_file
-from tasks.tables import VAD
+from tasks.targets import VAD
 
 #: By number.
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")

@@ -15,7 +15,7 @@ import polars as pl
 from models.errors import UserError
 from tasks.corpora.adapter import Corpus, ProtocolCard
 from tasks.corpora.source import aside, choose, list_files, read_csv, single, with_stems
-from tasks.tables import EMI
+from tasks.targets import EMI
 
 #: Split to the names its list goes by.
 _LISTS = {

@@ -8,7 +8,8 @@ import polars as pl
 from models.errors import UserError
 from tasks.corpora.adapter import Corpus, ProtocolCard
 from tasks.sample.process import CATEGORIES
-from tasks.tables import EMI, QUARANTINE, VAD
+from tasks.tables import QUARANTINE
+from tasks.targets import EMI, VAD
 
 _UTTERANCES = {
     "utterance": pl.String,

@@ -33,12 +33,12 @@ from tasks.corpora.files import (
 )
 from tasks.corpora.table_files import LIST_MARK, read_table_file
 from tasks.corpora.table_options import (
-    LABEL_TARGETS,
     LabelOptions,
     TableField,
     TableOptions,
     TargetOptions,
 )
+from tasks.targets import WORDS
 
 _SPLITS = {
     "train": "train",
@@ -284,7 +284,7 @@ def _long(votes: pl.DataFrame, labels: LabelOptions) -> pl.DataFrame:
     for name in rows["target"].unique(maintain_order=True):
         part = rows.filter(pl.col("target").eq_missing(pl.lit(name, pl.String)))
         target = labels.targets.get(name or "", TargetOptions())
-        said = "label" if name in LABEL_TARGETS else "value"
+        said = "label" if name in WORDS else "value"
         frames.append(_finish(part.with_columns(said=pl.col(said)), name or "", target))
     return judgements(frames)
 
@@ -301,7 +301,7 @@ def _finish(rows: pl.DataFrame, name: str, target: TargetOptions) -> pl.DataFram
         scale_min=pl.lit(low, pl.Float64),
         scale_max=pl.lit(high, pl.Float64),
     )
-    if name not in LABEL_TARGETS:
+    if name not in WORDS:
         return rows.rename({"said": "value"})
     if name == "category":
         return rows.with_columns(label=blank_to_null("said")).drop("said")

@@ -17,7 +17,8 @@ import polars as pl
 from models.errors import UserError
 from tasks.corpora.files import read_text
 from tasks.corpora.imports.found import Block, Found, utterance_frame
-from tasks.tables import ANNOTATIONS, EMI, MODALITIES, SPLITS, VAD
+from tasks.tables import ANNOTATIONS, MODALITIES, SPLITS
+from tasks.targets import NUMBERS
 
 #: Column names by what they hold, best first; matched without regard to case.
 _ID = ("utterance_id", "utterance", "name", "id", "file", "filename", "segment", "clip")
@@ -32,7 +33,6 @@ _KNOWN = {
     "published_split": ("published_split", "split", "usage", "partition"),
     "category": ("category", "label", "emotion"),
 }
-_NUMBERS = (*VAD, *EMI, "sentiment")
 _NOT_FEATURES = ("start", "end", "start_s", "end_s", "index", "")
 _SPLIT_NAMES = {"dev": "validation", "valid": "validation", "val": "validation"}
 #: Cells that say that nothing was measured, in lower case.
@@ -75,7 +75,7 @@ def read_frame(path: Path, modality: str | None) -> Found:
     taken = {what: next((by_name[n] for n in names if by_name.get(n) not in {None, *lists}), None)
              for what, names in _KNOWN.items()}  # fmt: skip
     taken = {what: column for what, column in taken.items() if column not in (None, key, time)}
-    numbers = {name: by_name[name] for name in _NUMBERS if name in by_name}
+    numbers = {name: by_name[name] for name in NUMBERS if name in by_name}
     used = {key, time, *taken.values(), *numbers.values()}
     frame = _with_numbers(path, frame, [n for n in (time, *numbers.values()) if n is not None])
     rest = [n for n in frame.columns if n not in used and n.strip().lower() not in _NOT_FEATURES]

@@ -11,18 +11,16 @@ import numpy as np
 import polars as pl
 
 from tasks.layout import Layout
-from tasks.tables import EMI, LABELS, QUARANTINE, SPLITS, UTTERANCES, VAD, read_table
+from tasks.tables import LABELS, QUARANTINE, SPLITS, UTTERANCES, read_table
+from tasks.targets import NUMBERS, ROW_OF, VAD
 
 #: Cells of the plane of valence and arousal along each side.
 _CELLS = 20
 #: Ends of the scales of numbers in the labels table.
-RANGES = {
-    **dict.fromkeys(VAD, (-1.0, 1.0)),
-    "sentiment": (-3.0, 3.0),
-    **dict.fromkeys(EMI, (0.0, 1.0)),
-}
-#: Width of the bins of histograms: 80 for VAD and 40 for EMI as in CAGE, 60 for sentiment.
-_WIDTHS = {**dict.fromkeys((*VAD, *EMI), 0.025), "sentiment": 0.1}
+RANGES = {name: (ROW_OF[name].low, ROW_OF[name].high) for name in NUMBERS}
+#: Bins of histograms by target: as in CAGE where it has them.
+_BINS = {"vad": 80, "emi": 40}
+_OTHER_BINS = 60
 #: Whiskers end at the last value within this many interquartile ranges of the box.
 _WHISKER = 1.5
 #: The splits that box plots set side by side.
@@ -86,9 +84,10 @@ def _counts(rows: pl.DataFrame, classes: list[str]) -> list[int]:
 
 def _histogram(rows: pl.DataFrame, name: str) -> list[int]:
     """Values in each bin; one on the edge of two belongs to the upper, but for the last."""
-    (low, high), width = RANGES[name], _WIDTHS[name]
+    low, high = RANGES[name]
     values = rows.get_column(name).drop_nulls().to_numpy()
-    n_bins = round((high - low) / width)
+    n_bins = _BINS.get(ROW_OF[name].name, _OTHER_BINS)
+    width = (high - low) / n_bins
     # 0.1 is an edge of bins of 0.025 although its float lies a hair below
     place = np.floor((values - low) / width + 1e-9).astype(np.int64)
     return np.bincount(np.clip(place, 0, n_bins - 1), minlength=n_bins).tolist()

@@ -5,7 +5,7 @@ import pytest
 
 from models.errors import UserError
 from tasks.corpora.adapters import hume_vidmimic
-from tasks.tables import EMI
+from tasks.targets import EMI
 from tests.tasks.corpora.trees_media import by_id, grow_hume_vidmimic, grown, ingest_and_label
 
 

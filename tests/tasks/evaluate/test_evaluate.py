@@ -23,7 +23,7 @@ from tasks.evaluate.stage import EvaluateParams
 from tasks.plain_context import PlainContext
 from tasks.recipes import build, resolve
 from tasks.report.leaderboard import judge, to_csv
-from tasks.tables import VAD
+from tasks.targets import VAD
 from tasks.train import stage as train
 from tests.places import here
 from tests.tasks.corpus_factory import CORPUS, INPUTS, make_corpus

@@ -16,7 +16,8 @@ from tasks.labels.checks import REASONS
 from tasks.labels.merge import merge_numbers, rater_correlations
 from tasks.labels.scales import SCALES, SIGNS, from_unit, to_unit
 from tasks.labels.stage import Card, LabelsParams, Result, merge, run
-from tasks.tables import ANNOTATIONS, LABELS, QUARANTINE, UTTERANCES, VAD, read_table, write_table
+from tasks.tables import ANNOTATIONS, LABELS, QUARANTINE, UTTERANCES, read_table, write_table
+from tasks.targets import VAD
 from tests.places import QUIET, here
 
 SHARED = Path(os.environ.get("AFFECTLOOM_SHARED", "../shared")) / "data"

@@ -14,7 +14,7 @@ from tasks.report.paper_tables import (
     to_latex,
     to_markdown,
 )
-from tasks.tables import EMI, VAD
+from tasks.targets import EMI, VAD
 from tests.places import here
 from tests.tasks.report_factory import CLASSES, Scene, make_project
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tasks.sample.process import CATEGORIES, CUES, SampleParams, draw_factors, judge
-from tasks.tables import EMI, VAD
+from tasks.targets import EMI, VAD
 from tests.places import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"

@@ -20,7 +20,7 @@ from tasks.evaluate import stage as evaluate
 from tasks.plain_context import PlainContext
 from tasks.report.cross_corpus import cross_corpus
 from tasks.selection import transfers_of
-from tasks.tables import VAD
+from tasks.targets import VAD
 from tasks.train import stage as train
 from tasks.transfer import stage as transfer
 from tests.places import here
