@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.errors import UserError
-from tasks.targets import NUMBERS, ROW_OF, VAD
+from tasks.targets import KINDS, NUMBERS, ROW_OF, VAD
 
 MODALITIES = ("audio", "video", "text")
 SPLITS = ("train", "validation", "test")
@@ -84,9 +84,11 @@ class Table:
         )
 
     def completed(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """The same rows with null in each ``optional`` column that is not there."""
+        """The same rows with null in each ``optional`` column that is not there, in order."""
         absent = {n: c for n, c in self.columns.items() if c.optional and n not in frame.columns}
-        return frame.with_columns(pl.lit(None, c.dtype).alias(n) for n, c in absent.items())
+        whole = frame.with_columns(pl.lit(None, c.dtype).alias(n) for n, c in absent.items())
+        own = [name for name in self.columns if name in whole.columns]
+        return whole.select(*own, *(name for name in whole.columns if name not in own))
 
     def check(self, frame: pl.DataFrame, where: str, columns: Sequence[str] | None = None) -> None:
         """Raise ``TableError`` unless ``frame`` keeps the contract.
@@ -297,6 +299,12 @@ LABELS = Table(
         **{
             f"{name}_std": Column(
                 pl.Float64, "standard deviation over raters (ddof 1)", nullable=True, minimum=0
+            )
+            for name in VAD
+        },
+        **{
+            f"{name}_kind": Column(
+                pl.String, f"what {name} comes from", nullable=True, choices=KINDS, optional=True
             )
             for name in VAD
         },

@@ -10,6 +10,9 @@ from typing import Literal
 VAD = ("valence", "arousal", "dominance")
 EMI = ("admiration", "amusement", "determination", "empathic_pain", "excitement", "joy")
 
+#: How a cell of valence, arousal or dominance came to be, the most trusted first.
+KINDS = ("rated", "self_report", "lexicon", "model", "prior", "proxy")
+
 
 @dataclass(frozen=True)
 class TargetRow:

@@ -25,6 +25,8 @@ class ProtocolCard:
         label_map: raw label to our category; a label mapped to None is set aside on purpose.
         scales: target to (lowest, highest, direction), where direction is 1 or -1, or to the name
             of a scale of ``label_scales.SCALES``, which also knows whole numbers and sentinels.
+        kinds: source of judgements to what it holds, where that is not other people's ratings:
+            ``self_report``, ``lexicon`` or ``model``.
         splits: one sentence on how the published splits are made.
         synthetic: True where nothing was recorded from people.
     """
@@ -37,6 +39,7 @@ class ProtocolCard:
     expected_dialogues: int | None = None
     label_map: Mapping[str, str | None] | None = None
     scales: Mapping[str, tuple[float, float, int] | str] | None = None
+    kinds: Mapping[str, str] | None = None
     splits: str = ""
     synthetic: bool = False
 

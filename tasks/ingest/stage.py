@@ -101,7 +101,7 @@ def _add_hashes(layout: Layout, rows: pl.DataFrame, corpus: str, ctx: Context) -
 
 def _card(card: ProtocolCard) -> dict[str, object]:
     fields = asdict(card)
-    for name in ("label_map", "scales"):
+    for name in ("label_map", "scales", "kinds"):
         fields[name] = dict(fields[name]) if fields[name] is not None else None
     return fields
 

@@ -59,7 +59,8 @@ class LabelsParams(_Params):
         aliases: raw label to category; to null sets it aside on purpose.
         scales: target to a scale of ``label_scales.SCALES`` or one of the user's own.
         released_raters: names that stand for a released average rather than one rater.
-        kinds: source to kind where it is not a rating of others.
+        kinds: source to kind where it is not a rating of others and the corpus's card does not say
+            so itself.
         use_kinds: kinds that are merged; the rest is counted.
         precedence: sources in order of trust.
         source_tolerance: how far two sources may differ about one judgement, on [-1, 1].
@@ -86,7 +87,7 @@ class LabelsParams(_Params):
     aliases: dict[str, str | None] = {}
     scales: dict[str, str | ScaleParams] = {}
     released_raters: tuple[str, ...] = ("released",)
-    kinds: dict[str, Kind] = {"self_report": "self_report"}
+    kinds: dict[str, Kind] = {}
     use_kinds: tuple[Kind, ...] = ("rated",)
     precedence: tuple[str, ...] = ()
     source_tolerance: float = Field(0.05, ge=0)

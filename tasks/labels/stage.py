@@ -6,7 +6,7 @@ report; nothing is clipped, guessed or dropped in silence.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
@@ -14,10 +14,10 @@ import polars as pl
 from models.errors import UserError
 from tasks.context import Context
 from tasks.labels.checks import Rules, screen
-from tasks.labels.params import LabelsParams, PriorParams, ScaleParams
+from tasks.labels.params import Kind, LabelsParams, PriorParams, ScaleParams
 from tasks.labels.report import describe, sign_flags
 from tasks.labels.scales import SCALES, Scale
-from tasks.labels.tables import apply_prior, apply_proxy, merge_labels
+from tasks.labels.tables import apply_prior, apply_proxy, count_kinds, merge_labels
 from tasks.layout import Layout
 from tasks.tables import (
     ANNOTATIONS,
@@ -31,6 +31,9 @@ from tasks.tables import (
 )
 from tasks.targets import FAMILIES, VAD
 
+#: Sources whose name says what they hold.
+_KNOWN_KINDS: dict[str, Kind] = {"self_report": "self_report"}
+
 
 @dataclass(frozen=True)
 class Card:
@@ -38,6 +41,7 @@ class Card:
 
     scales: dict[str, Scale]
     label_map: dict[str, str | None]
+    kinds: dict[str, Kind] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,8 @@ def merge(
     """
     rows_in = annotations.height
     aliases = {**card.label_map, **params.aliases}
-    rows, left_out = _leave_out(ANNOTATIONS.completed(annotations), params, aliases)
+    kinds: dict[str, Kind] = {**_KNOWN_KINDS, **card.kinds, **params.kinds}
+    rows, left_out = _leave_out(ANNOTATIONS.completed(annotations), params, kinds, aliases)
     rules = _rules(params, card)
     screened = screen(rows, utterances["utterance_id"], rules)
     _check_spelling(screened.kept)
@@ -99,7 +104,9 @@ def merge(
         quarantine = pl.concat([quarantine, broken])
         gone = pl.col("utterance_id").is_in(broken["utterance_id"].implode())
         labels = labels.with_columns(
-            pl.when(~gone).then(name).alias(name) for name in (*VAD, *(f"{d}_std" for d in VAD))
+            pl.when(~gone).then(name).alias(name)
+            for dim in VAD
+            for name in (dim, f"{dim}_std", f"{dim}_kind")
         )
     report = describe(utterances["utterance_id"], screened, labels)
     report |= {
@@ -121,6 +128,7 @@ def merge(
         },
         "flags": {**merged.flags, "signs": flags},
         "rater_weights": merged.weights,
+        "kinds": count_kinds(labels),
         "proxy_valence": proxies,
         "prior": {"name": params.prior.name if params.prior else None, "utterances": priors},
     }
@@ -129,10 +137,13 @@ def merge(
 
 
 def _leave_out(
-    annotations: pl.DataFrame, params: LabelsParams, aliases: dict[str, str | None]
+    annotations: pl.DataFrame,
+    params: LabelsParams,
+    kinds: dict[str, Kind],
+    aliases: dict[str, str | None],
 ) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Rename labels; take out what is not meant to be merged, counted by why."""
-    kind = pl.col("source").replace_strict(params.kinds, default="rated", return_dtype=pl.String)
+    """Rename labels, add each row's kind; take out what is not to be merged, counted by why."""
+    kind = pl.col("source").replace_strict(kinds, default="rated", return_dtype=pl.String)
     dropped = [label for label, category in aliases.items() if category is None]
     renamed = {label: category for label, category in aliases.items() if category is not None}
     why = (
@@ -143,7 +154,7 @@ def _leave_out(
         .when(pl.col("label").is_in(dropped))
         .then(pl.format("label {} is mapped to nothing", "label"))
     )
-    rows = annotations.with_columns(why=why, label=pl.col("label").replace(renamed))
+    rows = annotations.with_columns(why=why, kind=kind, label=pl.col("label").replace(renamed))
     return rows.filter(pl.col("why").is_null()).drop("why"), _count(
         rows.filter(pl.col("why").is_not_null()), "why"
     )
@@ -229,7 +240,7 @@ def _card(metadata: dict[str, str]) -> Card:
         for target, scale in (card.get("scales") or {}).items()
         if target in FAMILIES
     }
-    return Card(scales, card.get("label_map") or {})
+    return Card(scales, card.get("label_map") or {}, card.get("kinds") or {})
 
 
 def _count(frame: pl.DataFrame, column: str) -> dict[str, int]:

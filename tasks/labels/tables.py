@@ -11,7 +11,7 @@ from tasks.labels.merge import count_votes, merge_numbers
 from tasks.labels.params import LabelsParams
 from tasks.labels.scales import from_unit, to_unit
 from tasks.tables import LABELS, QUARANTINE
-from tasks.targets import NUMBERS, ROW_OF, TARGETS, VAD
+from tasks.targets import KINDS, NUMBERS, ROW_OF, TARGETS, VAD
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def merge_labels(
     Args:
         params: the rules.
         utterance_ids: all utterances.
-        kept: judgements that passed ``label_checks.screen``.
+        kept: judgements that passed ``label_checks.screen``, with their ``kind``.
         trusted: utterances that rater weights are learnt from; None: all.
     """
     items = (
@@ -70,7 +70,7 @@ def merge_labels(
     winners, tied, quarantine = vote(params, rows.filter(pl.col("target") == "category"), items)
     sets = choose_sets(rows.filter(pl.col("target") == "categories"), params.multilabel_threshold)
     counted = rows.group_by("item").agg(n_raters=pl.col("rater_code").n_unique().cast(pl.Int32))
-    for part in (winners, sets, counted):
+    for part in (winners, sets, counted, *(_kinds(rows, dim) for dim in VAD)):
         table = table.join(part, on="item", how="left", maintain_order="left")
     table = table.with_columns(pl.col("n_raters").fill_null(0)).select(list(LABELS.columns))
     flags = {"ewe_fallback": fallbacks, "category_ties": tied}
@@ -181,7 +181,8 @@ def apply_proxy(labels: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     low, high = TARGETS["sentiment"].low, TARGETS["sentiment"].high
     proxy = to_unit(pl.col("sentiment"), pl.lit(low), pl.lit(high), pl.lit(1.0))
     valence = pl.when(takes).then(proxy).otherwise("valence")
-    return labels.with_columns(valence=valence), count
+    kind = pl.when(takes).then(pl.lit("proxy")).otherwise("valence_kind")
+    return labels.with_columns(valence=valence, valence_kind=kind), count
 
 
 def apply_prior(
@@ -203,7 +204,29 @@ def apply_prior(
         .alias(dim)
         for i, dim in enumerate(VAD)
     ]
-    return labels.with_columns(filled), count
+    kinds = [
+        pl.when(takes).then(pl.lit("prior")).otherwise(f"{dim}_kind").alias(f"{dim}_kind")
+        for dim in VAD
+    ]
+    return labels.with_columns(*filled, *kinds), count
+
+
+def count_kinds(labels: pl.DataFrame) -> dict[str, dict[str, int]]:
+    """How many cells of each dimension came to be in which way."""
+    return {
+        dim: {kind: n for kind in KINDS if (n := (labels[f"{dim}_kind"] == kind).sum())}
+        for dim in VAD
+    }
+
+
+def _kinds(rows: pl.DataFrame, dim: str) -> pl.DataFrame:
+    """Kind of each item's cell: that of the least trusted judgement in it."""
+    rank = pl.col("kind").replace_strict(
+        {kind: place for place, kind in enumerate(KINDS)}, return_dtype=pl.Int32
+    )
+    least = rows.filter(pl.col("target") == dim).group_by("item").agg(rank.max().alias("rank"))
+    kind = pl.col("rank").replace_strict(dict(enumerate(KINDS)), return_dtype=pl.String)
+    return least.select("item", kind.alias(f"{dim}_kind"))
 
 
 def _votes(rows: pl.DataFrame) -> pl.DataFrame:

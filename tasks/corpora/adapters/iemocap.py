@@ -86,8 +86,8 @@ class IemocapOptions(Options):
             ``labels.several_votes: each``, which is how the headers were made. Merging excited
             and happy before the votes are counted gives other ties than the headers have.
         vad: ``raters``: judgements of the observers; ``released``: the averages of the headers.
-        self_reports: also give the actors' own judgements, as source ``self_report``; say
-            ``labels.kinds: {self_report: self_report}``, or they are merged with the others'.
+        self_reports: also give the actors' own judgements, as source and kind ``self_report``;
+            ``labels.use_kinds`` says whether they are merged with the others'.
         test_session: session that is the published test part; null for none.
     """
 
@@ -230,5 +230,6 @@ def _card(options: IemocapOptions, release: Release) -> ProtocolCard:
         expected_dialogues=151,
         label_map={raw: kept.get(name) for raw, name in _NAMES.items()} | {_NO_MAJORITY: None},
         scales=dict.fromkeys(("valence", "arousal", "dominance"), "iemocap"),
+        kinds={"self_report": "self_report"},
         splits=split,
     )

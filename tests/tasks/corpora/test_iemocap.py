@@ -148,12 +148,14 @@ def test_self_reports_are_a_kind_of_their_own(root):
     silent = read(root, {}).annotations
     assert "self_report" not in set(silent["source"])
     options = {"self_reports": True}
-    kinds = {"kinds": {"self_report": "self_report"}}
-    tables = through_stages("iemocap", options, kinds)
+    tables = through_stages("iemocap", options)
     own = tables["annotations"].filter(pl.col("source") == "self_report")
     assert set(own["rater"]) == {"Ses01_F", "Ses05_F"}
     assert own.filter(pl.col("target") == "valence")["value"].to_list() == [5.0] * 7
     assert tables["labels"]["valence"][0] == -0.25  # the actor's 5 is not in it
+    assert set(tables["labels"]["valence_kind"]) == {"rated"}
+    alone = through_stages("iemocap", options, {"use_kinds": ("self_report",)})["labels"]
+    assert set(alone["valence_kind"].drop_nulls()) == {"self_report"}
 
 
 def test_a_blank_attribute_is_a_missing_judgement_of_that_rater(root):

@@ -394,6 +394,39 @@ def test_other_kinds_of_source_are_left_out_and_counted():
     assert both.labels["valence"][0] == 0.25
 
 
+def test_a_cell_is_of_the_kind_of_its_least_trusted_judgement():
+    rows = [
+        number("a", 2),
+        number("a", 5, "self", source="own"),
+        number("a", 3, target="arousal"),
+        number("b", 5, "self", source="own"),
+        number("c", 4, "net", source="net"),
+    ]
+    card = Card({}, {}, {"own": "self_report", "net": "self_report"})
+    result = merged(
+        rows, card=card, kinds={"net": "model"}, use_kinds=["rated", "self_report", "model"]
+    )
+    assert result.labels["valence_kind"][:4].to_list() == [
+        "self_report", "self_report", "model", None,
+    ]  # fmt: skip
+    assert result.labels["arousal_kind"][:2].to_list() == ["rated", None]
+    assert result.report["kinds"] == {
+        "valence": {"self_report": 2, "model": 1}, "arousal": {"rated": 1}, "dominance": {},
+    }  # fmt: skip
+
+
+def test_what_stands_in_for_a_judgement_is_marked():
+    rows = [
+        number("a", 1.5, target="sentiment", scale_min=-3.0, scale_max=3.0),
+        number("b", 5),
+        label("c", "happy"),
+    ]
+    prior = {"name": "a lexicon", "vad": {"happy": (0.8, 0.5, 0.4)}}
+    labels = merged(rows, allow_proxy=True, prior=prior).labels
+    assert labels["valence_kind"][:4].to_list() == ["proxy", "rated", "prior", None]
+    assert labels["dominance_kind"][:4].to_list() == [None, None, "prior", None]
+
+
 def test_a_target_without_a_column_is_left_out_and_counted():
     result = merged([number("a", 2), number("a", 2, target="naturalness")])
     assert result.report["left_out"] == {"target naturalness has no column in the labels": 1}
@@ -571,6 +604,7 @@ def test_contradictions_of_category_and_vad_are_counted_not_removed():
     enforced = merged(rows, enforce_signs=True)
     assert reasons(enforced) == {"a": "sign_conflict"}
     assert enforced.labels["valence"][:2].to_list() == [None, -1.0]
+    assert enforced.labels["valence_kind"][:2].to_list() == [None, "rated"]
 
 
 def test_zero_tolerance_lets_small_values_count_as_zero():
@@ -637,7 +671,9 @@ def test_the_stage_writes_labels_quarantine_and_report(tmp_path, monkeypatch):
     ]
     put_tables(rows, {"scales": {"valence": [1, 5, -1], "naturalness": [1, 5, 1]}})
     run(LabelsParams(max_quarantine_fraction=0.5), here(), QUIET, "toy")
-    assert read_table(LABELS, here().labels("toy"))["valence"].to_list() == [1.0, None]
+    table = read_table(LABELS, here().labels("toy"))
+    assert table["valence"].to_list() == [1.0, None]
+    assert table["valence_kind"].to_list() == ["rated", None]
     aside = read_table(QUARANTINE, here().labels_quarantine("toy"))
     assert "valence = 9.0 (1.0..5.0) leaves its scale" in aside["detail"][0]
     report = json.loads(here().agreement("toy").read_text())
