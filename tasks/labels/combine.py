@@ -1,0 +1,130 @@
+"""Judgements to labels, whatever is told of it: renamed, checked, merged, and filled by name."""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from models.errors import UserError
+from tasks.labels.card import Card, rules_of
+from tasks.labels.checks import Rules, Screened, screen
+from tasks.labels.params import Kind, LabelsParams, PriorParams
+from tasks.labels.tables import apply_prior, apply_proxy, merge_labels
+from tasks.tables import ANNOTATIONS
+from tasks.targets import FAMILIES
+
+#: Sources whose name says what they hold.
+_KNOWN_KINDS: dict[str, Kind] = {"self_report": "self_report"}
+
+
+@dataclass(frozen=True)
+class Combined:
+    """Labels, and what became of every judgement.
+
+    Attributes:
+        labels: ``tables.LABELS``.
+        screened: judgements after the checks.
+        quarantine: ``tables.QUARANTINE`` rows, of judgements and of votes without a winner.
+        left_out: rows that were not meant to be merged, by why.
+        rules: what the judgements were held to.
+        flags: what was noticed in merging.
+        weights: rater weights by target; empty unless the rule is ``ewe``.
+        proxies: utterances whose valence is their sentiment.
+        priors: utterances whose VAD is their category's.
+    """
+
+    labels: pl.DataFrame
+    screened: Screened
+    quarantine: pl.DataFrame
+    left_out: dict[str, int]
+    rules: Rules
+    flags: dict[str, object]
+    weights: dict[str, dict[str, float]]
+    proxies: int
+    priors: int
+
+
+def combine(
+    params: LabelsParams, utterances: pl.DataFrame, annotations: pl.DataFrame, card: Card
+) -> Combined:
+    """Labels of ``utterances``; a pure function of its arguments, whatever the order of the rows.
+
+    Args:
+        params: how to merge.
+        utterances: columns utterance_id, published_split.
+        annotations: columns of ``tables.ANNOTATIONS``, with or without the optional ones.
+        card: scales, label map and kinds of the corpus; ``params`` goes before it.
+    """
+    aliases = {**card.label_map, **params.aliases}
+    kinds: dict[str, Kind] = {**_KNOWN_KINDS, **card.kinds, **params.kinds}
+    rows, left_out = _leave_out(ANNOTATIONS.completed(annotations), params, kinds, aliases)
+    rules = rules_of(params, card)
+    screened = screen(rows, utterances["utterance_id"], rules)
+    _check_spelling(screened.kept)
+    trusted = None
+    if params.weights_from == "published_train":
+        trusted = utterances.filter(pl.col("published_split") == "train")["utterance_id"]
+    merged = merge_labels(params, utterances["utterance_id"], screened.kept, trusted)
+    labels, proxies, priors = merged.labels, 0, 0
+    if params.allow_proxy:
+        labels, proxies = apply_proxy(labels)
+    if params.prior is not None:
+        _check_prior(params.prior, labels)
+        labels, priors = apply_prior(labels, params.prior.vad)
+    quarantine = pl.concat([screened.quarantine, merged.quarantine])
+    return Combined(
+        labels, screened, quarantine, left_out, rules, merged.flags, merged.weights, proxies, priors
+    )
+
+
+def _leave_out(
+    annotations: pl.DataFrame,
+    params: LabelsParams,
+    kinds: dict[str, Kind],
+    aliases: dict[str, str | None],
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Rename labels, add each row's kind; take out what is not to be merged, counted by why."""
+    kind = pl.col("source").replace_strict(kinds, default="rated", return_dtype=pl.String)
+    dropped = [label for label, category in aliases.items() if category is None]
+    renamed = {label: category for label, category in aliases.items() if category is not None}
+    why = (
+        pl.when(~pl.col("target").is_in(list(FAMILIES)))
+        .then(pl.format("target {} has no column in the labels", "target"))
+        .when(~kind.is_in(params.use_kinds))
+        .then(pl.format("kind {} of source {} is not merged", kind, "source"))
+        .when(pl.col("label").is_in(dropped))
+        .then(pl.format("label {} is mapped to nothing", "label"))
+    )
+    rows = annotations.with_columns(why=why, kind=kind, label=pl.col("label").replace(renamed))
+    return rows.filter(pl.col("why").is_null()).drop("why"), count_by(
+        rows.filter(pl.col("why").is_not_null()), "why"
+    )
+
+
+def _check_spelling(rows: pl.DataFrame) -> None:
+    """Two spellings of one category would become two classes without anybody's wish."""
+    labels = rows.select("target", "label").drop_nulls().unique()
+    twice = labels.with_columns(plain=pl.col("label").str.strip_chars().str.to_lowercase()).filter(
+        pl.struct("target", "plain").is_duplicated()
+    )
+    if twice.height:
+        first = twice.sort("target", "plain", "label").head(2)["label"].to_list()
+        raise UserError(
+            f"the categories '{first[0]}' and '{first[1]}' differ in case only; give one of them "
+            "the other's name in labels.aliases of params.yaml, or in the corpus's label_map"
+        )
+
+
+def _check_prior(prior: PriorParams, labels: pl.DataFrame) -> None:
+    """A prior of which no category occurs is misspelt, not unused."""
+    has = labels["category"].drop_nulls().unique().sort().to_list()
+    if has and not set(has) & set(prior.vad):
+        raise UserError(
+            f"params.yaml: labels.prior.vad names {', '.join(sorted(prior.vad)) or 'nothing'}, but "
+            f"the categories are {', '.join(has)}; name those"
+        )
+
+
+def count_by(frame: pl.DataFrame, column: str) -> dict[str, int]:
+    """Rows by value of ``column``, sorted by it."""
+    counts = frame.group_by(column).len().sort(column)
+    return dict(zip(counts[column].to_list(), counts["len"].to_list(), strict=True))
