@@ -213,7 +213,8 @@ def measure(case: Case) -> dict[str, object]:
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
             ingest.run(params, Layout(), PlainContext(stage="ingest"), case.adapter)
         rules = {"max_quarantine_fraction": 1.0, **case.labels}
-        labels.run(labels.LabelsParams.model_validate(rules), Layout(), QUIET, case.adapter)
+        merging = labels.LabelsParams.model_validate(rules)
+        labels.run(merging, Layout(), QUIET, case.adapter)
         ingested = read_table(QUARANTINE, Layout().quarantine(case.adapter))
         merged = read_table(QUARANTINE, Layout().labels_quarantine(case.adapter))
         known = read_table(LABELS, Layout().labels(case.adapter))
@@ -223,7 +224,7 @@ def measure(case: Case) -> dict[str, object]:
             "labelled": known.filter(pl.col("n_raters") > 0).height,
             "set aside by ingest": _reasons(ingested),
             "set aside by labels": _reasons(merged),
-            "splits": _split(case),
+            "splits": _split(case, merging),
             "seconds": round(time.monotonic() - started, 1),
         }
 
@@ -233,7 +234,7 @@ def _reasons(quarantine: pl.DataFrame) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in counts.iter_rows()) or "none"
 
 
-def _split(case: Case) -> str:
+def _split(case: Case, merging: labels.LabelsParams) -> str:
     """Splits of the published protocol where there is one, else by speaker, else by dialogue."""
     rows = read_table(UTTERANCES, Layout().utterances(case.adapter))
     published = {"train", "test"} <= set(rows["published_split"].drop_nulls())
@@ -242,7 +243,8 @@ def _split(case: Case) -> str:
     chosen: dict[str, object] = {"protocol": "published" if published else "group_kfold"}
     chosen |= {"group": "dialogue" if published else group, **case.splits}
     try:
-        splits.run(splits.SplitsParams.model_validate(chosen), Layout(), QUIET, case.adapter)
+        asked = splits.ForSplits(splits.SplitsParams.model_validate(chosen), merging)
+        splits.run(asked, Layout(), QUIET, case.adapter)
     except UserError as error:
         return f"too small to split ({str(error).split(';')[0]})"
     path = Layout().splits(case.adapter)

@@ -116,6 +116,12 @@ class Params:
         targets = self.section("train").targets
         return ForMethod(self.search(method), self.method(method), self.inputs(corpus), targets)
 
+    def for_splits(self, corpus: str) -> Any:
+        """What the stage ``splits`` is asked."""
+        from tasks.splits.stage import ForSplits
+
+        return ForSplits(self.section("splits", corpus), self.section("labels", corpus))
+
     def for_report(self) -> Any:
         """What the stage ``report`` is asked."""
         from tasks.report.stage import ForReport

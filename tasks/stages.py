@@ -14,9 +14,6 @@ from tasks.layout import Layout
 from tasks.selection import features_of, methods_on, searches_of, transfers_of
 
 if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
     from tasks.params import Params
 
 Raw = Mapping[str, Any]
@@ -106,16 +103,18 @@ _ROWS = (
         ],
     ),
     Stage(
+        "splits", CORPUS, "tasks.splits.stage:SplitsParams",
+        asks=lambda p, corpus: p.for_splits(corpus),
+        keys=wiring.splits_keys,
+        reads=lambda d, corpus: [d.utterances(corpus), d.annotations(corpus)],
+        writes=lambda d, corpus: [d.splits(corpus), d.leaks(corpus)],
+    ),
+    Stage(
         "labels", CORPUS, "tasks.labels.stage:LabelsParams",
         reads=lambda d, corpus: [d.utterances(corpus), d.annotations(corpus)],
         writes=lambda d, corpus: [
             d.labels(corpus), d.labels_quarantine(corpus), d.agreement(corpus),
         ],
-    ),
-    Stage(
-        "splits", CORPUS, "tasks.splits.stage:SplitsParams",
-        reads=lambda d, corpus: [d.utterances(corpus), d.labels(corpus)],
-        writes=lambda d, corpus: [d.splits(corpus), d.leaks(corpus)],
     ),
     Stage(
         "faces", CORPUS, "tasks.faces.stage:FacesParams",

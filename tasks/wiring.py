@@ -4,7 +4,7 @@ Every function here stands in a row of ``tasks/stages.py``. ``raw`` is all of ``
 an experiment may change without a new ``dvc.yaml`` stays a ``${...}`` reference of DVC.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models import registry
@@ -28,11 +28,14 @@ def section_keys(raw: Raw, stage: str, corpus: str | None = None) -> list[str]:
     """A stage's own section and what a corpus says instead of it."""
     if corpus is None:
         return [stage]
-    own = raw["corpora"][corpus] or {}
-    shared = [stage] if stage in raw else []
-    extra = [f"corpora.{corpus}.{stage}"] if stage in own else []
     # DVC wants lists of one length, so an instance needs at least one key
-    return [*shared, *extra] or [f"corpora.{corpus}"]
+    return _sections(raw, (stage,), corpus) or [f"corpora.{corpus}"]
+
+
+def _sections(raw: Raw, stages: Sequence[str], corpus: str) -> list[str]:
+    own = raw["corpora"][corpus] or {}
+    shared = [stage for stage in stages if stage in raw]
+    return [*shared, *(f"corpora.{corpus}.{stage}" for stage in stages if stage in own)]
 
 
 # ingest ---------------------------------------------------------------------------------------
@@ -42,6 +45,14 @@ def adapter_code(raw: Raw, corpus: str) -> list[str]:
     """The corpus's adapter."""
     adapter = (raw["corpora"][corpus] or {}).get("adapter", corpus)
     return [f"tasks.corpora.adapters.{adapter}"]
+
+
+# splits -----------------------------------------------------------------------------------------
+
+
+def splits_keys(raw: Raw, corpus: str) -> list[str]:
+    """Its own keys, and those by which judgements become what the parts share."""
+    return _sections(raw, ("splits", "labels"), corpus) or [f"corpora.{corpus}"]
 
 
 # features ---------------------------------------------------------------------------------------

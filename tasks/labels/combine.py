@@ -76,6 +76,17 @@ def combine(
     )
 
 
+def combine_plainly(
+    params: LabelsParams, utterances: pl.DataFrame, annotations: pl.DataFrame, card: Card
+) -> pl.DataFrame:
+    """Labels with every rater at one weight, whatever ``params.merge`` says; see ``combine``.
+
+    For what must be known before there are folds to learn weights in.
+    """
+    plain = params.model_copy(update={"merge": "mean"})
+    return combine(plain, utterances, annotations, card).labels
+
+
 def _leave_out(
     annotations: pl.DataFrame,
     params: LabelsParams,

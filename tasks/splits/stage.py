@@ -3,6 +3,9 @@
 Published splits where the corpus has them, otherwise groups that never cross: utterances that
 share a dialogue, and a speaker or session where that is asked for, stay together. Where a wish
 cannot be met the stage either says why and stops, or records what it did instead as a note.
+
+The stage labels may fit rater weights in each fold, so it comes later: what parts are stratified
+by is the plain merge of the judgements.
 """
 
 import hashlib
@@ -17,10 +20,21 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models.errors import UserError
 from tasks.context import Context
+from tasks.labels.card import read_card
+from tasks.labels.combine import combine_plainly
+from tasks.labels.params import LabelsParams
 from tasks.layout import Layout
 from tasks.leaks.findings import find_leaks
 from tasks.splits.groups import assign, class_counts, link
-from tasks.tables import LABELS, SPLIT, UTTERANCES, read_table, replacing, write_table
+from tasks.tables import (
+    ANNOTATIONS,
+    SPLIT,
+    UTTERANCES,
+    read_metadata,
+    read_table,
+    replacing,
+    write_table,
+)
 
 Group = Literal["speaker", "session", "dialogue"]
 
@@ -68,6 +82,14 @@ class SplitsParams(BaseModel):
     stratify: str | None = "category"
 
 
+@dataclass(frozen=True)
+class ForSplits:
+    """What the stage is asked: how to split, and how judgements become what parts share."""
+
+    own: SplitsParams
+    labels: LabelsParams
+
+
 @dataclass
 class Plan:
     """Folds under construction.
@@ -83,11 +105,13 @@ class Plan:
     validation_by: list[str] = field(default_factory=list)
 
 
-def run(params: SplitsParams, layout: Layout, ctx: Context, corpus: str) -> Path:
+def run(params: ForSplits, layout: Layout, ctx: Context, corpus: str) -> Path:
     """Split ``corpus`` and look for leaks; returns the table of splits."""
     utterances = read_table(UTTERANCES, layout.utterances(corpus))
-    labels = read_table(LABELS, layout.labels(corpus))
-    splits, metadata = make_splits(layout, params, corpus, utterances, labels)
+    annotations = read_table(ANNOTATIONS, layout.annotations(corpus))
+    card = read_card(read_metadata(layout.annotations(corpus)))
+    labels = combine_plainly(params.labels, utterances, annotations, card)
+    splits, metadata = make_splits(layout, params.own, corpus, utterances, labels)
     write_table(SPLIT, splits, layout.splits(corpus), metadata)
     report = {
         "corpus": corpus,

@@ -78,11 +78,21 @@ def test_every_stage_is_known_to_dvc():
 
 
 def test_a_section_that_params_leaves_out_is_no_key_of_its_stage(raw):
-    del raw["splits"]
-    raw["corpora"]["other"] = {"adapter": "table", "splits": {"protocol": "published"}}
+    del raw["faces"]
+    raw["corpora"]["other"] = {"adapter": "table", "faces": {"detect": "whole"}}
+    faces = yaml.safe_load(graph.render(raw, ROOT))["stages"]["faces"]
+    keys = {name: item["params"] for name, item in faces["foreach"].items()}
+    assert keys == {"sample": ["corpora.sample"], "other": ["corpora.other.faces"]}
+
+
+def test_splits_depend_on_how_judgements_are_merged_and_not_on_the_labels(raw):
+    raw["corpora"]["other"] = {"adapter": "table", "labels": {"category": "soft"}}
     splits = yaml.safe_load(graph.render(raw, ROOT))["stages"]["splits"]
-    keys = {name: item["params"] for name, item in splits["foreach"].items()}
-    assert keys == {"sample": ["corpora.sample"], "other": ["corpora.other.splits"]}
+    shared = set(splits["do"]["params"])
+    keys = {name: shared | set(item["params"]) for name, item in splits["foreach"].items()}
+    assert {"splits", "labels"} <= keys["sample"]
+    assert {"splits", "labels", "corpora.other.labels"} <= keys["other"]
+    assert not [dep for dep in splits["do"]["deps"] if "data/labels" in dep]
 
 
 def test_no_sample_is_made_for_other_corpora(raw):

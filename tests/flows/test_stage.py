@@ -14,7 +14,7 @@ import pytest
 
 from flows import stage
 from tasks import failures
-from tasks.tables import ANNOTATIONS, LABELS, QUARANTINE, UTTERANCES, write_table
+from tasks.tables import ANNOTATIONS, QUARANTINE, UTTERANCES, write_table
 from tests.places import here
 
 LABELS_STAGE = ["labels", "--corpus", "sample"]
@@ -166,12 +166,11 @@ def test_a_broken_table_is_one_sentence_and_changes_nothing(tables, say, broken)
     assert digests(tables) == before
 
 
-def test_splits_stop_at_labels_with_a_wrong_column(tables, say):
-    assert stage.main(LABELS_STAGE) == 0
-    file = here().labels("sample")
-    pq.write_table(pq.read_table(file).rename_columns({LABELS.key[0]: "id"}), file)
+def test_splits_stop_at_judgements_with_a_wrong_column(tables, say):
+    file = here().annotations("sample")
+    pq.write_table(pq.read_table(file).rename_columns({ANNOTATIONS.key[0]: "id"}), file)
     said = say("splits", "--corpus", "sample")
-    assert "data/labels/sample.parquet" in said
+    assert "data/corpora/sample/annotations.parquet" in said
     assert "utterance_id" in said
     assert not here().splits("sample").exists()
 

@@ -301,12 +301,14 @@ def through_stages(
     max_quarantine_fraction: float = 0.2,
     adapter: str | None = None,
 ) -> dict[str, pl.DataFrame]:
-    """Tables after ingest, labels and splits."""
+    """Tables after ingest, splits and labels."""
     tables = ingested(corpus, options, max_quarantine_fraction, adapter)
     rules = {"max_quarantine_fraction": 1.0, **(label_params or {})}
-    labels.run(labels.LabelsParams(**rules), here(), QUIET, corpus)
+    merging = labels.LabelsParams(**rules)
     protocol = {"protocol": "published", "group": "dialogue", **(split_params or {})}
-    splits.run(splits.SplitsParams(**protocol), here(), QUIET, corpus)
+    splitting = splits.SplitsParams(**protocol)
+    splits.run(splits.ForSplits(splitting, merging), here(), QUIET, corpus)
+    labels.run(merging, here(), QUIET, corpus)
     return {
         **tables,
         "labels": read_table(LABELS, here().labels(corpus)),

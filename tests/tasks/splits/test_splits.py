@@ -9,9 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import UserError
+from tasks.labels.params import LabelsParams
 from tasks.splits.groups import assign, class_counts, link
-from tasks.splits.stage import SplitsParams, fingerprint, make_splits, run
-from tasks.tables import LABELS, SPLIT, UTTERANCES, read_metadata, read_table, write_table
+from tasks.splits.stage import ForSplits, SplitsParams, fingerprint, make_splits, run
+from tasks.tables import (
+    ANNOTATIONS,
+    LABELS,
+    SPLIT,
+    UTTERANCES,
+    read_metadata,
+    read_table,
+    write_table,
+)
 from tests.places import QUIET, here
 
 CATEGORIES = ["happy", "sad", "neutral"]
@@ -234,9 +243,9 @@ def test_the_hash_ignores_row_order_and_sees_every_change():
 def test_the_stage_writes_splits_with_their_hash_and_the_leaks(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     utterances, labels = corpus()
-    write_table(UTTERANCES, utterances, here().utterances("toy"))
-    write_table(LABELS, labels, here().labels("toy"))
-    run(SplitsParams(folds=3, seed=7), here(), QUIET, "toy")
+    put_tables(utterances, labels)
+    asked = ForSplits(SplitsParams(folds=3, seed=7), LabelsParams())
+    run(asked, here(), QUIET, "toy")
     splits = read_table(SPLIT, here().splits("toy"))
     metadata = read_metadata(here().splits("toy"))
     assert metadata["sha256"] == fingerprint(splits)
@@ -245,8 +254,34 @@ def test_the_stage_writes_splits_with_their_hash_and_the_leaks(tmp_path, monkeyp
     assert report["sha256"] == metadata["sha256"]
     assert {finding["kind"] for finding in report["findings"]} >= {"same_session"}
     before = here().splits("toy").read_bytes(), here().leaks("toy").read_bytes()
-    run(SplitsParams(folds=3, seed=7), here(), QUIET, "toy")
+    run(asked, here(), QUIET, "toy")
     assert before == (here().splits("toy").read_bytes(), here().leaks("toy").read_bytes())
+
+
+def put_tables(utterances: pl.DataFrame, labels: pl.DataFrame) -> None:
+    """Utterances, and one judgement of the category of each, in an order of their own."""
+    said = labels.select("utterance_id", label="category").with_columns(
+        rater=pl.lit("ann"), target=pl.lit("category"), source=pl.lit("s")
+    )
+    write_table(UTTERANCES, utterances, here().utterances("toy"))
+    write_table(ANNOTATIONS, ANNOTATIONS.frame(said.to_dicts()), here().annotations("toy"))
+
+
+def test_splits_need_no_labels_and_do_not_follow_how_raters_are_weighed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    utterances, labels = corpus()
+    put_tables(utterances, labels)
+    chosen = SplitsParams(folds=3)
+    found = []
+    for merging in (LabelsParams(), LabelsParams(merge="ewe"), LabelsParams(merge="median")):
+        run(ForSplits(chosen, merging), here(), QUIET, "toy")
+        found.append(here().splits("toy").read_bytes())
+    assert found[0] == found[1] == found[2]
+    table = read_table(SPLIT, here().splits("toy"))
+    assert table.equals(make_splits(here(), chosen, "toy", utterances, labels)[0])
+    alike = LabelsParams(aliases={"happy": "any", "sad": "any", "neutral": "any"})
+    run(ForSplits(chosen, alike), here(), QUIET, "toy")
+    assert here().splits("toy").read_bytes() != found[0]  # one stratum is another balance
 
 
 # groups -------------------------------------------------------------------------------------
