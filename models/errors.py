@@ -10,3 +10,7 @@ class UserError(Exception):
 
 class MetricInputError(UserError):
     """A metric was given rows that it cannot score (missing, non-finite, of unequal length)."""
+
+
+class NotFinite(UserError):
+    """Training produced a loss or output that is not a number."""

@@ -1,6 +1,10 @@
-"""Learning rates as functions of how far training has come."""
+"""Learning rates as functions of how far training has come, and the one that a run follows."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
+
+from models.train_config import TrainConfig
 
 
 def cosine_to_the_end(base: float, at: int, total: int, warmup: float) -> float:
@@ -35,3 +39,67 @@ def staircase(base: float, done: int, start: int, every: int, factor: float) -> 
         factor: height of a stair.
     """
     return base * factor ** (max(0, done - start) // every)
+
+
+class Schedule:
+    """The learning rate of a run.
+
+    Attributes:
+        epoch: the one that runs, from 1.
+        steps: optimiser steps made.
+        rate: what the schedule goes by; ``plateau`` lowers it for good.
+
+    Args:
+        config: which schedule.
+        items: of the training data.
+    """
+
+    _KEPT = ("epoch", "steps", "rate", "plateau_best", "plateau_wait")
+
+    def __init__(self, config: TrainConfig, items: int) -> None:
+        self.config, self.rate = config, config.lr
+        self.epoch, self.steps = 0, 0
+        self.plateau_best, self.plateau_wait = -math.inf, 0
+        self._batches = max(1, math.ceil(items / config.batch_size))
+        self._steps_before = 0
+
+    def begin(self, epoch: int, batches: int) -> None:
+        """An epoch of so many batches begins."""
+        self.epoch, self._batches, self._steps_before = epoch, max(1, batches), self.steps
+
+    def now(self) -> float:
+        """The rate of the next step."""
+        config = self.config
+        if config.scheduler == "step":
+            done = self.steps if config.step_unit == "steps" else self.epoch - 1
+            stairs = config.step_from, config.step_every, config.step_factor
+            return staircase(self.rate, done, *stairs)
+        if config.scheduler != "cosine":
+            return self.rate
+        if config.t_max == "code":
+            return returning_cosine(self.rate, self.steps, config.batch_size * config.epochs)
+        # counted in epochs like this one: a method may train on part of the items
+        in_epoch = math.ceil(self._batches / config.accumulate)
+        at = (self.epoch - 1) * in_epoch + self.steps - self._steps_before
+        return cosine_to_the_end(self.rate, at, config.epochs * in_epoch, config.warmup)
+
+    def hear(self, score: float) -> None:
+        """The validation score of the epoch that has ended: ``plateau`` follows it."""
+        if self.config.scheduler != "plateau":
+            return
+        if score > self.plateau_best:
+            self.plateau_best, self.plateau_wait = score, 0
+            return
+        self.plateau_wait += 1
+        if self.plateau_wait > self.config.plateau_patience:
+            self.rate *= self.config.plateau_factor
+            self.plateau_wait = 0
+
+    def state(self) -> dict[str, Any]:
+        """Plain values to go on from after an epoch."""
+        return {name: getattr(self, name) for name in self._KEPT}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take over from ``state``."""
+        for name in self._KEPT:
+            setattr(self, name, state[name])

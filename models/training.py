@@ -11,82 +11,24 @@ import os
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.batch import Batch
-from models.errors import UserError
+from models.errors import NotFinite, UserError
 from models.method import Data, Method
-from models.schedules import cosine_to_the_end, returning_cosine, staircase
+from models.stepping import Steps
+from models.train_config import TrainConfig
 
 if TYPE_CHECKING:
     from models.parallel import Team
 
-#: Called after each epoch with everything needed to go on from there.
-SaveState = Callable[[Callable[[], dict[str, Any]]], None]
 #: Higher is better; gets the outputs of ``predict`` on the validation data.
 Score = Callable[[Mapping[str, Tensor]], float]
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How a method is optimised. A method's ``recipe`` overrides these, ``params.yaml`` both.
-
-    Attributes:
-        optimizer: update rule.
-        lr: learning rate, the peak where there is a warm-up.
-        weight_decay: decoupled for ``adamw``, L2 for ``adam`` and ``sgd``.
-        decay_vectors: decay biases, norms and other vectors too, as torch's optimisers do.
-        epochs: at most this many.
-        patience: stop after so many epochs without a better validation score; 0 = never.
-        batch_size: dialogues (utterances, images) per step.
-        clip_norm: largest L2 norm of the gradient; 0 = no clipping.
-        scheduler: ``plateau`` follows the validation score, ``cosine`` falls from the peak,
-            ``step`` lowers the rate every so many optimiser steps or epochs.
-        plateau_factor: what ``plateau`` multiplies the rate by.
-        plateau_patience: epochs that ``plateau`` waits.
-        step_factor: what ``step`` multiplies the rate by.
-        step_every: optimiser steps or epochs after which it does so.
-        step_from: so many of them leave the rate as it is.
-        step_unit: what both count; epochs are those that have ended.
-        t_max: where ``cosine`` ends: with the ``training``, at 1 % of the peak; ``code``, as in
-            CAGE's code: at 0 after ``batch_size * epochs`` steps, from where it comes back to the
-            peak and so on, without a warm-up.
-        warmup: share of all steps over which ``cosine`` rises linearly.
-        ema_decay: decay of the averaged weights used for validation and kept; 0 = none.
-        ema_warmup: let the decay grow as (1 + t) / (10 + t) up to ``ema_decay``.
-        accumulate: batches per optimiser step.
-        precision: ``bfloat16`` runs forward passes in autocast; ``auto`` does so on a GPU alone.
-        modality_dropout: chance to hide each modality of an utterance in training, never all.
-        drop_last: leave out a last batch smaller than ``batch_size`` (not when it is the only one).
-    """
-
-    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
-    lr: float = 1e-3
-    weight_decay: float = 1e-2
-    decay_vectors: bool = False
-    epochs: int = 60
-    patience: int = 10
-    batch_size: int = 16
-    clip_norm: float = 5.0
-    scheduler: Literal["none", "plateau", "cosine", "step"] = "none"
-    plateau_factor: float = 0.1
-    plateau_patience: int = 10
-    step_factor: float = 0.1
-    step_every: int = 10_000
-    step_from: int = 0
-    step_unit: Literal["steps", "epochs"] = "steps"
-    t_max: Literal["training", "code"] = "training"
-    warmup: float = 0.05
-    ema_decay: float = 0.0
-    ema_warmup: bool = True
-    accumulate: int = 1
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"
-    modality_dropout: float = 0.0
-    drop_last: bool = False
+State = Mapping[str, Any]
 
 
 @dataclass
@@ -108,8 +50,28 @@ class Fitted:
     stopped_early: bool = False
 
 
-class NotFinite(UserError):
-    """Training produced a loss or output that is not a number."""
+class _Save(Protocol):
+    def __call__(self, state: Callable[[], dict[str, Any]], /) -> None: ...
+
+
+def _nothing(*_: object) -> None:
+    """Hears of something and does nothing."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Who hears of a training while it runs.
+
+    Attributes:
+        save: called after every epoch but the last with a function that makes the state to resume
+            from; making it copies every weight, so it need not be asked for each time.
+        on_epoch: called with each record of the history.
+        keep: called with the validated weights of each epoch.
+    """
+
+    save: _Save = _nothing
+    on_epoch: Callable[[dict[str, float]], None] = _nothing
+    keep: Callable[[int, Mapping[str, Tensor]], None] | None = None
 
 
 def best_device() -> str:
@@ -144,12 +106,9 @@ def fit(
     config: TrainConfig,
     *,
     seed: int,
-    device: torch.device | str = "cpu",
-    resume: Mapping[str, Any] | None = None,
-    save: SaveState | None = None,
-    on_epoch: Callable[[dict[str, float]], None] | None = None,
-    keep: Callable[[int, Mapping[str, Tensor]], None] | None = None,
-    team: "Team | None" = None,
+    where: "torch.device | str | Team" = "cpu",
+    resume: State | None = None,
+    hooks: Hooks = Hooks(),  # noqa: B008: it is frozen
 ) -> Fitted:
     """Train ``method`` and return the weights with the best validation score.
 
@@ -160,58 +119,49 @@ def fit(
         score: higher is better; must be finite.
         config: optimiser, schedule, stopping.
         seed: of shuffling, dropout and masks.
-        device: where to compute.
-        resume: state from ``save`` of an earlier, interrupted call with the same arguments.
-        save: called after every epoch but the last with a function that makes the state to resume
-            from; making it copies every weight, so it need not be asked for each time.
-        on_epoch: called with each record of the history.
-        keep: called with the validated weights of each epoch.
-        team: the processes that train it together; all make this call with the same arguments, the
-            first one alone validates and hears ``save``, ``on_epoch`` and ``keep``.
+        where: the device, or the processes that train together: all make this call with the same
+            arguments, the first one alone validates and talks to ``hooks``.
+        resume: state that ``hooks.save`` got in an earlier, interrupted call with these arguments.
+        hooks: who hears of it.
     """
     if len(train) == 0 or len(validation) == 0:
         which = "training" if len(train) == 0 else "validation"
         raise UserError(f"there is no labelled {which} data; look at the splits and labels tables")
+    team = None if isinstance(where, torch.device | str) else where
+    device = where if isinstance(where, torch.device | str) else where.device
     method.to(device)
     if resume is None:
         seed_everything(seed)
         method.prepare(train)
-    parameters = [p for p in method.parameters() if p.requires_grad]
-    if not parameters:
-        value = _checked(score(predict(method, validation, config.batch_size, device)), 0)
-        return Fitted(_copy_state(method), 0, value)
-
-    run = _Run(method, parameters, config, len(train), seed, team)
+    judge = _Judge(method, validation, score, config.batch_size, device, team)
+    if not any(p.requires_grad for p in method.parameters()):
+        return Fitted(_copy_state(method), 0, _checked(judge(), 0))
+    steps = Steps(method, config, len(train))
+    choice = _Choice(config.patience)
     if resume is not None:
-        run.load(resume)
+        _load(resume, method, steps, choice)
     if team is not None:
         team.join(method)
     is_first = team is None or team.rank == 0
-    while not run.is_done:
-        epoch = run.epoch + 1
+    while not choice.stopped_early and steps.epoch < config.epochs:
+        epoch = steps.epoch + 1
         seed_everything(seed, epoch)
-        chosen = method.on_epoch(epoch, train)
-        items = list(range(len(train))) if chosen is None else list(chosen)
-        losses = run.train_epoch(epoch, train, items, device)
-        with run.averaged():
-            value = 0.0
-            if is_first:
-                try:
-                    value = score(predict(method, validation, config.batch_size, device))
-                except NotFinite:
-                    if team is None:
-                        raise
-                    value = math.nan  # told to the others, so that all stop alike
-            value = _checked(value if team is None else team.tell(value), epoch)
-            run.note(epoch, value, losses)
-            if keep is not None and is_first:
-                keep(epoch, _copy_state(method))
-        if on_epoch is not None and is_first:
-            on_epoch(run.history[-1])
-        if save is not None and is_first and not run.is_done:
-            save(run.state)
-    method.load_state_dict(run.best_state)
-    return Fitted(run.best_state, run.best_epoch, run.best, run.history, run.stopped_early)
+        losses = _train_epoch(steps, epoch, train, seed, device, team)
+        with steps.averaged():
+            value = _checked(judge(), epoch)
+            record = {"epoch": float(epoch), "score": value, "lr": steps.schedule.now()}
+            choice.note(record | {f"loss_{name}": loss for name, loss in losses.items()}, method)
+            if hooks.keep is not None and is_first:
+                hooks.keep(epoch, _copy_state(method))
+        steps.schedule.hear(value)
+        if is_first:
+            hooks.on_epoch(choice.history[-1])
+            if not choice.stopped_early and epoch < config.epochs:
+                hooks.save(lambda: _state(method, steps, choice))
+    method.load_state_dict(choice.weights)
+    return Fitted(
+        choice.weights, choice.epoch, choice.best, choice.history, choice.stopped_early
+    )  # fmt: skip
 
 
 def predict(
@@ -259,268 +209,62 @@ def _mean_rows(values: Tensor, place: Tensor, count: Tensor) -> Tensor:
     return sums.index_add_(0, place, values) / count
 
 
-class _Run:
-    """The moving parts of one training run; also the ``Stepper`` that methods see."""
+# one epoch ----------------------------------------------------------------------------------------
 
-    def __init__(
-        self,
-        method: Method,
-        parameters: list[nn.Parameter],
-        config: TrainConfig,
-        items: int,
-        seed: int,
-        team: "Team | None" = None,
-    ) -> None:
-        self.method, self.parameters, self.config = method, parameters, config
-        self.seed, self.team = seed, team
-        self.optimizer = _optimizer(config, parameters)
-        self.batches_of_epoch = max(1, math.ceil(items / config.batch_size))
-        self.steps_before_epoch = 0
-        self.average = _Average(method, config) if config.ema_decay > 0 else None
-        self.epoch = 0
-        self.steps = 0
-        self.waiting, self.is_last_batch = 0, False
-        self.best, self.best_epoch = -math.inf, 0
-        self.best_state: dict[str, Tensor] = {}
-        self.history: list[dict[str, float]] = []
-        self.plateau_best, self.plateau_wait = -math.inf, 0
-        self.rate = config.lr
-        self.stopped_early = False
 
-    # what Method.update calls -------------------------------------------------------------
+def _train_epoch(
+    steps: Steps,
+    epoch: int,
+    train: Data,
+    seed: int,
+    device: torch.device | str,
+    team: "Team | None",
+) -> dict[str, float]:
+    """One pass over the items of an epoch in a random order; returns mean losses by name."""
+    method, config = steps.method, steps.config
+    chosen = method.on_epoch(epoch, train)
+    items = list(range(len(train))) if chosen is None else list(chosen)
+    groups = list(_batches(items, config))
+    steps.begin(epoch, len(groups))
+    method.train()
+    key = int(torch.randint(2**62, ()))
+    mine = groups
+    if team is not None:
+        mine = [team.share(group) for group in groups]
+        seed_everything(seed, epoch, team.rank)
+    kind = torch.device(device).type
+    sums: dict[str, float] = {}
+    for number, (group, batch) in enumerate(zip(groups, train.batches(mine, key), strict=True), 1):
+        # a last, incomplete group of accumulated batches still counts
+        steps.is_last_batch = number == len(groups)
+        batch = batch.to(device)
+        if config.modality_dropout > 0:
+            batch = _hide_modalities(batch, config.modality_dropout)
+        batch = method.normalise(batch)
+        with torch.autocast(kind, torch.bfloat16, enabled=is_half(config.precision, kind)):
+            if team is None:
+                losses = method.update(batch, steps)
+            else:
+                losses = team.update(method, batch, steps, team.is_surplus(group))
+        for name, loss in losses.items():
+            sums[name] = sums.get(name, 0.0) + float(loss.detach())
+    steps.end()
+    return {name: value / max(len(groups), 1) for name, value in sums.items()}
 
-    def backward(self, loss: Tensor) -> None:
-        """See ``Stepper.backward``."""
-        if not torch.isfinite(loss):
-            raise NotFinite(
-                f"the training loss became {loss.item()} in epoch {self.epoch}; "
-                "lower lr, or look for extreme values in the features"
-            )
-        (loss / self.config.accumulate).backward()
 
-    @property
-    def is_last_part(self) -> bool:
-        """See ``Stepper.is_last_part``."""
-        return self.waiting + 1 >= self.config.accumulate or self.is_last_batch
-
-    def clip(self) -> float:
-        """See ``Stepper.clip``."""
-        limit = self.config.clip_norm or math.inf
-        apart = self.method.apart()
-        for group in apart:
-            nn.utils.clip_grad_norm_(group, limit)
-        elsewhere = {id(parameter) for group in apart for parameter in group}
-        rest = [p for p in self.parameters if id(p) not in elsewhere]
-        return float(nn.utils.clip_grad_norm_(rest, limit))
-
-    def step(self) -> None:
-        """See ``Stepper.step``."""
-        if not self.is_last_part:
-            self.waiting += 1
+def _batches(items: list[int], config: TrainConfig) -> Iterator[Sequence[int]]:
+    order = [items[i] for i in torch.randperm(len(items)).tolist()]
+    size = config.batch_size
+    for start in range(0, len(order), size):
+        part = order[start : start + size]
+        if config.drop_last and start and len(part) < size:
             return
-        self.waiting = 0
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._rate_now()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.steps += 1
-        if self.average is not None:
-            self.average.update()
-
-    # one epoch ----------------------------------------------------------------------------
-
-    def train_epoch(
-        self, epoch: int, train: Data, items: list[int], device: torch.device | str
-    ) -> dict[str, float]:
-        """One pass over ``items`` in a random order; returns mean losses by name."""
-        self.epoch = epoch
-        self.method.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.waiting = 0
-        sums: dict[str, float] = {}
-        count = 0
-        groups = list(self._batches(items))
-        self.batches_of_epoch = max(1, len(groups))
-        self.steps_before_epoch = self.steps
-        key = int(torch.randint(2**62, ()))
-        mine = groups
-        if self.team is not None:
-            mine = [self.team.share(group) for group in groups]
-            seed_everything(self.seed, epoch, self.team.rank)
-        for group, batch in zip(groups, train.batches(mine, key), strict=True):
-            # a last, incomplete group of accumulated batches still counts
-            self.is_last_batch = count + 1 == len(groups)
-            batch = batch.to(device)
-            if self.config.modality_dropout > 0:
-                batch = _hide_modalities(batch, self.config.modality_dropout)
-            batch = self.method.normalise(batch)
-            kind = torch.device(device).type
-            is_half = _is_half(self.config.precision, kind)
-            with torch.autocast(kind, torch.bfloat16, enabled=is_half):
-                losses = self._update(batch, group)
-            for name, loss in losses.items():
-                sums[name] = sums.get(name, 0.0) + float(loss.detach())
-            count += 1
-        if self.waiting:  # the last batch made no step of its own: a plug-in selected nothing of it
-            self.step()
-        return {name: value / max(count, 1) for name, value in sums.items()}
-
-    def _update(self, batch: Batch, group: Sequence[int]) -> dict[str, Tensor]:
-        """One step on a batch, or on this process's share of one; returns losses by name."""
-        if self.team is None:
-            return self.method.update(batch, self)
-        return self.team.update(self.method, batch, self, self.team.is_surplus(group))
-
-    def _batches(self, items: list[int]) -> Iterator[Sequence[int]]:
-        order = [items[i] for i in torch.randperm(len(items)).tolist()]
-        size = self.config.batch_size
-        for start in range(0, len(order), size):
-            part = order[start : start + size]
-            if self.config.drop_last and start and len(part) < size:
-                return
-            yield part
-
-    def note(self, epoch: int, value: float, losses: Mapping[str, float]) -> None:
-        """Record the epoch, keep the weights when they are the best so far."""
-        record = {"epoch": float(epoch), "score": value, "lr": self._rate_now()}
-        self.history.append(record | {f"loss_{name}": loss for name, loss in losses.items()})
-        if value > self.best:
-            self.best, self.best_epoch = value, epoch
-            self.best_state = _copy_state(self.method)
-        if self.config.scheduler == "plateau":
-            self._follow_plateau(value)
-        patience = self.config.patience
-        self.stopped_early = bool(patience) and epoch - self.best_epoch >= patience
-
-    @property
-    def is_done(self) -> bool:
-        """Nothing is left to do."""
-        return self.stopped_early or self.epoch >= self.config.epochs
-
-    def averaged(self):
-        """Within this context the method has its averaged weights, where there are any."""
-        return self.average if self.average is not None else _Nothing()
-
-    def _rate_now(self) -> float:
-        config = self.config
-        if config.scheduler == "step":
-            done = self.steps if config.step_unit == "steps" else self.epoch - 1
-            stairs = config.step_from, config.step_every, config.step_factor
-            return staircase(self.rate, done, *stairs)
-        if config.scheduler != "cosine":
-            return self.rate
-        if config.t_max == "code":
-            return returning_cosine(self.rate, self.steps, config.batch_size * config.epochs)
-        # counted in epochs like this one: a method may train on part of the items
-        in_epoch = math.ceil(self.batches_of_epoch / config.accumulate)
-        at = (self.epoch - 1) * in_epoch + self.steps - self.steps_before_epoch
-        return cosine_to_the_end(self.rate, at, config.epochs * in_epoch, config.warmup)
-
-    def _follow_plateau(self, value: float) -> None:
-        if value > self.plateau_best:
-            self.plateau_best, self.plateau_wait = value, 0
-            return
-        self.plateau_wait += 1
-        if self.plateau_wait > self.config.plateau_patience:
-            self.rate *= self.config.plateau_factor
-            self.plateau_wait = 0
-
-    # stopping and going on ----------------------------------------------------------------
-
-    _PLAIN = (
-        "epoch", "steps", "best", "best_epoch", "history",
-        "plateau_best", "plateau_wait", "rate", "stopped_early",
-    )  # fmt: skip
-
-    def state(self) -> dict[str, Any]:
-        """Everything needed to go on after this epoch; tensors and plain values only."""
-        return {
-            "method": _copy_state(self.method),
-            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
-            "average": None if self.average is None else self.average.state(),
-            "best_state": self.best_state,
-            **{name: copy.deepcopy(getattr(self, name)) for name in self._PLAIN},
-        }
-
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Take over from ``state``."""
-        self.method.load_state_dict(state["method"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.average is not None:
-            self.average.load(state["average"])
-        self.best_state = dict(state["best_state"])
-        for name in self._PLAIN:
-            setattr(self, name, state[name])
+        yield part
 
 
-class _Nothing:
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_) -> None:
-        return None
-
-
-class _Average:
-    """Exponential moving average of the weights; as a context, swaps them in."""
-
-    def __init__(self, method: Method, config: TrainConfig) -> None:
-        self.method, self.config, self.t = method, config, 0
-        self.shadow = {n: p.detach().clone() for n, p in method.named_parameters()}
-        self.kept: dict[str, Tensor] = {}
-
-    def update(self) -> None:
-        """s <- d s + (1 - d) w, after each optimiser step."""
-        self.t += 1
-        decay = self.config.ema_decay
-        if self.config.ema_warmup:
-            decay = min(decay, (1 + self.t) / (10 + self.t))
-        with torch.no_grad():
-            for name, parameter in self.method.named_parameters():
-                self.shadow[name].lerp_(parameter.detach(), 1 - decay)
-
-    def __enter__(self) -> None:
-        self.kept = {n: p.detach().clone() for n, p in self.method.named_parameters()}
-        self._put(self.shadow)
-
-    def __exit__(self, *_) -> None:
-        self._put(self.kept)
-
-    def _put(self, values: Mapping[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, parameter in self.method.named_parameters():
-                parameter.copy_(values[name])
-
-    def state(self) -> dict[str, Any]:
-        """Steps so far and averaged weights."""
-        return {"t": self.t, "shadow": {n: s.clone() for n, s in self.shadow.items()}}
-
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Take over from ``state``."""
-        self.t = state["t"]
-        for name, value in state["shadow"].items():
-            self.shadow[name].copy_(value)
-
-
-def _is_half(precision: str, kind: str) -> bool:
+def is_half(precision: str, kind: str) -> bool:
     """Whether forward passes on this kind of device run in bfloat16."""
     return precision == "bfloat16" or (precision == "auto" and kind == "cuda")
-
-
-def _optimizer(config: TrainConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    # biases, norms and other vectors are not decayed unless asked for
-    matrices = [p for p in parameters if p.ndim > 1]
-    vectors = [p for p in parameters if p.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": config.weight_decay if config.decay_vectors else 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr)
-    if config.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=config.lr)
-    return torch.optim.SGD(groups, lr=config.lr, momentum=0.9)
 
 
 def _hide_modalities(batch: Batch, chance: float) -> Batch:
@@ -533,8 +277,53 @@ def _hide_modalities(batch: Batch, chance: float) -> Batch:
     return batch.with_present({name: kept[..., i] for i, name in enumerate(names)})
 
 
-def _copy_state(method: Method) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().clone() for name, value in method.state_dict().items()}
+# choosing the epoch -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """The validation score of the weights that the method has when it is called."""
+
+    method: Method
+    validation: Data
+    score: Score
+    batch_size: int
+    device: torch.device | str
+    team: "Team | None"
+
+    def __call__(self) -> float:
+        if self.team is None:
+            return self._score()
+        value = 0.0
+        if self.team.rank == 0:
+            try:
+                value = self._score()
+            except NotFinite:
+                value = math.nan  # told to the others, so that all stop alike
+        return self.team.tell(value)
+
+    def _score(self) -> float:
+        return self.score(predict(self.method, self.validation, self.batch_size, self.device))
+
+
+@dataclass
+class _Choice:
+    """The best epoch so far, and whether it is worth while to look for a better one."""
+
+    patience: int
+    best: float = -math.inf
+    epoch: int = 0
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+    stopped_early: bool = False
+
+    def note(self, record: dict[str, float], method: Method) -> None:
+        """Record an epoch, keep the weights when they are the best so far."""
+        self.history.append(record)
+        value, epoch = record["score"], int(record["epoch"])
+        if value > self.best:
+            self.best, self.epoch, self.weights = value, epoch, _copy_state(method)
+        self.stopped_early = bool(self.patience) and epoch - self.epoch >= self.patience
 
 
 def _checked(value: float, epoch: int) -> float:
@@ -543,4 +332,29 @@ def _checked(value: float, epoch: int) -> float:
             f"the validation score of epoch {epoch} is {value}; "
             "the outputs are not finite or the validation split has no labels of this target"
         )
-    return cast(float, float(value))
+    return float(value)
+
+
+# stopping and going on ----------------------------------------------------------------------------
+
+
+def _state(method: Method, steps: Steps, choice: _Choice) -> dict[str, Any]:
+    """Everything needed to go on after this epoch; tensors and plain values only."""
+    kept = {name: copy.deepcopy(value) for name, value in vars(choice).items() if name != "weights"}
+    return {
+        "method": _copy_state(method),
+        "steps": steps.state(),
+        "choice": {**kept, "weights": choice.weights},
+    }
+
+
+def _load(state: State, method: Method, steps: Steps, choice: _Choice) -> None:
+    """Take over from ``state``."""
+    method.load_state_dict(state["method"])
+    steps.load(state["steps"])
+    for name, value in state["choice"].items():
+        setattr(choice, name, copy.copy(value))
+
+
+def _copy_state(method: Method) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in method.state_dict().items()}

@@ -258,7 +258,7 @@ def _fit(
         partial(score, validation, method),
         recipe.train,
         seed=job.seed,
-        device=best_device(),
+        where=best_device(),
     )
     size = sum(p.numel() for p in method.parameters())
     chosen = {"epoch": float(fitted.chosen_epoch), "selection": fitted.score}

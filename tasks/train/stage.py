@@ -30,6 +30,7 @@ from models.errors import UserError
 from models.method import Method, Spec
 from models.training import (
     Fitted,
+    Hooks,
     TrainConfig,
     best_device,
     compute_steadily,
@@ -269,12 +270,13 @@ def _fit(setup: _Setup, job: Job, team: parallel.Team | None = None) -> Fitted:
         partial(score, setup.validation, setup.method),
         setup.recipe.train,
         seed=job.seed,
-        device=team.device if team else best_device(),
+        where=team or best_device(),
         resume=resume,
-        save=_Saver(state_file),
-        on_epoch=EpochClock(f"train {place}", setup.recipe.train.epochs),
-        keep=_snapshots(setup, job).keep,
-        team=team,
+        hooks=Hooks(
+            save=_Saver(state_file),
+            on_epoch=EpochClock(f"train {place}", setup.recipe.train.epochs),
+            keep=_snapshots(setup, job).keep,
+        ),
     )
 
 

@@ -41,7 +41,9 @@ def build(name: str, target=CATEGORY, **options) -> Method:
 
 def train(case: str, team: parallel.Team | None = None) -> Fitted:
     name, options, config = CASES[case]
-    return fit(build(name, **options), TRAIN, VALIDATION, _last_wins(), config, seed=3, team=team)
+    return fit(
+        build(name, **options), TRAIN, VALIDATION, _last_wins(), config, seed=3, where=team or "cpu"
+    )
 
 
 def _last_wins():
@@ -68,7 +70,7 @@ def lose_finiteness(team: parallel.Team) -> None:
             return {name: v / (batch.index != 0).unsqueeze(-1) for name, v in found.items()}
 
     method = Broken(build("linear").spec, find_method("linear").config_type())
-    fit(method, TRAIN, VALIDATION, lambda _: 0.0, SGD, seed=0, team=team)
+    fit(method, TRAIN, VALIDATION, lambda _: 0.0, SGD, seed=0, where=team)
 
 
 @pytest.fixture(scope="module")

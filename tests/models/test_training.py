@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from models import schedules, training
+from models import schedules
 from models.batch import Batch
 from models.errors import UserError
 from models.method import Method, Spec, configure, find_method
-from models.training import NotFinite, TrainConfig, fit, predict, seed_everything
+from models.stepping import make_optimizer
+from models.training import Hooks, NotFinite, TrainConfig, fit, is_half, predict, seed_everything
 from tests.factories import CATEGORY, DIMS, ToyData
 from tests.models.methods.test_conformance import accuracy
 
@@ -41,7 +42,7 @@ def train(config=CONFIG, name="early_fusion", **more):
 def test_resuming_after_a_kill_gives_the_same_bits(stop_at, options):
     config = replace(CONFIG, **options)
     states = []
-    whole = train(config, save=lambda state: states.append(copy.deepcopy(state())))
+    whole = train(config, hooks=Hooks(save=lambda state: states.append(copy.deepcopy(state()))))
     resumed = train(config, resume=states[stop_at - 1])
     assert resumed.history == whole.history
     assert resumed.chosen_epoch == whole.chosen_epoch
@@ -58,7 +59,7 @@ def test_the_chosen_epoch_has_the_best_validation_score():
 
 def test_the_returned_weights_are_those_of_the_chosen_epoch():
     kept = {}
-    fitted = train(keep=lambda epoch, state: kept.update({epoch: state}))
+    fitted = train(hooks=Hooks(keep=lambda epoch, state: kept.update({epoch: state})))
     for name, value in fitted.state.items():
         assert torch.equal(kept[fitted.chosen_epoch][name], value)
 
@@ -223,7 +224,7 @@ def test_averaged_weights_follow_the_rule(warms_up):
     # one step an epoch; the state saved after it holds the weights that are averaged
     fitted = fit(
         method, TRAIN, VALIDATION, iter_score(), config, seed=0,
-        save=lambda state: weights.append(state()["method"]["heads.category.bias"]),
+        hooks=Hooks(save=lambda state: weights.append(state()["method"]["heads.category.bias"])),
     )  # fmt: skip
     weights.append(last_weights(config))
     expected = weights[0]
@@ -268,7 +269,7 @@ def test_bfloat16_runs_forward_passes_in_it_and_keeps_weights_in_float32():
     ("float32", []), ("bfloat16", ["cpu", "cuda"]), ("auto", ["cuda"]),
 ])  # fmt: skip
 def test_automatic_precision_is_half_on_a_gpu_alone(precision, kinds):
-    assert [kind for kind in ("cpu", "cuda") if training._is_half(precision, kind)] == kinds
+    assert [kind for kind in ("cpu", "cuda") if is_half(precision, kind)] == kinds
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
@@ -276,7 +277,7 @@ def test_vectors_are_decayed_only_where_it_is_asked_for(optimizer):
     method = build("linear")
     for decays in (False, True):
         config = replace(CONFIG, optimizer=optimizer, weight_decay=0.3, decay_vectors=decays)
-        groups = training._optimizer(config, list(method.parameters())).param_groups
+        groups = make_optimizer(config, list(method.parameters())).param_groups
         decay = {p.ndim: group["weight_decay"] for group in groups for p in group["params"]}
         assert decay == {2: 0.3, 1: 0.3 if decays else 0.0}
 

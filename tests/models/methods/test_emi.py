@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from models.averaging import Average
 from models.batch import Batch, Frames, Target
 from models.errors import UserError
 from models.method import Spec, configure, total
@@ -28,7 +29,7 @@ from models.methods.emi.losses import (
 from models.methods.emi.method import VAD_MODES, Config, Emi, anchor_loss
 from models.methods.emi.pooling import AttentionPool, weighted_mean
 from models.metrics.regression import pearson
-from models.training import TrainConfig, _Average, fit, predict, seed_everything
+from models.training import TrainConfig, fit, predict, seed_everything
 from tests.factories import CATEGORY, DIMS, LABELS, VAD_TARGET, ToyData
 
 EMI = Target("emi", "values", tuple(PROTOTYPES), 0.0, 1.0)
@@ -152,7 +153,7 @@ def test_flat_and_short_columns_do_not_count():
 def test_averaged_weights_of_the_worked_example(warms, decays, end):
     module = nn.Linear(1, 1, bias=False)
     nn.init.ones_(module.weight)
-    average = _Average(module, TrainConfig(ema_decay=0.999, ema_warmup=warms))
+    average = Average(module, TrainConfig(ema_decay=0.999, ema_warmup=warms))
     for weight, decay in zip((2.0, 3.0, 4.0), decays, strict=True):
         before = float(average.shadow["weight"])
         nn.init.constant_(module.weight, weight)
@@ -166,7 +167,7 @@ def test_the_decay_reaches_its_cap_at_step_8990():
     decays = []
     module = nn.Linear(1, 1, bias=False)
     nn.init.ones_(module.weight)
-    average = _Average(module, TrainConfig(ema_decay=0.999))
+    average = Average(module, TrainConfig(ema_decay=0.999))
     for t in (8988, 8989, 20000):  # the next step is one later
         average.t = t
         average.shadow["weight"].zero_()

@@ -6,7 +6,7 @@ import torch
 
 from models.method import Spec
 from models.methods.ridge import Config, Ridge
-from models.training import TrainConfig, fit, predict
+from models.training import Hooks, TrainConfig, fit, predict
 from tests.factories import CATEGORY, LABELS, VAD_TARGET, ToyData
 
 CONFIG = TrainConfig(epochs=9, patience=0, batch_size=64, scheduler="none")
@@ -122,7 +122,7 @@ def test_validation_chooses_the_penalty_and_training_changes_nothing_else():
 def test_a_resumed_run_goes_on_with_the_next_penalty():
     train, validation = data(VAD_TARGET, 1, 20, noise=2.0), data(VAD_TARGET, 2, noise=2.0)
     states = []
-    whole = fitted(train, validation, save=lambda make: states.append(make()))
+    whole = fitted(train, validation, hooks=Hooks(save=lambda make: states.append(make())))
     resumed = fitted(train, validation, resume=states[3])
     assert resumed.history == whole.history
     assert resumed.chosen_epoch == whole.chosen_epoch

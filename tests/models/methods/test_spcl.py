@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from models.errors import UserError
 from models.method import Spec, configure, find_method
 from models.plugins.spcl import Config, harmonic, imbalance, threshold_at, weighting
-from models.training import TrainConfig, fit
+from models.training import Hooks, TrainConfig, fit
 from tests.factories import CATEGORY, DIMS, VAD_TARGET, ToyData
 
 ALL = torch.ones(3, 2, 2, dtype=torch.bool)
@@ -237,7 +237,7 @@ def test_resuming_gives_the_same_weights_bit_for_bit():
         score,
         config,
         seed=3,
-        save=lambda state: states.append(state()),
+        hooks=Hooks(save=lambda state: states.append(state())),
     )
     halted = states[1]
     resumed = fit(build(**options), train, validation, score, config, seed=3, resume=halted)

@@ -13,7 +13,7 @@ from models.plugins import opm
 from models.plugins.fagm import importance, select_neurons
 from models.plugins.opm import compensation, hiding_chances
 from models.plugins.rna import norm_gap
-from models.training import TrainConfig, fit
+from models.training import Hooks, TrainConfig, fit
 from tests.factories import CATEGORY, DIMS, VAD_TARGET, ToyData
 
 PAIRS = [(b, p) for b in backbone_names() for p in plugin_names()]
@@ -173,7 +173,7 @@ def test_a_killed_run_goes_on_bit_for_bit(plugin):
         method = build("bc_lstm", plugin, **options)
         return fit(method, train, validation, lambda _outputs: 0.5, config, seed=3, **more)
 
-    whole = run(save=lambda state: states.append(state()))
+    whole = run(hooks=Hooks(save=lambda state: states.append(state())))
     resumed = run(resume=states[1])
     assert whole.history == resumed.history
     assert all(torch.equal(whole.state[n], resumed.state[n]) for n in whole.state)

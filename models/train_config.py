@@ -1,0 +1,62 @@
+"""The trainer's settings, which entries of params.yaml set beside the options of a network."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a method is optimised. A method's ``recipe`` overrides these, ``params.yaml`` both.
+
+    Attributes:
+        optimizer: update rule.
+        lr: learning rate, the peak where there is a warm-up.
+        weight_decay: decoupled for ``adamw``, L2 for ``adam`` and ``sgd``.
+        decay_vectors: decay biases, norms and other vectors too, as torch's optimisers do.
+        epochs: at most this many.
+        patience: stop after so many epochs without a better validation score; 0 = never.
+        batch_size: dialogues (utterances, images) per step.
+        clip_norm: largest L2 norm of the gradient; 0 = no clipping.
+        scheduler: ``plateau`` follows the validation score, ``cosine`` falls from the peak,
+            ``step`` lowers the rate every so many optimiser steps or epochs.
+        plateau_factor: what ``plateau`` multiplies the rate by.
+        plateau_patience: epochs that ``plateau`` waits.
+        step_factor: what ``step`` multiplies the rate by.
+        step_every: optimiser steps or epochs after which it does so.
+        step_from: so many of them leave the rate as it is.
+        step_unit: what both count; epochs are those that have ended.
+        t_max: where ``cosine`` ends: with the ``training``, at 1 % of the peak; ``code``, as in
+            CAGE's code: at 0 after ``batch_size * epochs`` steps, from where it comes back to the
+            peak and so on, without a warm-up.
+        warmup: share of all steps over which ``cosine`` rises linearly.
+        ema_decay: decay of the averaged weights used for validation and kept; 0 = none.
+        ema_warmup: let the decay grow as (1 + t) / (10 + t) up to ``ema_decay``.
+        accumulate: batches per optimiser step.
+        precision: ``bfloat16`` runs forward passes in autocast; ``auto`` does so on a GPU alone.
+        modality_dropout: chance to hide each modality of an utterance in training, never all.
+        drop_last: leave out a last batch smaller than ``batch_size`` (not when it is the only one).
+    """
+
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 1e-2
+    decay_vectors: bool = False
+    epochs: int = 60
+    patience: int = 10
+    batch_size: int = 16
+    clip_norm: float = 5.0
+    scheduler: Literal["none", "plateau", "cosine", "step"] = "none"
+    plateau_factor: float = 0.1
+    plateau_patience: int = 10
+    step_factor: float = 0.1
+    step_every: int = 10_000
+    step_from: int = 0
+    step_unit: Literal["steps", "epochs"] = "steps"
+    t_max: Literal["training", "code"] = "training"
+    warmup: float = 0.05
+    ema_decay: float = 0.0
+    ema_warmup: bool = True
+    accumulate: int = 1
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    modality_dropout: float = 0.0
+    drop_last: bool = False
