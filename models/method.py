@@ -58,6 +58,10 @@ class Data(Protocol):
         """Number of dialogues, utterances or images."""
         ...
 
+    def truth(self, target: Target) -> Tensor:
+        """Labels of all rows, (N,), (N, K) or (N, C): those of an item follow each other."""
+        ...
+
     def batch(self, indices: Sequence[int]) -> Batch:
         """These items as one padded batch, as they are shown at evaluation."""
         ...

@@ -72,6 +72,10 @@ class Hidden:
         """
         return tuple((there & self._observed[m].numpy()).tobytes() for m, there in present.items())
 
+    def truth(self, target: Target) -> Tensor:
+        """See ``Data.truth``."""
+        return self._data.truth(target)
+
     def batch(self, indices: Sequence[int]) -> Batch:
         """See ``Data.batch``."""
         return self._hide(self._data.batch(indices))

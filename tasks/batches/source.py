@@ -348,6 +348,10 @@ class Dataset:
     def __len__(self) -> int:
         return len(self._items)
 
+    def places(self, item: int) -> np.ndarray:
+        """Where the rows of an item stand in ``rows``."""
+        return np.arange(self._starts[item], self._starts[item + 1])
+
     @property
     def most_speakers(self) -> int:
         """Speakers in the dialogue that has most of them."""

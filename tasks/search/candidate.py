@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from torch import Tensor
 
 from models.batch import Batch, Target
 from models.errors import MetricInputError, UserError
@@ -288,7 +289,7 @@ def by_subset(
 class Thinned:
     """Some items of a data set; a ``models.method.Data`` itself."""
 
-    def __init__(self, data: Data, items: Sequence[int]) -> None:
+    def __init__(self, data: Dataset, items: Sequence[int]) -> None:
         self._data, self._items = data, list(items)
 
     @property
@@ -298,6 +299,10 @@ class Thinned:
 
     def __len__(self) -> int:
         return len(self._items)
+
+    def truth(self, target: Target) -> Tensor:
+        """See ``Data.truth``."""
+        return self._data.truth(target)[np.concatenate([self._data.places(i) for i in self._items])]
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """See ``Data.batch``."""

@@ -20,7 +20,7 @@ What we changed and why:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, cast
+from typing import ClassVar, cast
 
 import numpy as np
 import torch
@@ -151,7 +151,7 @@ def _head_dropout(config: Config, has_ccc: bool) -> float | None:
 def _classes_of(train: Data) -> np.ndarray:
     """(N,) class of each training row, whether it is predicted or not; -1 = none."""
     try:
-        classes = _labels(train, _CATEGORY).numpy()
+        classes = train.truth(_CATEGORY).numpy()
     except KeyError as error:
         raise UserError(
             "cage: balanced needs a category for each training row, but the corpus has none; set "
@@ -163,17 +163,6 @@ def _classes_of(train: Data) -> np.ndarray:
             "or change splits or labels in params.yaml"
         )
     return classes
-
-
-class _Labelled(Protocol):
-    """What data know beside their batches: labels of any target of the corpus."""
-
-    def truth(self, target: Target) -> Tensor: ...
-
-
-def _labels(train: Data, target: Target) -> Tensor:
-    """Labels of all rows, (N,) or (N, K), without decoding a picture."""
-    return cast(_Labelled, train).truth(target)
 
 
 def _seen(batch: Batch) -> Tensor:
@@ -272,13 +261,13 @@ class Cage(Method):
         super().prepare(train)
         priors = []
         if self.classes is not None:
-            truth = _labels(train, self.classes)
+            truth = train.truth(self.classes)
             chosen = self._balanced_rows(train)
             counts, rows = _count(self.classes, truth if chosen is None else truth[chosen])
             self.class_weight = self._weights(counts, rows).to(self.prior)
             priors.append(_log_odds(self.classes, *_count(self.classes, truth)))
         if self.values is not None:
-            priors.append(_labels(train, self.values).nanmean(0).nan_to_num(0.0))
+            priors.append(train.truth(self.values).nanmean(0).nan_to_num(0.0))
         self.prior = torch.cat(priors).to(self.prior)
         if self.config.pretrained and not self._is_warm:
             # here and not when building: a trained run is built again without them

@@ -540,6 +540,15 @@ def test_a_thinned_set_is_fixed_and_keeps_the_proportions(corpus):
     assert thinned(data, 0.5, 512, seed=3, target=target) is data
 
 
+@pytest.mark.parametrize("level", ["utterance", "dialogue"])
+def test_a_thinned_set_knows_the_labels_of_its_own_rows(corpus, level):
+    source = source_for(here(), resolve("haemsa", ENTRY), CORPUS, INPUTS)
+    (target,) = [t for t in source.targets if t.name == "category"]
+    half = thinned(source.part(0, "train", level, [target], labelled=True), 0.5, 0, 3, target)
+    batch = half.batch(range(len(half)))
+    assert half.truth(target).tolist() == batch.targets["category"][batch.mask].tolist()
+
+
 @pytest.mark.slow
 def test_evolution_beats_random_search_on_a_planted_corpus(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
