@@ -99,6 +99,12 @@ class Backbone(Method):
 
     # --- what everybody gets -------------------------------------------------------------------
 
+    @classmethod
+    def recipe_for(cls, config: Any) -> Mapping[str, object]:
+        """The settings published with the variant that is chosen."""
+        form = cls.variants.get(config.variant)
+        return cls.recipe if form is None else form.recipe or cls.recipe
+
     def setting(self, name: str) -> Any:
         """An option, or the variant's published value where the user left it at None."""
         value = getattr(self.config, name)

@@ -198,6 +198,11 @@ class Method(nn.Module):
         """Names of a target that it predicts and is scored by: all, unless its options say less."""
         return target.names
 
+    @classmethod
+    def recipe_for(cls, config: Any) -> Mapping[str, object]:
+        """The trainer settings published with these options."""
+        return cls.recipe
+
     def __init__(self, spec: Spec, config: Any) -> None:
         super().__init__()
         self.spec = spec

@@ -93,6 +93,11 @@ class Plugged(Backbone):
             )
         self.plugin = self.plugin_class(self, config)
 
+    @classmethod
+    def recipe_for(cls, config: Any) -> Mapping[str, object]:
+        """The settings of the backbone's variant, and over them those of the plug-in."""
+        return {**super().recipe_for(config), **cls.plugin_class.recipe}
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The plug-in's losses in training, the backbone's otherwise."""
         return self.plugin.losses(self, batch) if self.training else super().losses(batch)

@@ -50,7 +50,8 @@ class Recipe:
         name: key in params.yaml.
         method: the class.
         config: options of the network.
-        train: trainer settings: defaults, then the method's recipe, then params.yaml.
+        train: trainer settings: defaults, then the recipe of the method with these options, then
+            params.yaml.
         modalities: use only these.
         targets: train only these.
         init_from: ``method`` or ``corpus/method`` whose runs training begins from.
@@ -167,7 +168,7 @@ def resolve(name: str, entry: Mapping[str, Any]) -> Recipe:
         _check_choice(modality, MODALITIES, f"{where}.modalities")
     targets = _names(entry, "targets", where)
     config = configure(method.config_type, options, where, also=trainer_keys | set(_OWN_KEYS))
-    defaults = configure(TrainConfig, method.recipe, f"{where} recipe")
+    defaults = configure(TrainConfig, method.recipe_for(config), f"{where} recipe")
     trainer = configure(TrainConfig, {**vars(defaults), **train}, where)
     for item in fields(TrainConfig):
         if get_origin(item.type) is Literal:

@@ -50,6 +50,12 @@ class Spcl(Method):
         "patience": 0,
     }
 
+    @classmethod
+    def recipe_for(cls, config: Config) -> Mapping[str, object]:
+        """The settings published for the backbone under this plug-in."""
+        balanced = attach(find_method(config.backbone), SpclPlugin)
+        return {**cls.recipe, **balanced.recipe_for(balanced.config_type())}
+
     def __init__(self, spec: Spec, config: Config) -> None:
         super().__init__(spec, config)
         options = asdict(config)

@@ -20,6 +20,27 @@ def test_an_entry_overrides_the_recipe_which_overrides_the_defaults():
     assert recipe.train.clip_norm == 5.0  # of the trainer
 
 
+BIDDIN = {"backbone": "biddin", "plugin": "none"}
+
+
+@pytest.mark.parametrize(("entry", "same"), [
+    ({"method": "biddin", "variant": "spcl"}, BIDDIN),
+    ({"method": "spcl", "backbone": "biddin"}, {**BIDDIN, "plugin": "spcl"}),
+    ({**BIDDIN, "variant": "original"}, {"method": "biddin"}),
+    ({"method": "mmgcn", "variant": "spcl"}, {"backbone": "mmgcn", "plugin": "none"}),
+    ({"backbone": "mmgcn", "plugin": "ogm_ge", "variant": "original"}, {"method": "mmgcn"}),
+], ids=str)  # fmt: skip
+def test_a_chosen_variant_brings_its_recipe(entry, same):
+    found, wanted = resolve("mine", entry).train, resolve("mine", same).train
+    assert found == wanted
+
+
+def test_a_variant_of_biddin_trains_as_published():
+    train = resolve("biddin", {"variant": "spcl"}).train
+    assert (train.lr, train.weight_decay, train.batch_size, train.clip_norm) == (4e-4, 1e-8, 32, 2)
+    assert resolve("biddin", {"variant": "spcl", "lr": 1e-3}).train.lr == 1e-3
+
+
 def test_an_entry_may_carry_a_name_of_its_own():
     assert resolve("linear_slow", {"method": "linear"}).method is resolve("linear", {}).method
 
