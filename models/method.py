@@ -257,6 +257,13 @@ class Method(nn.Module):
         """Called before epoch 1, 2, ...; returns the items to train on, or None for all."""
         return None
 
+    def whole_from(self, train: Data) -> int:
+        """First epoch that trains on all of ``train`` for good: patience is counted from there.
+
+        Asked after every epoch, for an automatic pace is known only when it has begun.
+        """
+        return 1
+
     def after_backward(self, batch: Batch, epoch: int) -> None:
         """Called between backward and the clipping of gradients: a place to modulate gradients."""
 

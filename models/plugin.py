@@ -53,6 +53,10 @@ class Plugin(nn.Module):
         cast(Tensor, self.epoch).fill_(epoch)
         return None
 
+    def whole_from(self, backbone: Backbone, train: Data) -> int:
+        """See ``Method.whole_from``."""
+        return 1
+
     def after_clip(self, backbone: Backbone, batch: Batch) -> None:
         """Called between the clipping of gradients and the optimiser's step."""
 
@@ -105,6 +109,10 @@ class Plugged(Backbone):
     def on_epoch(self, epoch: int, train: Data) -> Sequence[int] | None:
         """See ``Plugin.on_epoch``."""
         return self.plugin.on_epoch(self, epoch, train)
+
+    def whole_from(self, train: Data) -> int:
+        """See ``Plugin.whole_from``."""
+        return self.plugin.whole_from(self, train)
 
     def after_clip(self, batch: Batch, epoch: int) -> None:
         """See ``Plugin.after_clip``. The epoch is the one that ``on_epoch`` announced."""

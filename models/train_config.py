@@ -14,7 +14,8 @@ class TrainConfig:
         weight_decay: decoupled for ``adamw``, L2 for ``adam`` and ``sgd``.
         decay_vectors: decay biases, norms and other vectors too, as torch's optimisers do.
         epochs: at most this many.
-        patience: stop after so many epochs without a better validation score; 0 = never.
+        patience: stop after so many epochs without a better validation score, counted from when
+            all training data are in; 0 = never.
         batch_size: dialogues (utterances, images) per step.
         clip_norm: largest L2 norm of the gradient; 0 = no clipping.
         scheduler: ``plateau`` follows the validation score, ``cosine`` falls from the peak,

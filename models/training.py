@@ -150,6 +150,7 @@ def fit(
         with steps.averaged():
             value = _checked(judge(), epoch)
             record = {"epoch": float(epoch), "score": value, "lr": steps.schedule.now()}
+            choice.whole_from = method.whole_from(train)
             choice.note(record | {f"loss_{name}": loss for name, loss in losses.items()}, method)
             if hooks.keep is not None and is_first:
                 hooks.keep(epoch, _copy_state(method))
@@ -308,9 +309,16 @@ class _Judge:
 
 @dataclass
 class _Choice:
-    """The best epoch so far, and whether it is worth while to look for a better one."""
+    """The best epoch so far, and whether it is worth while to look for a better one.
+
+    Attributes:
+        patience: epochs without a better score after which training stops; 0 = never.
+        whole_from: the first epoch that sees all training data; those before it are not counted.
+        best: score of ``epoch``, whose ``weights`` are kept.
+    """
 
     patience: int
+    whole_from: int = 1
     best: float = -math.inf
     epoch: int = 0
     weights: dict[str, Tensor] = field(default_factory=dict)
@@ -323,7 +331,8 @@ class _Choice:
         value, epoch = record["score"], int(record["epoch"])
         if value > self.best:
             self.best, self.epoch, self.weights = value, epoch, _copy_state(method)
-        self.stopped_early = bool(self.patience) and epoch - self.epoch >= self.patience
+        waited = epoch - max(self.epoch, self.whole_from - 1)
+        self.stopped_early = bool(self.patience) and waited >= self.patience
 
 
 def _checked(value: float, epoch: int) -> float:

@@ -6,8 +6,7 @@ Licence of the reference: none stated.
 What we changed and why:
     - any backbone of this project serves, by name; its own options stay at their defaults here, and
       ``{backbone: ..., plugin: spcl}`` gives access to them;
-    - the trainer's settings are those published for MMGCN and shared by most backbones (BiDDIN's
-      learning rate is 4e-4).
+    - the trainer's settings are those published for the chosen backbone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -79,6 +78,10 @@ class Spcl(Method):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy over the selected utterances."""
         return self.inner.losses(batch)
+
+    def whole_from(self, train: Data) -> int:
+        """The epoch of the last threshold."""
+        return self.inner.whole_from(train)
 
     def on_epoch(self, epoch: int, train: Data) -> Sequence[int] | None:
         """Raise the threshold."""

@@ -174,6 +174,14 @@ class Spcl(Plugin):
         divisor = count.to(loss.dtype).clamp(min=1e-12)
         return {backbone.target.name: (chosen * loss).sum() / divisor}
 
+    def whole_from(self, backbone: Backbone, train: Data) -> int:
+        """The first epoch whose threshold is the cap."""
+        first, last = float(cast(Tensor, self.first)), max(self.config.spcl_cap, 0.0)
+        epoch = 1
+        while threshold_at(epoch, first, self.config) < last:
+            epoch += 1
+        return epoch
+
     def on_epoch(self, backbone: Backbone, epoch: int, train: Data) -> Sequence[int] | None:
         """Raise the threshold."""
         first = cast(Tensor, self.first)

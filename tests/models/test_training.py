@@ -73,6 +73,35 @@ def test_patience_stops_training():
     assert fitted.chosen_epoch == 1
 
 
+def test_patience_begins_when_all_data_are_in():
+    class Growing(find_method("linear")):
+        def on_epoch(self, epoch, train):
+            return range(min(epoch, 4))
+
+        def whole_from(self, train):
+            return 4
+
+    seed_everything(0)
+    method = Growing(Spec(DIMS, (CATEGORY,)), find_method("linear").config_type())
+    scores = iter([0.5, 0.4, 0.3, 0.2, 0.1, 0.0, 0.0])
+    config = replace(CONFIG, patience=2, epochs=7)
+    fitted = fit(method, TRAIN, VALIDATION, lambda _: next(scores), config, seed=0)
+    assert fitted.stopped_early
+    assert len(fitted.history) == 5  # epochs 4 and 5 saw all data
+    assert fitted.chosen_epoch == 1
+
+
+@pytest.mark.parametrize(("name", "options", "epoch"), [
+    ("multidag_cl", {"buckets": 5}, 5),
+    ("multidag_cl", {"curriculum": False}, 1),
+    ("spcl", {"spcl_threshold": 2.0, "spcl_cap": 8.0, "spcl_growth": 2.0}, 3),
+    ("spcl", {"spcl_threshold": 2.0, "spcl_pacing": "cosine", "spcl_pacing_epochs": 6}, 7),
+    ("early_fusion", {}, 1),
+], ids=str)  # fmt: skip
+def test_a_method_tells_from_when_on_it_sees_all_data(name, options, epoch):
+    assert build(name, **options).whole_from(TRAIN) == epoch
+
+
 def test_a_score_that_is_not_finite_is_an_error():
     with pytest.raises(NotFinite, match="validation score of epoch 1 is nan"):
         fit(build("linear"), TRAIN, VALIDATION, lambda _: math.nan, CONFIG, seed=0)

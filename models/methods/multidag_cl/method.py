@@ -226,6 +226,13 @@ class MultiDagCl(Method):
         super().prepare(train)
         self._order = None
 
+    def whole_from(self, train: Data) -> int:
+        """The epoch of the last bucket."""
+        has_classes = any(t.kind == "category" for t in self.spec.targets)
+        if not (self.config.curriculum and has_classes):
+            return 1
+        return len(bucket_sizes(len(train), self.config.buckets))
+
     def on_epoch(self, epoch: int, train: Data) -> Sequence[int] | None:
         """The calmest buckets, one more each epoch; all dialogues once every bucket is in."""
         target = next((t for t in self.spec.targets if t.kind == "category"), None)
