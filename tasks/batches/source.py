@@ -21,6 +21,7 @@ from torch import Tensor
 from models.batch import MODALITIES, Batch, Frames, Target
 from models.errors import UserError
 from models.method import Level, Need
+from tasks.batches.labels import Labels, labels_by_fold
 from tasks.layout import Layout
 from tasks.recipes import Recipe
 from tasks.tables import FEATURES, LABELS, SPLIT, UTTERANCES, read_table
@@ -60,15 +61,13 @@ class Source:
         features: modality to (N, D) float32; 0 where absent.
         present: modality to (N,) bool.
         targets: every target of the corpus.
-        labels: target name to (N,) int64, (N, K) or (N, C) float32 as ``Batch.targets`` has them.
+        judged: fold to the labels that hold in it.
         splits: fold, utterance_id, split.
         frames: modality to ``tasks.batches.sequences.Sequences``, for methods that need frames.
         pooled_only: modalities other than text whose table has no sequences though frames were
             asked for; they come as one vector an utterance.
         images: ``tasks.batches.face_images.FaceImages``, for methods that need images.
         extra: further input to (N, D) float32; NaN where absent.
-        first: (N,) index of the label of ``categories`` that was listed first, -1 = unknown; None
-            without that target.
     """
 
     ids: np.ndarray
@@ -77,13 +76,12 @@ class Source:
     features: Mapping[str, np.ndarray]
     present: Mapping[str, np.ndarray]
     targets: tuple[Target, ...]
-    labels: Mapping[str, np.ndarray]
+    judged: Mapping[int, Labels]
     splits: pl.DataFrame
     frames: Mapping[str, Any] = field(default_factory=dict)
     pooled_only: tuple[str, ...] = ()
     images: Any = None
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)
-    first: np.ndarray | None = None
 
     @property
     def dims(self) -> dict[str, int]:
@@ -126,8 +124,9 @@ class Source:
             seen: drop items that have no modality at all.
         """
         chosen = self.splits.filter((pl.col("fold") == fold) & (pl.col("split") == split))
-        rows = np.flatnonzero(np.isin(self.ids, chosen.get_column("utterance_id").to_numpy()))
-        return Dataset(self, rows, level, tuple(targets), labelled, seen)
+        ids = pl.Series(self.ids, dtype=pl.String)
+        rows = np.flatnonzero(ids.is_in(chosen.get_column("utterance_id").implode()).to_numpy())
+        return Dataset(self, self.judged[fold], rows, level, tuple(targets), labelled, seen)
 
 
 def source_for(layout: Layout, recipe: Recipe, corpus: str, inputs: Mapping[str, str]) -> Source:
@@ -179,9 +178,6 @@ def load_source(
     ids = utterances.get_column("utterance_id")
     _check_known(ids, labels, layout.labels(corpus))
     _check_known(ids, splits, layout.splits(corpus))
-    joined = utterances.select("utterance_id").join(
-        labels, on="utterance_id", how="left", maintain_order="left"
-    )
     targets = find_targets(labels)
     if narrowed is not None:
         targets = tuple(narrowed(target) for target in targets)
@@ -223,7 +219,7 @@ def load_source(
         features=features,
         present=present,
         targets=targets,
-        labels={target.name: _encode(target, joined) for target in targets},
+        judged=labels_by_fold(ids, labels, targets, splits.get_column("fold").unique().to_list()),
         splits=splits,
         frames=frames,
         pooled_only=tuple(pooled_only),
@@ -232,7 +228,6 @@ def load_source(
             name: _read_extra(ids, layout.features(corpus, encoder))
             for name, encoder in (extra or {}).items()
         },
-        first=next((_first(t, joined) for t in targets if t.kind == "labels"), None),
     )
 
 
@@ -279,32 +274,6 @@ def read_pooled(ids: pl.Series, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return values, present
 
 
-def _encode(target: Target, labels: pl.DataFrame) -> np.ndarray:
-    if target.kind == "category":
-        codes = pl.col("category").replace_strict(
-            list(target.names), list(range(target.width)), default=-1, return_dtype=pl.Int64
-        )
-        return labels.select(codes.fill_null(-1)).to_series().to_numpy()
-    if target.kind == "values":
-        return labels.select(target.names).cast(pl.Float32).fill_null(float("nan")).to_numpy()
-    known = pl.col("categories").is_not_null()
-    columns = [
-        pl.when(known)
-        .then(pl.col("categories").list.contains(name).cast(pl.Float32))
-        .otherwise(float("nan"))
-        .alias(name)
-        for name in target.names
-    ]
-    return labels.select(columns).cast(pl.Float32).to_numpy()
-
-
-def _first(target: Target, labels: pl.DataFrame) -> np.ndarray:
-    codes = pl.col("first_category").replace_strict(
-        list(target.names), list(range(target.width)), default=-1, return_dtype=pl.Int64
-    )
-    return labels.select(codes.fill_null(-1)).to_series().to_numpy()
-
-
 class Dataset:
     """The ``models.method.Data`` of one split: items are dialogues, or single rows.
 
@@ -315,13 +284,14 @@ class Dataset:
     def __init__(
         self,
         source: Source,
+        labels: Labels,
         rows: np.ndarray,
         level: Level,
         targets: tuple[Target, ...],
         labelled: bool,
         seen: bool = False,
     ) -> None:
-        self._source = source
+        self._source, self._labels = source, labels
         self._view: Callable[..., np.ndarray] | None = None
         self._shots = 1
         self._targets = targets
@@ -329,7 +299,7 @@ class Dataset:
         if labelled:
             has_label = np.zeros(len(source.ids), bool)
             for target in targets:
-                has_label |= is_labelled(target, source.labels[target.name])
+                has_label |= is_labelled(target, labels.values[target.name])
             items = [item for item in items if has_label[item].any()]
         labelled_items = len(items)
         if seen:
@@ -361,12 +331,27 @@ class Dataset:
 
     def truth(self, target: Target) -> Tensor:
         """Labels of ``target`` in the order of ``rows``."""
-        return torch.from_numpy(self._source.labels[target.name][self.rows])
+        return torch.from_numpy(self._labels.values[target.name][self.rows])
+
+    def scored(self, target: Target) -> np.ndarray:
+        """Bool in the shape of ``truth``: labelled cells that raters or the speakers gave."""
+        return self._labels.scored[target.name][self.rows]
+
+    def truth_to_select_by(self, target: Target) -> np.ndarray:
+        """``truth`` without the values that are derived, unless there are no others."""
+        truth = self.truth(target).numpy()
+        if target.kind != "values" or not (scored := self.scored(target)).any():
+            return truth
+        return np.where(scored, truth, np.float32("nan"))
+
+    def shares(self, target: Target) -> np.ndarray:
+        """(N, C) share of the votes of each class of a category; NaN where nobody voted."""
+        return self._labels.soft[target.name][self.rows]
 
     @property
     def first(self) -> np.ndarray | None:
-        """``Source.first`` in the order of ``rows``."""
-        return None if self._source.first is None else self._source.first[self.rows]
+        """``Labels.first`` in the order of ``rows``."""
+        return None if self._labels.first is None else self._labels.first[self.rows]
 
     def seen_through(self, view: Callable[..., np.ndarray], shots: int = 1) -> "Dataset":
         """The same items, with pictures as ``Method.view`` shows them; ``view`` is unused without.
@@ -439,7 +424,9 @@ class Dataset:
             speakers=torch.from_numpy(source.speakers[at]) * mask,
             features=features,
             present=present,
-            targets={t.name: _padded(t, source.labels[t.name][at], mask) for t in self._targets},
+            targets={
+                t.name: _padded(t, self._labels.values[t.name][at], mask) for t in self._targets
+            },
             index=torch.from_numpy(np.where(is_there, index, -1)),
             frames=frames or None,
             extra=extra or None,

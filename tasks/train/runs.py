@@ -77,18 +77,18 @@ def _check_variety(
 def score(data: Dataset, method: Method, outputs: Mapping[str, torch.Tensor]) -> float:
     """What chooses the epoch: fitness of the main target, or the mean selection score of all."""
     if method.main is not None:
-        return fitness(method.main, data.truth(method.main).numpy(), outputs)
+        return fitness(method.main, data.truth_to_select_by(method.main), outputs)
     scores = []
     for target in data.targets:
-        truth = data.truth(target)
+        truth = data.truth_to_select_by(target)
         scores.append(
             selection_score(
                 target.name,
                 target.kind,
                 target.names,
-                truth.numpy(),
+                truth,
                 decide(target, outputs[target.name]).numpy(),
-                mask=is_labelled(target, truth.numpy()),
+                mask=is_labelled(target, truth),
             )
         )
     return float(sum(scores) / len(scores))

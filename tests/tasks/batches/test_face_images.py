@@ -89,8 +89,8 @@ def test_pictures_need_no_encoder_and_are_zero_where_there_is_none(corpus):
     assert not batch.images[gone].any()
     assert batch.images[~gone].flatten(1).any(1).all()
     for row, picture in zip(data.rows, batch.images[:, 0], strict=True):
-        category = source.targets[0].names[source.labels["category"][row]]
-        if source.labels["category"][row] >= 0 and source.ids[row] != NO_FACE:
+        category = source.targets[0].names[source.judged[0].values["category"][row]]
+        if source.judged[0].values["category"][row] >= 0 and source.ids[row] != NO_FACE:
             assert np.abs(picture.mean((1, 2)) - torch.tensor(COLOURS[category])).max() < 20
 
 

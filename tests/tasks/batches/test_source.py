@@ -1,11 +1,13 @@
 import math
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
 from models.batch import Target
 from models.errors import UserError
+from tasks.batches.labels import labels_by_fold
 from tasks.batches.source import first_of, load_source
 from tasks.tables import FEATURES, TableError, write_table
 from tests.places import here
@@ -40,7 +42,7 @@ def assert_same(one, other):
     for mine, theirs in (
         (one.features, other.features),
         (one.present, other.present),
-        (one.labels, other.labels),
+        (one.judged[0].values, other.judged[0].values),
     ):
         assert list(mine) == list(theirs)
         for name, values in mine.items():
@@ -65,8 +67,8 @@ def test_features_and_labels_belong_to_their_utterance(corpus):
             np.testing.assert_allclose(source.features[modality][i], expected, rtol=1e-6)
         if name not in (NO_JUDGEMENT, NO_ROW):
             row = corpus.label(name)
-            assert category.names[source.labels["category"][i]] == row["category"]
-            assert source.labels["vad"][i, 1] == pytest.approx(row["arousal"], rel=1e-6)
+            assert category.names[source.judged[0].values["category"][i]] == row["category"]
+            assert source.judged[0].values["vad"][i, 1] == pytest.approx(row["arousal"], rel=1e-6)
 
 
 def test_rows_of_one_turn_have_one_order_and_their_own_speakers(corpus):
@@ -111,8 +113,8 @@ def test_rows_without_a_judgement_stay_in_dialogues_but_train_no_utterance(corpu
     corpus.write()
     source = load()
     bare = [at(source, NO_JUDGEMENT), at(source, NO_ROW)]
-    assert (source.labels["category"][bare] == -1).all()
-    assert np.isnan(source.labels["vad"][bare]).all()
+    assert (source.judged[0].values["category"][bare] == -1).all()
+    assert np.isnan(source.judged[0].values["vad"][bare]).all()
     dialogues, batch = whole(source, labelled=True)
     assert set(bare) <= set(dialogues.rows)
     assert batch.targets["category"][0, 1] == -1
@@ -151,9 +153,9 @@ def test_targets_are_those_with_judgements(corpus):
         Target("vad", "values", ("valence", "arousal"), -1.0, 1.0),
         Target("categories", "labels", ("calm",)),
     )
-    assert source.labels["categories"][0].tolist() == [1.0]
-    assert source.labels["categories"][2].tolist() == [0.0]
-    assert np.isnan(source.labels["categories"][3]).all()
+    assert source.judged[0].values["categories"][0].tolist() == [1.0]
+    assert source.judged[0].values["categories"][2].tolist() == [0.0]
+    assert np.isnan(source.judged[0].values["categories"][3]).all()
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -219,3 +221,68 @@ def test_first_labels_count_only_where_every_row_with_a_label_has_one():
     assert first_of(target, labels, np.array([1, -1, -1])) is None
     assert first_of(target, labels, None) is None
     assert first_of(Target("category", "category", ("a", "b")), np.array([0]), known) is None
+
+
+VAD_TARGET = Target("vad", "values", ("valence", "arousal"))
+IDS = pl.Series("utterance_id", ["a", "b", "c"])
+
+
+def votes(**shares):
+    return [{"label": label, "share": share} for label, share in shares.items()]
+
+
+def table_of(**columns):
+    return pl.DataFrame({"utterance_id": ["a", "b", "c"], "arousal": [0.1, 0.2, 0.3], **columns})
+
+
+def test_a_label_of_a_fold_wins_there_and_holds_nowhere_else():
+    table = pl.DataFrame(
+        {
+            "utterance_id": ["a", "b", "a", "c"],
+            "fold": [None, None, 1, 0],
+            "valence": [0.1, 0.2, 0.9, 0.3],
+            "arousal": [0.0, 0.0, 0.5, 0.0],
+        },
+        schema_overrides={"fold": pl.Int32},
+    )
+    found = labels_by_fold(IDS, table, [VAD_TARGET], [0, 1, 2])
+    valence = {fold: one.values["vad"][:, 0].tolist() for fold, one in found.items()}
+    nan = pytest.approx(math.nan, nan_ok=True)
+    assert valence[0] == pytest.approx([0.1, 0.2, 0.3])
+    assert valence[1] == [pytest.approx(0.9), pytest.approx(0.2), nan]
+    assert valence[2] == [pytest.approx(0.1), pytest.approx(0.2), nan]
+
+
+def test_a_table_without_folds_is_read_once():
+    found = labels_by_fold(IDS, table_of(valence=[0.1, None, 0.2]), [VAD_TARGET], [0, 1])
+    assert found[0] is found[1]
+
+
+def test_derived_values_are_learnt_but_not_scored():
+    table = table_of(valence=[0.1, 0.2, None], valence_kind=["rated", "prior", None])
+    found = labels_by_fold(IDS, table, [VAD_TARGET], [0])[0]
+    assert found.scored["vad"].tolist() == [[True, True], [False, True], [False, True]]
+    assert found.values["vad"][1, 0] == pytest.approx(0.2)
+
+
+def test_shares_of_votes_are_those_among_the_classes():
+    target = Target("category", "category", ("angry", "happy"))
+    table = table_of(
+        category=["happy", "angry", None],
+        category_shares=[votes(angry=0.2, happy=0.6, odd=0.2), votes(angry=1.0), None],
+    )
+    found = labels_by_fold(IDS, table, [target], [0])[0].soft["category"]
+    np.testing.assert_allclose(found, [[0.25, 0.75], [1, 0], [np.nan, np.nan]])
+
+
+def test_epochs_are_chosen_on_rated_values_where_there_are_any(corpus):
+    corpus.write()
+    source = load()
+    (vad,) = [t for t in source.targets if t.name == "vad"]
+    data = source.part(0, "validation", "utterance", [vad], labelled=True)
+    assert np.array_equal(data.truth_to_select_by(vad), data.truth(vad).numpy(), equal_nan=True)
+    scored = data._labels.scored["vad"]
+    scored[data.rows[0]] = False
+    assert np.isnan(data.truth_to_select_by(vad)[0]).all()
+    scored[:] = False
+    assert np.array_equal(data.truth_to_select_by(vad), data.truth(vad).numpy(), equal_nan=True)

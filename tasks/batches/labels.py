@@ -1,0 +1,125 @@
+"""The labels of a corpus as arrays: what is learnt, what is scored, how sure raters were."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from models.batch import Target
+
+#: What raters said; values of other kinds are derived, and no truth to score against.
+SCORED_KINDS = ("rated", "self_report")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels of the utterances of a corpus, one entry per row.
+
+    Attributes:
+        values: target name to (N,) int64, (N, K) or (N, C) float32 as ``Batch.targets`` has them.
+        scored: target name to bool of the same shape: labelled cells that come from raters.
+        soft: target name to (N, C) float32 share of votes of each class, or (N, K) standard
+            deviation over raters; NaN where unknown. Only targets whose table knows either.
+        first: (N,) index of the label of ``categories`` that was listed first, -1 = unknown; None
+            without that target.
+    """
+
+    values: Mapping[str, np.ndarray]
+    scored: Mapping[str, np.ndarray]
+    soft: Mapping[str, np.ndarray]
+    first: np.ndarray | None
+
+
+def labels_by_fold(
+    ids: pl.Series, table: pl.DataFrame, targets: Sequence[Target], folds: Sequence[int]
+) -> dict[int, Labels]:
+    """Fold to the labels of ``ids`` that hold there; one object where folds do not differ."""
+    if "fold" not in table.columns or not table.get_column("fold").count():
+        same = _labels(ids, table, targets)
+        return dict.fromkeys(folds, same)
+    return {fold: _labels(ids, rows_of_fold(table, fold), targets) for fold in folds}
+
+
+def rows_of_fold(table: pl.DataFrame, fold: int) -> pl.DataFrame:
+    """The row of each utterance that holds in ``fold``: its own one wins over that of all folds."""
+    own = table.filter(pl.col("fold") == fold)
+    common = table.filter(pl.col("fold").is_null()).join(own, on="utterance_id", how="anti")
+    return pl.concat([own, common])
+
+
+def _labels(ids: pl.Series, table: pl.DataFrame, targets: Sequence[Target]) -> Labels:
+    rows = ids.to_frame("utterance_id").join(
+        table, on="utterance_id", how="left", maintain_order="left"
+    )
+    many = next((target for target in targets if target.kind == "labels"), None)
+    values = {target.name: _encode(target, rows) for target in targets}
+    soft = {target.name: _soft(target, rows) for target in targets}
+    return Labels(
+        values=values,
+        scored={t.name: _known(t, values[t.name]) & _is_rated(t, rows) for t in targets},
+        soft={name: found for name, found in soft.items() if found is not None},
+        first=None if many is None else _codes("first_category", many, rows),
+    )
+
+
+def _encode(target: Target, labels: pl.DataFrame) -> np.ndarray:
+    if target.kind == "category":
+        return _codes("category", target, labels)
+    if target.kind == "values":
+        return labels.select(target.names).cast(pl.Float32).fill_null(float("nan")).to_numpy()
+    known = pl.col("categories").is_not_null()
+    columns = [
+        pl.when(known)
+        .then(pl.col("categories").list.contains(name).cast(pl.Float32))
+        .otherwise(float("nan"))
+        .alias(name)
+        for name in target.names
+    ]
+    return labels.select(columns).cast(pl.Float32).to_numpy()
+
+
+def _codes(column: str, target: Target, labels: pl.DataFrame) -> np.ndarray:
+    codes = pl.col(column).replace_strict(
+        list(target.names), list(range(target.width)), default=-1, return_dtype=pl.Int64
+    )
+    return labels.select(codes.fill_null(-1)).to_series().to_numpy()
+
+
+def _known(target: Target, values: np.ndarray) -> np.ndarray:
+    return values >= 0 if target.kind == "category" else ~np.isnan(values)
+
+
+def _is_rated(target: Target, labels: pl.DataFrame) -> np.ndarray:
+    """() or (N, K) bool; a column without kinds, and a cell without one, counts as rated."""
+    if target.kind != "values":
+        return np.array(True)
+    rated = [
+        (pl.col(f"{name}_kind").is_null() | pl.col(f"{name}_kind").is_in(SCORED_KINDS)).alias(name)
+        if f"{name}_kind" in labels.columns
+        else pl.lit(True).alias(name)
+        for name in target.names
+    ]
+    return labels.with_columns(rated).select(target.names).to_numpy()
+
+
+def _soft(target: Target, labels: pl.DataFrame) -> np.ndarray | None:
+    if target.kind == "category":
+        return _shares(target, labels)
+    stds = [f"{name}_std" for name in target.names]
+    if target.kind != "values" or not set(stds) <= set(labels.columns):
+        return None
+    return labels.select(stds).cast(pl.Float32).fill_null(float("nan")).to_numpy()
+
+
+def _shares(target: Target, labels: pl.DataFrame) -> np.ndarray:
+    """(N, C) share of each class among the votes for any of them; NaN where nobody voted."""
+    column = labels.select("category_shares").with_row_index("row")
+    votes = column.explode("category_shares").unnest("category_shares").drop_nulls("label")
+    votes = votes.filter(pl.col("label").is_in(target.names))
+    shares = np.zeros((labels.height, target.width), np.float32)
+    code = {name: place for place, name in enumerate(target.names)}
+    places = np.array([code[name] for name in votes.get_column("label")], np.int64)
+    shares[votes.get_column("row").to_numpy(), places] = votes.get_column("share").to_numpy()
+    sums = shares.sum(1, keepdims=True)
+    return np.divide(shares, sums, out=np.full_like(shares, np.nan), where=sums > 0)
