@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from models.batch import Batch
 from models.errors import UserError
 from models.layers.ragged import attendable
-from models.method import Data, Method, Spec, is_known, target_loss
+from models.method import Data, Method, Spec, is_known, known_weight, target_loss
 
 JOINT = "joint"
 
@@ -100,6 +100,15 @@ class Backbone(Method):
     # --- what everybody gets -------------------------------------------------------------------
 
     @classmethod
+    def learns_softly(cls, config: Any) -> bool:
+        """Where the loss is the plain one."""
+        return (
+            cls.losses is Backbone.losses
+            and not config.class_weights
+            and not config.focal_gamma > 0
+        )
+
+    @classmethod
     def recipe_for(cls, config: Any) -> Mapping[str, object]:
         """The settings published with the variant that is chosen."""
         form = cls.variants.get(config.variant)
@@ -156,7 +165,7 @@ class Backbone(Method):
         if self.config.class_weights and not self.config.focal_gamma > 0:
             weight = cast(Tensor, self.class_weight)
             return weight[batch.targets[self.target.name][known]].sum()
-        return known.sum()
+        return known.sum() if self.config.focal_gamma > 0 else known_weight(self.target, batch)
 
     def task_loss(self, output: Tensor, batch: Batch) -> Tensor:
         """Plain, class-weighted or focal loss of an output (B, U, C) over labelled utterances."""

@@ -92,6 +92,9 @@ class Batch:
         targets: target name to labels: (B, U) long, -1 = none, for ``category``; (B, U, K)
             float, NaN = none, for ``values``; (B, U, C) float 0 or 1, NaN = none, for ``labels``.
         index: (B, U) long; row of each utterance in the data set, -1 on padding.
+        soft: how sure raters were, in training with soft labels only: target name to (B, U, C)
+            share of votes for ``category``, (B, U, K) standard deviation over raters for
+            ``values``; NaN where unknown.
     """
 
     mask: Tensor
@@ -103,6 +106,7 @@ class Batch:
     frames: Mapping[str, Frames] | None = None
     images: Tensor | None = None
     extra: Mapping[str, Tensor] | None = None
+    soft: Mapping[str, Tensor] | None = None
 
     @property
     def lengths(self) -> Tensor:
@@ -111,7 +115,7 @@ class Batch:
 
     def without_labels(self) -> "Batch":
         """The same batch with its labels out of reach."""
-        return replace(self, targets=_NoLabels())
+        return replace(self, targets=_NoLabels(), soft=None)
 
     def with_modalities(self, keep: frozenset[str] | set[str]) -> "Batch":
         """The same batch as if only the modalities in ``keep`` existed."""

@@ -199,6 +199,15 @@ class Method(nn.Module):
         return target.names
 
     @classmethod
+    def learns_softly(cls, config: Any) -> bool:
+        """Whether its loss heeds ``Batch.soft``: the default losses do.
+
+        A method with losses of its own says so, where they are made of ``target_loss``.
+        """
+        is_plain = cls.losses is Method.losses and cls.after_clip is Method.after_clip
+        return is_plain and not cls.is_blind
+
+    @classmethod
     def recipe_for(cls, config: Any) -> Mapping[str, object]:
         """The trainer settings published with these options."""
         return cls.recipe
@@ -251,7 +260,7 @@ class Method(nn.Module):
         Asked for where several devices share a batch: see ``models/parallel.py``. A method with
         other losses than the default ones says its own, or trains on one device only.
         """
-        return {target.name: is_known(target, batch).sum() for target in self.spec.targets}
+        return {target.name: known_weight(target, batch) for target in self.spec.targets}
 
     def on_epoch(self, epoch: int, train: Data) -> Sequence[int] | None:
         """Called before epoch 1, 2, ...; returns the items to train on, or None for all."""
@@ -321,7 +330,8 @@ def target_loss(target: Target, output: Tensor, batch: Batch) -> Tensor:
     """The plain loss of a target over the labelled utterances; 0 (with gradient) without any.
 
     Cross-entropy for ``category``, mean squared error for ``values``, binary cross-entropy for
-    ``labels``.
+    ``labels``. With soft labels the cross-entropy is that against the shares of votes, and an error
+    counts the less, the more raters differed: see ``certainty``.
 
     Args:
         target: what is predicted.
@@ -332,11 +342,48 @@ def target_loss(target: Target, output: Tensor, batch: Batch) -> Tensor:
     known = is_known(target, batch)
     if not known.any():
         return output.sum() * 0.0
+    soft = (batch.soft or {}).get(target.name)
     if target.kind == "category":
+        if soft is not None:
+            shares = _shares_or_label(soft[known], truth[known]).to(output.dtype)
+            return F.cross_entropy(output[known], shares)
         return F.cross_entropy(output[known], truth[known])
     if target.kind == "values":
+        if soft is not None:
+            errors = (output[known] - truth[known].to(output.dtype)) ** 2
+            weight = certainty(target, soft[known]).to(output.dtype)
+            return (weight * errors).sum() / weight.sum()
         return F.mse_loss(output[known], truth[known].to(output.dtype))
     return F.binary_cross_entropy_with_logits(output[known], truth[known].to(output.dtype))
+
+
+def _shares_or_label(shares: Tensor, truth: Tensor) -> Tensor:
+    """(N, C) share of votes; all on the label where nobody's vote is known."""
+    alone = F.one_hot(truth, shares.shape[-1]).to(shares.dtype)
+    return torch.where(shares.isnan(), alone, shares)
+
+
+def certainty(target: Target, std: Tensor) -> Tensor:
+    """How much the error of a value counts: 1 where raters agree, 1/2 at a quarter of its range.
+
+    Args:
+        target: of values.
+        std: standard deviation over raters, any shape; where it is unknown, the mean of those that
+            are known, or 0.
+    """
+    known = ~std.isnan()
+    mean = std[known].mean() if known.any() else std.new_zeros(())
+    quarter = (target.upper - target.lower) / 4
+    return 1 / (1 + (torch.where(known, std, mean) / quarter) ** 2)
+
+
+def known_weight(target: Target, batch: Batch) -> Tensor:
+    """() what ``target_loss`` divides by: labelled cells, or the sum of what each counts."""
+    known = is_known(target, batch)
+    soft = (batch.soft or {}).get(target.name)
+    if target.kind == "values" and soft is not None and known.any():
+        return certainty(target, soft[known]).sum()
+    return known.sum()
 
 
 def is_known(target: Target, batch: Batch) -> Tensor:

@@ -35,6 +35,8 @@ class TrainConfig:
         accumulate: batches per optimiser step.
         precision: ``bfloat16`` runs forward passes in autocast; ``auto`` does so on a GPU alone.
         modality_dropout: chance to hide each modality of an utterance in training, never all.
+        soft_labels: learn how sure raters were: shares of votes instead of the class that has most,
+            and errors of values that count the less, the more raters differed.
         drop_last: leave out a last batch smaller than ``batch_size`` (not when it is the only one).
     """
 
@@ -60,4 +62,5 @@ class TrainConfig:
     accumulate: int = 1
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     modality_dropout: float = 0.0
+    soft_labels: bool = False
     drop_last: bool = False

@@ -179,6 +179,11 @@ def resolve(name: str, entry: Mapping[str, Any]) -> Recipe:
         if not (low <= value <= high and math.isfinite(value)):
             limits = f"{low:g} or more" if high == math.inf else f"from {low:g} to {high:g}"
             raise UserError(f"params.yaml: {where}.{key} is {value!r}, expected {limits}")
+    if trainer.soft_labels and not method.learns_softly(config):
+        raise UserError(
+            f"params.yaml: {where}.soft_labels has no effect: with these options the method has a "
+            "loss of its own; leave it out"
+        )
     if "images" in method.needs and "video" not in modalities:
         raise UserError(
             f"params.yaml: {where} looks at pictures, but its modalities leave out video; add it"

@@ -293,6 +293,7 @@ class Dataset:
     ) -> None:
         self._source, self._labels = source, labels
         self._view: Callable[..., np.ndarray] | None = None
+        self._is_soft = False
         self._shots = 1
         self._targets = targets
         items = _by_dialogue(source.dialogues, rows) if level == "dialogue" else list(rows[:, None])
@@ -366,6 +367,19 @@ class Dataset:
         other._view, other._shots = view, shots
         return other
 
+    def softly(self) -> "Dataset":
+        """The same items, whose batches tell how sure raters were."""
+        known = [self._labels.soft.get(target.name) for target in self._targets]
+        if not any(soft is not None and np.isfinite(soft[self.rows]).any() for soft in known):
+            names = " and ".join(target.name for target in self._targets)
+            raise UserError(
+                f"params.yaml: soft_labels: the labels table does not tell how sure raters of "
+                f"{names} were; leave the option out"
+            )
+        other = copy.copy(self)
+        other._is_soft = True
+        return other
+
     def batch(self, indices: Sequence[int]) -> Batch:
         """These items, padded to the longest, as they are shown at evaluation."""
         once = copy.copy(self)
@@ -430,7 +444,16 @@ class Dataset:
             index=torch.from_numpy(np.where(is_there, index, -1)),
             frames=frames or None,
             extra=extra or None,
+            soft=self._soft(at, mask) if self._is_soft else None,
         )
+
+    def _soft(self, at: np.ndarray, mask: Tensor) -> dict[str, Tensor]:
+        known = {t.name: self._labels.soft.get(t.name) for t in self._targets}
+        return {
+            name: torch.from_numpy(values[at]).masked_fill(~mask.unsqueeze(-1), float("nan"))
+            for name, values in known.items()
+            if values is not None
+        }
 
 
 def _by_dialogue(dialogues: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:

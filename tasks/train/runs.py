@@ -57,7 +57,7 @@ def parts(
                 f"labelled with {' or '.join(names)}; change splits or labels in params.yaml"
             )
     _check_variety(layout, train, targets, corpus, fold)
-    return train, validation
+    return train.softly() if recipe.train.soft_labels else train, validation
 
 
 def _check_variety(

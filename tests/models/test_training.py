@@ -9,10 +9,18 @@ import torch
 from models import schedules
 from models.batch import Batch
 from models.errors import UserError
-from models.method import Method, Spec, configure, find_method
+from models.method import (
+    Method,
+    Spec,
+    certainty,
+    configure,
+    find_method,
+    known_weight,
+    target_loss,
+)
 from models.stepping import make_optimizer
 from models.training import Hooks, NotFinite, TrainConfig, fit, is_half, predict, seed_everything
-from tests.factories import CATEGORY, DIMS, ToyData
+from tests.factories import CATEGORY, DIMS, VAD_TARGET, ToyData
 from tests.models.methods.test_conformance import accuracy
 
 TRAIN, VALIDATION = ToyData(lengths=(5,) * 10, seed=1), ToyData(lengths=(4,) * 6, seed=2)
@@ -100,6 +108,39 @@ def test_patience_begins_when_all_data_are_in():
 ], ids=str)  # fmt: skip
 def test_a_method_tells_from_when_on_it_sees_all_data(name, options, epoch):
     assert build(name, **options).whole_from(TRAIN) == epoch
+
+
+def test_votes_are_learnt_as_they_are_shared():
+    batch = TRAIN.batch([0, 1])
+    output = torch.randn(*batch.mask.shape, 3, requires_grad=True)
+    shares = torch.full_like(output.detach(), math.nan)
+    shares[0, 0] = torch.tensor([0.5, 0.3, 0.2])
+    soft = replace(batch, soft={"category": shares})
+    log_p = output.log_softmax(-1)
+    each = -log_p.gather(-1, batch.targets["category"].clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    each = torch.where(shares.isnan().any(-1), each, -(shares.nan_to_num() * log_p).sum(-1))
+    expected = each[batch.mask].mean()
+    torch.testing.assert_close(target_loss(CATEGORY, output, soft), expected)
+    assert target_loss(CATEGORY, output, batch) != expected
+    assert soft.without_labels().soft is None
+
+
+def test_errors_count_less_where_raters_differ():
+    data = ToyData(targets=(VAD_TARGET,))
+    batch = data.batch([0, 1])
+    output = torch.zeros(*batch.mask.shape, 3)
+    std = torch.zeros_like(output)
+    std[0, 0, 0] = 0.5  # a quarter of the range
+    soft = replace(batch, soft={"vad": std})
+    errors = batch.targets["vad"][batch.mask] ** 2
+    weights = torch.ones_like(errors)
+    weights[0, 0] = 0.5
+    expected = (weights * errors).sum() / weights.sum()
+    torch.testing.assert_close(target_loss(VAD_TARGET, output, soft), expected)
+    assert known_weight(VAD_TARGET, soft) == weights.sum()
+    assert certainty(VAD_TARGET, torch.tensor([math.nan, 0.0, 0.5])).tolist() == [
+        pytest.approx(1 / (1 + 0.25)), 1.0, 0.5,
+    ]  # fmt: skip
 
 
 def test_a_score_that_is_not_finite_is_an_error():

@@ -41,6 +41,16 @@ def test_a_variant_of_biddin_trains_as_published():
     assert resolve("biddin", {"variant": "spcl", "lr": 1e-3}).train.lr == 1e-3
 
 
+@pytest.mark.parametrize("entry", [
+    {"method": "cage"}, {"method": "corect"}, {"method": "mmgcn", "class_weights": True},
+    {"backbone": "mmgcn", "plugin": "ogm_ge"}, {"method": "ridge"},
+], ids=str)  # fmt: skip
+def test_soft_labels_are_refused_where_they_have_no_effect(entry):
+    with pytest.raises(UserError, match=r"mine\.soft_labels has no effect"):
+        resolve("mine", {**entry, "soft_labels": True})
+    resolve("mine", {"method": "mmgcn", "soft_labels": True})
+
+
 def test_an_entry_may_carry_a_name_of_its_own():
     assert resolve("linear_slow", {"method": "linear"}).method is resolve("linear", {}).method
 

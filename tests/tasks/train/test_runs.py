@@ -18,7 +18,7 @@ from tasks.train import runs as train_run
 from tasks.train import stage as train
 from tasks.train.stage import TrainParams
 from tests.places import here
-from tests.tasks.corpus_factory import CORPUS, INPUTS
+from tests.tasks.corpus_factory import CLASSES, CORPUS, INPUTS
 
 ENTRY = {"epochs": 3, "patience": 0, "lr": 0.01, "dropout": 0.0, "targets": ["category"]}
 
@@ -124,3 +124,24 @@ def test_a_long_run_says_its_epoch_and_the_time_left(monkeypatch):
 def test_a_short_run_says_nothing_and_a_quick_epoch_not_every_time(monkeypatch):
     assert lines(monkeypatch, 1.0) == []
     assert len(lines(monkeypatch, 10.0, epochs=12)) == 4
+
+
+# soft labels --------------------------------------------------------------------------------------
+
+
+def test_soft_labels_train_another_network(corpus):
+    for row in corpus.labels:
+        if row["category"]:
+            shares = [{"label": name, "share": 1 / len(CLASSES)} for name in CLASSES]
+            row["category_shares"] = shares
+    corpus.write()
+    plain, _ = run(1)
+    soft, report = run(1, entry=ENTRY | {"soft_labels": True})
+    assert any(not torch.equal(value, soft[name]) for name, value in plain.items())
+    assert report["training"]["soft_labels"]
+
+
+def test_soft_labels_that_nobody_gave_are_an_error(corpus):
+    corpus.write()
+    with pytest.raises(UserError, match="does not tell how sure raters of category were"):
+        run(1, entry=ENTRY | {"soft_labels": True})
