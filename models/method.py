@@ -186,6 +186,8 @@ class Method(nn.Module):
     extra_inputs: ClassVar[tuple[str, ...]] = ()
     #: True: all targets are trained together in one network; False: one network per target.
     is_joint: ClassVar[bool] = False
+    #: Share of cells that it hides itself in training, and is to be chosen by.
+    missing_rate: float = 0.0
     #: Of several targets the one whose fitness chooses the epoch; None = the mean over all of them.
     main: Target | None = None
     #: Hyperparameters of the network and losses; a frozen dataclass of plain values.

@@ -34,7 +34,12 @@ class TrainConfig:
         ema_warmup: let the decay grow as (1 + t) / (10 + t) up to ``ema_decay``.
         accumulate: batches per optimiser step.
         precision: ``bfloat16`` runs forward passes in autocast; ``auto`` does so on a GPU alone.
-        modality_dropout: chance to hide each modality of an utterance in training, never all.
+        modality_dropout: share of the modalities of an utterance that training hides, never all: at
+            most 1/2 of two, 2/3 of three.
+        hide_rate: hide that share, or a ``random`` one up to it, drawn for every dialogue.
+        hide_unit: hide a modality from single utterances, or from a whole ``dialogue``.
+        validation_rate: share hidden on validation when epochs are chosen; -1: as in training.
+        validation_masks: masks of the validation data, over which the score is averaged.
         soft_labels: learn how sure raters were: shares of votes instead of the class that has most,
             and errors of values that count the less, the more raters differed.
         drop_last: leave out a last batch smaller than ``batch_size`` (not when it is the only one).
@@ -62,5 +67,9 @@ class TrainConfig:
     accumulate: int = 1
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     modality_dropout: float = 0.0
+    hide_rate: Literal["fixed", "random"] = "fixed"
+    hide_unit: Literal["utterance", "dialogue"] = "utterance"
+    validation_rate: float = -1.0
+    validation_masks: int = 3
     soft_labels: bool = False
     drop_last: bool = False

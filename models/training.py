@@ -19,6 +19,7 @@ from torch import Tensor
 
 from models.batch import Batch
 from models.errors import NotFinite, UserError
+from models.hiding import Masked, hide
 from models.method import Data, Method
 from models.stepping import Steps
 from models.train_config import TrainConfig
@@ -108,7 +109,7 @@ def fit(
     seed: int,
     where: "torch.device | str | Team" = "cpu",
     resume: State | None = None,
-    hooks: Hooks = Hooks(),  # noqa: B008: it is frozen
+    hooks: Hooks = Hooks(),
 ) -> Fitted:
     """Train ``method`` and return the weights with the best validation score.
 
@@ -133,7 +134,8 @@ def fit(
     if resume is None:
         seed_everything(seed)
         method.prepare(train)
-    judge = _Judge(method, validation, score, config.batch_size, device, team)
+    shown = _as_shown(method, validation, config)
+    judge = _Judge(method, shown, score, config.batch_size, device, team)
     if not any(p.requires_grad for p in method.parameters()):
         return Fitted(_copy_state(method), 0, _checked(judge(), 0))
     steps = Steps(method, config, len(train))
@@ -240,7 +242,7 @@ def _train_epoch(
         steps.is_last_batch = number == len(groups)
         batch = batch.to(device)
         if config.modality_dropout > 0:
-            batch = _hide_modalities(batch, config.modality_dropout)
+            batch = _hide_modalities(batch, config)
         batch = method.normalise(batch)
         with torch.autocast(kind, torch.bfloat16, enabled=is_half(config.precision, kind)):
             if team is None:
@@ -268,14 +270,13 @@ def is_half(precision: str, kind: str) -> bool:
     return precision == "bfloat16" or (precision == "auto" and kind == "cuda")
 
 
-def _hide_modalities(batch: Batch, chance: float) -> Batch:
-    """Hide each present modality of each utterance with ``chance``, but never the last one."""
-    names = list(batch.present)
-    present = torch.stack([batch.present[name] for name in names], -1)  # (B, U, M)
-    kept = present & (torch.rand(present.shape, device=present.device) >= chance)
-    lost_all = present.any(-1) & ~kept.any(-1)
-    kept = torch.where(lost_all.unsqueeze(-1), present, kept)
-    return batch.with_present({name: kept[..., i] for i, name in enumerate(names)})
+def _hide_modalities(batch: Batch, config: TrainConfig) -> Batch:
+    """Hide a share of the cells of a training batch."""
+    order, draws = torch.rand(2, *batch.mask.shape, len(batch.present)).to(batch.mask.device)
+    rate: float | Tensor = config.modality_dropout
+    if config.hide_rate == "random":
+        rate = config.modality_dropout * torch.rand(len(batch.mask), 1, 1).to(batch.mask.device)
+    return hide(batch, rate, order, draws, config.hide_unit == "dialogue")
 
 
 # choosing the epoch -------------------------------------------------------------------------------
@@ -283,10 +284,14 @@ def _hide_modalities(batch: Batch, chance: float) -> Batch:
 
 @dataclass(frozen=True)
 class _Judge:
-    """The validation score of the weights that the method has when it is called."""
+    """The validation score of the weights that the method has when it is called.
+
+    Attributes:
+        shown: the validation data, once or under several masks, over which the score is averaged.
+    """
 
     method: Method
-    validation: Data
+    shown: Sequence[Data]
     score: Score
     batch_size: int
     device: torch.device | str
@@ -304,7 +309,29 @@ class _Judge:
         return self.team.tell(value)
 
     def _score(self) -> float:
-        return self.score(predict(self.method, self.validation, self.batch_size, self.device))
+        scores = [
+            self.score(predict(self.method, data, self.batch_size, self.device))
+            for data in self.shown
+        ]
+        return sum(scores) / len(scores)
+
+
+def _as_shown(method: Method, validation: Data, config: TrainConfig) -> list[Data]:
+    """The validation data as epochs are chosen on them: with the share hidden that training hides.
+
+    Masks differ neither from epoch to epoch nor between methods.
+    """
+    rate = config.validation_rate
+    if rate < 0:
+        rate = max(config.modality_dropout, method.missing_rate)
+    if rate == 0:
+        return [validation]
+    count, rows = config.validation_masks, len(validation.truth(validation.targets[0]))
+    rates = [rate] * count
+    if config.hide_rate == "random" and config.validation_rate < 0:
+        rates = [rate * (i + 0.5) / count for i in range(count)]
+    by_dialogue = config.hide_unit == "dialogue"
+    return [Masked(validation, rows, rates[i], i, by_dialogue) for i in range(count)]
 
 
 @dataclass

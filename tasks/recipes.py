@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from models.batch import MODALITIES, Target
 from models.errors import UserError
+from models.hiding import most_hidden
 from models.method import Method, Spec, configure, find_method
 from models.training import TrainConfig
 from tasks.warm_start import check_init_from
@@ -39,6 +40,8 @@ _LIMITS = {
     "ema_decay": (0.0, 1.0),
     "accumulate": (1, math.inf),
     "modality_dropout": (0.0, 1.0),
+    "validation_rate": (-1.0, 1.0),
+    "validation_masks": (1, math.inf),
 }
 
 
@@ -91,7 +94,14 @@ class Recipe:
             "to true in params.yaml"
             for modality in pooled_only
         ]
-        in_use = self.method.extra_in_use(self.config, [*self.inputs(inputs)])
+        read = [*self.inputs(inputs)]
+        rate, limit = self.train.modality_dropout, most_hidden(len(read))
+        if rate > limit:
+            lines.append(
+                f"methods.{self.name}.modality_dropout is {rate:g}, but an utterance keeps one "
+                f"modality: of {len(read)} at most a share {limit:.2f} is hidden"
+            )
+        in_use = self.method.extra_in_use(self.config, read)
         return lines + [
             f"methods.{self.name} has no {name} to learn from; name an encoder as "
             f"inputs.{name} in params.yaml"

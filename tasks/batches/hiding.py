@@ -1,8 +1,6 @@
 """Which modalities are hidden, for the robustness grid: the same masks for every method.
 
-Masks follow the protocol of the missing-modality papers: at rate r each utterance keeps one
-modality drawn at random, and each other one with probability max(0, 1 - r M / (M - 1)), so that on
-average a share r of all cells is missing and never all of one utterance.
+Masks follow the protocol of the missing-modality papers, as training does: see ``models.hiding``.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,26 +11,35 @@ import torch
 from torch import Tensor
 
 from models.batch import MODALITIES, Batch, Target
+from models.hiding import kept_cells
 from models.method import Data
 
 
-def draw_masks(count: int, rate: float, seed: int, modalities: int = 3) -> np.ndarray:
-    """(count, modalities) bool, True where observed; at least one True in every row.
+def draw_masks(
+    count: int, rate: float, seed: int, modalities: int = 3, present: np.ndarray | None = None
+) -> np.ndarray:
+    """(count, modalities) bool, True where observed; at least one of ``present`` in every row.
 
     Args:
         count: utterances, in the corpus's canonical order.
         rate: share of cells that are to be missing, 0 to 1.
         seed: of the masks; models have seeds of their own.
         modalities: M.
+        present: (count, M) bool; what there is: by default all. Without it an utterance that lacks
+            modalities may lose all it has.
     """
     if modalities <= 1:
         return np.ones((count, modalities), bool)
     random = np.random.default_rng([seed, round(1000 * rate)])
     kept_for_sure = random.integers(modalities, size=count)
-    chance = max(0.0, 1.0 - rate * modalities / (modalities - 1))
-    observed = random.random((count, modalities)) < chance
-    observed[np.arange(count), kept_for_sure] = True
-    return observed
+    draws = random.random((count, modalities))
+    order = random.random((count, modalities))  # where the one that is to stay does not exist
+    order[np.arange(count), kept_for_sure] = 1.0
+    there = np.ones((count, modalities), bool) if present is None else present
+    observed = kept_cells(
+        torch.from_numpy(there), rate, torch.from_numpy(order), torch.from_numpy(draws)
+    )
+    return observed.numpy()
 
 
 def subsets(modalities: Sequence[str]) -> list[tuple[str, ...]]:

@@ -152,3 +152,10 @@ def test_a_teacher_that_emi_would_learn_from_is_missed(entry, missing):
     sentence = "methods.emi_1 has no vad_teacher to learn from; name an encoder as inputs.vad_teach"
     assert [note.startswith(sentence) for note in recipe.notes(INPUTS, ())] == [True] * missing
     assert not recipe.notes(INPUTS | {"vad_teacher": "ears"}, ())
+
+
+def test_a_share_that_cannot_be_hidden_is_told():
+    recipe = resolve("linear", {"modality_dropout": 0.8})
+    (line,) = recipe.notes(INPUTS, [])
+    assert line.endswith("modality: of 3 at most a share 0.67 is hidden")
+    assert resolve("linear", {"modality_dropout": 0.6}).notes(INPUTS, []) == []

@@ -175,7 +175,7 @@ class Emi(Method):
     recipe: ClassVar[Mapping[str, object]] = {
         "optimizer": "adamw", "lr": 3e-4, "weight_decay": 1e-2, "batch_size": 64,
         "drop_last": True, "epochs": 40, "scheduler": "cosine", "warmup": 0.05, "clip_norm": 1.0,
-        "modality_dropout": 0.15, "ema_decay": 0.999, "patience": 8,
+        "modality_dropout": 0.15, "validation_rate": 0.0, "ema_decay": 0.999, "patience": 8,
     }  # fmt: skip
 
     #: Training steps without a column to correlate: too few labelled rows, or all alike.

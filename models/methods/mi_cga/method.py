@@ -261,6 +261,7 @@ class MiCga(Method):
         self.to_raw = nn.ModuleDict()
         if self.reconstructs and config.reconstruction_target == "raw":
             self.to_raw = nn.ModuleDict({m: nn.Linear(width, d) for m, d in spec.dims.items()})
+        self.missing_rate = config.missing_rate
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
 
     @property

@@ -8,14 +8,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from models.hiding import kept_cells
+
 ErrorKind = Literal["mse", "kl"]
 
 
 def sample_observed(present: Tensor, rate: float, generator: torch.Generator) -> Tensor:
-    """Hide cells so that a share ``rate`` is missing on average, but never a whole utterance.
-
-    Of the n modalities an utterance has, one drawn uniformly stays; each other one stays with
-    probability 1 - rate * n / (n - 1), or 0 where that is negative.
+    """Hide cells so that a share ``rate`` is missing on average: see ``models.hiding``.
 
     Args:
         present: (L, M) bool; what there is.
@@ -25,12 +24,8 @@ def sample_observed(present: Tensor, rate: float, generator: torch.Generator) ->
     Returns:
         (L, M) bool, a subset of ``present``.
     """
-    draws = torch.rand(2, *present.shape, generator=generator).to(present.device)
-    stays = draws[0].masked_fill(~present, -1.0).argmax(-1, keepdim=True)
-    count = present.sum(-1, keepdim=True)
-    chance = 1 - rate * count / (count - 1).clamp(min=1)
-    kept = (draws[1] < chance).scatter(-1, stays, True)
-    return kept & present
+    order, draws = torch.rand(2, *present.shape, generator=generator).to(present.device)
+    return kept_cells(present, rate, order, draws)
 
 
 def cell_errors(kind: ErrorKind, estimate: Tensor, truth: Tensor) -> Tensor:

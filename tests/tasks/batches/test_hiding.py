@@ -88,3 +88,12 @@ def test_only_keeps_the_named_modalities_of_every_row():
     assert torch.equal(seen.present["text"], seen.mask)
     assert not seen.present["audio"].any()
     assert not seen.present["video"].any()
+
+
+def test_an_utterance_keeps_one_of_the_modalities_that_it_has():
+    present = np.tile([[True, True, True], [True, False, True], [False, True, False]], (500, 1))
+    observed = draw_masks(len(present), 0.9, 0, present=present)
+    assert (observed & present).any(1).all()
+    assert not (observed & ~present).any()
+    whole = present.all(1)
+    np.testing.assert_array_equal(observed[whole], draw_masks(len(present), 0.9, 0)[whole])
