@@ -1,20 +1,34 @@
-"""Weights averaged over the steps of a training."""
+"""Weights averaged over the steps of a training, and the statistics that go with them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.train_config import TrainConfig
 
 
+def averaged_parts(method: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """What is averaged: parameters, and the running statistics of batch normalisation.
+
+    Statistics of the last weights would not fit the averaged ones.
+    """
+    yield from method.named_parameters()
+    for place, module in method.named_modules():
+        if isinstance(module, _BatchNorm):
+            for name in ("running_mean", "running_var"):
+                if (values := getattr(module, name)) is not None:
+                    yield f"{place}.{name}", values
+
+
 class Average:
-    """Exponential moving average of the weights; as a context, swaps them in."""
+    """Exponential moving average of ``averaged_parts``; as a context, swaps them in."""
 
     def __init__(self, method: nn.Module, config: TrainConfig) -> None:
         self.method, self.config, self.t = method, config, 0
-        self.shadow = {n: p.detach().clone() for n, p in method.named_parameters()}
+        self.shadow = {n: p.detach().clone() for n, p in averaged_parts(method)}
         self.kept: dict[str, Tensor] = {}
 
     def update(self) -> None:
@@ -24,11 +38,11 @@ class Average:
         if self.config.ema_warmup:
             decay = min(decay, (1 + self.t) / (10 + self.t))
         with torch.no_grad():
-            for name, parameter in self.method.named_parameters():
+            for name, parameter in averaged_parts(self.method):
                 self.shadow[name].lerp_(parameter.detach(), 1 - decay)
 
     def __enter__(self) -> None:
-        self.kept = {n: p.detach().clone() for n, p in self.method.named_parameters()}
+        self.kept = {n: p.detach().clone() for n, p in averaged_parts(self.method)}
         self._put(self.shadow)
 
     def __exit__(self, *_) -> None:
@@ -36,7 +50,7 @@ class Average:
 
     def _put(self, values: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
-            for name, parameter in self.method.named_parameters():
+            for name, parameter in averaged_parts(self.method):
                 parameter.copy_(values[name])
 
     def state(self) -> dict[str, Any]:

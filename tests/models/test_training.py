@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from models import schedules
+from models.averaging import Average
 from models.batch import Batch
 from models.errors import UserError
 from models.method import (
@@ -141,6 +142,37 @@ def test_errors_count_less_where_raters_differ():
     assert certainty(VAD_TARGET, torch.tensor([math.nan, 0.0, 0.5])).tolist() == [
         pytest.approx(1 / (1 + 0.25)), 1.0, 0.5,
     ]  # fmt: skip
+
+
+def test_a_plateau_may_follow_the_validation_loss():
+    def rates(**more):
+        config = replace(CONFIG, epochs=5, scheduler="plateau", plateau_patience=0, **more)
+        scores = iter([0.5, 0.4, 0.3, 0.2, 0.1])
+        return fit(build("linear"), TRAIN, VALIDATION, lambda _: next(scores), config, seed=0)
+
+    falling, steady = rates(), rates(plateau_on="loss")
+    losses = [record["validation_loss"] for record in steady.history]
+    assert losses == sorted(losses, reverse=True)  # so the rate stays, though scores fall
+    assert [record["lr"] for record in steady.history] == [CONFIG.lr] * 5
+    assert falling.history[-1]["lr"] == pytest.approx(1e-3 * CONFIG.lr)
+    assert "validation_loss" not in falling.history[0]
+
+
+def test_statistics_of_batch_normalisation_are_averaged_with_the_weights():
+    module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
+    average = Average(module, TrainConfig(ema_decay=0.5, ema_warmup=False))
+    expected = module[1].running_mean.clone()
+    for _ in range(3):
+        module(torch.randn(8, 3) + 5)
+        average.update()
+        expected = 0.5 * expected + 0.5 * module[1].running_mean
+    last = module[1].running_mean.clone()
+    with average:
+        torch.testing.assert_close(module[1].running_mean, expected)
+    assert torch.equal(module[1].running_mean, last)
+    assert set(average.state()["shadow"]) == {
+        "0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var",
+    }  # fmt: skip
 
 
 def test_a_score_that_is_not_finite_is_an_error():
