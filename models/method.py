@@ -177,6 +177,8 @@ class Method(nn.Module):
     can_use: ClassVar[frozenset[str]] = frozenset(MODALITIES)
     #: Modalities whose features it reads as the encoder made them, not standardised.
     not_standardised: ClassVar[frozenset[str]] = frozenset()
+    #: Modalities of which it wants one vector an utterance, though it reads frames of others.
+    as_vectors: ClassVar[frozenset[str]] = frozenset()
     #: True: what it predicts does not depend on what it is shown.
     is_blind: ClassVar[bool] = False
     #: Most pictures of an utterance that the stage ``evaluate`` shows it, to average what it says;

@@ -93,6 +93,7 @@ class Recipe:
             f"{modality} it gets one vector an utterance; set encoders.{inputs[modality]}.sequence "
             "to true in params.yaml"
             for modality in pooled_only
+            if modality not in self.method.as_vectors
         ]
         read = [*self.inputs(inputs)]
         rate, limit = self.train.modality_dropout, most_hidden(len(read))

@@ -64,7 +64,7 @@ class Source:
         judged: fold to the labels that hold in it.
         splits: fold, utterance_id, split.
         frames: modality to ``tasks.batches.sequences.Sequences``, for methods that need frames.
-        pooled_only: modalities other than text whose table has no sequences though frames were
+        pooled_only: modalities whose table has no sequences though frames were
             asked for; they come as one vector an utterance.
         images: ``tasks.batches.face_images.FaceImages``, for methods that need images.
         extra: further input to (N, D) float32; NaN where absent.
@@ -196,7 +196,7 @@ def load_source(
             found = sequences.read_sequences(ids, folder, layout.cache, max_frames)
             if found is None:
                 found = sequences.pooled_as_sequences(values, present[modality])
-                if modality != "text" and present[modality].any():
+                if present[modality].any():
                     pooled_only.append(modality)
             frames[modality] = found
             present[modality] = present[modality] & (found.counts > 0)

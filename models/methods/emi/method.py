@@ -170,6 +170,7 @@ class Emi(Method):
     level = "utterance"
     needs = frozenset({"pooled", "frames"})
     not_standardised = frozenset({"text"})  # a sentence vector of length 1 has its own scale
+    as_vectors = frozenset({"text"})
     extra_inputs = (TEACHER,)
     config_type = Config
     recipe: ClassVar[Mapping[str, object]] = {

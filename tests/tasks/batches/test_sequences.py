@@ -100,7 +100,7 @@ def test_frames_are_those_of_the_table(corpus, level, files):
 def test_a_modality_without_sequences_is_its_pooled_vector(corpus):
     write(corpus, make_sequences(corpus))
     source = load()
-    assert source.pooled_only == ("audio",)  # a sentence is one vector by nature
+    assert source.pooled_only == ("audio", "text")
     _, batch = everything(source)
     frames = batch.frames["text"]
     assert frames.mask.shape[-1] == 1

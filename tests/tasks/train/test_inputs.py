@@ -187,7 +187,9 @@ def test_networks_on_frames_train_on_mapped_sequences_of_unequal_length(
     report = json.loads(files["seed0/vad/report.json"])
     assert report["frame_dims"] == {"audio": DIM, "video": DIM, "text": 3}
     assert report["history"][-1]["loss_vad"] < report["history"][0]["loss_vad"]
-    assert "reads frames" not in caplog.text
+    told = [line for line in caplog.messages if "reads frames" in line]
+    assert all("of text it gets one vector" in line for line in told)
+    assert len(told) == (method != "emi")
     details = score(method)["vad"]
     assert details["missing_rates"]["0"] == details["subsets"]["audio+video+text"]
 
@@ -200,9 +202,11 @@ def test_a_method_on_frames_says_once_where_there_are_none(corpus, caplog):
         run("linear", CATEGORY | {"epochs": 1})
     lines = [line for line in caplog.messages if "frames" in line]
     assert lines == [
-        "train: methods.frame_toy reads frames, but encoder ears keeps none: of audio it gets one "
-        "vector an utterance; set encoders.ears.sequence to true in params.yaml"
+        f"train: methods.frame_toy reads frames, but encoder {encoder} keeps none: of {modality} "
+        f"it gets one vector an utterance; set encoders.{encoder}.sequence to true in params.yaml"
+        for modality, encoder in (("audio", "ears"), ("text", "words"))
     ]
+    assert resolve("emi", {}).notes({"audio": "ears", "text": "words"}, ["text"])[:-1] == []
 
 
 # further inputs -------------------------------------------------------------------------------
