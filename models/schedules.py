@@ -83,8 +83,13 @@ class Schedule:
         at = (self.epoch - 1) * in_epoch + self.steps - self._steps_before
         return cosine_to_the_end(self.rate, at, config.epochs * in_epoch, config.warmup)
 
+    @property
+    def follows_loss(self) -> bool:
+        """Whether ``hear`` is to be told the negative validation loss."""
+        return self.config.scheduler == "plateau" and self.config.plateau_on == "loss"
+
     def hear(self, score: float) -> None:
-        """The validation score of the epoch that has ended: ``plateau`` follows it."""
+        """What ``plateau`` follows of the epoch that has ended; higher is better."""
         if self.config.scheduler != "plateau":
             return
         if score > self.plateau_best:

@@ -18,8 +18,9 @@ class TrainConfig:
             all training data are in; 0 = never.
         batch_size: dialogues (utterances, images) per step.
         clip_norm: largest L2 norm of the gradient; 0 = no clipping.
-        scheduler: ``plateau`` follows the validation score, ``cosine`` falls from the peak,
+        scheduler: ``plateau`` follows validation, ``cosine`` falls from the peak,
             ``step`` lowers the rate every so many optimiser steps or epochs.
+        plateau_on: whether ``plateau`` follows the validation ``score`` or the ``loss``.
         plateau_factor: what ``plateau`` multiplies the rate by.
         plateau_patience: epochs that ``plateau`` waits.
         step_factor: what ``step`` multiplies the rate by.
@@ -54,6 +55,7 @@ class TrainConfig:
     batch_size: int = 16
     clip_norm: float = 5.0
     scheduler: Literal["none", "plateau", "cosine", "step"] = "none"
+    plateau_on: Literal["score", "loss"] = "score"
     plateau_factor: float = 0.1
     plateau_patience: int = 10
     step_factor: float = 0.1

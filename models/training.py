@@ -20,7 +20,7 @@ from torch import Tensor
 from models.batch import Batch
 from models.errors import NotFinite, UserError
 from models.hiding import Masked, hide
-from models.method import Data, Method
+from models.method import Data, Method, total
 from models.stepping import Steps
 from models.train_config import TrainConfig
 
@@ -156,6 +156,9 @@ def fit(
             choice.note(record | {f"loss_{name}": loss for name, loss in losses.items()}, method)
             if hooks.keep is not None and is_first:
                 hooks.keep(epoch, _copy_state(method))
+            if steps.schedule.follows_loss:
+                value = _checked(-judge.loss(), epoch)
+                choice.history[-1]["validation_loss"] = -value
         steps.schedule.hear(value)
         if is_first:
             hooks.on_epoch(choice.history[-1])
@@ -180,11 +183,7 @@ def predict(
     rows: dict[str, list[Tensor]] = {}
     order: list[Tensor] = []
     with torch.no_grad():
-        groups = [
-            range(start, min(start + batch_size, len(data)))
-            for start in range(0, len(data), batch_size)
-        ]
-        for batch in data.batches(groups):
+        for batch in data.batches(_in_order(data, batch_size)):
             batch = method.normalise(batch.to(device)).without_labels()
             outputs = method.predict(batch)
             order.append(batch.index[batch.mask].cpu())
@@ -204,6 +203,13 @@ def predict(
                 "lower lr, or look for extreme values in the features"
             )
     return found
+
+
+def _in_order(data: Data, batch_size: int) -> list[range]:
+    return [
+        range(start, min(start + batch_size, len(data)))
+        for start in range(0, len(data), batch_size)
+    ]
 
 
 def _mean_rows(values: Tensor, place: Tensor, count: Tensor) -> Tensor:
@@ -298,12 +304,19 @@ class _Judge:
     team: "Team | None"
 
     def __call__(self) -> float:
+        return self._by_the_first(self._score)
+
+    def loss(self) -> float:
+        """The mean loss of the validation data in one pass, over utterances."""
+        return self._by_the_first(self._loss)
+
+    def _by_the_first(self, judged: Callable[[], float]) -> float:
         if self.team is None:
-            return self._score()
+            return judged()
         value = 0.0
         if self.team.rank == 0:
             try:
-                value = self._score()
+                value = judged()
             except NotFinite:
                 value = math.nan  # told to the others, so that all stop alike
         return self.team.tell(value)
@@ -314,6 +327,19 @@ class _Judge:
             for data in self.shown
         ]
         return sum(scores) / len(scores)
+
+    def _loss(self) -> float:
+        was_training = self.method.training
+        self.method.eval()
+        total_loss, utterances = 0.0, 0
+        with torch.no_grad():
+            for batch in self.shown[0].batches(_in_order(self.shown[0], self.batch_size)):
+                batch = self.method.normalise(batch.to(self.device))
+                count = int(batch.mask.sum())
+                total_loss += count * float(total(self.method.losses(batch)))
+                utterances += count
+        self.method.train(was_training)
+        return total_loss / utterances
 
 
 def _as_shown(method: Method, validation: Data, config: TrainConfig) -> list[Data]:

@@ -42,6 +42,7 @@ def train(config=CONFIG, name="early_fusion", **more):
     {},
     {"scheduler": "cosine"},
     {"scheduler": "plateau", "plateau_patience": 0},
+    {"scheduler": "plateau", "plateau_patience": 0, "plateau_on": "loss"},
     {"scheduler": "step", "step_every": 7},
     {"ema_decay": 0.9},
     {"accumulate": 2},
