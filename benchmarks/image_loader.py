@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tasks.batches.source import Dataset, load_source
+from tasks.batches.source import Dataset, Wanted
 from tasks.layout import Layout
 from tasks.tables import FACES, LABELS, SPLIT, UTTERANCES, write_table
 
@@ -127,7 +127,7 @@ class Stepper:
 
 def dataset(side_px: int) -> Dataset:
     """The corpus as it is before the first epoch: nothing is decoded."""
-    source = load_source(Layout(), CORPUS, {}, needs={"images"})
+    source = Wanted({}, {"images"}).source(Layout(), CORPUS)
     part = source.part(0, "train", "image", source.targets, labelled=True, seen=True)
     return part.seen_through(View(side_px))
 

@@ -1,7 +1,7 @@
 """The labels of a corpus as arrays: what is learnt, what is scored, how sure raters were."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -29,6 +29,20 @@ class Labels:
     scored: Mapping[str, np.ndarray]
     soft: Mapping[str, np.ndarray]
     first: np.ndarray | None
+
+    def narrowed(self, narrow: Mapping[str, tuple[Target, Target]]) -> "Labels":
+        """Of each target, given as it is and as it is to be, the columns that are left."""
+
+        def some(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+            return {name: _columns(values, *narrow[name]) for name, values in arrays.items()}
+
+        return replace(
+            self, values=some(self.values), scored=some(self.scored), soft=some(self.soft)
+        )
+
+
+def _columns(values: np.ndarray, old: Target, new: Target) -> np.ndarray:
+    return values if new == old else values[:, [old.names.index(name) for name in new.names]]
 
 
 def labels_by_fold(

@@ -6,7 +6,7 @@ neither does not depend on their code.
 
 import copy
 import importlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import chain, tee
@@ -103,6 +103,17 @@ class Source:
         """The folds of the splits table."""
         return sorted(self.splits.get_column("fold").unique().to_list())
 
+    def narrowed(self, recipe: Recipe) -> "Source":
+        """The same corpus with no more of its targets than ``recipe`` predicts."""
+        narrow = {t.name: (t, recipe.narrowed(t)) for t in self.targets}
+        if all(new == old for old, new in narrow.values()):
+            return self
+        return replace(
+            self,
+            targets=tuple(new for _, new in narrow.values()),
+            judged={fold: labels.narrowed(narrow) for fold, labels in self.judged.items()},
+        )
+
     def part(
         self,
         fold: int,
@@ -124,7 +135,7 @@ class Source:
             seen: drop items that have no modality at all.
         """
         chosen = self.splits.filter((pl.col("fold") == fold) & (pl.col("split") == split))
-        ids = pl.Series(self.ids, dtype=pl.String)
+        ids = pl.Series(self.ids, dtype=pl.String)  # np.isin compares objects all with all
         rows = np.flatnonzero(ids.is_in(chosen.get_column("utterance_id").implode()).to_numpy())
         return Dataset(self, self.judged[fold], rows, level, tuple(targets), labelled, seen)
 
@@ -137,98 +148,120 @@ def source_for(layout: Layout, recipe: Recipe, corpus: str, inputs: Mapping[str,
         corpus: whose tables.
         inputs: modality or further input to encoder, as params.yaml has them.
     """
-    return load_source(
-        layout,
-        corpus,
-        recipe.inputs(inputs),
-        needs=() if recipe.method.is_blind and not recipe.inputs(inputs) else recipe.method.needs,
-        max_frames=recipe.max_frames,
-        extra=recipe.extra(inputs),
-        narrowed=recipe.narrowed,
-    )
+    return Wanted.by(recipe, inputs).source(layout, corpus).narrowed(recipe)
 
 
-def load_source(
-    layout: Layout,
-    corpus: str,
-    inputs: Mapping[str, str],
-    *,
-    needs: Collection[Need] = ("pooled",),
-    max_frames: int = 0,
-    extra: Mapping[str, str] | None = None,
-    narrowed: Callable[[Target], Target] | None = None,
-) -> Source:
-    """Read a corpus's tables and what methods need of it.
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be read of a corpus; what recipes want alike can be read once.
 
-    Args:
-        corpus: whose tables.
+    Attributes:
         inputs: modality to encoder; may be empty for methods that need images, or nothing.
         needs: ``frames`` and ``images`` are read only where they are named.
         max_frames: longer sequences are thinned evenly to so many frames; 0 = never.
         extra: further input to encoder.
-        narrowed: a target to what of it is predicted; None leaves all.
     """
-    utterances = read_table(UTTERANCES, layout.utterances(corpus)).sort(
-        "dialogue_id",
-        "turn",
-        "utterance_id",  # two may share a turn: their order is fixed too
-    )
-    labels = read_table(LABELS, layout.labels(corpus))
-    splits = read_table(SPLIT, layout.splits(corpus))
-    ids = utterances.get_column("utterance_id")
-    _check_known(ids, labels, layout.labels(corpus))
-    _check_known(ids, splits, layout.splits(corpus))
-    targets = find_targets(labels)
-    if narrowed is not None:
-        targets = tuple(narrowed(target) for target in targets)
-    features, present = {}, {}
-    for modality in MODALITIES:
-        if modality in inputs:
-            folder = layout.features(corpus, inputs[modality])
-            features[modality], present[modality] = read_pooled(ids, folder)
-    if not features and needs and "images" not in needs:
-        raise UserError("params.yaml: inputs names no encoder; give one for audio, video or text")
-    frames, pooled_only = {}, []
-    if "frames" in needs:
-        sequences = importlib.import_module("tasks.batches.sequences")
-        for modality, values in features.items():
-            folder = layout.features(corpus, inputs[modality])
-            found = sequences.read_sequences(ids, folder, layout.cache, max_frames)
-            if found is None:
-                found = sequences.pooled_as_sequences(values, present[modality])
-                if present[modality].any():
-                    pooled_only.append(modality)
-            frames[modality] = found
-            present[modality] = present[modality] & (found.counts > 0)
-    images = None
-    if "images" in needs:
-        images = importlib.import_module("tasks.batches.face_images").read_face_images(
-            layout, ids, corpus
+
+    inputs: Mapping[str, str]
+    needs: Collection[Need] = ("pooled",)
+    max_frames: int = 0
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def by(cls, recipe: Recipe, inputs: Mapping[str, str]) -> "Wanted":
+        """What ``recipe`` reads of these inputs."""
+        mine = recipe.inputs(inputs)
+        needs = () if recipe.method.is_blind and not mine else recipe.method.needs
+        return cls(mine, needs, recipe.max_frames, recipe.extra(inputs))
+
+    def source(self, layout: Layout, corpus: str) -> Source:
+        """Read a corpus's tables and what methods need of it."""
+        utterances = read_table(UTTERANCES, layout.utterances(corpus)).sort(
+            "dialogue_id",
+            "turn",
+            "utterance_id",  # two may share a turn: their order is fixed too
         )
-        present["video"] = present.get("video", True) & images.present
-        present = {name: present[name] for name in MODALITIES if name in present}
+        labels = read_table(LABELS, layout.labels(corpus))
+        splits = read_table(SPLIT, layout.splits(corpus))
+        ids = utterances.get_column("utterance_id")
+        _check_known(ids, labels, layout.labels(corpus))
+        _check_known(ids, splits, layout.splits(corpus))
+        targets = find_targets(labels)
+        features, present = self._features(layout, corpus, ids)
+        frames = self._frames(layout, corpus, ids, features)
+        pooled_only = [m for m, found in frames.items() if found is None and present[m].any()]
+        if "frames" in self.needs:
+            frames = {m: _sequences(f, features[m], present[m]) for m, f in frames.items()}
+            present = {m: present[m] & (found.counts > 0) for m, found in frames.items()}
+        images = None
+        if "images" in self.needs:
+            face_images = importlib.import_module("tasks.batches.face_images")
+            images = face_images.read_face_images(layout, ids, corpus)
+            present["video"] = present.get("video", True) & images.present
+            present = {name: present[name] for name in MODALITIES if name in present}
+        return Source(
+            ids=ids.to_numpy(),
+            dialogues=utterances.get_column("dialogue_id").to_numpy(),
+            speakers=_by_appearance(utterances),
+            features=features,
+            present=present,
+            targets=targets,
+            judged=labels_by_fold(
+                ids, labels, targets, splits.get_column("fold").unique().to_list()
+            ),
+            splits=splits,
+            frames=frames,
+            pooled_only=tuple(pooled_only),
+            images=images,
+            extra={
+                name: _read_extra(ids, layout.features(corpus, encoder))
+                for name, encoder in self.extra.items()
+            },
+        )
+
+    def _features(
+        self, layout: Layout, corpus: str, ids: pl.Series
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Pooled features and presence of each modality, in the project's order."""
+        found = {
+            modality: read_pooled(ids, layout.features(corpus, self.inputs[modality]))
+            for modality in MODALITIES
+            if modality in self.inputs
+        }
+        if not found and self.needs and "images" not in self.needs:
+            raise UserError(
+                "params.yaml: inputs names no encoder; give one for audio, video or text"
+            )
+        return {m: values for m, (values, _) in found.items()}, {
+            m: there for m, (_, there) in found.items()
+        }
+
+    def _frames(
+        self, layout: Layout, corpus: str, ids: pl.Series, modalities: Iterable[str]
+    ) -> dict[str, Any]:
+        """Sequences of each modality, None where its table has none; nothing unless needed."""
+        if "frames" not in self.needs:
+            return {}
+        read = importlib.import_module("tasks.batches.sequences").read_sequences
+        folders = {m: layout.features(corpus, self.inputs[m]) for m in modalities}
+        return {m: read(ids, at, layout.cache, self.max_frames) for m, at in folders.items()}
+
+
+def _sequences(found: Any, pooled: np.ndarray, present: np.ndarray) -> Any:
+    """Sequences as they are, or pooled vectors as sequences where there are none."""
+    if found is not None:
+        return found
+    return importlib.import_module("tasks.batches.sequences").pooled_as_sequences(pooled, present)
+
+
+def _by_appearance(utterances: pl.DataFrame) -> np.ndarray:
+    """(N,) index of the speaker within the dialogue by first appearance."""
     speaker = pl.col("speaker").fill_null("?")
     first_row = pl.col("row").min().over("dialogue_id", speaker)
     speakers = utterances.with_row_index("row").select(
         (first_row.rank("dense").over("dialogue_id") - 1).cast(pl.Int64)
     )
-    return Source(
-        ids=ids.to_numpy(),
-        dialogues=utterances.get_column("dialogue_id").to_numpy(),
-        speakers=speakers.to_series().to_numpy(),
-        features=features,
-        present=present,
-        targets=targets,
-        judged=labels_by_fold(ids, labels, targets, splits.get_column("fold").unique().to_list()),
-        splits=splits,
-        frames=frames,
-        pooled_only=tuple(pooled_only),
-        images=images,
-        extra={
-            name: _read_extra(ids, layout.features(corpus, encoder))
-            for name, encoder in (extra or {}).items()
-        },
-    )
+    return speakers.to_series().to_numpy()
 
 
 def _read_extra(ids: pl.Series, folder: Path) -> np.ndarray:

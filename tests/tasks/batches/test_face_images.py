@@ -8,7 +8,7 @@ from models.errors import UserError
 from models.training import predict
 from tasks.batches import face_images
 from tasks.batches.face_images import FaceImages, decode
-from tasks.batches.source import load_source
+from tasks.batches.source import Wanted
 from tests.places import here
 from tests.tasks.corpus_factory import CORPUS, INPUTS, make_corpus
 from tests.tasks.face_table import (
@@ -39,7 +39,7 @@ def look(image, rng):
 
 
 def load(inputs=None, needs=("images",), **more):
-    return load_source(here(), CORPUS, inputs or {}, needs=set(needs), **more)
+    return Wanted(inputs or {}, set(needs), **more).source(here(), CORPUS)
 
 
 def part(source, level="image", view=look):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from models.errors import UserError
 from tasks.batches import sequences
 from tasks.batches.sequences import Sequences, read_sequences
-from tasks.batches.source import load_source
+from tasks.batches.source import Wanted
 from tasks.tables import FEATURES, write_arrow
 from tests.places import here
 from tests.tasks.corpus_factory import CORPUS, DIMS, INPUTS, features_frame, make_corpus
@@ -65,7 +65,7 @@ def write(corpus, found, files=1, encoder="eyes", **changed):
 
 
 def load(**more):
-    return load_source(here(), CORPUS, INPUTS, needs={"pooled", "frames"}, **more)
+    return Wanted(INPUTS, {"pooled", "frames"}, **more).source(here(), CORPUS)
 
 
 def everything(source, level="dialogue"):
@@ -121,7 +121,7 @@ def test_a_clip_whose_sequence_was_not_kept_is_absent(corpus):
 
 def test_methods_that_need_no_frames_map_nothing(corpus):
     write(corpus, make_sequences(corpus))
-    source = load_source(here(), CORPUS, INPUTS)
+    source = Wanted(INPUTS).source(here(), CORPUS)
     assert everything(source)[1].frames is None
     assert not spools()
 

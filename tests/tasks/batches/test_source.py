@@ -8,7 +8,7 @@ import torch
 from models.batch import Target
 from models.errors import UserError
 from tasks.batches.labels import labels_by_fold
-from tasks.batches.source import first_of, load_source
+from tasks.batches.source import Wanted, first_of
 from tasks.tables import FEATURES, TableError, write_table
 from tests.places import here
 from tests.tasks.corpus_factory import CLASSES, CORPUS, DIMS, INPUTS, features_frame, make_corpus
@@ -23,7 +23,7 @@ def corpus(tmp_path, monkeypatch):
 
 
 def load(inputs=INPUTS):
-    return load_source(here(), CORPUS, inputs)
+    return Wanted(inputs).source(here(), CORPUS)
 
 
 def at(source, name):
