@@ -106,22 +106,6 @@ def weighted_f1(
     return Metric(summarise_confusion(confusion)["weighted_f1"], int(confusion.sum()))
 
 
-def macro_f1(
-    truth: ArrayLike, prediction: ArrayLike, n_classes: int, *, mask: ArrayLike | None = None
-) -> Metric:
-    """Mean F1 over the classes that occur in the truth."""
-    confusion = confusion_matrix(truth, prediction, n_classes, mask=mask)
-    return Metric(summarise_confusion(confusion)["macro_f1"], int(confusion.sum()))
-
-
-def uar(
-    truth: ArrayLike, prediction: ArrayLike, n_classes: int, *, mask: ArrayLike | None = None
-) -> Metric:
-    """Unweighted average recall (balanced accuracy) over the classes that occur in the truth."""
-    confusion = confusion_matrix(truth, prediction, n_classes, mask=mask)
-    return Metric(summarise_confusion(confusion)["uar"], int(confusion.sum()))
-
-
 def top_k_accuracy(
     truth: ArrayLike, scores: ArrayLike, k: int, *, mask: ArrayLike | None = None
 ) -> Metric:

@@ -1,4 +1,4 @@
-"""Metrics of several labels per row: presence of emotions, top-k by every definition, mAP.
+"""Metrics of several labels per row: presence, top-k by every definition, mAP.
 
 Truth is multi-hot (n, L), scores are finite numbers (n, L) where larger means more likely.
 """
@@ -19,13 +19,6 @@ from models.metrics.inputs import (
     require_same_rows,
     undefined,
 )
-
-
-def presence(intensities: ArrayLike) -> Bools:
-    """MOSEI's rule: an emotion is present where its intensity (0 to 3) is above 0."""
-    values = np.asarray(intensities, dtype=np.float64)
-    require_finite("intensity", values)
-    return values > 0
 
 
 def checked_labels(

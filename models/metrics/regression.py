@@ -14,8 +14,6 @@ from models.metrics.inputs import (
     Metric,
     checked_columns,
     checked_values,
-    mean_over_columns,
-    per_column,
     require_above_0,
     require_finite,
     require_same_rows,
@@ -104,16 +102,6 @@ def pooled(truth: ArrayLike, prediction: ArrayLike) -> tuple[Floats, Floats]:
     t, p = checked_columns(truth, prediction)
     annotated = ~np.isnan(t)
     return t[annotated], p[annotated]
-
-
-def mean_pearson(truth: ArrayLike, prediction: ArrayLike) -> Metric:
-    """EMI score: mean Pearson over columns (n, K), each over the whole split, never per batch."""
-    return mean_over_columns(per_column(pearson, *checked_columns(truth, prediction)))
-
-
-def mean_ccc(truth: ArrayLike, prediction: ArrayLike) -> Metric:
-    """Mean CCC over columns (n, K); over valence and arousal it is the ABAW VA score."""
-    return mean_over_columns(per_column(ccc, *checked_columns(truth, prediction)))
 
 
 def sentiment_classes(values: Floats, limit: float) -> Floats:

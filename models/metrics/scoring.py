@@ -1,8 +1,7 @@
 """The judge's entry point: every metric of a target, and the one that selects and ranks.
 
-The metrics themselves live beside this file by concept (`classification_metrics`,
-`regression_metrics`, `multilabel_metrics`, `rater_metrics`, `consistency`) as pure functions of
-float64 arrays. They run once over a whole split; averaging them over batches would be wrong.
+The metrics themselves live beside this file by concept as pure functions of float64 arrays. They
+run once over a whole split; averaging them over batches would be wrong.
 
 A metric that has no value on the rows at hand is NaN and carries the reason (`Metric.reason`); rows
 that cannot be scored raise `MetricInputError`. Values are fractions; percent is for reports.
@@ -97,7 +96,6 @@ def score_target(
     probabilities: ArrayLike | None = None,
     *,
     mask: ArrayLike | None = None,
-    scale: float = 1.0,
     threshold: float = 0.5,
     top_k: int = 3,
     first_labels: ArrayLike | None = None,
@@ -113,7 +111,6 @@ def score_target(
         prediction: what the method says, finite in every row.
         probabilities: class probabilities (n, C) of a category; adds calibration and top-k.
         mask: boolean (n,), rows to score; the only other way to leave out rows.
-        scale: factor that brings values to the unit they are reported in.
         threshold: a label counts as predicted at this score (0.5 for probabilities, 0 for logits).
         top_k: k of the top-k metrics.
         first_labels: first listed true label (n,) of a multi-label row; adds `first_label_top<k>`.
@@ -125,7 +122,7 @@ def score_target(
         return _category_scores(names, truth, prediction, probabilities, mask, top_k)
     if kind == "values":
         t, p = checked_columns(truth, prediction, mask)
-        return _value_scores(names, t * scale, p * scale)
+        return _value_scores(names, t, p)
     if kind == "labels":
         return _label_scores(names, truth, prediction, mask, threshold, top_k, first_labels)
     raise UserError(f"Unknown kind of target {kind!r}: choose category, values or labels.")

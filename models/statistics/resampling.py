@@ -2,8 +2,7 @@
 
 A resample gives every cluster (dialogue) a weight: how often it was drawn. Most metrics are a
 function of sums over rows (counts for F1, moments for CCC), so a resample is one matrix product of
-weights (R, G) with sums per cluster (G, P). mAP needs its ranks and has its own product; any other
-callable takes the slow path that rebuilds the rows of each resample.
+weights (R, G) with sums per cluster (G, P). mAP needs its ranks and has its own product.
 """
 
 from collections.abc import Callable, Sequence
@@ -102,29 +101,6 @@ def _swap_rows(
 
 
 @dataclass(frozen=True)
-class AnyMetric:
-    """Slow path for any function of (truth, prediction): rows are repeated as drawn."""
-
-    most_resamples: ClassVar[int | None] = None
-
-    function: Callable[[NDArray, NDArray], float]
-
-    def weighted(self, truth: NDArray, prediction: NDArray, codes: Ints, weights: Floats) -> Floats:
-        """See `Resamplable.weighted`; weights have to be whole numbers."""
-        values = np.empty(len(weights))
-        for index, weight in enumerate(weights):
-            rows = np.repeat(np.arange(len(codes)), weight[codes].astype(np.int64))
-            values[index] = self.function(truth[rows], prediction[rows])
-        return values
-
-    def swapped(
-        self, truth: NDArray, first: NDArray, second: NDArray, codes: Ints, swaps: Bools
-    ) -> Floats:
-        """See `Resamplable.swapped`."""
-        return _swap_rows(self.function, truth, first, second, codes, swaps)
-
-
-@dataclass(frozen=True)
 class MeanAveragePrecision:
     """mAP over labels (n, L), resampled without sorting again.
 
@@ -168,15 +144,13 @@ class MeanAveragePrecision:
         return _swap_rows(mean_average_precision, truth, first, second, codes, swaps)
 
 
-def resamplable(
-    metric: str, kind: Kind, names: Sequence[str], *, scale: float = 1.0
-) -> Resamplable:
+def resamplable(metric: str, kind: Kind, names: Sequence[str]) -> Resamplable:
     """The fast form of a metric of `score_target`, by the same name.
 
     Category: accuracy, weighted, macro and per-class precision, recall, F1, UAR. Values: mse, rmse,
     mae, pearson, ccc, over all columns or of one (`ccc/valence`), ccc_va, each of them pooled over
     all columns (`pooled_mse`) or over V and A (`pooled_va_mse`), and the sentiment accuracies and
-    F1. Labels: map. For anything else wrap a function in `AnyMetric`.
+    F1. Labels: map.
     """
     if kind == "category":
         return AdditiveMetric(_confusion_terms(len(names)), _confusion_finish(metric, names))
@@ -185,7 +159,7 @@ def resamplable(
         if column < 0:
             raise UserError(f"{metric} is a metric of the column sentiment, not of {list(names)}.")
         terms, finish = _SENTIMENT[metric]
-        return AdditiveMetric(_on_column(terms, column, scale), finish)
+        return AdditiveMetric(_on_column(terms, column), finish)
     if kind == "values":
         base, columns = _value_columns(metric, names)
         finish = (
@@ -193,12 +167,10 @@ def resamplable(
             if metric.startswith("pooled_")
             else _moment_finish(base, len(columns))
         )
-        return AdditiveMetric(_moment_terms(columns, scale), finish)
+        return AdditiveMetric(_moment_terms(columns), finish)
     if kind == "labels" and metric == "map":
         return MeanAveragePrecision()
-    raise UserError(
-        f"{metric} of a {kind} target has no fast resampling: wrap its function in AnyMetric."
-    )
+    raise UserError(f"{metric} of a {kind} target cannot be resampled.")
 
 
 def _quotient(numerator: Floats, denominator: Floats) -> Floats:
@@ -224,9 +196,8 @@ def _confusion_finish(metric: str, names: Sequence[str]) -> Callable[[Floats], F
     per_class = measure in ("precision", "recall", "f1")
     if not (class_name in names if per_class and class_name else metric in _CLASS_AVERAGES):
         raise UserError(
-            f"{metric} has no fast resampling for the classes {', '.join(names)}: known are "
-            f"{', '.join(_CLASS_AVERAGES)}, precision/<class>, recall/<class>, f1/<class>; wrap "
-            "any other function in AnyMetric."
+            f"{metric} cannot be resampled for the classes {', '.join(names)}: known are "
+            f"{', '.join(_CLASS_AVERAGES)}, precision/<class>, recall/<class>, f1/<class>."
         )
 
     def finish(sums: Floats) -> Floats:
@@ -273,14 +244,13 @@ def _value_columns(metric: str, names: Sequence[str]) -> tuple[str, list[int]]:
         raise UserError(f"{metric}: there is no column {missing[0]!r} among {', '.join(names)}.")
     if measure not in VALUE_METRICS:
         raise UserError(
-            f"{metric} of values has no fast resampling: known are {', '.join(VALUE_METRICS)}, "
-            f"ccc_va, pooled_<metric>, {', '.join(_SENTIMENT)}; wrap any other function in "
-            "AnyMetric."
+            f"{metric} of values cannot be resampled: known are {', '.join(VALUE_METRICS)}, "
+            f"ccc_va, pooled_<metric>, {', '.join(_SENTIMENT)}."
         )
     return measure, [list(names).index(name) for name in wanted]
 
 
-def _moment_terms(columns: list[int], scale: float) -> Callable[[NDArray, NDArray], Floats]:
+def _moment_terms(columns: list[int]) -> Callable[[NDArray, NDArray], Floats]:
     """Per column: annotated, t, p, t^2, p^2, tp, |p-t|, (p-t)^2, flattened to (n, 8K).
 
     A NaN truth gives 0. In float64 whatever comes in: squares of float32 would lose the variance.
@@ -288,7 +258,7 @@ def _moment_terms(columns: list[int], scale: float) -> Callable[[NDArray, NDArra
 
     def terms(truth: NDArray, prediction: NDArray) -> Floats:
         t, p = (
-            np.asarray(a, dtype=np.float64).reshape(len(a), -1)[:, columns] * scale
+            np.asarray(a, dtype=np.float64).reshape(len(a), -1)[:, columns]
             for a in (truth, prediction)
         )
         annotated = ~np.isnan(t)
@@ -358,11 +328,11 @@ def _moment_measure(
 
 
 def _on_column(
-    terms: Callable[[Floats, Floats], Floats], column: int, scale: float
+    terms: Callable[[Floats, Floats], Floats], column: int
 ) -> Callable[[NDArray, NDArray], Floats]:
     def on_column(truth: NDArray, prediction: NDArray) -> Floats:
         t, p = (
-            np.asarray(a, dtype=np.float64).reshape(len(a), -1)[:, column] * scale
+            np.asarray(a, dtype=np.float64).reshape(len(a), -1)[:, column]
             for a in (truth, prediction)
         )
         annotated = ~np.isnan(t)

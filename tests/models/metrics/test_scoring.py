@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from models.errors import MetricInputError, UserError
-from models.metrics import classification, multilabel, regression
-from models.metrics import raters as rater
+from models.metrics import classification, multilabel, regression, votes
 from models.metrics.inputs import Metric, mean_over_columns, undefined
 from models.metrics.scoring import (
     HEADLINE,
@@ -182,9 +181,8 @@ class TestRegression:
 
     @pytest.mark.parametrize(("raw", "mapped"), [(1.15, 0.255556), (1.209, 0.268667)])
     def test_rmse_follows_the_scale(self, raw: float, mapped: float):
-        assert score_target("values", ["v"], [0.0, 0.0], [raw, -raw], scale=2 / 9)["rmse"] == near(
-            mapped
-        )
+        values = 2 / 9 * np.array([raw, -raw])
+        assert score_target("values", ["v"], [0.0, 0.0], values)["rmse"] == near(mapped)
 
     @pytest.mark.parametrize(
         ("truth", "prediction", "ccc", "side"),
@@ -221,7 +219,11 @@ class TestRegression:
         columns = [scores[f"pearson/{name}"] for name in "abc"]
         assert columns == near([0.989268, 0.996273, 0.914531])
         assert scores["pearson"] == near(0.966690)
-        halves = [regression.mean_pearson(truth[i : i + 2], prediction[i : i + 2]) for i in (0, 2)]
+        halves = [
+            score_target("values", ["a", "b", "c"], truth[i : i + 2], prediction[i : i + 2])
+            for i in (0, 2)
+        ]
+        halves = [half["pearson"] for half in halves]
         assert np.mean(halves) == near(1.0)  # why correlations are never averaged over batches
 
     def test_an_undefined_column_counts_0_in_the_mean_and_is_counted(self):
@@ -409,9 +411,6 @@ class TestLabels:
         assert math.isnan(wa)
         assert wa.reason == "the label is never present"
 
-    def test_presence_is_any_intensity_above_0(self):
-        assert multilabel.presence([0, 0.33, 3]).tolist() == [False, True, True]
-
     def test_logits_are_cut_at_0(self):
         truth = np.array([R4_TRUTH]).T
         logits = np.where(np.array([R4_PREDICTION]).T == 1, 0.0, -0.1)
@@ -419,52 +418,13 @@ class TestLabels:
         assert scores["wa"] == scores["wa/fear"] == near(0.761905)
 
 
-class TestRaters:
-    def test_ties_for_the_majority_are_left_out_and_counted(self):
-        votes = [[3, 1, 0], [2, 2, 0], [0, 1, 4], [0, 5, 0]]
-        score = rater.majority_accuracy(votes, [0, 0, 2, 0])
-        assert score == near(2 / 3)
-        assert (score.n, score.reason) == (3, "1 tied rows left out")
-
+class TestVotes:
     def test_soft_labels_by_hand(self):
-        truth, prediction = [[0.5, 0.5], [1.0, 0.0]], [[0.25, 0.75], [0.8, 0.2]]
-        entropy = (-math.log(0.5) + 0.0) / 2
+        shares, prediction = [[0.5, 0.5], [1.0, 0.0]], [[0.25, 0.75], [0.8, 0.2]]
         cross = (-0.5 * math.log(0.25) - 0.5 * math.log(0.75) - math.log(0.8)) / 2
-        assert rater.soft_cross_entropy(truth, prediction) == near(cross)
-        assert rater.kl_divergence(truth, prediction) == near(cross - entropy)
-        assert rater.kl_divergence(truth, truth) == near(0.0)
-        assert math.isnan(rater.kl_divergence([[0.5, 0.5]], [[1.0, 0.0]]))
-
-    def test_pairwise_pearson_of_three_raters(self):
-        ratings = np.array([[1, 3, 4, 5], [2, 3, 5, 5], [1, 4, 2, 4]])
-        r = np.corrcoef(ratings)
-        expected = (r[0, 1] + r[0, 2] + r[1, 2]) / 3
-        assert rater.mean_pairwise_pearson(ratings) == near(expected)
-
-    def test_alpha_against_its_definition_over_all_pairs(self):
-        nan = math.nan
-        ratings = np.array(
-            [[1, 2, 3, 3, 2, 1, 4, 1, 2, nan, nan, nan], [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, nan, 3],
-             [nan, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, nan], [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, nan]]
-        )  # fmt: skip
-        columns = [column[~np.isnan(column)] for column in ratings.T]
-        columns = [column for column in columns if len(column) > 1]
-        everything = np.concatenate(columns)
-        n = len(everything)
-        observed = sum(
-            ((c[:, None] - c[None]) ** 2).sum() / (len(c) - 1) for c in columns
-        ) / n  # fmt: skip
-        expected = ((everything[:, None] - everything[None]) ** 2).sum() / (n * (n - 1))
-        alpha = rater.krippendorff_alpha(ratings)
-        assert alpha == near(1 - observed / expected)
-        assert alpha == near(0.849, 5e-4)  # the value published for this table, interval scale
-        assert alpha.n == 11
-
-    def test_agreement_without_shared_items_is_undefined(self):
-        nan = math.nan
-        assert math.isnan(rater.krippendorff_alpha([[1, nan], [nan, 2]]))
-        assert math.isnan(rater.mean_pairwise_pearson([[1, nan], [nan, 2]]))
-        assert rater.krippendorff_alpha([[2, 2], [2, 2]]).reason == "all ratings are equal"
+        assert votes.soft_cross_entropy(shares, prediction) == near(cross)
+        assert votes.soft_cross_entropy(shares, shares) == near(-math.log(0.5) / 2)
+        assert math.isnan(votes.soft_cross_entropy([[0.5, 0.5]], [[1.0, 0.0]]))
 
 
 class TestErrors:
