@@ -16,6 +16,8 @@ from models.metrics.scoring import HEADLINE, UNDEFINED_SCORE, selection_score
 from tasks.batches.source import is_labelled
 
 Outputs = Mapping[str, torch.Tensor]
+#: Cell of the networks as they were chosen, with everything that there is to see.
+CHOSEN = "chosen"
 
 
 def probabilities(target: Target, output: torch.Tensor) -> np.ndarray:

@@ -25,7 +25,8 @@ from models.training import best_device, compute_steadily, predict
 from tasks.batches.source import Dataset, Source, first_of, is_labelled
 from tasks.context import Context, ForMethod, Progress
 from tasks.evaluate.grids import probabilities
-from tasks.evaluate.stage import Run, libraries, load_runs, sources_of, spread
+from tasks.evaluate.networks import Run, load_runs, sources_of
+from tasks.evaluate.scores import libraries, spread
 from tasks.layout import Layout
 from tasks.report.error_curves import absolute_errors, curves
 from tasks.tables import UTTERANCES, read_table, replacing

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from models.metrics.scoring import CONVENTION, HEADLINE, score_target
-from tasks.evaluate.stage import spread
+from tasks.evaluate.scores import spread
 from tasks.tables import (
     FACES,
     LABELS,

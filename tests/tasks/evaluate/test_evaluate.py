@@ -17,6 +17,7 @@ from models.metrics import scoring as metrics
 from models.training import predict
 from tasks.batches.hiding import Hidden
 from tasks.context import ForMethod
+from tasks.evaluate import cells, networks
 from tasks.evaluate import stage as evaluate
 from tasks.evaluate.consistency import violation_rates
 from tasks.evaluate.stage import EvaluateParams
@@ -52,14 +53,14 @@ def fit_and_score(method, patch, inputs=INPUTS, entry=None):
     """Train and evaluate; returns the masks drawn at each rate, in the order of drawing."""
     ctx, entry = PlainContext(stream=io.StringIO()), entry or ENTRIES[method]
     seen = []
-    draw = evaluate.draw_masks
+    draw = cells.draw_masks
 
     def noted(*args):
         seen.append((*args, draw(*args)))
         return seen[-1][-1]
 
     with patch.context() as local:
-        local.setattr(evaluate, "draw_masks", noted)
+        local.setattr(cells, "draw_masks", noted)
         train.run(
             ForMethod(train.TrainParams(seeds=SEEDS), entry, inputs), here(), ctx, CORPUS, method
         )
@@ -268,7 +269,8 @@ def count_passes(patch, method, inputs):
         return predict(*args, device=device)
 
     with patch.context() as local:
-        local.setattr(evaluate, "predict", counted)
+        for module in (evaluate, cells):
+            local.setattr(module, "predict", counted)
         params = EvaluateParams(missing_rates=RATES)
         evaluate.run(
             ForMethod(params, {}, inputs),
@@ -284,7 +286,7 @@ def test_what_hides_nothing_is_predicted_once_and_scores_the_same(project, monke
     entry, inputs = {"epochs": 2, "modalities": ["text"]}, {"text": "words"}
     fit_and_score("late_fusion", monkeypatch, inputs, entry)
     files = [path(CORPUS, "late_fusion") for path in (here().details, here().predictions)]
-    runs = len(evaluate.load_runs(here(), CORPUS, "late_fusion"))
+    runs = len(networks.load_runs(here(), CORPUS, "late_fusion"))
     few = len(count_passes(monkeypatch, "late_fusion", inputs))
     reused = [file.read_bytes() for file in files]
     monkeypatch.setattr(Hidden, "cells", lambda *_: (object(),))  # nothing looks like another
@@ -295,11 +297,12 @@ def test_what_hides_nothing_is_predicted_once_and_scores_the_same(project, monke
 
 
 def test_networks_predict_where_training_computes(project, monkeypatch):
-    monkeypatch.setattr(evaluate, "best_device", lambda: "cpu:0")
+    for module in (evaluate, cells):
+        monkeypatch.setattr(module, "best_device", lambda: "cpu:0")
     devices = count_passes(monkeypatch, "linear", INPUTS)
     assert set(devices) == {"cpu:0"}
     # of 7 subsets and 2 rates, all modalities and rate 0 hide nothing
-    runs = evaluate.load_runs(here(), CORPUS, "linear")
+    runs = networks.load_runs(here(), CORPUS, "linear")
     kept = [file for run in runs for file in run.folder.glob("snapshots/*.safetensors")]
     assert len(devices) == len(runs) * (2 + 6 + 1) + len(kept)
 
@@ -323,14 +326,14 @@ def test_runs_that_predict_other_columns_are_not_scored_together(tmp_path, monke
         name = {"v": "valence", "a": "arousal"}[dims]
         write_run("huo_ge_vad", entry, Target("vad", "values", (name,)), seed)
     with pytest.raises(UserError, match="some runs predict valence and some arousal of vad"):
-        evaluate.load_runs(here(), CORPUS, "huo_ge_vad")
+        networks.load_runs(here(), CORPUS, "huo_ge_vad")
 
 
 def test_networks_that_were_compiled_for_training_are_not_for_scoring(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     entry = {"backbone": "small", "pretrained": "", "image_px": 16, "compile": True}
     trained = write_run("cage", entry, Target("category", "category", ("happy", "sad")))
-    (run,) = evaluate.load_runs(here(), CORPUS, "cage")
+    (run,) = networks.load_runs(here(), CORPUS, "cage")
     assert trained.network._compiled_call_impl is not None
     assert run.method.network._compiled_call_impl is None
 
@@ -355,7 +358,7 @@ def test_grids_have_all_subsets_and_rates_and_agree_where_nothing_is_hidden(proj
 
 
 def test_loaded_networks_have_their_modalities_in_the_projects_order(project):
-    runs = evaluate.load_runs(here(), CORPUS, "linear")
+    runs = networks.load_runs(here(), CORPUS, "linear")
     assert [list(run.method.spec.dims) for run in runs] == [["audio", "video", "text"]] * 8
 
 

@@ -1,0 +1,107 @@
+"""Every metric of a target over the folds of a seed together, and its spread over seeds."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, get_args
+
+import numpy as np
+import torch
+
+from models.batch import Target
+from models.metrics.scoring import HEADLINE, score_target, undefined_reasons
+from tasks.batches.source import Dataset, first_of, is_labelled
+from tasks.evaluate.grids import probabilities
+from tasks.evaluate.predictions import Predicted, Split
+
+
+def score(
+    target: Target, truth: np.ndarray, output: torch.Tensor, first: np.ndarray | None = None
+) -> Mapping[str, Any]:
+    """All metrics of one target over the labelled rows; ``first`` is that of ``Dataset``."""
+    values = probabilities(target, output)
+    keep = is_labelled(target, truth)
+    if target.kind == "category":
+        return score_target(
+            target.kind, target.names, truth[keep], values[keep].argmax(1), values[keep]
+        )
+    first = first_of(target, truth[keep], None if first is None else first[keep])
+    return score_target(target.kind, target.names, truth[keep], values[keep], first_labels=first)
+
+
+def target_details(
+    target: Target,
+    predicted: Sequence[Predicted],
+    rates: Mapping[tuple[str, int], Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Scores of one target; ``rates`` are further ones by split and seed."""
+    headline, sign = HEADLINE[target.name]
+    per_split: dict[str, Any] = {}
+    for split in get_args(Split):
+        by_seed = _pooled(target, split, predicted)
+        scores = {
+            seed: {**score(target, *found), **rates.get((split, seed), {})}
+            for seed, found in by_seed.items()
+            if is_labelled(target, found[0]).any()
+        }
+        if not scores:
+            continue  # some corpora keep the labels of their test rows to themselves
+        names = next(iter(scores.values()))
+        per_split[split] = {
+            "n": int(max(is_labelled(target, truth).sum() for truth, *_ in by_seed.values())),
+            "metrics": {
+                name: spread([float(found[name]) for found in scores.values()]) for name in names
+            },
+            "by_seed": {
+                str(seed): {name: _plain(float(value)) for name, value in found.items()}
+                for seed, found in scores.items()
+            },
+            "undefined": {
+                str(seed): undefined_reasons(found)
+                for seed, found in scores.items()
+                if undefined_reasons(found)
+            },
+        }
+    return {
+        "headline": headline,
+        "higher_is_better": sign > 0,
+        "kind": target.kind,
+        "names": list(target.names),
+        **per_split,
+    }
+
+
+def _pooled(
+    target: Target,
+    split: str,
+    predicted: Iterable[Predicted],
+) -> dict[int, tuple[np.ndarray, torch.Tensor, np.ndarray | None]]:
+    """Seed to what ``score`` gets of a target over the folds together."""
+    parts: dict[int, list[tuple[Dataset, torch.Tensor]]] = {}
+    for one in predicted:
+        if one.split == split and target.name in one.outputs:
+            parts.setdefault(one.run.seed, []).append((one.data, one.outputs[target.name]))
+    pooled = {}
+    for seed, found in sorted(parts.items()):
+        firsts = [data.first for data, _ in found if data.first is not None]
+        pooled[seed] = (
+            np.concatenate([data.truth(target).numpy() for data, _ in found]),
+            torch.cat([output for _, output in found]),
+            np.concatenate(firsts) if firsts else None,
+        )
+    return pooled
+
+
+def libraries() -> dict[str, str]:
+    """What computed the scores."""
+    return {"numpy": np.__version__, "torch": str(torch.__version__)}
+
+
+def spread(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean and sample standard deviation; null where undefined."""
+    array = np.asarray(values, float)
+    std = float(array.std(ddof=1)) if len(array) > 1 else math.nan
+    return {"mean": _plain(float(array.mean())), "std": _plain(std)}
+
+
+def _plain(value: float) -> float | None:
+    return value if math.isfinite(value) else None
