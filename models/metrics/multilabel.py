@@ -4,10 +4,11 @@ Truth is multi-hot (n, L), scores are finite numbers (n, L) where larger means m
 """
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from models.errors import MetricInputError
 from models.metrics.classification import confusion_matrix, summarise_confusion
+from models.metrics.folds import by_fold
 from models.metrics.inputs import (
     Bools,
     Floats,
@@ -146,10 +147,16 @@ def average_precision(truth: ArrayLike, scores: ArrayLike) -> Metric:
     return Metric(float(gained @ precision / n_positive), len(positive))
 
 
-def mean_average_precision(truth: ArrayLike, scores: ArrayLike) -> Metric:
-    """mAP: mean average precision over the labels with a positive row; the others are counted."""
+def mean_average_precision(
+    truth: ArrayLike, scores: ArrayLike, folds: NDArray | None = None
+) -> Metric:
+    """mAP: mean average precision over the labels with a positive row; the others are counted.
+
+    With ``folds`` (n,) the precision of each label is a mean over folds.
+    """
     t, s = checked_labels(truth, scores)
-    per_label = [average_precision(t[:, label], s[:, label]) for label in range(t.shape[1])]
+    of_label = by_fold(average_precision, folds)
+    per_label = [of_label(t[:, label], s[:, label]) for label in range(t.shape[1])]
     defined = [float(value) for value in per_label if value.is_defined]
     if not defined:
         return undefined(len(t), "no label occurs in the truth")

@@ -7,11 +7,11 @@ A metric that has no value on the rows at hand is NaN and carries the reason (`M
 that cannot be scored raise `MetricInputError`. Values are fractions; percent is for reports.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from models.errors import MetricInputError, UserError
 from models.metrics.classification import (
@@ -24,6 +24,7 @@ from models.metrics.classification import (
     top_k_accuracy,
     weighted_f1,
 )
+from models.metrics.folds import ALL_ROWS, AVERAGED, by_fold, fold_of_cells, several
 from models.metrics.inputs import (
     Floats,
     Metric,
@@ -60,7 +61,7 @@ from models.metrics.regression import (
 Kind = Literal["category", "values", "labels"]
 
 # Raise this when a definition changes: results made under two conventions do not compare.
-CONVENTION = "affectloom-metrics-1"
+CONVENTION = "affectloom-metrics-2"
 
 # target -> (metric, +1 where higher is better, -1 where lower is)
 SELECTION: dict[str, tuple[str, int]] = {
@@ -99,6 +100,7 @@ def score_target(
     threshold: float = 0.5,
     top_k: int = 3,
     first_labels: ArrayLike | None = None,
+    folds: ArrayLike | None = None,
 ) -> dict[str, Metric]:
     """Every metric of one target as a flat mapping from name to float.
 
@@ -114,6 +116,8 @@ def score_target(
         threshold: a label counts as predicted at this score (0.5 for probabilities, 0 for logits).
         top_k: k of the top-k metrics.
         first_labels: first listed true label (n,) of a multi-label row; adds `first_label_top<k>`.
+        folds: of each row (n,). With several, correlations and average precision are means over
+            folds, and beside them stand those over all rows (`ccc_all_rows`).
 
     A name with `/` belongs to one class, column or label (`f1/angry`, `ccc/valence`); without, it
     is the summary over them.
@@ -122,9 +126,9 @@ def score_target(
         return _category_scores(names, truth, prediction, probabilities, mask, top_k)
     if kind == "values":
         t, p = checked_columns(truth, prediction, mask)
-        return _value_scores(names, t, p)
+        return _value_scores(names, t, p, several(folds, kept_rows(len(np.asarray(truth)), mask)))
     if kind == "labels":
-        return _label_scores(names, truth, prediction, mask, threshold, top_k, first_labels)
+        return _label_scores(names, truth, prediction, mask, threshold, top_k, first_labels, folds)
     raise UserError(f"Unknown kind of target {kind!r}: choose category, values or labels.")
 
 
@@ -141,11 +145,13 @@ def selection_score(
     prediction: ArrayLike,
     *,
     mask: ArrayLike | None = None,
+    folds: ArrayLike | None = None,
 ) -> float:
     """The target's selection metric, always higher is better and never NaN.
 
     Computes that one metric only, so it is cheap enough for every epoch. Undefined counts as
-    `UNDEFINED_SCORE`; predictions that are not finite still raise.
+    `UNDEFINED_SCORE`; predictions that are not finite still raise. `folds` is that of
+    `score_target`.
     """
     if target not in SELECTION:
         raise UserError(
@@ -155,12 +161,12 @@ def selection_score(
     if (kind, metric) == ("category", "weighted_f1"):
         score = weighted_f1(truth, prediction, len(names), mask=mask)
     elif (kind, metric) in _COLUMN_SELECTION:
-        columns = per_column(
-            _COLUMN_SELECTION[kind, metric], *checked_columns(truth, prediction, mask)
-        )
-        score = mean_over_columns(columns)
+        kept = several(folds, kept_rows(len(np.asarray(truth)), mask))
+        of_column = by_fold(_COLUMN_SELECTION[kind, metric], kept if metric in AVERAGED else None)
+        score = mean_over_columns(per_column(of_column, *checked_columns(truth, prediction, mask)))
     elif (kind, metric) == ("labels", "map"):
-        score = mean_average_precision(*checked_labels(truth, prediction, mask))
+        kept = several(folds, kept_rows(len(np.asarray(truth)), mask))
+        score = mean_average_precision(*checked_labels(truth, prediction, mask), kept)
     else:
         raise UserError(f"Target {target!r} is selected by {metric}, which a {kind} target lacks.")
     return sign * float(score) if score.is_defined else UNDEFINED_SCORE
@@ -201,25 +207,36 @@ def _category_scores(
     return scores | {"n": Metric(n, n)}
 
 
-def _value_scores(names: Sequence[str], t: Floats, p: Floats) -> dict[str, Metric]:
+def _value_scores(
+    names: Sequence[str], t: Floats, p: Floats, folds: NDArray | None
+) -> dict[str, Metric]:
     _require_names(names, t.shape[1], "column")
     annotated = ~np.isnan(t)
     scores: dict[str, Metric] = {}
-    by_metric = {metric: per_column(score, t, p) for metric, score in _VALUE_METRICS.items()}
+    by_metric = {
+        metric: per_column(by_fold(score, folds if metric in AVERAGED else None), t, p)
+        for metric, score in _VALUE_METRICS.items()
+    }
+    if folds is not None:
+        by_metric |= {
+            f"{metric}{ALL_ROWS}": per_column(score, t, p)
+            for metric, score in _VALUE_METRICS.items()
+            if metric in AVERAGED
+        }
     for metric, columns in by_metric.items():
         scores[metric] = mean_over_columns(columns)
         scores |= {f"{metric}/{name}": value for name, value in zip(names, columns, strict=True)}
     undefined_columns = sum(c.n > 0 and not c.is_defined for c in by_metric["pearson"])
     scores["pearson_undefined"] = Metric(undefined_columns, len(t))
     if annotated.any():
-        cells = pooled(t, p)
-        scores |= {f"pooled_{name}": score(*cells) for name, score in _POOLED_METRICS.items()}
+        cells = pooled(t, p), fold_of_cells(folds, annotated)
+        scores |= _pooled_scores("pooled_", _POOLED_METRICS, *cells)
     if {"valence", "arousal"} <= set(names):
         va = [list(names).index(name) for name in ("valence", "arousal")]
         scores["ccc_va"] = mean_over_columns([by_metric["ccc"][column] for column in va])
         if annotated[:, va].any():
-            cells = pooled(t[:, va], p[:, va])
-            scores |= {f"pooled_va_{n}": score(*cells) for n, score in _POOLED_VA_METRICS.items()}
+            cells = pooled(t[:, va], p[:, va]), fold_of_cells(folds, annotated[:, va])
+            scores |= _pooled_scores("pooled_va_", _POOLED_VA_METRICS, *cells)
     for column, name in enumerate(names):
         errors = np.abs(t[annotated[:, column], column] - p[annotated[:, column], column])
         scores |= _coverage_scores(errors, f"/{name}")
@@ -230,6 +247,19 @@ def _value_scores(names: Sequence[str], t: Floats, p: Floats) -> dict[str, Metri
         scores |= _coverage_scores(joint_errors(t, p), "/joint")
     n = int(annotated.any(axis=1).sum())
     return scores | {"n": Metric(n, n)}
+
+
+def _pooled_scores(
+    prefix: str,
+    metrics: Mapping[str, Callable[..., Metric]],
+    cells: tuple[Floats, Floats],
+    folds: NDArray | None,
+) -> dict[str, Metric]:
+    """Metrics of all columns strung together."""
+    return {
+        f"{prefix}{name}": by_fold(score, folds if name in AVERAGED else None)(*cells)
+        for name, score in metrics.items()
+    }
 
 
 def _coverage_scores(errors: Floats, suffix: str) -> dict[str, Metric]:
@@ -255,17 +285,21 @@ def _label_scores(
     threshold: float,
     top_k: int,
     first_labels: ArrayLike | None,
+    folds: ArrayLike | None,
 ) -> dict[str, Metric]:
     t, s = checked_labels(truth, label_scores, mask)
+    kept = several(folds, kept_rows(len(np.asarray(truth)), mask))
     _require_names(names, t.shape[1], "label")
     if first_labels is not None:
         first_labels = np.asarray(first_labels)[kept_rows(len(np.asarray(truth)), mask)]
     predicted = s >= threshold
-    scores: dict[str, Metric] = {"map": mean_average_precision(t, s)}
+    scores: dict[str, Metric] = {"map": mean_average_precision(t, s, kept)}
+    if kept is not None:
+        scores[f"map{ALL_ROWS}"] = mean_average_precision(t, s)
     per_label = [binary_scores(t[:, label], predicted[:, label]) for label in range(len(names))]
     for label, name in enumerate(names):
         scores |= {f"{metric}/{name}": value for metric, value in per_label[label].items()}
-        scores[f"ap/{name}"] = average_precision(t[:, label], s[:, label])
+        scores[f"ap/{name}"] = by_fold(average_precision, kept)(t[:, label], s[:, label])
         scores[f"support/{name}"] = Metric(int(t[:, label].sum()), len(t))
     for metric, name in {
         "accuracy": "accuracy",

@@ -7,13 +7,15 @@ weights (R, G) with sums per cluster (G, P). mAP needs its ranks and has its own
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from models.errors import MetricInputError, UserError
 from models.metrics.classification import ratio
+from models.metrics.folds import AVERAGED, fold_groups
 from models.metrics.inputs import Bools, Floats, Ints
 from models.metrics.multilabel import mean_average_precision
 from models.metrics.regression import CONSTANT_SD, SENTIMENT_LIMITS, sentiment_classes
@@ -108,50 +110,79 @@ class MeanAveragePrecision:
     scored at least as high), and both are products of the weights with counts per cluster. Still,
     10,000 draws of 2,000 rows take a second; the interval needs a variance only, and 1,000 draws
     give its square root to 2 %.
+
+    Attributes:
+        folds: of each row (n,): the precision of a label is a mean over folds; None: over all rows.
     """
 
     most_resamples: ClassVar[int | None] = 1_000
 
+    folds: NDArray | None = None
+
     def weighted(self, truth: NDArray, prediction: NDArray, codes: Ints, weights: Floats) -> Floats:
         """See `Resamplable.weighted`."""
-        n_clusters = weights.shape[1]
         total, n_labels = np.zeros(len(weights)), np.zeros(len(weights))
         for label in range(truth.shape[1]):
             positive, score = truth[:, label].astype(bool), prediction[:, label]
             if not positive.any():
                 continue
-            ranked = np.unique(score[positive])
-            # Rows that count at threshold j are those scored at least ranked[j].
-            last = np.searchsorted(ranked, score, side="right") - 1
-            above = last >= 0
-            rows = np.zeros((n_clusters, len(ranked)))
-            hits, gained = np.zeros_like(rows), np.zeros_like(rows)
-            np.add.at(rows, (codes[above], last[above]), 1.0)
-            np.add.at(gained, (codes[positive], last[positive]), 1.0)
-            rows = np.cumsum(rows[:, ::-1], axis=1)[:, ::-1]
-            hits = np.cumsum(gained[:, ::-1], axis=1)[:, ::-1]
-            drawn = weights @ gained
-            precision = ratio(weights @ hits, weights @ rows)
-            n_positive = drawn.sum(axis=1)
-            total += ratio((drawn * precision).sum(axis=1), n_positive)
-            n_labels += n_positive > 0
+            sums, n_rows = np.zeros(len(weights)), np.zeros(len(weights))
+            for part in self._parts(positive):
+                value, is_there = _weighted_precision(
+                    positive[part], score[part], codes[part], weights
+                )
+                size = (weights @ np.bincount(codes[part], minlength=weights.shape[1])) * is_there
+                sums, n_rows = sums + value * size, n_rows + size
+            total += ratio(sums, n_rows)
+            n_labels += n_rows > 0
         return _quotient(total, n_labels)
+
+    def _parts(self, positive: Bools) -> list[Ints]:
+        """Rows that a label's precision is computed on together."""
+        if self.folds is None:
+            return [np.arange(len(positive))]
+        groups = fold_groups(self.folds, positive)
+        return [np.flatnonzero(groups == group) for group in range(int(groups.max()) + 1)]
 
     def swapped(
         self, truth: NDArray, first: NDArray, second: NDArray, codes: Ints, swaps: Bools
     ) -> Floats:
         """See `Resamplable.swapped`."""
-        return _swap_rows(mean_average_precision, truth, first, second, codes, swaps)
+        metric = partial(mean_average_precision, folds=self.folds)
+        return _swap_rows(metric, truth, first, second, codes, swaps)
 
 
-def resamplable(metric: str, kind: Kind, names: Sequence[str]) -> Resamplable:
+def _weighted_precision(
+    positive: Bools, score: Floats, codes: Ints, weights: Floats
+) -> tuple[Floats, Bools]:
+    """Average precision of one label (R,), and whether a positive row was drawn."""
+    ranked = np.unique(score[positive])
+    # Rows that count at threshold j are those scored at least ranked[j].
+    last = np.searchsorted(ranked, score, side="right") - 1
+    above = last >= 0
+    rows = np.zeros((weights.shape[1], len(ranked)))
+    hits, gained = np.zeros_like(rows), np.zeros_like(rows)
+    np.add.at(rows, (codes[above], last[above]), 1.0)
+    np.add.at(gained, (codes[positive], last[positive]), 1.0)
+    rows = np.cumsum(rows[:, ::-1], axis=1)[:, ::-1]
+    hits = np.cumsum(gained[:, ::-1], axis=1)[:, ::-1]
+    drawn = weights @ gained
+    precision = ratio(weights @ hits, weights @ rows)
+    n_positive = drawn.sum(axis=1)
+    return ratio((drawn * precision).sum(axis=1), n_positive), n_positive > 0
+
+
+def resamplable(
+    metric: str, kind: Kind, names: Sequence[str], folds: ArrayLike | None = None
+) -> Resamplable:
     """The fast form of a metric of `score_target`, by the same name.
 
     Category: accuracy, weighted, macro and per-class precision, recall, F1, UAR. Values: mse, rmse,
     mae, pearson, ccc, over all columns or of one (`ccc/valence`), ccc_va, each of them pooled over
     all columns (`pooled_mse`) or over V and A (`pooled_va_mse`), and the sentiment accuracies and
-    F1. Labels: map.
+    F1. Labels: map. With several `folds` (n,) correlations and map are means over folds.
     """
+    of_row = None if folds is None or len(np.unique(folds)) < 2 else np.asarray(folds)
     if kind == "category":
         return AdditiveMetric(_confusion_terms(len(names)), _confusion_finish(metric, names))
     if kind == "values" and metric in _SENTIMENT:
@@ -162,14 +193,13 @@ def resamplable(metric: str, kind: Kind, names: Sequence[str]) -> Resamplable:
         return AdditiveMetric(_on_column(terms, column), finish)
     if kind == "values":
         base, columns = _value_columns(metric, names)
-        finish = (
-            _pooled_finish(base)
-            if metric.startswith("pooled_")
-            else _moment_finish(base, len(columns))
-        )
+        if of_row is not None and base in AVERAGED:
+            is_pooled = metric.startswith("pooled_")
+            return _moments_by_fold(base, columns, of_row, is_pooled=is_pooled)
+        finish = _pooled_finish(base) if metric.startswith("pooled_") else _moment_finish(base)
         return AdditiveMetric(_moment_terms(columns), finish)
     if kind == "labels" and metric == "map":
-        return MeanAveragePrecision()
+        return MeanAveragePrecision(of_row)
     raise UserError(f"{metric} of a {kind} target cannot be resampled.")
 
 
@@ -270,16 +300,11 @@ def _moment_terms(columns: list[int]) -> Callable[[NDArray, NDArray], Floats]:
     return terms
 
 
-def _moment_finish(measure: str, n_columns: int) -> Callable[[Floats], Floats]:
+def _moment_finish(measure: str) -> Callable[[Floats], Floats]:
     def finish(sums: Floats) -> Floats:
         n, *rest = np.split(sums, 8, axis=-1)
         values = _moment_measure(measure, n, *(_quotient(part, n) for part in rest))
-        annotated = n > 0
-        # As in `mean_over_columns`: undefined counts 0, a column without annotation is left out.
-        if n_columns == 1:
-            return values[..., 0]
-        filled = np.where(annotated & ~np.isnan(values), values, 0.0).sum(axis=-1)
-        return _quotient(filled, annotated.sum(axis=-1).astype(np.float64))
+        return _over_columns(values, n > 0)
 
     return finish
 
@@ -293,6 +318,56 @@ def _pooled_finish(measure: str) -> Callable[[Floats], Floats]:
         return _moment_measure(measure, n, *(_quotient(part, n) for part in rest))[..., 0]
 
     return finish
+
+
+def _moments_by_fold(
+    measure: str, columns: list[int], folds: NDArray, *, is_pooled: bool
+) -> AdditiveMetric:
+    """The mean over folds: every moment has a column for each fold and column of values."""
+    plain, n_folds, n_columns = _moment_terms(columns), len(np.unique(folds)), len(columns)
+
+    def groups(truth: NDArray) -> Ints:
+        """(n, K): group of folds of each cell; a cell without truth weighs nothing anywhere."""
+        t = np.asarray(truth, dtype=np.float64).reshape(len(truth), -1)[:, columns]
+        annotated = ~np.isnan(t)
+        found = np.zeros(t.shape, np.int64)
+        if is_pooled:
+            of_cells = np.broadcast_to(folds[:, None], t.shape)
+            found[annotated] = fold_groups(of_cells[annotated], t[annotated])
+            return found
+        for column, known in enumerate(annotated.T):
+            found[known, column] = fold_groups(folds[known], t[known, column])
+        return found
+
+    def terms(truth: NDArray, prediction: NDArray) -> Floats:
+        sums = plain(truth, prediction).reshape(len(truth), 8, 1, n_columns)
+        chosen = groups(truth)[:, None] == np.arange(n_folds)[:, None]  # (n, F, K)
+        spread = sums * chosen[:, None]
+        if is_pooled:
+            spread = spread.sum(axis=-1)
+        return spread.reshape(len(truth), -1)
+
+    def finish(sums: Floats) -> Floats:
+        n, *rest = np.split(sums, 8, axis=-1)
+        values = _moment_measure(measure, n, *(_quotient(part, n) for part in rest))
+        shape = (*n.shape[:-1], n_folds, 1 if is_pooled else n_columns)
+        n, values = n.reshape(shape), values.reshape(shape)
+        # As in `models.metrics.folds.by_fold`: undefined in one of several folds counts 0.
+        is_alone = (n > 0).sum(axis=-2, keepdims=True) == 1
+        values = np.where(np.isnan(values) & ~(is_alone & (n > 0)), 0.0, values)
+        rows = n.sum(axis=-2)
+        of_column = _quotient((values * n).sum(axis=-2), rows)
+        return _over_columns(of_column, rows > 0)
+
+    return AdditiveMetric(terms, finish)
+
+
+def _over_columns(values: Floats, annotated: Bools) -> Floats:
+    """As `mean_over_columns`: undefined counts 0, a column without annotation is left out."""
+    if values.shape[-1] == 1:
+        return values[..., 0]
+    filled = np.where(annotated & ~np.isnan(values), values, 0.0).sum(axis=-1)
+    return _quotient(filled, annotated.sum(axis=-1).astype(np.float64))
 
 
 def _moment_measure(

@@ -29,14 +29,25 @@ def probabilities(target: Target, output: torch.Tensor) -> np.ndarray:
     return output.double().numpy()
 
 
-def headline(target: Target, truth: np.ndarray, output: torch.Tensor) -> float:
-    """The headline metric over the labelled rows; NaN where it is undefined or there are none."""
+def headline(
+    target: Target, truth: np.ndarray, output: torch.Tensor, folds: np.ndarray | None = None
+) -> float:
+    """The headline metric over the labelled rows; NaN where it is undefined or there are none.
+
+    Args:
+        target: what is scored.
+        truth: as ``Dataset.truth`` has it.
+        output: of the network.
+        folds: of each row (n,), where there are several.
+    """
     values = probabilities(target, output)
     guess = values.argmax(1) if target.kind == "category" else values
     keep = is_labelled(target, truth)
     if not keep.any():
         return math.nan
-    score = selection_score(target.name, target.kind, target.names, truth, guess, mask=keep)
+    score = selection_score(
+        target.name, target.kind, target.names, truth, guess, mask=keep, folds=folds
+    )
     return math.nan if score == UNDEFINED_SCORE else HEADLINE[target.name][1] * score
 
 
@@ -120,4 +131,5 @@ class Grids:
 
 def _pooled(target: Target, folds: Sequence[_Fold], outputs: Sequence[torch.Tensor]) -> float:
     truth = np.concatenate([fold.truth for fold in folds])
-    return headline(target, truth, torch.cat(list(outputs)))
+    numbers = np.repeat(np.arange(len(folds)), [len(fold.truth) for fold in folds])
+    return headline(target, truth, torch.cat(list(outputs)), numbers)

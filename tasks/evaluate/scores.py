@@ -15,9 +15,21 @@ from tasks.evaluate.predictions import Predicted, Split
 
 
 def score(
-    target: Target, truth: np.ndarray, output: torch.Tensor, first: np.ndarray | None = None
+    target: Target,
+    truth: np.ndarray,
+    output: torch.Tensor,
+    folds: np.ndarray | None = None,
+    first: np.ndarray | None = None,
 ) -> Mapping[str, Any]:
-    """All metrics of one target over the labelled rows; ``first`` is that of ``Dataset``."""
+    """All metrics of one target over the labelled rows.
+
+    Args:
+        target: what is scored.
+        truth: as ``Dataset.truth`` has it.
+        output: of the network.
+        folds: of each row (n,), where there are several.
+        first: that of ``Dataset``.
+    """
     values = probabilities(target, output)
     keep = is_labelled(target, truth)
     if target.kind == "category":
@@ -25,7 +37,14 @@ def score(
             target.kind, target.names, truth[keep], values[keep].argmax(1), values[keep]
         )
     first = first_of(target, truth[keep], None if first is None else first[keep])
-    return score_target(target.kind, target.names, truth[keep], values[keep], first_labels=first)
+    return score_target(
+        target.kind,
+        target.names,
+        truth[keep],
+        values[keep],
+        first_labels=first,
+        folds=None if folds is None else folds[keep],
+    )
 
 
 def target_details(
@@ -74,18 +93,20 @@ def _pooled(
     target: Target,
     split: str,
     predicted: Iterable[Predicted],
-) -> dict[int, tuple[np.ndarray, torch.Tensor, np.ndarray | None]]:
+) -> dict[int, tuple[np.ndarray, torch.Tensor, np.ndarray, np.ndarray | None]]:
     """Seed to what ``score`` gets of a target over the folds together."""
-    parts: dict[int, list[tuple[Dataset, torch.Tensor]]] = {}
+    parts: dict[int, list[tuple[int, Dataset, torch.Tensor]]] = {}
     for one in predicted:
         if one.split == split and target.name in one.outputs:
-            parts.setdefault(one.run.seed, []).append((one.data, one.outputs[target.name]))
+            part = (one.run.fold, one.data, one.outputs[target.name])
+            parts.setdefault(one.run.seed, []).append(part)
     pooled = {}
     for seed, found in sorted(parts.items()):
-        firsts = [data.first for data, _ in found if data.first is not None]
+        firsts = [data.first for _, data, _ in found if data.first is not None]
         pooled[seed] = (
-            np.concatenate([data.truth(target).numpy() for data, _ in found]),
-            torch.cat([output for _, output in found]),
+            np.concatenate([data.truth(target).numpy() for _, data, _ in found]),
+            torch.cat([output for *_, output in found]),
+            np.repeat([fold for fold, *_ in found], [len(data.rows) for _, data, _ in found]),
             np.concatenate(firsts) if firsts else None,
         )
     return pooled

@@ -204,7 +204,7 @@ def _compare_target(
     found = sides[0].targets[target]
     rows = align(target, dict(zip(names, sides, strict=True)), dialogues)
     metric = found["headline"]
-    form = resamplable(metric, found["kind"], found["names"])
+    form = resamplable(metric, found["kind"], found["names"], rows.folds)
     drawn = resample(
         metric,
         form,

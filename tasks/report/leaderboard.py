@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 from threadpoolctl import threadpool_limits
 
+from models.metrics.folds import ALL_ROWS, AVERAGED
 from models.metrics.scoring import HEADLINE, UNDEFINED_SCORE, selection_score
 from models.statistics.bootstrap import compare_all, confidence_interval, resample
 from models.statistics.comparison import Comparison, verdict
@@ -86,7 +88,7 @@ def _judge_target(
     preface = "" if split == "test" else ON_VALIDATION
     drawn = resample(
         metric,
-        resamplable(metric, target["kind"], target["names"]),
+        resamplable(metric, target["kind"], target["names"], rows.folds),
         rows.truth,
         rows.predictions,
         rows.dialogues,
@@ -99,6 +101,10 @@ def _judge_target(
     # an undefined score ranks last; equal scores rank by name, so that the order is stable
     order = sorted(
         means, key=lambda m: (-sign * means[m] if math.isfinite(means[m]) else math.inf, m)
+    )
+    n_folds = len(np.unique(rows.folds))
+    over_folds = (
+        f"{metric} is the mean over {n_folds} folds" if n_folds > 1 and metric in AVERAGED else ""
     )
     joined = {m: ensemble(name, tested[m], rows, m) for m in order}
     entries = []
@@ -120,6 +126,7 @@ def _judge_target(
                     "ci_high": _plain(interval.high),
                 },
                 "metrics": tested[method].scores(name)["metrics"],
+                "all_rows": _all_rows(tested[method].scores(name)["metrics"], metric),
                 "seeds": len(rows.seeds[method]),
                 "n": len(rows.truth),
                 "n_test": len(rows.truth) if split == "test" else 0,
@@ -134,7 +141,7 @@ def _judge_target(
                     for run in tested[method].details["runs"]
                     if name in run["targets"]
                 ),
-                "remark": interval.remark,
+                "remark": "; ".join(filter(None, (interval.remark, over_folds))),
                 "against": [
                     _against(_pair(comparisons, method, other), higher, preface)
                     for other in order[rank:]
@@ -166,7 +173,9 @@ def ensemble(name: str, one: Tested, rows: Rows, method: str) -> float | None:
         guess = shares.to_numpy().reshape(len(rows.truth), len(runs), -1).mean(1).argmax(1)
     else:
         guess = runs.mean(0)
-    score = selection_score(name, target["kind"], target["names"], rows.truth, guess)
+    score = selection_score(
+        name, target["kind"], target["names"], rows.truth, guess, folds=rows.folds
+    )
     return None if score == UNDEFINED_SCORE else HEADLINE[name][1] * score
 
 
@@ -184,6 +193,12 @@ def _against(pair: Comparison, higher_is_better: bool, preface: str) -> dict[str
     }
 
 
+def _all_rows(metrics: Mapping[str, Mapping[str, float | None]], metric: str) -> float | None:
+    """A metric over the rows of all folds together, where the score is a mean over folds."""
+    found = metrics.get(f"{metric}{ALL_ROWS}")
+    return None if found is None else found["mean"]
+
+
 def _failed_entry(method: str, metric: str, split: str, reason: str) -> dict[str, Any]:
     nothing = dict.fromkeys(("mean", "std", "ci_low", "ci_high"))
     return {
@@ -192,6 +207,7 @@ def _failed_entry(method: str, metric: str, split: str, reason: str) -> dict[str
         "split": split,
         "metric": {"name": metric, **nothing},
         "metrics": {},
+        "all_rows": None,
         "seeds": 0,
         "n": 0,
         "n_test": 0,
@@ -226,7 +242,7 @@ def to_csv(board: Mapping[str, Mapping[str, Judged]]) -> str:
         [
             "corpus", "target", "rank", "method", "metric", "mean", "std", "ci_low", "ci_high",
             "seeds", "n_test", "significant_vs_next", "validation", "test_oracle", "ensemble",
-            "parameters", "failed", "split", "n",
+            "parameters", "failed", "split", "n", "all_rows",
         ]
     )  # fmt: skip
     for corpus, targets in board.items():
@@ -241,7 +257,7 @@ def to_csv(board: Mapping[str, Mapping[str, Judged]]) -> str:
                         entry["seeds"], entry["n_test"], entry["significant_vs_next"],
                         _short(validation.get("mean")), _short(oracle.get("mean")),
                         _short(entry["ensemble"]), entry["parameters"], entry.get("failed", ""),
-                        entry["split"], entry["n"],
+                        entry["split"], entry["n"], _short(entry["all_rows"]),
                     ]
                 )  # fmt: skip
     return stream.getvalue()

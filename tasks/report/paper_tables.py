@@ -169,7 +169,7 @@ def _scores(
             continue
         cells: dict[str, list[Cell]] = {method: [] for method in tested}
         for column in shown:
-            form = resamplable(column.metric, found["kind"], found["names"])
+            form = resamplable(column.metric, found["kind"], found["names"], rows.folds)
             for method, cell in _cells(column, form, rows, resamples, seed).items():
                 cells[method].append(cell)
         unit = f"{_UNIT} " if any(column.scale != 1 for column in shown) else ""

@@ -35,6 +35,7 @@ class Rows:
         truth: class codes (n,), values (n, K) with NaN where not annotated, or labels (n, L).
         predictions: method to (S, n, ...), seeds in the order of ``seeds``.
         dialogues: of each row (n,).
+        folds: in which each row was tested (n,).
         seeds: method to its seeds.
     """
 
@@ -42,6 +43,7 @@ class Rows:
     truth: np.ndarray
     predictions: dict[str, np.ndarray]
     dialogues: np.ndarray
+    folds: np.ndarray
     seeds: dict[str, list[int]]
 
 
@@ -353,6 +355,7 @@ def align(name: str, tested: Mapping[str, Tested], utterances: pl.DataFrame) -> 
         truth=encode(reference.select(truths), target, next(iter(tested.values())).where, True),
         predictions=predictions,
         dialogues=place.get_column("dialogue_id").to_numpy(),
+        folds=reference.get_column("fold").to_numpy(),
         seeds=seeds,
     )
 

@@ -90,14 +90,21 @@ def test_category_scores_are_those_of_the_predictions(project, split, seed):
     assert scores["n"] == known.height == read_details()["category"][split]["n"]
 
 
+def concordance(t, p):
+    shift = (t.mean() - p.mean()) ** 2
+    return 2 * np.mean((t - t.mean()) * (p - p.mean())) / (t.var() + p.var() + shift)
+
+
 @pytest.mark.parametrize("name", VAD)
 def test_value_scores_are_those_of_the_predictions(project, name):
     known = rows(seed=1).drop_nulls(f"target_{name}")
     t, p = (known[f"{side}_{name}"].to_numpy() for side in ("target", "prediction"))
-    shift = (t.mean() - p.mean()) ** 2
-    ccc = 2 * np.mean((t - t.mean()) * (p - p.mean())) / (t.var() + p.var() + shift)
+    folds = known["fold"].to_numpy()
+    by_fold = [concordance(t[folds == fold], p[folds == fold]) for fold in np.unique(folds)]
     scores = read_details()["vad"]["test"]["by_seed"]["1"]
-    assert scores[f"ccc/{name}"] == pytest.approx(ccc)
+    wanted = np.average(by_fold, weights=np.unique(folds, return_counts=True)[1])
+    assert scores[f"ccc/{name}"] == pytest.approx(wanted)
+    assert scores[f"ccc_all_rows/{name}"] == pytest.approx(concordance(t, p))
     assert scores[f"mae/{name}"] == pytest.approx(np.abs(t - p).mean())
 
 
@@ -404,7 +411,11 @@ def test_entries_have_the_promised_keys(project):
             assert promised <= set(entry)
             assert {"mean", "std", "ci_low", "ci_high"} <= set(entry["metric"])
             assert entry["seeds"] == 2
-            assert entry["n_test"] == read_details()[target]["test"]["n"]
+            scores = read_details(entry["method"])[target]["test"]
+            assert entry["n_test"] == scores["n"]
+            over_all = scores["metrics"].get("ccc_all_rows", {"mean": None})["mean"]
+            assert entry["all_rows"] == over_all
+            assert ("mean over 2 folds" in entry["remark"]) == (target == "vad")
     lines = to_csv({CORPUS: board()}).splitlines()
     assert lines[0].startswith("corpus,target,rank,method,metric,mean,std,ci_low,ci_high,seeds")
     assert len(lines) == 1 + 2 * 2

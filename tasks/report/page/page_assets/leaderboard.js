@@ -9,10 +9,12 @@ const COLUMNS = [
   { key: "std", name: "SD", value: (e) => e.metric.std, wide: true, help: "standard deviation over seeds" },
   { key: "validation", name: "Validation", value: (e) => e.validation?.mean, wide: true, help: "the same metric on the validation split" },
   { key: "oracle", name: "Test‑oracle gap", value: (e) => gap(e), wide: true, help: "what choosing the epoch on the test split would have added; for information, it ranks nothing; empty where the epochs were too large to keep (train.snapshot_mb)" },
+  { key: "all_rows", name: "All folds as one", value: (e) => e.all_rows, wide: true, has: () => ranked().some((e) => isNumber(e.all_rows)), help: "the score over the rows of all folds together, as some papers print it; biased, because each fold's training mean lies on the other side of its test mean; ranks nothing" },
   { key: "ensemble", name: "Ensemble", value: (e) => e.ensemble, wide: true, help: "the score of the mean prediction over all seeds; for information, it ranks nothing" },
   { key: "seeds", name: "Seeds", value: (e) => e.seeds, wide: true, help: "trainings that the score is the mean of" },
   { key: "parameters", name: "Parameters", value: (e) => e.parameters, wide: true, help: "trained numbers of one network" },
 ];
+const columns = () => COLUMNS.filter((column) => !column.has || column.has());
 
 function gap(entry) {
   if (!isNumber(entry.test_oracle?.mean) || !isNumber(entry.metric.mean)) return null;
@@ -54,9 +56,9 @@ function whisker(entry, scale, best) {
 function boardRow(entry, scale, best) {
   const chosen = entry.method === state.method;
   if (entry.failed) {
-    return h("tr", { class: "failed" }, h("td", {}, "–"), h("th", { scope: "row" }, entry.method), h("td", { colspan: COLUMNS.length - 2 }, entry.failed));
+    return h("tr", { class: "failed" }, h("td", {}, "–"), h("th", { scope: "row" }, entry.method), h("td", { colspan: columns().length - 2 }, entry.failed));
   }
-  const cells = COLUMNS.slice(2).map((column) => {
+  const cells = columns().slice(2).map((column) => {
     if (!column.value) return h("td", {}, whisker(entry, scale, best));
     const value = column.value(entry);
     const text = ["seeds", "parameters"].includes(column.key) ? count(value) : column.key === "oracle" ? signed(value) : score(value);
@@ -72,7 +74,7 @@ function drawBoard(holder) {
   const t = target();
   const ends = ranked().flatMap((e) => [e.metric.ci_low, e.metric.ci_high, e.metric.mean]).filter(isNumber);
   const scale = d3.scaleLinear(d3.extent(ends.length ? ends : [0, 1]), [4, 196]);
-  const head = COLUMNS.map((column) => {
+  const head = columns().map((column) => {
     const numeric = !["method", "bar"].includes(column.key);
     const kind = [column.wide ? "wide" : "", numeric ? "num" : ""].join(" ").trim() || null;
     if (!column.value) return h("th", { scope: "col" }, column.name);
@@ -92,7 +94,7 @@ function drawBoard(holder) {
     h("table", { class: "board", "aria-describedby": "board-caption" },
       h("caption", { class: "hidden" }, "Leaderboard"),
       h("thead", {}, h("tr", {}, head)),
-      h("tbody", {}, rows.length ? rows.map((e) => boardRow(e, scale, ranked()[0]?.metric)) : h("tr", {}, h("td", { colspan: COLUMNS.length }, "No method matches."))))));
+      h("tbody", {}, rows.length ? rows.map((e) => boardRow(e, scale, ranked()[0]?.metric)) : h("tr", {}, h("td", { colspan: columns().length }, "No method matches."))))));
 }
 
 section("leaderboard", "Leaderboard", "Ranks follow the score of the epoch chosen on validation. Intervals hold for fresh dialogues and fresh training runs (cluster bootstrap by dialogue, seeds counted). Choose a method to see it in the charts below.", () => {
@@ -111,7 +113,7 @@ section("leaderboard", "Leaderboard", "Ranks follow the score of the epoch chose
   return [isHidden() ? h("p", { class: "warning", role: "note" }, h("strong", {}, "Validation, not test: "), `the corpus keeps the labels of its test part to itself, so every score of ${words(state.target)} here is of validation, which also chose the epochs. Do not read it as a test score. Mean predictions for the test part are in data/reports/ensembles.`) : null,
     h("div", { class: "tools" }, h("label", {}, "Filter methods ", input)), holder,
     remarks.length ? h("p", { class: "note" }, `Mind: ${remarks.join("; ")}.`) : null,
-    h("details", {}, h("summary", {}, "What the columns mean"), h("dl", {}, COLUMNS.filter((c) => c.help).map((c) => [h("dt", {}, c.name), h("dd", {}, `${c.help}.`)]))),
+    h("details", {}, h("summary", {}, "What the columns mean"), h("dl", {}, columns().filter((c) => c.help).map((c) => [h("dt", {}, c.name), h("dd", {}, `${c.help}.`)]))),
     sentences.length ? h("details", { open: sentences.length <= 8 && window.innerWidth > 640 }, h("summary", {}, "The verdict in words: each method against the next"), h("ol", { class: "verdicts" }, sentences)) : null];
 });
 
