@@ -1,23 +1,27 @@
 """Do the intervals cover what they promise, and how often does the test cry wolf?
 
 Simulates experiments: dialogues of 5 to 19 turns that share a difficulty, methods that share item
-difficulty, and seeds of different quality. Prints, per scenario, how often the 95 % interval holds
-the true score, and how often two equal methods are called different at 5 %, next to the plain
-percentile bootstrap over dialogues and the permutation test, which both ignore the seeds.
+difficulty, and seeds of different quality; and corpora of speakers with 5 to 19 clips each, every
+clip a dialogue of its own. Prints, per scenario, how often the 95 % interval holds the true score,
+and how often two equal methods are called different at 5 %, next to the plain percentile bootstrap
+over the same groups and the permutation test, which both ignore the seeds; where speakers have
+effects, also what an interval over single dialogues covers.
 
     python -m benchmarks.interval_coverage [--experiments 1000] [--resamples 1000]
 """
 
 import argparse
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from models.statistics.bootstrap import compare, confidence_interval, resample
 from models.statistics.permutation import permutation_test
 from models.statistics.resampling import resamplable
+from tasks.clusters import clusters_of
 
 CLASSES = ("neutral", "happy", "sad", "angry", "fear")
 CLASS_PRIOR = (4.0, 2.0, 1.0, 1.0, 0.6)
@@ -32,24 +36,32 @@ class Scenario:
     dialogues: int
     seeds: int
     seed_sd: float  # spread of quality between trainings, on the latent scale
+    has_speakers: bool = False  # ``dialogues`` are speakers then, and each clip is a dialogue
 
 
-SCENARIOS = tuple(
-    Scenario(metric, kind, dialogues, seeds, seed_sd)
-    for metric, kind in (
-        ("weighted_f1", "category"),
-        ("macro_f1", "category"),
-        ("ccc", "values"),
-        ("mae", "values"),
-    )
-    for dialogues, seeds, seed_sd in ((12, 3, 0.1), (30, 5, 0.1), (100, 5, 0.1), (30, 1, 0.0))
+SCENARIOS = (
+    *(
+        Scenario(metric, kind, speakers, seeds, seed_sd, has_speakers=True)
+        for metric, kind in (("weighted_f1", "category"), ("ccc", "values"))
+        for speakers, seeds, seed_sd in ((12, 3, 0.1), (24, 3, 0.1), (24, 1, 0.0))
+    ),
+    *(
+        Scenario(metric, kind, dialogues, seeds, seed_sd)
+        for metric, kind in (
+            ("weighted_f1", "category"),
+            ("macro_f1", "category"),
+            ("ccc", "values"),
+            ("mae", "values"),
+        )
+        for dialogues, seeds, seed_sd in ((12, 3, 0.1), (30, 5, 0.1), (100, 5, 0.1), (30, 1, 0.0))
+    ),
 )
 
 
 def draw(
     scenario: Scenario, methods: int, rng: np.random.Generator
 ) -> tuple[NDArray, dict[str, NDArray], NDArray]:
-    """One experiment of equally good methods: truth (n,), runs (seeds, n), dialogue of each row."""
+    """One experiment of equally good methods: truth (n,), runs (seeds, n), group of each row."""
     lengths = rng.integers(5, 20, size=scenario.dialogues)
     dialogue = np.repeat(np.arange(scenario.dialogues), lengths)
     n, count = len(dialogue), scenario.seeds
@@ -76,7 +88,7 @@ def draw(
 
 def true_score(scenario: Scenario, rng: np.random.Generator) -> float:
     """Expected score over trainings on endless dialogues, by a large simulation."""
-    large = Scenario(scenario.metric, scenario.kind, 600, 20, scenario.seed_sd)
+    large = replace(scenario, dialogues=600, seeds=20)
     metric = _metric(scenario)
     scores: list[float] = []
     for _ in range(50):
@@ -102,6 +114,16 @@ class Rates:
     percentile_coverage: float
     percentile_false_positives: float
     permutation_false_positives: float
+    coverage_by_dialogue: float
+
+
+def groups(scenario: Scenario, dialogue: NDArray) -> NDArray:
+    """What the report would draw together, from speakers and dialogues as a corpus names them."""
+    if not scenario.has_speakers:
+        rows = pl.DataFrame({"dialogue_id": dialogue, "speaker": np.arange(len(dialogue))})
+    else:
+        rows = pl.DataFrame({"dialogue_id": np.arange(len(dialogue)), "speaker": dialogue})
+    return clusters_of(rows).codes
 
 
 def simulate(
@@ -110,21 +132,28 @@ def simulate(
     """Coverage of one method's interval, and rejections among two equal methods."""
     rng = np.random.default_rng(seed)
     target, metric = true_score(scenario, rng), _metric(scenario)
-    hits = np.zeros(5)
+    hits = np.zeros(6)
     for _ in range(experiments):
         truth, runs, dialogue = draw(scenario, 2, rng)
+        codes, draws = groups(scenario, dialogue), int(rng.integers(2**31))
         drawn = resample(
-            scenario.metric, metric, truth, runs, dialogue,
-            n_resamples=resamples, seed=int(rng.integers(2**31)),
-        )  # fmt: skip
-        interval = confidence_interval(drawn, "method0")
+            scenario.metric, metric, truth, runs, codes, n_resamples=resamples, seed=draws
+        )
+        interval = apart = confidence_interval(drawn, "method0")
+        if scenario.has_speakers:
+            one = {"method0": runs["method0"]}
+            singly = resample(
+                scenario.metric, metric, truth, one, np.arange(len(truth)),
+                n_resamples=resamples, seed=draws,
+            )  # fmt: skip
+            apart = confidence_interval(singly, "method0")
         means = {name: values.mean(axis=1) for name, values in drawn.bootstrap.items()}
         low, high = np.quantile(means["method0"], [0.025, 0.975])
         gap_low, gap_high = np.quantile(means["method0"] - means["method1"], [0.025, 0.975])
         p_permutation = 1.0
         if permutations:
             p_permutation = permutation_test(
-                metric, truth, runs["method0"], runs["method1"], dialogue,
+                metric, truth, runs["method0"], runs["method1"], codes,
                 n_permutations=permutations, seed=int(rng.integers(2**31)),
             )  # fmt: skip
         hits += [
@@ -133,6 +162,7 @@ def simulate(
             low <= target <= high,
             not gap_low <= 0 <= gap_high,
             p_permutation < 0.05,
+            apart.low <= target <= apart.high,
         ]
     return Rates(*(hits / experiments))
 
@@ -144,7 +174,7 @@ def main() -> None:
     parser.add_argument("--permutations", type=int, default=400)
     options = parser.parse_args()
     start_s = time.perf_counter()
-    header = ("metric", "dialogues", "seeds", "seed sd", "coverage", "false pos.")
+    header = ("metric", "groups", "seeds", "seed sd", "coverage", "false pos.")
     print(("{:<12}" + "{:>11}" * 5).format(*header), "| percentile: cov., f. pos. | permutation")
     rates: list[Rates] = []
     for scenario in SCENARIOS:
@@ -158,7 +188,12 @@ def main() -> None:
             f"{100 * rate.false_positives:>9.1f} %"
             f" | {100 * rate.percentile_coverage:>15.1f}, "
             f"{100 * rate.percentile_false_positives:.1f}"
-            f" | {100 * rate.permutation_false_positives:.1f}",
+            f" | {100 * rate.permutation_false_positives:.1f}"
+            + (
+                f" | speakers' clips, drawn singly: {100 * rate.coverage_by_dialogue:.1f} %"
+                if scenario.has_speakers
+                else ""
+            ),
             flush=True,
         )
     covered = [rate.coverage for rate in rates]

@@ -139,7 +139,7 @@ def _compare_pair(
     for target in shared:
         check_protocol(target, (names[0], one), (names[1], other))
         verdicts.append(
-            _compare_target(a.dialogues(corpus), target, names, (one, other), resamples, seed)
+            _compare_target(a.places(corpus), target, names, (one, other), resamples, seed)
         )
     causes, unrecorded = find_causes(corpus, (a, method_a, one), (b, method_b, other), shared)
     return PairVerdict(corpus, *names, tuple(verdicts), tuple(causes), tuple(unrecorded))
@@ -194,7 +194,7 @@ def check_protocol(target: str, first: tuple[str, Tested], second: tuple[str, Te
 
 
 def _compare_target(
-    dialogues: pl.DataFrame,
+    places: pl.DataFrame,
     target: str,
     names: tuple[str, str],
     sides: tuple[Tested, Tested],
@@ -202,7 +202,7 @@ def _compare_target(
     seed: int,
 ) -> TargetVerdict:
     found = sides[0].targets[target]
-    rows = align(target, dict(zip(names, sides, strict=True)), dialogues)
+    rows = align(target, dict(zip(names, sides, strict=True)), places)
     metric = found["headline"]
     form = resamplable(metric, found["kind"], found["names"], rows.folds)
     drawn = resample(
@@ -210,7 +210,7 @@ def _compare_target(
         form,
         rows.truth,
         rows.predictions,
-        rows.dialogues,
+        rows.clusters.codes,
         n_resamples=resamples,
         seed=seed,
     )
@@ -222,13 +222,15 @@ def _compare_target(
         if metric in means[1]
     )
     sentence = verdict(comparison, higher_is_better=found["higher_is_better"])
+    if rows.clusters.remark:
+        sentence = f"{sentence} Mind: {rows.clusters.remark}."
     if sides[0].split(target) == "validation":
         sentence = ON_VALIDATION + sentence
     p_models = None
     a, b = (rows.predictions[name] for name in names)
     if len(a) == len(b) and form.most_resamples is None:
         p_models = permutation_test(
-            form, rows.truth, a, b, rows.dialogues, n_permutations=resamples, seed=seed
+            form, rows.truth, a, b, rows.clusters.codes, n_permutations=resamples, seed=seed
         )
     return TargetVerdict(target, comparison, p_models, sentence, deltas)
 

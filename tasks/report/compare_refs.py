@@ -19,6 +19,7 @@ import polars as pl
 import yaml
 
 from models.errors import UserError
+from tasks.clusters import COLUMNS
 from tasks.dvc_lock import Locked, read_lock
 from tasks.layout import Layout
 from tasks.report.tested import Tested, check_tested
@@ -92,12 +93,12 @@ class Ref:
             raise UserError(f"{where} has no predictions of seed {missing[0]}; run stage evaluate")
         return Tested(one.details, kept, where, validation)
 
-    def dialogues(self, corpus: str) -> pl.DataFrame:
-        """utterance_id, dialogue_id of every utterance as of then."""
+    def places(self, corpus: str) -> pl.DataFrame:
+        """utterance_id, dialogue_id and speaker of every utterance as of then."""
         found = self.read(self.layout.utterances(corpus))
         if found is None:
             raise UserError(f"{self.label}: {self.layout.utterances(corpus)} does not exist")
-        return pl.read_parquet(io.BytesIO(found), columns=["utterance_id", "dialogue_id"])
+        return pl.read_parquet(io.BytesIO(found), columns=list(COLUMNS))
 
     def lock(self) -> dict[str, Locked]:
         """dvc.lock as of then."""

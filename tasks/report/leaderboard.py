@@ -28,7 +28,7 @@ from tasks.report.tested import (
     align,
     check_seeds,
     load_tested,
-    read_dialogues,
+    read_places,
 )
 
 
@@ -61,11 +61,11 @@ def judge(
         seed: of the bootstrap.
     """
     tested, failed = load_tested(layout, corpus, methods)
-    dialogues = read_dialogues(layout, corpus)
+    places = read_places(layout, corpus)
     judged = {}
     for name in dict.fromkeys(target for one in tested.values() for target in one.targets):
         mine = {m: one for m, one in tested.items() if name in one.targets}
-        rows = align(name, mine, dialogues)
+        rows = align(name, mine, places)
         check_seeds(rows, {m: one.where for m, one in mine.items()})
         # many small products: threads only get in each other's way, and one sums in one order
         with threadpool_limits(1):
@@ -91,7 +91,7 @@ def _judge_target(
         resamplable(metric, target["kind"], target["names"], rows.folds),
         rows.truth,
         rows.predictions,
-        rows.dialogues,
+        rows.clusters.codes,
         n_resamples=resamples,
         seed=seed,
     )
@@ -103,9 +103,9 @@ def _judge_target(
         means, key=lambda m: (-sign * means[m] if math.isfinite(means[m]) else math.inf, m)
     )
     n_folds = len(np.unique(rows.folds))
-    over_folds = (
-        f"{metric} is the mean over {n_folds} folds" if n_folds > 1 and metric in AVERAGED else ""
-    )
+    is_averaged = n_folds > 1 and metric in (*AVERAGED, "map")
+    over_folds = f"{metric} is the mean over {n_folds} folds" if is_averaged else ""
+    remarks = (over_folds, rows.clusters.remark)
     joined = {m: ensemble(name, tested[m], rows, m) for m in order}
     entries = []
     for rank, method in enumerate(order, 1):
@@ -130,7 +130,9 @@ def _judge_target(
                 "seeds": len(rows.seeds[method]),
                 "n": len(rows.truth),
                 "n_test": len(rows.truth) if split == "test" else 0,
-                "n_dialogues": drawn.n_clusters,
+                "n_dialogues": rows.clusters.n_dialogues,
+                "n_clusters": drawn.n_clusters,
+                "clustered_by": rows.clusters.by,
                 "significant_vs_next": bool(pair and pair.is_significant()),
                 "verdict": preface + verdict(pair, higher_is_better=higher) if pair else "",
                 "validation": mine.get("validation", {}).get("metrics", {}).get(metric),
@@ -141,7 +143,7 @@ def _judge_target(
                     for run in tested[method].details["runs"]
                     if name in run["targets"]
                 ),
-                "remark": "; ".join(filter(None, (interval.remark, over_folds))),
+                "remark": "; ".join(filter(None, (interval.remark, *remarks))),
                 "against": [
                     _against(_pair(comparisons, method, other), higher, preface)
                     for other in order[rank:]
@@ -212,6 +214,8 @@ def _failed_entry(method: str, metric: str, split: str, reason: str) -> dict[str
         "n": 0,
         "n_test": 0,
         "n_dialogues": 0,
+        "n_clusters": 0,
+        "clustered_by": "",
         "significant_vs_next": False,
         "verdict": "",
         "validation": None,

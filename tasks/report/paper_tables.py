@@ -1,7 +1,8 @@
 """Tables as the papers of the field print them, in LaTeX or Markdown.
 
 Bold are the best value of a column and every value that does not differ from it significantly
-(paired cluster bootstrap over dialogues and seeds, Holm's correction within the column). Where a
+(paired bootstrap of groups that share people or dialogues, and seeds; Holm's correction within the
+column). Where a
 corpus keeps the labels of its test part to itself, the scores are of validation and the caption
 says so.
 """
@@ -14,13 +15,13 @@ from typing import Any, Literal
 from models.statistics.bootstrap import compare_all, resample
 from models.statistics.resampling import Resamplable, resamplable
 from tasks.layout import Layout
-from tasks.report.tested import Rows, Tested, align, check_seeds, load_tested, read_dialogues
+from tasks.report.tested import Rows, Tested, align, check_seeds, load_tested, read_places
 
 Style = Literal["latex", "markdown"]
 
 _TIES = (
-    "Bold: the best and all that do not differ from it significantly (paired cluster bootstrap "
-    "over dialogues and seeds, Holm's correction)."
+    "Bold: the best and all that do not differ from it significantly (paired bootstrap of groups "
+    "that share people or dialogues, and seeds; Holm's correction)."
 )
 _BEST = "Bold: the best as printed; average: plain mean over the rates."
 _UNIT = "Shares are in percent."
@@ -156,7 +157,7 @@ def _scores(
     resamples: int,
     seed: int,
 ) -> list[PaperTable]:
-    rows = align(target, tested, read_dialogues(layout, corpus))
+    rows = align(target, tested, read_places(layout, corpus))
     check_seeds(rows, {m: one.where for m, one in tested.items()})
     first = next(iter(tested.values()))
     found, known = first.targets[target], first.scores(target)["metrics"]
@@ -196,7 +197,7 @@ def _cells(
         form,
         rows.truth,
         rows.predictions,
-        rows.dialogues,
+        rows.clusters.codes,
         n_resamples=resamples,
         seed=seed,
     )

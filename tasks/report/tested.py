@@ -9,7 +9,6 @@ stops the comparison with one sentence: a score over other rows would compare no
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +16,7 @@ import polars as pl
 
 from models.errors import UserError
 from tasks import failures
+from tasks.clusters import COLUMNS, Clusters, clusters_of
 from tasks.layout import Layout
 from tasks.tables import SPLIT, UTTERANCES, read_table
 
@@ -34,7 +34,7 @@ class Rows:
         ids: utterances (n,).
         truth: class codes (n,), values (n, K) with NaN where not annotated, or labels (n, L).
         predictions: method to (S, n, ...), seeds in the order of ``seeds``.
-        dialogues: of each row (n,).
+        clusters: rows that intervals and tests draw together.
         folds: in which each row was tested (n,).
         seeds: method to its seeds.
     """
@@ -42,7 +42,7 @@ class Rows:
     ids: pl.Series
     truth: np.ndarray
     predictions: dict[str, np.ndarray]
-    dialogues: np.ndarray
+    clusters: Clusters
     folds: np.ndarray
     seeds: dict[str, list[int]]
 
@@ -326,7 +326,7 @@ def align(name: str, tested: Mapping[str, Tested], utterances: pl.DataFrame) -> 
     Args:
         name: the target.
         tested: methods that predict it; keys become the names in the result.
-        utterances: utterance_id and dialogue_id.
+        utterances: utterance_id, dialogue_id and speaker.
     """
     target = next(iter(tested.values())).targets[name]
     truths, guesses = columns_of(name, target)
@@ -354,15 +354,15 @@ def align(name: str, tested: Mapping[str, Tested], utterances: pl.DataFrame) -> 
         ids=reference.get_column("utterance_id"),
         truth=encode(reference.select(truths), target, next(iter(tested.values())).where, True),
         predictions=predictions,
-        dialogues=place.get_column("dialogue_id").to_numpy(),
+        clusters=clusters_of(place),
         folds=reference.get_column("fold").to_numpy(),
         seeds=seeds,
     )
 
 
-def read_dialogues(layout: Layout, corpus: str) -> pl.DataFrame:
-    """utterance_id, dialogue_id of every utterance."""
-    return read_table(UTTERANCES, Path(layout.utterances(corpus)), ["utterance_id", "dialogue_id"])
+def read_places(layout: Layout, corpus: str) -> pl.DataFrame:
+    """utterance_id, dialogue_id and speaker of every utterance."""
+    return read_table(UTTERANCES, layout.utterances(corpus), COLUMNS)
 
 
 def columns_of(name: str, target: Mapping[str, Any]) -> tuple[list[str], list[str]]:

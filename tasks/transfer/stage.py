@@ -23,6 +23,7 @@ from models.statistics.bootstrap import confidence_interval, resample
 from models.statistics.resampling import resamplable
 from models.training import best_device, compute_steadily, predict
 from tasks.batches.source import Dataset, Source, first_of, is_labelled
+from tasks.clusters import COLUMNS, clusters_of
 from tasks.context import Context, ForMethod, Progress
 from tasks.evaluate.grids import probabilities
 from tasks.evaluate.networks import Run, load_runs, sources_of
@@ -121,6 +122,10 @@ def run(
                 if target.name in shared:
                     outputs[target.name].append(torch.cat([f[target.name] for f in found])[first])
         ctx.progress(Progress(done + 1, len(runs), "runs"))
+    utterances = read_table(UTTERANCES, layout.utterances(onto), COLUMNS)
+    places = pl.DataFrame({"utterance_id": source.ids}).join(
+        utterances, on="utterance_id", how="left", maintain_order="left"
+    )
     content = {
         "trained_on": corpus,
         "tested_on": onto,
@@ -128,7 +133,8 @@ def run(
         "convention": CONVENTION,
         "libraries": libraries(),
         "targets": {
-            name: _score(one, source, rows, outputs[name], params) for name, one in shared.items()
+            name: _score(one, source, rows, outputs[name], params, places)
+            for name, one in shared.items()
         },
         "unshared": unshared,
         "shared_media": _shared_media(layout, corpus, onto, source.ids[rows]),
@@ -189,8 +195,9 @@ def _score(
     rows: np.ndarray,
     outputs: Sequence[torch.Tensor],
     params: TransferParams,
+    places: pl.DataFrame,
 ) -> dict[str, Any]:
-    """Mean and sd over networks, with an interval for fresh dialogues and fresh networks."""
+    """Mean and sd over networks, with an interval for fresh people and fresh networks."""
     kind, names = shared.trained.kind, shared.names
     headline, sign = HEADLINE[shared.trained.name]
     everything = source.labels[shared.tested.name][rows]
@@ -219,12 +226,13 @@ def _score(
         score_target(kind, names, truth[keep], guess, share, first_labels=first)
         for guess, share in zip(guesses, shares, strict=True)
     ]
+    clusters = clusters_of(places[rows][np.flatnonzero(keep)])
     drawn = resample(
         headline,
         resamplable(headline, kind, names),
         truth[keep],
         {_METHOD: guesses},
-        source.dialogues[rows][keep],
+        clusters.codes,
         n_resamples=params.resamples,
         seed=params.seed,
     )
@@ -236,8 +244,9 @@ def _score(
     return found | {
         "metrics": {name: spread([float(s[name]) for s in scores]) for name in scores[0]},
         **{name: value if np.isfinite(value) else None for name, value in ends.items()},
-        "n_dialogues": drawn.n_clusters,
-        "remark": interval.remark,
+        "n_dialogues": clusters.n_dialogues,
+        "n_clusters": drawn.n_clusters,
+        "remark": "; ".join(filter(None, (interval.remark, clusters.remark))),
     }
 
 

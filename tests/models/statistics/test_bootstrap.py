@@ -1,8 +1,6 @@
 """Intervals, paired tests and verdicts: exact cases, invariances, and a small simulation."""
 
-import importlib.util
 import math
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from benchmarks import interval_coverage
 from models.errors import MetricInputError, UserError
 from models.metrics.scoring import score_target
 from models.statistics.bootstrap import (
@@ -25,7 +24,6 @@ from models.statistics.comparison import Comparison, verdict
 from models.statistics.permutation import permutation_test
 from models.statistics.resampling import resamplable
 from models.statistics.significance import cohens_d, holm, seeds_needed, win_rate
-from tests.places import ROOT
 
 DIMENSIONS = ("valence", "arousal", "dominance")
 CLASSES = "abcd"
@@ -478,16 +476,19 @@ class TestVerdicts:
 @pytest.mark.slow
 @pytest.mark.parametrize(("metric", "kind"), [("weighted_f1", "category"), ("ccc", "values")])
 def test_intervals_cover_and_equal_methods_are_rarely_told_apart(metric: str, kind: str):
-    path = ROOT / "benchmarks" / "interval_coverage.py"
-    spec = importlib.util.spec_from_file_location("interval_coverage", path)
-    assert spec is not None
-    assert spec.loader is not None
-    bench = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = bench
-    spec.loader.exec_module(bench)
-    rates = bench.simulate(bench.Scenario(metric, kind, 30, 5, 0.1), 400, 400, seed=11)
+    scenario = interval_coverage.Scenario(metric, kind, 30, 5, 0.1)
+    rates = interval_coverage.simulate(scenario, 400, 400, seed=11)
     # 400 experiments: bounds three standard errors beyond 93 to 97 % and 5.5 %.
     assert 0.90 <= rates.coverage <= 0.995
     assert rates.false_positives <= 0.09
     # The interval that ignores seeds fails the same experiments, so the simulation can tell.
     assert rates.percentile_false_positives > 0.09
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("metric", "kind"), [("weighted_f1", "category"), ("ccc", "values")])
+def test_intervals_hold_for_fresh_speakers(metric: str, kind: str):
+    scenario = interval_coverage.Scenario(metric, kind, 24, 1, 0.0, has_speakers=True)
+    rates = interval_coverage.simulate(scenario, 300, 300, seed=11)
+    assert 0.91 <= rates.coverage <= 0.99
+    assert rates.coverage_by_dialogue < 0.91  # clips drawn singly promise too much

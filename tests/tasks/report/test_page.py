@@ -600,11 +600,12 @@ def test_rows_tested_in_two_folds_are_two_rows_in_one_order():
     )
     target = {"kind": "values", "names": ["sentiment"], "test": {}}
     details = {"targets": {"sentiment": target}}
-    dialogues = pl.DataFrame({"utterance_id": ["toy/d/a", "toy/d/b"], "dialogue_id": ["toy/d"] * 2})
+    ids = ["toy/d/a", "toy/d/b"]
+    places = pl.DataFrame({"utterance_id": ids, "dialogue_id": "toy/d", "speaker": ["x", None]})
     shuffled = {
         "m": aligned.Tested(details, table.sample(fraction=1, shuffle=True, seed=3), "file")
     }
-    rows = aligned.align("sentiment", shuffled, dialogues)
+    rows = aligned.align("sentiment", shuffled, places)
     assert rows.truth[:, 0].tolist() == [1, 1, 2, 2]
     assert rows.predictions["m"][1, :, 0].tolist() == [1, 11, 101, 111]
 

@@ -16,6 +16,11 @@ const COLUMNS = [
 ];
 const columns = () => COLUMNS.filter((column) => !column.has || column.has());
 
+function shared() {
+  const first = ranked()[0];
+  return first?.clustered_by === "speakers and dialogues" ? ` in ${count(first.n_clusters)} groups that share no speaker` : "";
+}
+
 function gap(entry) {
   if (!isNumber(entry.test_oracle?.mean) || !isNumber(entry.metric.mean)) return null;
   return (target().higher ? 1 : -1) * (entry.test_oracle.mean - entry.metric.mean);
@@ -89,7 +94,7 @@ function drawBoard(holder) {
     } }, name));
   });
   const rows = shownEntries();
-  holder.replaceChildren(h("p", { class: "caption", id: "board-caption" }, `${words(t.metric)}, ${t.higher ? "higher" : "lower"} is better; mean over seeds on ${count(ranked()[0]?.n)} ${part()} utterances of ${count(ranked()[0]?.n_dialogues)} dialogues. Intervals are drawn from ${scale.domain().map((v) => v.toFixed(2)).join(" to ")}; grey is the interval of the best.`),
+  holder.replaceChildren(h("p", { class: "caption", id: "board-caption" }, `${words(t.metric)}, ${t.higher ? "higher" : "lower"} is better; mean over seeds on ${count(ranked()[0]?.n)} ${part()} utterances of ${count(ranked()[0]?.n_dialogues)} dialogues${shared()}. Intervals are drawn from ${scale.domain().map((v) => v.toFixed(2)).join(" to ")}; grey is the interval of the best.`),
     h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Leaderboard" },
     h("table", { class: "board", "aria-describedby": "board-caption" },
       h("caption", { class: "hidden" }, "Leaderboard"),
@@ -97,7 +102,7 @@ function drawBoard(holder) {
       h("tbody", {}, rows.length ? rows.map((e) => boardRow(e, scale, ranked()[0]?.metric)) : h("tr", {}, h("td", { colspan: columns().length }, "No method matches."))))));
 }
 
-section("leaderboard", "Leaderboard", "Ranks follow the score of the epoch chosen on validation. Intervals hold for fresh dialogues and fresh training runs (cluster bootstrap by dialogue, seeds counted). Choose a method to see it in the charts below.", () => {
+section("leaderboard", "Leaderboard", "Ranks follow the score of the epoch chosen on validation. Intervals hold for fresh people, fresh dialogues and fresh training runs (bootstrap of groups that share speakers or dialogues, seeds counted). Choose a method to see it in the charts below.", () => {
   if (!target()) {
     return [h("p", {}, "Nothing has been judged on this corpus: no method is evaluated yet, or no validation or test row has a label."), h("ul", {}, Object.entries(corpus().failed).map(([method, reason]) => h("li", {}, `${method}: ${reason}`)))];
   }
@@ -117,7 +122,7 @@ section("leaderboard", "Leaderboard", "Ranks follow the score of the epoch chose
     sentences.length ? h("details", { open: sentences.length <= 8 && window.innerWidth > 640 }, h("summary", {}, "The verdict in words: each method against the next"), h("ol", { class: "verdicts" }, sentences)) : null];
 });
 
-section("significance", "Who beats whom", "▲ the row's method is significantly better than the column's, ▽ significantly worse, · no significant difference (paired test over dialogues and seeds, Holm's correction over all pairs). Choose a cell for the sentence.", () => {
+section("significance", "Who beats whom", "▲ the row's method is significantly better than the column's, ▽ significantly worse, · no significant difference (paired test over groups that share speakers or dialogues, and over seeds; Holm's correction over all pairs). Choose a cell for the sentence.", () => {
   const entries = ranked();
   if (!target() || entries.length < 2) return null;
   const pairs = new Map();
