@@ -20,7 +20,7 @@ from models.statistics.resampling import resamplable
 from tasks.dvc_lock import Cause, Locked, flatten
 from tasks.layout import Layout
 from tasks.report.compare_refs import Ref, resolve
-from tasks.report.tested import ON_VALIDATION, Tested, align, check_conventions, columns_of
+from tasks.report.tested import SELECTED, Tested, align, check_conventions, columns_of
 
 _CAUSES: tuple[Cause, ...] = ("data", "split", "features", "code")
 _MOST_FILES = 8
@@ -59,7 +59,8 @@ class TargetVerdict:
 
     Attributes:
         target: its name.
-        comparison: the paired test of the two methods, for fresh dialogues and fresh trainings.
+        comparison: the paired test of the two methods, for fresh dialogues and fresh trainings;
+            None where their epochs were chosen on the rows at hand.
         p_models: of the permutation test, whether these very models differ; None where the numbers
             of seeds differ or the metric is too dear to permute.
         sentence: the outcome in words.
@@ -67,7 +68,7 @@ class TargetVerdict:
     """
 
     target: str
-    comparison: Comparison
+    comparison: Comparison | None
     p_models: float | None
     sentence: str
     deltas: tuple[Delta, ...]
@@ -204,6 +205,18 @@ def _compare_target(
     found = sides[0].targets[target]
     rows = align(target, dict(zip(names, sides, strict=True)), places)
     metric = found["headline"]
+    means = [_means(one, target, rows.seeds[n]) for n, one in zip(names, sides, strict=True)]
+    deltas = tuple(
+        Delta(metric, means[0][metric], means[1][metric], means[0][metric] - means[1][metric])
+        for metric in means[0]
+        if metric in means[1]
+    )
+    if sides[0].split(target) != "test":
+        sentence = (
+            f"No test: the labels of test are hidden, and these scores were {SELECTED}, so a "
+            "difference between them may come from choosing."
+        )
+        return TargetVerdict(target, None, None, sentence, deltas)
     form = resamplable(metric, found["kind"], found["names"], rows.folds)
     drawn = resample(
         metric,
@@ -215,17 +228,9 @@ def _compare_target(
         seed=seed,
     )
     comparison = compare(drawn, *names)
-    means = [_means(one, target, rows.seeds[n]) for n, one in zip(names, sides, strict=True)]
-    deltas = tuple(
-        Delta(metric, means[0][metric], means[1][metric], means[0][metric] - means[1][metric])
-        for metric in means[0]
-        if metric in means[1]
-    )
     sentence = verdict(comparison, higher_is_better=found["higher_is_better"])
     if rows.clusters.remark:
         sentence = f"{sentence} Mind: {rows.clusters.remark}."
-    if sides[0].split(target) == "validation":
-        sentence = ON_VALIDATION + sentence
     p_models = None
     a, b = (rows.predictions[name] for name in names)
     if len(a) == len(b) and form.most_resamples is None:

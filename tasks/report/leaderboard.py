@@ -1,14 +1,15 @@
 """All methods of a corpus on the same test rows: ranks, intervals and paired tests.
 
 Ranks follow the validation-selected test score averaged over seeds; nothing here chooses anything.
-A target whose test labels are hidden is judged on validation, and every entry of it says so.
+A target whose test labels are hidden is scored on validation, which chose the epochs: every entry
+of it says so, and has neither interval nor test.
 """
 
 import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from models.statistics.comparison import Comparison, verdict
 from models.statistics.resampling import resamplable
 from tasks.layout import Layout
 from tasks.report.tested import (
-    ON_VALIDATION,
+    SELECTED,
     Rows,
     Tested,
     align,
@@ -85,17 +86,17 @@ def _judge_target(
     target = next(iter(tested.values())).targets[name]
     metric, higher = target["headline"], target["higher_is_better"]
     split = next(iter(tested.values())).split(name)
-    preface = "" if split == "test" else ON_VALIDATION
+    is_test = split == "test"
     drawn = resample(
         metric,
         resamplable(metric, target["kind"], target["names"], rows.folds),
         rows.truth,
         rows.predictions,
         rows.clusters.codes,
-        n_resamples=resamples,
+        n_resamples=resamples if is_test else 1,  # a selected score has no interval
         seed=seed,
     )
-    comparisons = compare_all(drawn)
+    comparisons = compare_all(drawn) if is_test else []
     sign = 1 if higher else -1
     means = {m: float(drawn.estimates[m].mean()) for m in rows.predictions}
     # an undefined score ranks last; equal scores rank by name, so that the order is stable
@@ -105,19 +106,22 @@ def _judge_target(
     n_folds = len(np.unique(rows.folds))
     is_averaged = n_folds > 1 and metric in (*AVERAGED, "map")
     over_folds = f"{metric} is the mean over {n_folds} folds" if is_averaged else ""
-    remarks = (over_folds, rows.clusters.remark)
+    remarks = (over_folds, rows.clusters.remark if is_test else SELECTED)
     joined = {m: ensemble(name, tested[m], rows, m) for m in order}
     entries = []
     for rank, method in enumerate(order, 1):
         mine = tested[method].targets[name]
         interval = confidence_interval(drawn, method)
-        following = order[rank] if rank < len(order) else None
-        pair = _pair(comparisons, method, following) if following else None
+        if not is_test:
+            interval = replace(interval, low=math.nan, high=math.nan, remark="")
+        below = order[rank:] if is_test else []
+        pair = _pair(comparisons, method, below[0]) if below else None
         entries.append(
             {
                 "method": method,
                 "rank": rank,
                 "split": split,
+                "selected": not is_test,
                 "metric": {
                     "name": metric,
                     "mean": _plain(interval.mean),
@@ -134,7 +138,7 @@ def _judge_target(
                 "n_clusters": drawn.n_clusters,
                 "clustered_by": rows.clusters.by,
                 "significant_vs_next": bool(pair and pair.is_significant()),
-                "verdict": preface + verdict(pair, higher_is_better=higher) if pair else "",
+                "verdict": verdict(pair, higher_is_better=higher) if pair else "",
                 "validation": mine.get("validation", {}).get("metrics", {}).get(metric),
                 "test_oracle": mine["test_oracle"],
                 "ensemble": joined[method],
@@ -144,10 +148,7 @@ def _judge_target(
                     if name in run["targets"]
                 ),
                 "remark": "; ".join(filter(None, (interval.remark, *remarks))),
-                "against": [
-                    _against(_pair(comparisons, method, other), higher, preface)
-                    for other in order[rank:]
-                ],
+                "against": [_against(_pair(comparisons, method, other), higher) for other in below],
             }
         )
     entries += [_failed_entry(method, metric, split, reason) for method, reason in failed.items()]
@@ -181,7 +182,7 @@ def ensemble(name: str, one: Tested, rows: Rows, method: str) -> float | None:
     return None if score == UNDEFINED_SCORE else HEADLINE[name][1] * score
 
 
-def _against(pair: Comparison, higher_is_better: bool, preface: str) -> dict[str, Any]:
+def _against(pair: Comparison, higher_is_better: bool) -> dict[str, Any]:
     """The paired test of a method against one ranked below it."""
     return {
         "method": pair.second,
@@ -191,7 +192,7 @@ def _against(pair: Comparison, higher_is_better: bool, preface: str) -> dict[str
         "p_holm": _plain(pair.p_holm),
         "significant": pair.is_significant(),
         "seeds_needed": pair.seeds_needed,
-        "verdict": preface + verdict(pair, higher_is_better=higher_is_better),
+        "verdict": verdict(pair, higher_is_better=higher_is_better),
     }
 
 
@@ -207,6 +208,7 @@ def _failed_entry(method: str, metric: str, split: str, reason: str) -> dict[str
         "method": method,
         "rank": None,
         "split": split,
+        "selected": split != "test",
         "metric": {"name": metric, **nothing},
         "metrics": {},
         "all_rows": None,
@@ -246,7 +248,7 @@ def to_csv(board: Mapping[str, Mapping[str, Judged]]) -> str:
         [
             "corpus", "target", "rank", "method", "metric", "mean", "std", "ci_low", "ci_high",
             "seeds", "n_test", "significant_vs_next", "validation", "test_oracle", "ensemble",
-            "parameters", "failed", "split", "n", "all_rows",
+            "parameters", "failed", "split", "n", "all_rows", "remark",
         ]
     )  # fmt: skip
     for corpus, targets in board.items():
@@ -261,7 +263,7 @@ def to_csv(board: Mapping[str, Mapping[str, Judged]]) -> str:
                         entry["seeds"], entry["n_test"], entry["significant_vs_next"],
                         _short(validation.get("mean")), _short(oracle.get("mean")),
                         _short(entry["ensemble"]), entry["parameters"], entry.get("failed", ""),
-                        entry["split"], entry["n"], _short(entry["all_rows"]),
+                        entry["split"], entry["n"], _short(entry["all_rows"]), entry["remark"],
                     ]
                 )  # fmt: skip
     return stream.getvalue()

@@ -3,8 +3,8 @@
 Bold are the best value of a column and every value that does not differ from it significantly
 (paired bootstrap of groups that share people or dialogues, and seeds; Holm's correction within the
 column). Where a
-corpus keeps the labels of its test part to itself, the scores are of validation and the caption
-says so.
+corpus keeps the labels of its test part to itself, the scores are of validation, the caption says
+that they were selected on these rows, and nothing is tested or bold.
 """
 
 import math
@@ -12,10 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from models.statistics.bootstrap import compare_all, resample
 from models.statistics.resampling import Resamplable, resamplable
 from tasks.layout import Layout
-from tasks.report.tested import Rows, Tested, align, check_seeds, load_tested, read_places
+from tasks.report.tested import SELECTED, Rows, Tested, align, check_seeds, load_tested, read_places
 
 Style = Literal["latex", "markdown"]
 
@@ -23,6 +25,7 @@ _TIES = (
     "Bold: the best and all that do not differ from it significantly (paired bootstrap of groups "
     "that share people or dialogues, and seeds; Holm's correction)."
 )
+_UNTESTED = "Nothing is tested or bold."
 _BEST = "Bold: the best as printed; average: plain mean over the rates."
 _UNIT = "Shares are in percent."
 
@@ -161,7 +164,7 @@ def _scores(
     check_seeds(rows, {m: one.where for m, one in tested.items()})
     first = next(iter(tested.values()))
     found, known = first.targets[target], first.scores(target)["metrics"]
-    seeds = len(next(iter(rows.seeds.values())))
+    seeds, is_test = len(next(iter(rows.seeds.values()))), first.split(target) == "test"
     over = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
     tables = []
     for about, wanted in columns(target, found["kind"], found["names"]).items():
@@ -171,12 +174,17 @@ def _scores(
         cells: dict[str, list[Cell]] = {method: [] for method in tested}
         for column in shown:
             form = resamplable(column.metric, found["kind"], found["names"], rows.folds)
-            for method, cell in _cells(column, form, rows, resamples, seed).items():
+            found_cells = (
+                _cells(column, form, rows, resamples, seed)
+                if is_test
+                else _selected_cells(column, form, rows)
+            )
+            for method, cell in found_cells.items():
                 cells[method].append(cell)
         unit = f"{_UNIT} " if any(column.scale != 1 for column in shown) else ""
         caption = (
             f"{corpus}, {target}{', ' if about else ''}{about}: {over}, {len(rows.truth)} "
-            f"{_utterances(first, target)}. {unit}{_TIES}"
+            f"{_utterances(first, target)}. {unit}{_TIES if is_test else _UNTESTED}"
         )
         headings = tuple(column.heading for column in shown)
         tables.append(PaperTable(caption, headings, _with_failed(cells, failed)))
@@ -184,7 +192,7 @@ def _scores(
 
 
 def _utterances(one: Tested, target: str) -> str:
-    hidden = "VALIDATION utterances (no test score: the labels of test are hidden)"
+    hidden = f"VALIDATION utterances ({SELECTED}, no test score: the labels of test are hidden)"
     return "test utterances" if one.split(target) == "test" else hidden
 
 
@@ -208,12 +216,26 @@ def _cells(
         others = [m for m in means if m != best and math.isfinite(means[m])]
         tests = compare_all(drawn, [(best, other) for other in others])
         tied |= {test.second for test in tests if not test.is_significant()}
-    cells = {}
-    for method, value in means.items():
-        spread = drawn.estimates[method]
-        sd = float(spread.std(ddof=1)) if len(spread) > 1 else math.nan
-        cells[method] = Cell(_number(value, sd, column), method in tied)
-    return cells
+    return {
+        method: Cell(_printed(values, column), method in tied)
+        for method, values in drawn.estimates.items()
+    }
+
+
+def _selected_cells(column: Column, form: Resamplable, rows: Rows) -> dict[str, Cell]:
+    """One column of scores whose epochs were chosen on these rows: nothing is tested, or bold."""
+    together, once = np.zeros(len(rows.truth), np.int64), np.ones((1, 1))
+    found = {
+        method: np.array([form.weighted(rows.truth, run, together, once)[0] for run in runs])
+        for method, runs in rows.predictions.items()
+    }
+    return {method: Cell(_printed(values, column)) for method, values in found.items()}
+
+
+def _printed(values: np.ndarray, column: Column) -> str:
+    """Mean and standard deviation over seeds (S,)."""
+    sd = float(values.std(ddof=1)) if len(values) > 1 else math.nan
+    return _number(float(values.mean()), sd, column)
 
 
 def _rates(

@@ -1,6 +1,7 @@
 """Test predictions of several methods on exactly the same rows, checked before anything is judged.
 
-Where a corpus keeps the labels of its test part to itself, a target is judged on validation.
+Where a corpus keeps the labels of its test part to itself, a target is scored on validation, and
+every score says that it was selected on these rows.
 
 A prediction that is missing, repeated, not finite, of another label space or of too few seeds
 stops the comparison with one sentence: a score over other rows would compare nothing.
@@ -21,8 +22,9 @@ from tasks.layout import Layout
 from tasks.tables import SPLIT, UTTERANCES, read_table
 
 Split = Literal["test", "validation"]
-#: Begins every sentence about scores that are not of test.
-ON_VALIDATION = "On validation, for the labels of test are hidden: "
+#: Marks every score of rows that took part in a choice, such as that of the epoch. Choosing makes
+#: it look better than it is by an amount that nobody knows, so it has neither interval nor test.
+SELECTED = "selected on these rows"
 _REMEDY = "rerun stage evaluate"
 
 

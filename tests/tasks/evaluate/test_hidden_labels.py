@@ -15,7 +15,7 @@ from tasks.evaluate import stage as evaluate
 from tasks.plain_context import PlainContext
 from tasks.report.compare import compare_refs
 from tasks.report.ensembles import mean_predictions
-from tasks.report.leaderboard import judge
+from tasks.report.leaderboard import judge, to_csv
 from tasks.report.page.results import results
 from tasks.report.paper_tables import paper_tables
 from tasks.report.stage import ForReport, ReportParams, run
@@ -65,16 +65,31 @@ def test_a_hidden_target_is_ranked_on_validation_and_says_so(board):
     entry = next(e for e in board["emi"].entries if e["method"] == "linear")
     assert entry["metrics"]["pearson/joy"]["mean"] == pytest.approx(np.mean(joy))
     assert entry["metric"]["mean"] == pytest.approx(entry["metrics"]["pearson"]["mean"])
-    best = board["emi"].entries[0]
-    assert best["verdict"].startswith("On validation, for the labels of test are hidden: ")
-    assert best["against"][0]["verdict"] == best["verdict"]
-    assert "validation" not in board["sentiment"].entries[0]["verdict"]
+
+
+def test_what_chose_the_epochs_has_neither_interval_nor_test(board):
+    for entry in board["emi"].entries:
+        assert entry["selected"]
+        assert "selected on these rows" in entry["remark"]
+        assert entry["metric"]["ci_low"] is entry["metric"]["ci_high"] is None
+        assert (entry["verdict"], entry["against"], entry["significant_vs_next"]) == ("", [], False)
+    best = board["sentiment"].entries[0]
+    assert not best["selected"]
+    assert best["verdict"]
+    assert isinstance(best["metric"]["ci_low"], float)
+    lines = list(csv.DictReader(io.StringIO(to_csv({"toy": board}))))
+    assert {line["target"] for line in lines if "selected on these" in line["remark"]} == {
+        "category", "emi",
+    }  # fmt: skip
+    assert {line["target"] for line in lines if line["ci_low"]} == {"sentiment"}
 
 
 def test_tables_of_papers_mark_validation(raw):
     tables = paper_tables(here(), {"toy": METHODS}, resamples=100, seed=0)
     captions = {t.caption.split(":")[0]: t.caption for t in tables if "share of" not in t.caption}
-    assert "48 VALIDATION utterances (no test score" in captions["toy, emi"]
+    assert "48 VALIDATION utterances (selected on these rows, no test" in captions["toy, emi"]
+    emi = next(t for t in tables if t.caption == captions["toy, emi"])
+    assert not any(cell.is_bold for _, row in emi.rows for cell in row)
     assert "48 VALIDATION utterances" in captions["toy, emi, concordance"]
     assert "48 test utterances" in captions["toy, sentiment"]
     by_rate = [t.caption.split(":")[0] for t in tables if "by share of missing" in t.caption]
@@ -123,11 +138,14 @@ def test_methods_are_not_compared_across_splits(raw):
         compare_refs(here(), "constant", "linear", resamples=100)
 
 
-def test_a_comparison_on_validation_says_so(raw):
+def test_a_comparison_on_validation_tests_nothing_and_says_why(raw):
     (pair,) = compare_refs(here(), "constant", "linear", resamples=100)
-    sentences = {one.target: one.sentence for one in pair.targets}
-    assert sentences["emi"].startswith("On validation")
-    assert not sentences["sentiment"].startswith("On validation")
+    found = {one.target: one for one in pair.targets}
+    assert "selected on these rows" in found["emi"].sentence
+    assert found["emi"].comparison is found["emi"].p_models is None
+    assert found["emi"].deltas
+    assert found["sentiment"].comparison is not None
+    assert "selected" not in found["sentiment"].sentence
 
 
 def test_validation_rows_are_held_to_the_splits(raw):

@@ -94,7 +94,7 @@ function drawBoard(holder) {
     } }, name));
   });
   const rows = shownEntries();
-  holder.replaceChildren(h("p", { class: "caption", id: "board-caption" }, `${words(t.metric)}, ${t.higher ? "higher" : "lower"} is better; mean over seeds on ${count(ranked()[0]?.n)} ${part()} utterances of ${count(ranked()[0]?.n_dialogues)} dialogues${shared()}. Intervals are drawn from ${scale.domain().map((v) => v.toFixed(2)).join(" to ")}; grey is the interval of the best.`),
+  holder.replaceChildren(h("p", { class: "caption", id: "board-caption" }, `${words(t.metric)}, ${t.higher ? "higher" : "lower"} is better; mean over seeds on ${count(ranked()[0]?.n)} ${part()} utterances of ${count(ranked()[0]?.n_dialogues)} dialogues${shared()}. ${isHidden() ? "Selected on these rows: without interval." : `Intervals are drawn from ${scale.domain().map((v) => v.toFixed(2)).join(" to ")}; grey is the interval of the best.`}`),
     h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Leaderboard" },
     h("table", { class: "board", "aria-describedby": "board-caption" },
       h("caption", { class: "hidden" }, "Leaderboard"),
@@ -115,7 +115,7 @@ section("leaderboard", "Leaderboard", "Ranks follow the score of the epoch chose
   drawBoard(holder);
   const sentences = ranked().filter((e) => e.verdict).map((e) => h("li", {}, e.verdict));
   const remarks = [...new Set(ranked().map((e) => e.remark).filter(Boolean))];
-  return [isHidden() ? h("p", { class: "warning", role: "note" }, h("strong", {}, "Validation, not test: "), `the corpus keeps the labels of its test part to itself, so every score of ${words(state.target)} here is of validation, which also chose the epochs. Do not read it as a test score. Mean predictions for the test part are in data/reports/ensembles.`) : null,
+  return [isHidden() ? h("p", { class: "warning", role: "note" }, h("strong", {}, "Selected on these rows: "), `the corpus keeps the labels of its test part to itself, so every score of ${words(state.target)} here is of validation, which also chose the epochs. It is no test score, so it has neither interval nor test. Mean predictions for the test part are in data/reports/ensembles.`) : null,
     h("div", { class: "tools" }, h("label", {}, "Filter methods ", input)), holder,
     remarks.length ? h("p", { class: "note" }, `Mind: ${remarks.join("; ")}.`) : null,
     h("details", {}, h("summary", {}, "What the columns mean"), h("dl", {}, columns().filter((c) => c.help).map((c) => [h("dt", {}, c.name), h("dd", {}, `${c.help}.`)]))),
@@ -124,7 +124,7 @@ section("leaderboard", "Leaderboard", "Ranks follow the score of the epoch chose
 
 section("significance", "Who beats whom", "▲ the row's method is significantly better than the column's, ▽ significantly worse, · no significant difference (paired test over groups that share speakers or dialogues, and over seeds; Holm's correction over all pairs). Choose a cell for the sentence.", () => {
   const entries = ranked();
-  if (!target() || entries.length < 2) return null;
+  if (!target() || entries.length < 2 || isHidden()) return null;
   const pairs = new Map();
   for (const e of entries) for (const other of e.against) pairs.set(`${e.method}\n${other.method}`, other);
   const sentence = h("p", { class: "note", role: "status" }, " ");

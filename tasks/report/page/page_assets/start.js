@@ -21,7 +21,7 @@ function settle() {
   const best = ranked()[0];
   const tied = best ? 1 + best.against.filter((o) => !o.significant).length : 0;
   control("summary").textContent = best
-    ? `${words(state.corpus)}, ${words(state.target)}${isHidden() ? ", on validation" : ""}: ${best.method} ranks first with ${words(best.metric.name)} ${score(best.metric.mean)} (95 % interval ${score(best.metric.ci_low)} to ${score(best.metric.ci_high)})${tied > 1 ? `; ${tied - 1} of ${ranked().length - 1} other methods do not differ from it significantly` : ranked().length > 1 ? "; it is significantly better than every other method" : ""}.${failed ? ` ${failed} failed.` : ""}`
+    ? `${words(state.corpus)}, ${words(state.target)}: ${best.method} ranks first with ${words(best.metric.name)} ${score(best.metric.mean)}${isHidden() ? " on validation; selected on these rows, so not tested" : ` (95 % interval ${score(best.metric.ci_low)} to ${score(best.metric.ci_high)})${tied > 1 ? `; ${tied - 1} of ${ranked().length - 1} other methods do not differ from it significantly` : ranked().length > 1 ? "; it is significantly better than every other method" : ""}`}.${failed ? ` ${failed} failed.` : ""}`
     : "No method has been judged yet.";
 }
 
