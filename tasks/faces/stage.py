@@ -41,6 +41,7 @@ from tasks.faces.windows import (
 from tasks.layout import Layout
 from tasks.media.decoding import Media
 from tasks.media.worker import Decoders, Outcome
+from tasks.store.passing import PASSING
 from tasks.store.segments import CorruptSegment, Entry, Store, fingerprint
 from tasks.tables import FACES, ROW_GROUP, UTTERANCES, TableError, read_table, replacing
 
@@ -52,8 +53,6 @@ FACES_VERSION = 1
 _CLIPS_PER_SEGMENT = 16
 #: What a clip may take to decode a window before its worker is stopped.
 _DECODE_TIMEOUT_S = 120.0
-#: Failures of the moment, not of the file: tried again in the next run.
-_PASSING = frozenset(("timeout", "crashed"))
 #: How often damage in the store is repaired within one run.
 _REPAIRS = 3
 #: A guess, for cutting shards: seconds of work for one sampled frame, and for a clip beside them.
@@ -231,7 +230,7 @@ def detect_shard(params: FacesParams, shard: Shard) -> ShardResult:
             {"status": first["status"], "reason": first["reason"]},
             {"rows": _pack(rows.drop("utterance_id"))},
         )
-        (passing if first["reason"] in _PASSING else pending).append(entry)
+        (passing if first["reason"] in PASSING else pending).append(entry)
         if len(pending) >= _CLIPS_PER_SEGMENT:
             store.write(pending)
             pending = []

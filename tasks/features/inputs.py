@@ -32,8 +32,6 @@ INPUT_VERSION = 1
 LIBRARIES: dict[Modality, tuple[str, ...]] = {"audio": ("av",), "video": ("pillow",), "text": ()}
 #: Sound is brought in by at most this many seconds at once, however many clips make it up.
 _AHEAD_S = 240.0
-#: These may be gone next time, so nothing is remembered about them.
-PASSING_REASONS = frozenset({"timeout", "crashed", "missing", "not_readable"})
 
 
 @dataclass(frozen=True)

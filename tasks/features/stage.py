@@ -30,6 +30,7 @@ from tasks.features.inputs import Item, Loaded, Modality
 from tasks.features.precision import PrecisionError, measure
 from tasks.layout import Layout
 from tasks.store.buckets import Row, assemble
+from tasks.store.passing import may_pass
 from tasks.store.segments import CorruptSegment, Entry, Store
 
 #: A clip's cost before any was measured: so much, and so much for each megabyte of weights. A
@@ -213,12 +214,10 @@ def extract(job: _Job) -> _Done:
         encoded = encoder.encode(contents)
         if job.measure and error is None:
             error = measure(job.family, job.settings, contents, encoded, job.measure)
-        for loaded, entry in zip(
-            group, _entries(encoder, group, encoded, job.sequence), strict=True
-        ):
+        for entry in _entries(encoder, group, encoded, job.sequence):
             states[str(entry.meta["status"])] += 1
-            if loaded.content is None and loaded.reason in inputs.PASSING_REASONS:
-                passing[entry.key] = str(loaded.reason)
+            if may_pass(entry.meta):
+                passing[entry.key] = str(entry.meta["reason"])
             else:
                 entries.append(entry)
         store.write(entries)

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import shutil
 import wave
 from pathlib import Path
 
@@ -260,6 +261,26 @@ def test_a_failure_of_the_moment_is_not_remembered(media, tmp_path, monkeypatch)
         patch.setattr(faces, "detect_clips", slow)
         run(PARAMS, here(), PlainContext(), "toy")
     assert read_table(FACES, here().faces("toy"))["reason"].to_list() == ["timeout"]
+    run(PARAMS, here(), PlainContext(), "toy")
+    assert read_table(FACES, here().faces("toy"))["status"].to_list() == ["ok"]
+
+
+@pytest.mark.parametrize("reason", ["missing", "not_readable"])
+def test_a_file_that_was_away_is_seen_once_it_is_back(media, tmp_path, monkeypatch, reason):
+    folder = tmp_path / "media"
+    folder.mkdir()
+    shutil.copy(media / "still.png", folder)
+    (tmp_path / "project").mkdir()
+    clips = [{"name": "a", "media": "still.png"}]
+    make_project(tmp_path / "project", folder, clips, monkeypatch)
+    (folder / "still.png").rename(tmp_path / "away.png")
+    if reason == "not_readable":
+        (folder / "still.png").mkdir()
+    run(PARAMS, here(), PlainContext(), "toy")
+    assert read_table(FACES, here().faces("toy"))["reason"].to_list() == [reason]
+    if reason == "not_readable":
+        (folder / "still.png").rmdir()
+    (tmp_path / "away.png").rename(folder / "still.png")
     run(PARAMS, here(), PlainContext(), "toy")
     assert read_table(FACES, here().faces("toy"))["status"].to_list() == ["ok"]
 

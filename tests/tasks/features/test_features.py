@@ -214,6 +214,22 @@ def test_every_utterance_has_a_row_with_a_reason(tmp_path, fake):
     assert table(tmp_path)["status"].to_list()[3] == "ok"
 
 
+@pytest.mark.parametrize("reason", ["missing", "not_readable"])
+def test_a_file_that_was_away_is_heard_once_it_is_back(tmp_path, fake, reason):
+    (row,) = write_corpus(tmp_path, 1)
+    file = tmp_path / "data/raw" / row["media"]
+    file.rename(tmp_path / "away.wav")
+    if reason == "not_readable":
+        file.mkdir()
+    run(tmp_path, fake)
+    assert table(tmp_path)["reason"].to_list() == [reason]
+    if reason == "not_readable":
+        file.rmdir()
+    (tmp_path / "away.wav").rename(file)
+    run(tmp_path, fake)
+    assert table(tmp_path)["status"].to_list() == ["ok"]
+
+
 def test_sequences_are_fp16_bytes_of_frames_by_dim(tmp_path, fake):
     write_corpus(tmp_path, 2)
     run(tmp_path, fake)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import UserError
+from tasks.store.passing import PASSING
 from tasks.store.segments import CorruptSegment, Entry, Store, fingerprint, prune, stats, verify
 
 ABOUT = {"family": "fake", "version": 1}
@@ -57,6 +58,17 @@ def test_tombstones_keep_their_reason(tmp_path):
     store.write([Entry("a" * 64, {"status": "quarantined", "reason": "no_audio"})])
     assert store.missing(["a" * 64]) == []
     assert store.meta("a" * 64)["reason"] == "no_audio"
+
+
+@pytest.mark.parametrize("reason", sorted(PASSING))
+def test_a_failure_that_may_pass_and_was_kept_once_is_not_served(tmp_path, reason):
+    store = Store(tmp_path, ABOUT)
+    store.write([Entry("a" * 64, {"status": "quarantined", "reason": reason}, {"rows": b"no"})])
+    assert store.missing(["a" * 64]) == ["a" * 64]
+    store.write([Entry("a" * 64, {"status": "ok", "reason": None}, {"rows": b"yes"})])
+    for found in (store, Store(tmp_path, ABOUT)):  # whichever segment is met first
+        assert found.missing(["a" * 64]) == []
+        assert [bytes(one.blobs["rows"]) for one in found.read(["a" * 64])] == [b"yes"]
 
 
 def test_the_same_entries_make_the_same_segment_whatever_their_order(tmp_path):
