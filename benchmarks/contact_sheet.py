@@ -22,8 +22,8 @@ import polars as pl
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tasks.faces.crops import decode as decode_crop
+from tasks.faces.detection import detect_clips
 from tasks.faces.params import FacesParams
-from tasks.faces.stage import detect_clips
 from tasks.faces.windows import ClipRequest
 from tasks.media.decoding import FrameSampling, decode
 

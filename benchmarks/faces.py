@@ -32,8 +32,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from tasks.faces.detection import detect_clips
 from tasks.faces.params import FacesParams
-from tasks.faces.stage import detect_clips
 from tasks.faces.tracking import iou
 from tasks.faces.windows import ClipRequest
 from tasks.media.decoding import FrameSampling, decode

@@ -7,31 +7,28 @@ everything and one that computed nothing write the same bytes. Every utterance g
 
 import importlib
 import json
-import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict
 
-from models.encoders.encoder import Dtype, Encoded, Encoder, Layer, Pooling, Settings, Tokens
+from models.encoders.encoder import Settings
 from models.encoders.weights import Weights, find_weights
 from models.errors import UserError
 from tasks.context import Context, Progress, shard_count
 from tasks.features import inputs
+from tasks.features.extraction import Job, extract
 from tasks.features.families import family_constants, load_encoder
-from tasks.features.inputs import Item, Loaded, Modality
-from tasks.features.precision import PrecisionError, measure
+from tasks.features.inputs import Item, Modality
+from tasks.features.params import EncoderParams, encoder_identity, make_settings
 from tasks.layout import Layout
 from tasks.store.buckets import Row, assemble
-from tasks.store.passing import may_pass
-from tasks.store.segments import CorruptSegment, Entry, Store
+from tasks.store.segments import CorruptSegment, Store
 
 #: A clip's cost before any was measured: so much, and so much for each megabyte of weights. A
 #: sentence is a few dozen tokens, seconds of sound and a row of faces are many hundred.
@@ -41,116 +38,6 @@ _GUESS_S_PER_MB: dict[Modality, float] = {"audio": 0.001, "video": 0.001, "text"
 _SPREAD_FROM_S = 30.0
 #: The store is asked to mend itself this often before the disk is blamed.
 _ATTEMPTS = 3
-_FP16_MAX = 65504.0
-#: Parameters that mean something for one modality only.
-_ONLY: dict[str, Modality] = {
-    "max_s": "audio",
-    "cut_s": "audio",
-    "overlap_s": "audio",
-    "tokens": "video",
-    "max_faces": "video",
-    "max_tokens": "text",
-    "context": "text",
-}
-
-
-class EncoderParams(BaseModel):
-    """One entry of ``params.yaml: encoders``; see ``models.encoders.encoder.Settings``.
-
-    Attributes:
-        checkpoint: see ``models.encoders.weights``.
-        revision: commit of a hub checkpoint.
-        pooling: default: the family's first, mostly ``mean``.
-        sequence: keep every frame as well as the pooled vector.
-        dtype: ``auto`` takes bfloat16 where the processor has it in hardware.
-        cut_s: of longer sound only so many seconds from its beginning are read (default: all).
-        context: turns before the utterance that a text encoder reads with it.
-        corpora: run on these only (default: on all).
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    family: str
-    checkpoint: str | None = None
-    revision: str | None = None
-    layer: Layer = "last"
-    layer_weights: tuple[float, ...] = ()
-    pooling: Pooling | None = None
-    tokens: Tokens = "cls"
-    sequence: bool = False
-    dtype: Literal["auto"] | Dtype = "auto"
-    max_s: float = Field(30.0, gt=0)
-    cut_s: float | None = Field(None, gt=0)
-    overlap_s: float = Field(2.0, gt=0)
-    max_faces: int = Field(16, ge=1)
-    max_tokens: int | None = Field(None, ge=8)
-    context: int = Field(0, ge=0)
-    unit_norm: bool = False
-    corpora: tuple[str, ...] | None = None
-
-    @model_validator(mode="after")
-    def _fits_its_family(self) -> "EncoderParams":
-        family = family_constants(self.family)
-        if family.checkpoint == "required" and self.checkpoint is None:
-            raise ValueError(f"{self.family} needs a checkpoint")
-        if self.pooling is not None and self.pooling not in family.poolings:
-            raise ValueError(
-                f"{self.family} has no pooling '{self.pooling}'; it has "
-                f"{', '.join(family.poolings)}"
-            )
-        for name, modality in _ONLY.items():
-            if name in self.model_fields_set and modality != family.modality:
-                raise ValueError(f"{name} is for {modality}; {self.family} reads {family.modality}")
-        if self.layer == "all" and (self.sequence or self.pooling not in {None, "mean"}):
-            raise ValueError("layer 'all' keeps statistics only: leave sequence and pooling out")
-        return self
-
-
-def make_settings(params: EncoderParams, weights: Weights) -> Settings:
-    """What the family gets: weights found, precision decided."""
-    dtype = params.dtype
-    if family_constants(params.family).checkpoint is None:
-        dtype = "float32"  # a fixed computation: the processor has no say in its fingerprint
-    elif dtype == "auto":
-        dtype = importlib.import_module("models.encoders.hidden").best_dtype()
-    return Settings(
-        checkpoint=weights.path,
-        seed=weights.seed,
-        layer=params.layer,
-        layer_weights=params.layer_weights,
-        pooling=params.pooling or family_constants(params.family).poolings[0],
-        tokens=params.tokens,
-        dtype=dtype,
-        max_s=params.max_s,
-        overlap_s=params.overlap_s,
-        max_faces=params.max_faces,
-        max_tokens=params.max_tokens,
-        unit_norm=params.unit_norm,
-    )
-
-
-def encoder_identity(params: EncoderParams, weights: Weights, settings: Settings) -> dict:
-    """Everything but the clip that shapes a feature; its hash is the store's fingerprint.
-
-    Library versions belong to it, so that no table claims versions that did not make it. Batch
-    size, device, workers and the encoder's name do not.
-    """
-    family = family_constants(params.family)
-    libraries = sorted({*family.libraries, *inputs.LIBRARIES[family.modality]})
-    chosen = {
-        name: value
-        for name, value in asdict(settings).items()
-        if name not in {"checkpoint", "seed", "device"}
-        and _ONLY.get(name, family.modality) == family.modality
-    }
-    return {
-        "family": params.family,
-        "feature_version": family.feature_version,
-        "input_version": inputs.INPUT_VERSION,
-        "weights_sha256": weights.sha256,
-        "libraries": {name: version(name) for name in libraries},
-        "settings": chosen | {"sequence": params.sequence},
-    }
 
 
 class _Meta(BaseModel):
@@ -164,108 +51,6 @@ class _Meta(BaseModel):
     hop_s: float | None
     pooled_dim: int
     frame_dim: int
-
-
-@dataclass(frozen=True)
-class _Job:
-    """A shard's work, for a worker that may be another process."""
-
-    family: str
-    settings: Settings
-    sequence: bool
-    layout: Layout
-    corpus: str
-    identity: Mapping[str, object]
-    items: Sequence[Item]
-    measure: int = 0  #: clips to compute in all, where precision is to be measured
-
-
-@dataclass(frozen=True)
-class _Done:
-    """What became of a shard. ``passing`` holds the reasons that must not be remembered."""
-
-    clips: int
-    degraded: int
-    quarantined: int
-    seconds: float
-    passing: Mapping[str, str] = field(default_factory=dict)
-    error: PrecisionError | None = None
-
-
-def extract(job: _Job) -> _Done:
-    """Compute a shard's clips and put them into the store, chunk by chunk."""
-    started = time.monotonic()
-    family = family_constants(job.family)
-    encoder = load_encoder(job.family, job.settings)
-    store = Store(job.layout.store, job.identity)
-    states: Counter[str] = Counter()
-    passing: dict[str, str] = {}
-    error: PrecisionError | None = None
-    loader = inputs.Loader(
-        family.modality,
-        family.rate_hz,
-        job.layout.media_root,
-        job.layout.faces(job.corpus),
-        job.settings.max_faces,
-    )
-    for group in loader.groups(job.items, family.chunk):
-        entries = []
-        contents = [loaded.content for loaded in group if loaded.content is not None]
-        encoded = encoder.encode(contents)
-        if job.measure and error is None:
-            error = measure(job.family, job.settings, contents, encoded, job.measure)
-        for entry in _entries(encoder, group, encoded, job.sequence):
-            states[str(entry.meta["status"])] += 1
-            if may_pass(entry.meta):
-                passing[entry.key] = str(entry.meta["reason"])
-            else:
-                entries.append(entry)
-        store.write(entries)
-    return _Done(
-        len(job.items),
-        states["degraded"],
-        states["quarantined"],
-        time.monotonic() - started,
-        passing,
-        error,
-    )
-
-
-def _entries(
-    encoder: Encoder, group: Sequence[Loaded], encoded: Sequence[Encoded], sequence: bool
-) -> Iterator[Entry]:
-    """An entry for each, with or without content, in order."""
-    results = iter(encoded)
-    for loaded in group:
-        result = Encoded(None) if loaded.content is None else next(results)
-        yield _entry(loaded, result, encoder, sequence)
-
-
-def _entry(loaded: Loaded, result: Encoded, encoder: Encoder, sequence: bool) -> Entry:
-    reasons = [reason for reason in (result.reason, loaded.reason) if reason]
-    frames = result.sequence if sequence else None
-    pooled = result.pooled
-    if pooled is not None and not np.isfinite(pooled).all():
-        pooled, frames, reasons = None, None, ["not_finite", *reasons]
-    if frames is not None and not (np.abs(frames) <= _FP16_MAX).all():
-        # clipping would change features in silence; the pooled vector is still exact
-        frames, reasons = None, ["sequence_beyond_fp16", *reasons]
-    status = "quarantined" if pooled is None else "degraded" if reasons else "ok"
-    meta = {
-        "status": status,
-        "reason": reasons[0] if reasons else None,
-        "detail": loaded.detail,
-        "frames": 0 if frames is None else len(frames),
-        "hop_s": None if pooled is None else result.hop_s,
-        "pooled_dim": encoder.pooled_dim,
-        "frame_dim": encoder.frame_dim,
-    }
-    blobs = {}
-    if pooled is not None:
-        blobs["pooled"] = pooled.astype("<f4").tobytes()
-    if frames is not None:
-        blobs["sequence"] = frames.astype("<f2").tobytes()
-    return Entry(str(loaded.item.key), meta, blobs)
 
 
 def run(params: EncoderParams, layout: Layout, ctx: Context, corpus: str, encoder: str) -> Path:
@@ -295,7 +80,7 @@ def run(params: EncoderParams, layout: Layout, ctx: Context, corpus: str, encode
     items = inputs.plan(
         family.modality, utterances, layout.faces(corpus), params.context, params.cut_s
     )
-    job = partial(_Job, params.family, settings, params.sequence, layout, corpus, identity)
+    job = partial(Job, params.family, settings, params.sequence, layout, corpus, identity)
     destination = layout.features(corpus, encoder)
     metadata = _metadata(params, encoder, weights, identity) | {"fingerprint": store.fingerprint}
     guess_s = _GUESS_S + _GUESS_S_PER_MB[family.modality] * weights.size_mb

@@ -11,11 +11,14 @@ import polars as pl
 import pytest
 
 from tasks.context import Progress
+from tasks.faces import detection
 from tasks.faces import stage as faces
 from tasks.faces import windows as face_media
-from tasks.faces.clip import ClipFaces, _correlation
+from tasks.faces.clip import ClipFaces, _correlation, empty_row
 from tasks.faces.crops import decode as decode_crop
-from tasks.faces.stage import FacesParams, detect_clips, run, write_faces
+from tasks.faces.detection import detect_clips
+from tasks.faces.stage import FacesParams, run
+from tasks.faces.table import write_faces
 from tasks.faces.windows import ClipRequest, Window, windows
 from tasks.media.decoding import Media, Problem
 from tasks.plain_context import PlainContext
@@ -218,13 +221,13 @@ def test_bytes_do_not_depend_on_workers_and_a_warm_run_detects_nothing(
 
 def test_one_more_clip_is_one_more_detection_and_other_parameters_all(media, tmp_path, monkeypatch):
     seen: list[str] = []
-    detect = faces.detect_clips
+    detect = detection.detect_clips
 
     def spy(params, clips):
         seen.extend(c.utterance_id for c in clips)
         return detect(params, clips)
 
-    monkeypatch.setattr(faces, "detect_clips", spy)
+    monkeypatch.setattr(detection, "detect_clips", spy)
     make_project(tmp_path, media, [{"name": "b", "media": "still.png"}], monkeypatch)
     run(PARAMS, here(), PlainContext(), "toy")
     # the same file under another name is the same work
@@ -255,10 +258,10 @@ def test_a_failure_of_the_moment_is_not_remembered(media, tmp_path, monkeypatch)
 
     def slow(params, clips):
         for one in clips:
-            yield FACES.frame([faces.empty_row(one, "timeout")])
+            yield FACES.frame([empty_row(one, "timeout")])
 
     with monkeypatch.context() as patch:
-        patch.setattr(faces, "detect_clips", slow)
+        patch.setattr(detection, "detect_clips", slow)
         run(PARAMS, here(), PlainContext(), "toy")
     assert read_table(FACES, here().faces("toy"))["reason"].to_list() == ["timeout"]
     run(PARAMS, here(), PlainContext(), "toy")
@@ -339,7 +342,7 @@ def test_an_interrupted_write_leaves_the_old_table(tmp_path):
     file.write_bytes(b"old")
 
     def breaks():
-        yield FACES.frame([faces.empty_row(ClipRequest("toy/d/a", ""), "no_video")])
+        yield FACES.frame([empty_row(ClipRequest("toy/d/a", ""), "no_video")])
         raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):
@@ -388,7 +391,7 @@ def window(frames: list[np.ndarray], start_s: float, *problems: Problem) -> Wind
 
 def collect(*parts: Window, params: FacesParams = PARAMS) -> pl.DataFrame:
     known = Media(kind="video", has_video=True, width_px=320, height_px=240)
-    detector = faces._detector(params.thresholds)
+    detector = detection.detector(params.thresholds)
     clip_faces = ClipFaces(ClipRequest("toy/d/x", "x"), known, detector, params)
     for part in parts:
         clip_faces.add(part)

@@ -26,18 +26,18 @@ PARAMS = FacesParams(rate_hz=10, crop_px=64)
 #: A run of its own process: notes each clip as its detection ends, and takes its time over it.
 _CHILD = """
 import io, os, sys, time
-from tasks.faces import stage as faces
+from tasks.faces import detection, stage as faces
 from tasks.layout import Layout
 from tasks.plain_context import PlainContext
-detect = faces.detect_clips
+detect = detection.detect_clips
 def noting(params, clips):
     for rows in detect(params, clips):
         time.sleep(float(os.environ["PAUSE_S"]))
         with open(os.environ["COUNT"], "a") as stream:
             stream.write("1\\n")
         yield rows
-faces.detect_clips = noting
-faces._CLIPS_PER_SEGMENT = 4
+detection.detect_clips = noting
+detection._CLIPS_PER_SEGMENT = 4
 params = faces.FacesParams(rate_hz=10, crop_px=64)
 faces.run(params, Layout(), PlainContext(stream=io.StringIO()), "toy")
 """
@@ -170,7 +170,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4000, {resource.RLIM_INFINITY}))
 try:
     params = faces.FacesParams(rate_hz=10, crop_px=64)
-    faces.run(params, "toy", PlainContext(stream=io.StringIO()))
+    faces.run(params, Layout(), PlainContext(stream=io.StringIO()), "toy")
 except UserError as error:
     print(error)
 """

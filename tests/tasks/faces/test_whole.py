@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.faces import stage as faces
+from tasks.faces import detection
 from tasks.faces.crops import decode
 from tasks.faces.stage import FacesParams, run
 from tasks.faces.whole import fit, quality
@@ -53,7 +53,7 @@ def test_small_stills_are_kept_pixel_by_pixel_in_any_mode(project, monkeypatch):
     def no_detector(*_):
         raise AssertionError("a detector was loaded")
 
-    monkeypatch.setattr(faces, "_detector", no_detector)
+    monkeypatch.setattr(detection, "detector", no_detector)
     colour = noise(48, 40)
     grey = colour[..., 0]
     Image.fromarray(colour).save(project / "colour.png")

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.faces import stage as faces
-from tasks.faces.stage import FacesParams
+from tasks.faces.addresses import about, clip_key
+from tasks.faces.params import FacesParams
+from tasks.faces.stage import read_clips
 from tasks.features import inputs
 from tasks.features import stage as features
 from tasks.features.stage import EncoderParams
@@ -38,7 +39,7 @@ def layout(tmp_path) -> Layout:
 
 
 def test_a_clips_faces_lie_where_they_lay(layout):
-    assert [faces.clip_key(clip)[:12] for clip in faces.read_clips(layout, "toy")] == [
+    assert [clip_key(clip)[:12] for clip in read_clips(layout, "toy")] == [
         "525f009152a2",
         "e032a5735d20",
         "503e2aa76151",
@@ -53,7 +54,7 @@ def test_a_clips_faces_lie_where_they_lay(layout):
     ],
 )
 def test_the_fingerprint_of_faces_is_what_it_was(params, expected):
-    said = faces.about(params)
+    said = about(params)
     assert set(said["libraries"]) == {
         "torch",
         "torchvision",

@@ -1,0 +1,175 @@
+"""Faces of a shard of clips, into the store: one process decodes ahead while this one detects."""
+
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import cast
+
+import cv2
+import polars as pl
+import torch
+
+from models.mtcnn import Mtcnn, MtcnnConfig
+from tasks.faces.addresses import about, clip_key
+from tasks.faces.clip import ClipFaces
+from tasks.faces.params import FacesParams
+from tasks.faces.table import pack
+from tasks.faces.whole import WholeClip
+from tasks.faces.windows import (
+    ClipRequest,
+    Window,
+    WindowRequest,
+    decode_window,
+    failed_window,
+    probe_file,
+    windows,
+)
+from tasks.media.decoding import Media
+from tasks.media.worker import Decoders, Outcome
+from tasks.store.passing import PASSING
+from tasks.store.segments import Entry, Store
+from tasks.tables import FACES
+
+#: Clips in one segment of the store: what a kill costs at most, for each worker.
+_CLIPS_PER_SEGMENT = 16
+#: What a clip may take to decode a window before its worker is stopped.
+_DECODE_TIMEOUT_S = 120.0
+
+_local = threading.local()
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Clips for one worker to detect and keep."""
+
+    clips: tuple[ClipRequest, ...]
+    store_root: Path
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """What became of a shard; ``passing`` holds what must not be kept for later runs."""
+
+    clips: int
+    degraded: int
+    quarantined: int
+    passing: tuple[Entry, ...]
+
+
+def detect_shard(params: FacesParams, shard: Shard) -> ShardResult:
+    """Detect a shard's clips and keep them in the store, some at a time."""
+    store = Store(shard.store_root, about(params))
+    statuses: list[str] = []
+    passing: list[Entry] = []
+    pending: list[Entry] = []
+    for clip, rows in zip(shard.clips, detect_clips(params, shard.clips), strict=True):
+        first = rows.row(0, named=True)
+        statuses.append(first["status"])
+        entry = Entry(
+            clip_key(clip),
+            {"status": first["status"], "reason": first["reason"]},
+            {"rows": pack(rows.drop("utterance_id"))},
+        )
+        (passing if first["reason"] in PASSING else pending).append(entry)
+        if len(pending) >= _CLIPS_PER_SEGMENT:
+            store.write(pending)
+            pending = []
+    store.write(pending)
+    return ShardResult(
+        len(statuses), statuses.count("degraded"), statuses.count("quarantined"), tuple(passing)
+    )
+
+
+def detect_clips(params: FacesParams, clips: Sequence[ClipRequest]) -> Iterator[pl.DataFrame]:
+    """Rows of the faces table for each clip, in order.
+
+    One process decodes ahead while this one detects. The rows of a clip do not depend on the
+    others.
+    """
+    with ExitStack() as stack:
+        decoders = _thread_decoders()
+        stack.enter_context(_one_thread())
+        media = _probe(decoders, clips)
+        plans = [list(_windows(clip, media[clip.path], params)) for clip in clips]
+        asked = (window for plan in plans for window in plan)
+        outcomes = cast(Generator[Outcome[Window], None, None], decoders.map(decode_window, asked))
+        stack.callback(outcomes.close)  # whatever happens, the process is free for the next shard
+        for clip, plan in zip(clips, plans, strict=True):
+            faces = _collector(clip, media[clip.path], params)
+            if not plan:
+                faces.fail(_why_unseen(media[clip.path]))
+            for _ in plan:
+                outcome = next(outcomes)
+                if outcome.value is not None:
+                    faces.add(outcome.value)
+                elif outcome.problem is not None:
+                    faces.add(failed_window(outcome.problem))
+            yield FACES.frame(faces.rows())
+
+
+def _collector(clip: ClipRequest, media: Media, params: FacesParams) -> ClipFaces | WholeClip:
+    if params.detect == "whole":
+        return WholeClip(clip, media, params)
+    return ClipFaces(clip, media, detector(params.thresholds), params)
+
+
+def _thread_decoders() -> Decoders:
+    """This thread's decoding process; it serves one shard after the other."""
+    if not hasattr(_local, "decoders"):
+        _local.decoders = Decoders(workers=1, timeout_s=_DECODE_TIMEOUT_S)
+    return _local.decoders
+
+
+def _why_unseen(media: Media) -> str:
+    """Reason where a file has no picture to decode."""
+    return media.problems[0].reason if media.problems else "no_video"
+
+
+def _probe(decoders: Decoders, clips: Sequence[ClipRequest]) -> dict[str, Media]:
+    """What each file holds."""
+    files = list(dict.fromkeys(clip.path for clip in clips))
+    found = {}
+    for file, outcome in zip(files, decoders.map(probe_file, files), strict=True):
+        problems = (outcome.problem,) if outcome.problem else ()
+        found[file] = outcome.value or Media(kind=None, problems=problems)
+    return found
+
+
+def _windows(clip: ClipRequest, media: Media, params: FacesParams) -> Iterator[WindowRequest]:
+    if not media.has_video:
+        return iter(())
+    return windows(clip, media, params.rate_hz, params.max_frames, params.frame_height_px)
+
+
+@cache
+def detector(thresholds: tuple[float, float, float]) -> Mtcnn:
+    """The detector with these thresholds, once in a process."""
+    return Mtcnn(MtcnnConfig(thresholds=thresholds))
+
+
+_threads_lock = threading.Lock()
+_threads_before: list[tuple[int, int]] = []  # one entry for each shard at work in this process
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread each for torch and OpenCV: shards are the parallelism, and sums keep their order.
+
+    With another number of threads the same clip could differ in the last bit. Shards may run in
+    threads of one process, so the last one to end puts the numbers back.
+    """
+    with _threads_lock:
+        _threads_before.append((torch.get_num_threads(), cv2.getNumThreads()))
+        torch.set_num_threads(1)
+        cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        with _threads_lock:
+            before = _threads_before.pop()
+            if not _threads_before:  # the oldest entry, from before anything was changed
+                torch.set_num_threads(before[0])
+                cv2.setNumThreads(before[1])

@@ -1,0 +1,124 @@
+"""An entry of ``params.yaml: encoders``, and what of it shapes a feature."""
+
+import importlib
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from models.encoders.encoder import Dtype, Layer, Pooling, Settings, Tokens
+from models.encoders.weights import Weights
+from tasks.features import inputs
+from tasks.features.families import family_constants
+from tasks.features.inputs import Modality
+
+#: Parameters that mean something for one modality only.
+_ONLY: dict[str, Modality] = {
+    "max_s": "audio",
+    "cut_s": "audio",
+    "overlap_s": "audio",
+    "tokens": "video",
+    "max_faces": "video",
+    "max_tokens": "text",
+    "context": "text",
+}
+
+
+class EncoderParams(BaseModel):
+    """One entry of ``params.yaml: encoders``; see ``models.encoders.encoder.Settings``.
+
+    Attributes:
+        checkpoint: see ``models.encoders.weights``.
+        revision: commit of a hub checkpoint.
+        pooling: default: the family's first, mostly ``mean``.
+        sequence: keep every frame as well as the pooled vector.
+        dtype: ``auto`` takes bfloat16 where the processor has it in hardware.
+        cut_s: of longer sound only so many seconds from its beginning are read (default: all).
+        context: turns before the utterance that a text encoder reads with it.
+        corpora: run on these only (default: on all).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    family: str
+    checkpoint: str | None = None
+    revision: str | None = None
+    layer: Layer = "last"
+    layer_weights: tuple[float, ...] = ()
+    pooling: Pooling | None = None
+    tokens: Tokens = "cls"
+    sequence: bool = False
+    dtype: Literal["auto"] | Dtype = "auto"
+    max_s: float = Field(30.0, gt=0)
+    cut_s: float | None = Field(None, gt=0)
+    overlap_s: float = Field(2.0, gt=0)
+    max_faces: int = Field(16, ge=1)
+    max_tokens: int | None = Field(None, ge=8)
+    context: int = Field(0, ge=0)
+    unit_norm: bool = False
+    corpora: tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _fits_its_family(self) -> "EncoderParams":
+        family = family_constants(self.family)
+        if family.checkpoint == "required" and self.checkpoint is None:
+            raise ValueError(f"{self.family} needs a checkpoint")
+        if self.pooling is not None and self.pooling not in family.poolings:
+            raise ValueError(
+                f"{self.family} has no pooling '{self.pooling}'; it has "
+                f"{', '.join(family.poolings)}"
+            )
+        for name, modality in _ONLY.items():
+            if name in self.model_fields_set and modality != family.modality:
+                raise ValueError(f"{name} is for {modality}; {self.family} reads {family.modality}")
+        if self.layer == "all" and (self.sequence or self.pooling not in {None, "mean"}):
+            raise ValueError("layer 'all' keeps statistics only: leave sequence and pooling out")
+        return self
+
+
+def make_settings(params: EncoderParams, weights: Weights) -> Settings:
+    """What the family gets: weights found, precision decided."""
+    dtype = params.dtype
+    if family_constants(params.family).checkpoint is None:
+        dtype = "float32"  # a fixed computation: the processor has no say in its fingerprint
+    elif dtype == "auto":
+        dtype = importlib.import_module("models.encoders.hidden").best_dtype()
+    return Settings(
+        checkpoint=weights.path,
+        seed=weights.seed,
+        layer=params.layer,
+        layer_weights=params.layer_weights,
+        pooling=params.pooling or family_constants(params.family).poolings[0],
+        tokens=params.tokens,
+        dtype=dtype,
+        max_s=params.max_s,
+        overlap_s=params.overlap_s,
+        max_faces=params.max_faces,
+        max_tokens=params.max_tokens,
+        unit_norm=params.unit_norm,
+    )
+
+
+def encoder_identity(params: EncoderParams, weights: Weights, settings: Settings) -> dict:
+    """Everything but the clip that shapes a feature; its hash is the store's fingerprint.
+
+    Library versions belong to it, so that no table claims versions that did not make it. Batch
+    size, device, workers and the encoder's name do not.
+    """
+    family = family_constants(params.family)
+    libraries = sorted({*family.libraries, *inputs.LIBRARIES[family.modality]})
+    chosen = {
+        name: value
+        for name, value in asdict(settings).items()
+        if name not in {"checkpoint", "seed", "device"}
+        and _ONLY.get(name, family.modality) == family.modality
+    }
+    return {
+        "family": params.family,
+        "feature_version": family.feature_version,
+        "input_version": inputs.INPUT_VERSION,
+        "weights_sha256": weights.sha256,
+        "libraries": {name: version(name) for name in libraries},
+        "settings": chosen | {"sequence": params.sequence},
+    }
