@@ -518,7 +518,8 @@ module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 sys.modules["models.encoders.fake_family"] = module
 params = features.EncoderParams(family="fake_family", sequence=True, dtype="float32")
-features.run(params, "enc", "c", PlainContext(stream=io.StringIO()), root, root / "cache")
+layout = Layout(root / "data", cache=root / "cache", project=root)
+features.run(params, layout, PlainContext(stream=io.StringIO()), "c", "enc")
 """
 
 
