@@ -1,7 +1,7 @@
 """Faces of a shard of clips, into the store: one process decodes ahead while this one detects."""
 
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -29,8 +29,9 @@ from tasks.faces.windows import (
 )
 from tasks.media.decoding import Media
 from tasks.media.worker import Decoders, Outcome
+from tasks.store.compute import Done, Keeper
 from tasks.store.passing import PASSING
-from tasks.store.segments import Entry, Store
+from tasks.store.segments import Entry, Json, Store
 from tasks.tables import FACES
 
 #: Clips in one segment of the store: what a kill costs at most, for each worker.
@@ -49,38 +50,24 @@ class Shard:
     store_root: Path
 
 
-@dataclass(frozen=True)
-class ShardResult:
-    """What became of a shard; ``passing`` holds what must not be kept for later runs."""
-
-    clips: int
-    degraded: int
-    quarantined: int
-    passing: tuple[Entry, ...]
-
-
-def detect_shard(params: FacesParams, shard: Shard) -> ShardResult:
+def detect_shard(params: FacesParams, shard: Shard) -> Done:
     """Detect a shard's clips and keep them in the store, some at a time."""
-    store = Store(shard.store_root, about(params))
-    statuses: list[str] = []
-    passing: list[Entry] = []
+    keeper = Keeper(Store(shard.store_root, about(params)), _may_pass)
     pending: list[Entry] = []
     for clip, rows in zip(shard.clips, detect_clips(params, shard.clips), strict=True):
         first = rows.row(0, named=True)
-        statuses.append(first["status"])
-        entry = Entry(
-            clip_key(clip),
-            {"status": first["status"], "reason": first["reason"]},
-            {"rows": pack(rows.drop("utterance_id"))},
-        )
-        (passing if first["reason"] in PASSING else pending).append(entry)
+        meta = {"status": first["status"], "reason": first["reason"]}
+        pending.append(Entry(clip_key(clip), meta, {"rows": pack(rows.drop("utterance_id"))}))
         if len(pending) >= _CLIPS_PER_SEGMENT:
-            store.write(pending)
+            keeper.keep(pending)
             pending = []
-    store.write(pending)
-    return ShardResult(
-        len(statuses), statuses.count("degraded"), statuses.count("quarantined"), tuple(passing)
-    )
+    keeper.keep(pending)
+    return keeper.done()
+
+
+def _may_pass(meta: Mapping[str, Json]) -> bool:
+    """Faces of a part of a clip do not stand for it where the rest may be seen next time."""
+    return meta["reason"] in PASSING
 
 
 def detect_clips(params: FacesParams, clips: Sequence[ClipRequest]) -> Iterator[pl.DataFrame]:

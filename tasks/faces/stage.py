@@ -5,26 +5,24 @@ store, one clip after the other, so that warm and cold runs give the same bytes 
 grow with the number of clips.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from models.errors import UserError
-from tasks.context import Context, Progress, shard_count
+from tasks.context import Context, shard_count
 from tasks.faces.addresses import about, clip_key, metadata
 from tasks.faces.detection import Shard, detect_shard
 from tasks.faces.params import FacesParams
 from tasks.faces.table import clip_frames, write_faces
 from tasks.faces.windows import ClipRequest
 from tasks.layout import Layout
-from tasks.store.segments import CorruptSegment, Entry, Store
+from tasks.store.compute import Clips, compute
+from tasks.store.segments import Entry, Store
 from tasks.tables import FACES, UTTERANCES, read_table
 
 __all__ = ["FacesParams", "run"]
 
-#: How often damage in the store is repaired within one run.
-_REPAIRS = 3
 #: A guess, for cutting shards: seconds of work for one sampled frame, and for a clip beside them.
 _FRAME_S, _CLIP_S, _UNKNOWN_CLIP_S = 0.02, 0.05, 5.0
 
@@ -32,23 +30,20 @@ _FRAME_S, _CLIP_S, _UNKNOWN_CLIP_S = 0.02, 0.05, 5.0
 def run(params: FacesParams, layout: Layout, ctx: Context, corpus: str) -> None:
     """Detect the faces of every utterance and write the corpus's table of faces."""
     clips = read_clips(layout, corpus)
+    by_key = {clip_key(clip): clip for clip in reversed(clips) if clip.path}
     store = Store(layout.store, about(params))
-    passing: dict[str, Entry] = {}
-    for attempt in range(_REPAIRS + 1):
-        _detect_missing(params, clips, store, passing, ctx)
-        try:
-            write_faces(clip_frames(clips, store, passing), layout.faces(corpus), metadata(params))
-        except CorruptSegment as error:
-            if attempt == _REPAIRS:
-                raise UserError(
-                    f"{error.path} is damaged again and again; check the disk under {layout.cache}"
-                ) from error
-            ctx.log(f"{error}; its clips are detected once more")
-            store.set_aside(error.path)
-        else:
-            break
-    store.touch()
-    _tell(layout.faces(corpus), ctx)
+    path = layout.faces(corpus)
+
+    def cut(missing: Sequence[str]) -> list[Shard]:
+        todo = sorted((by_key[key] for key in missing), key=lambda clip: clip.utterance_id)
+        return cut_shards(params, todo, layout.store, ctx.workers)
+
+    def write(passing: Mapping[str, Entry]) -> None:
+        write_faces(clip_frames(clips, store, passing), path, metadata(params))
+
+    work = partial(detect_shard, params)
+    compute(Clips("faces", sorted(by_key), cut, work, write), store, ctx)
+    _tell(path, ctx)
 
 
 def _tell(path: Path, ctx: Context) -> None:
@@ -73,39 +68,6 @@ def read_clips(layout: Layout, corpus: str) -> list[ClipRequest]:
         )
         for row in table.iter_rows(named=True)
     ]
-
-
-def _detect_missing(
-    params: FacesParams,
-    clips: Sequence[ClipRequest],
-    store: Store,
-    passing: dict[str, Entry],
-    ctx: Context,
-) -> None:
-    """Detect, side by side, those clips that the store does not hold."""
-    by_key = {clip_key(clip): clip for clip in reversed(clips) if clip.path}
-    missing = [key for key in store.missing(sorted(by_key)) if key not in passing]
-    todo = sorted((by_key[key] for key in missing), key=lambda clip: clip.utterance_id)
-    total = len(by_key)
-    known = total - len(todo)
-    done, degraded, quarantined = known, 0, 0
-    for key in by_key:
-        if key not in missing and key not in passing:
-            status = store.meta(key)["status"]
-            degraded += status == "degraded"
-            quarantined += status == "quarantined"
-    if not todo:
-        ctx.progress(Progress(done, total, "clips", degraded, quarantined, known))
-        return
-    work = partial(detect_shard, params)
-    root = store.folder.parent
-    for result in ctx.map(work, cut_shards(params, todo, root, ctx.workers), "faces"):
-        done += result.clips
-        degraded += result.degraded
-        quarantined += result.quarantined
-        passing |= {entry.key: entry for entry in result.passing}
-        ctx.progress(Progress(done, total, "clips", degraded, quarantined, known))
-    store.refresh()
 
 
 def cut_shards(

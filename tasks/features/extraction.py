@@ -1,9 +1,7 @@
 """Features of a shard of clips, into the store, chunk by chunk."""
 
-import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,7 +11,7 @@ from tasks.features.families import family_constants, load_encoder
 from tasks.features.inputs import Item, Loaded
 from tasks.features.precision import PrecisionError, measure
 from tasks.layout import Layout
-from tasks.store.passing import may_pass
+from tasks.store.compute import Done, Keeper
 from tasks.store.segments import Entry, Store
 
 _FP16_MAX = 65504.0
@@ -34,25 +32,17 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Done:
-    """What became of a shard. ``passing`` holds the reasons that must not be remembered."""
+class Extracted(Done):
+    """What became of a shard, and what reduced precision costs, where that was measured."""
 
-    clips: int
-    degraded: int
-    quarantined: int
-    seconds: float
-    passing: Mapping[str, str] = field(default_factory=dict)
     error: PrecisionError | None = None
 
 
-def extract(job: Job) -> Done:
+def extract(job: Job) -> Extracted:
     """Compute a shard's clips and put them into the store, chunk by chunk."""
-    started = time.monotonic()
+    keeper = Keeper(Store(job.layout.store, job.identity))
     family = family_constants(job.family)
     encoder = load_encoder(job.family, job.settings)
-    store = Store(job.layout.store, job.identity)
-    states: Counter[str] = Counter()
-    passing: dict[str, str] = {}
     error: PrecisionError | None = None
     loader = inputs.Loader(
         family.modality,
@@ -62,26 +52,12 @@ def extract(job: Job) -> Done:
         job.settings.max_faces,
     )
     for group in loader.groups(job.items, family.chunk):
-        entries = []
         contents = [loaded.content for loaded in group if loaded.content is not None]
         encoded = encoder.encode(contents)
         if job.measure and error is None:
             error = measure(job.family, job.settings, contents, encoded, job.measure)
-        for entry in _entries(encoder, group, encoded, job.sequence):
-            states[str(entry.meta["status"])] += 1
-            if may_pass(entry.meta):
-                passing[entry.key] = str(entry.meta["reason"])
-            else:
-                entries.append(entry)
-        store.write(entries)
-    return Done(
-        len(job.items),
-        states["degraded"],
-        states["quarantined"],
-        time.monotonic() - started,
-        passing,
-        error,
-    )
+        keeper.keep(list(_entries(encoder, group, encoded, job.sequence)))
+    return Extracted(**vars(keeper.done()), error=error)
 
 
 def _entries(

@@ -8,8 +8,8 @@ everything and one that computed nothing write the same bytes. Every utterance g
 import importlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -19,16 +19,16 @@ from pydantic import BaseModel, ConfigDict
 
 from models.encoders.encoder import Settings
 from models.encoders.weights import Weights, find_weights
-from models.errors import UserError
-from tasks.context import Context, Progress, shard_count
+from tasks.context import Context, shard_count
 from tasks.features import inputs
-from tasks.features.extraction import Job, extract
+from tasks.features.extraction import Extracted, Job, extract
 from tasks.features.families import family_constants, load_encoder
 from tasks.features.inputs import Item, Modality
 from tasks.features.params import EncoderParams, encoder_identity, make_settings
 from tasks.layout import Layout
 from tasks.store.buckets import Row, assemble
-from tasks.store.segments import CorruptSegment, Store
+from tasks.store.compute import Clips, compute
+from tasks.store.segments import Entry, Store
 
 #: A clip's cost before any was measured: so much, and so much for each megabyte of weights. A
 #: sentence is a few dozen tokens, seconds of sound and a row of faces are many hundred.
@@ -36,8 +36,6 @@ _GUESS_S = 0.01
 _GUESS_S_PER_MB: dict[Modality, float] = {"audio": 0.001, "video": 0.001, "text": 0.00005}
 #: Less work than this is done at once: other processes would take longer to start.
 _SPREAD_FROM_S = 30.0
-#: The store is asked to mend itself this often before the disk is blamed.
-_ATTEMPTS = 3
 
 
 class _Meta(BaseModel):
@@ -84,25 +82,60 @@ def run(params: EncoderParams, layout: Layout, ctx: Context, corpus: str, encode
     destination = layout.features(corpus, encoder)
     metadata = _metadata(params, encoder, weights, identity) | {"fingerprint": store.fingerprint}
     guess_s = _GUESS_S + _GUESS_S_PER_MB[family.modality] * weights.size_mb
-    cost_s = store.noted("cost_s") or guess_s
-    for _ in range(_ATTEMPTS):
-        passing = _compute_missing(store, items, job, ctx, cost_s)
+    costs = _Costs(store, ctx, settings.dtype, guess_s)
+
+    def write(passing: Mapping[str, Entry]) -> None:
         rows = [_row(store, item, passing) for item in items]
         pooled_dim, frame_dim = _dims(store, items, params.family, settings)
         dim = frame_dim if params.sequence else pooled_dim
-        try:
-            assemble(store, rows, pooled_dim, dim, destination, metadata)
-        except CorruptSegment as damage:
-            ctx.log(f"{damage}; set aside, its clips are computed again")
-            store.set_aside(damage.path)
-            continue
-        store.touch()
+        assemble(store, rows, pooled_dim, dim, destination, metadata)
         _tell(ctx, encoder, rows)
-        return destination
-    raise UserError(
-        f"{store.folder}: segments of the feature store were damaged {_ATTEMPTS} times in a row; "
-        "check the disk, or set AFFECTLOOM_CACHE to a folder on another one"
+
+    keys = [item.key for item in items if item.key is not None]
+    clips = Clips(
+        "features",
+        keys,
+        partial(_cut, items, job, costs),
+        extract,
+        write,
+        costs.hear,
+        absent=len(items) - len(keys),
     )
+    compute(clips, store, ctx)
+    return destination
+
+
+@dataclass
+class _Costs:
+    """What a clip costs, and how exact it is: noted beside the entries as shards are done."""
+
+    store: Store
+    ctx: Context
+    dtype: str
+    guess_s: float
+    seconds: float = 0.0
+    clips: int = 0
+
+    def shards(self, clips: int) -> int:
+        """How many shards to cut so many clips into."""
+        cost_s = self.store.noted("cost_s") or self.guess_s
+        if clips * cost_s < _SPREAD_FROM_S:
+            return 1
+        return shard_count(clips, cost_s, self.ctx.workers)
+
+    @property
+    def is_exactness_known(self) -> bool:
+        """Whether nothing is to be measured: a later clip must not cost a second network."""
+        return self.dtype == "float32" or self.store.noted("error") is not None
+
+    def hear(self, done: Extracted) -> None:
+        """Take note of a shard."""
+        self.seconds += done.seconds
+        self.clips += done.clips
+        self.store.note("cost_s", self.seconds / self.clips)
+        if done.error is not None:
+            self.store.note("error", done.error.median)
+            self.ctx.log(done.error.sentence(self.dtype))
 
 
 def _metadata(
@@ -122,63 +155,32 @@ def _metadata(
     }
 
 
-def _compute_missing(
-    store: Store, items: Sequence[Item], job: partial, ctx: Context, cost_s: float
-) -> dict[str, str]:
-    """Bring the store up to date; returns the clips that failed for a passing reason."""
-    keys = [item.key for item in items if item.key is not None]
-    missing = set(store.missing(keys))
-    first = {item.key: item for item in reversed(items) if item.key in missing}
-    # like lengths together: less padding, and shards of equal work
+def _cut(
+    items: Sequence[Item],
+    job: Callable[[Sequence[Item]], Job],
+    costs: _Costs,
+    missing: Sequence[str],
+) -> list[Job]:
+    """Shards of about equal work of what is missing."""
+    lacking = set(missing)
+    first = {item.key: item for item in reversed(items) if item.key in lacking}
     todo = sorted(first.values(), key=lambda item: item.utterance_id)
-    if todo and todo[0].text is not None:
+    if todo[0].text is not None:  # like lengths together: less padding
         todo.sort(key=lambda item: item.size)
-    states = Counter(
-        "quarantined" if item.key is None else str(store.meta(item.key)["status"])
-        for item in items
-        if item.key not in missing
-    )
-    done = known = states.total()
-    total = done + len(todo)
-
-    def tell() -> None:
-        degraded, quarantined = states["degraded"], states["quarantined"]
-        ctx.progress(Progress(done, total, "clips", degraded, quarantined, known))
-
-    tell()
-    if not todo:
-        return {}
-    is_worth = len(todo) * cost_s >= _SPREAD_FROM_S
-    shards = shard_count(len(todo), cost_s, ctx.workers) if is_worth else 1
-    cuts = np.linspace(0, len(todo), shards + 1).round().astype(int)
+    cuts = np.linspace(0, len(todo), costs.shards(len(todo)) + 1).round().astype(int)
     jobs = [job(todo[low:high]) for low, high in pairwise(cuts) if low < high]
-    # once for each encoder: a clip that is added later must not cost a second network
-    if jobs[0].settings.dtype != "float32" and store.noted("error") is None:
+    if not costs.is_exactness_known:
         jobs[0] = replace(jobs[0], measure=len(todo))
-    ctx.log(f"{len(todo)} of {total} clips to compute, in {len(jobs)} shards")
-    passing: dict[str, str] = {}
-    seconds = 0.0
-    for result in ctx.map(extract, jobs, "features"):
-        done += result.clips
-        seconds += result.seconds
-        states["degraded"] += result.degraded
-        states["quarantined"] += result.quarantined
-        passing |= result.passing
-        if result.error is not None:
-            store.note("error", result.error.median)
-            ctx.log(result.error.sentence(jobs[0].settings.dtype))
-        tell()
-    store.note("cost_s", seconds / len(todo))
-    store.refresh()
-    return passing
+    return jobs
 
 
-def _row(store: Store, item: Item, passing: Mapping[str, str]) -> Row:
+def _row(store: Store, item: Item, passing: Mapping[str, Entry]) -> Row:
     """An utterance's row without its features."""
     if item.key is None:
         return Row(item.utterance_id, None, "quarantined", item.reason, 0, None)
     if item.key in passing:
-        return Row(item.utterance_id, None, "quarantined", passing[item.key], 0, None)
+        reason = str(passing[item.key].meta["reason"])
+        return Row(item.utterance_id, None, "quarantined", reason, 0, None)
     meta = _Meta.model_validate(store.meta(item.key))
     return Row(item.utterance_id, item.key, meta.status, meta.reason, meta.frames, meta.hop_s)
 
