@@ -8,15 +8,13 @@ computed. Axis G counts the streams (directions times modalities).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, cast
+from typing import ClassVar, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers.sequence import positions, reorder, reversal
-
-Context = Literal["general", "simple", "other"]
+from models.layers.sequence import reorder, reversal
 
 
 @dataclass(frozen=True)
@@ -46,80 +44,16 @@ class Memory(Protocol):
         ...
 
 
-class GeneralMemory:
-    """Attention with the utterance as the query: softmax over j < t of g_j . (W x_t).
-
-    Args:
-        query: (G, B, U, D_g) the projected utterances W x.
-    """
-
-    def __init__(self, query: Tensor) -> None:
-        self.query = query.unbind(2)
-        self.states: list[Tensor] = []
-
-    def read(self, step: int) -> Tensor:
-        """(G, B, D_g); 0 at the first step."""
-        if not self.states:
-            return torch.zeros_like(self.query[0])
-        past = torch.stack(self.states, 2)  # (G, B, t, D_g)
-        weight = torch.softmax(past @ self.query[step].unsqueeze(-1), 2)
-        return (weight.mT @ past).squeeze(2)
-
-    def write(self, state: Tensor) -> None:
-        """Remember a state."""
-        self.states.append(state)
-
-
-class SimpleMemory:
-    """Attention without a query: softmax over j < t of w . (g_j + position_j).
-
-    The scores never change, so a running maximum, weight and sum replace the list of states.
-
-    Args:
-        weight: (G, D_g) w.
-        shape: (G, B, U, D_g) of the pass.
-        dropout: rate on the remembered states with positions; 0 in evaluation.
-    """
-
-    def __init__(self, weight: Tensor, shape: tuple[int, int, int, int], dropout: float) -> None:
-        groups, batch, length, width = shape
-        self.weight = weight.view(groups, 1, width)
-        self.places = positions(length, width, weight)
-        self.dropout = dropout
-        self.top = weight.new_full((groups, batch, 1), -torch.inf)
-        self.norm = weight.new_zeros(groups, batch, 1)
-        self.sum = weight.new_zeros(groups, batch, width)
-        self.step = 0
-
-    def read(self, step: int) -> Tensor:
-        """(G, B, D_g); 0 at the first step."""
-        return self.sum if step == 0 else self.sum / self.norm
-
-    def write(self, state: Tensor) -> None:
-        """Fold a state into the running average."""
-        placed = F.dropout(state + self.places[self.step], self.dropout, self.dropout > 0)
-        score = (placed * self.weight).sum(-1, keepdim=True)
-        top = torch.maximum(self.top, score).detach()
-        old, new = torch.exp(self.top - top), torch.exp(score - top)
-        self.sum = self.sum * old + placed * new
-        self.norm = self.norm * old + new
-        self.top = top
-        self.step += 1
-
-
 class PartyCell(nn.Module):
-    """Weights of one stream in one direction.
+    """Weights of one stream in one direction, but for those that recall the past.
 
     Args:
         width_in: D of an utterance.
         sizes: D_g, D_p, D_e.
-        context: how the past is recalled; ``other``: by somebody else's weights.
         has_listener: also update the parties that are silent.
     """
 
-    def __init__(
-        self, width_in: int, sizes: Sizes, context: Context, has_listener: bool = False
-    ) -> None:
+    def __init__(self, width_in: int, sizes: Sizes, has_listener: bool = False) -> None:
         super().__init__()
         self.width_in = width_in
         self.global_gru = nn.GRUCell(width_in + sizes.party, sizes.glob)
@@ -128,10 +62,6 @@ class PartyCell(nn.Module):
         self.listener_gru = (
             nn.GRUCell(width_in + sizes.party, sizes.party) if has_listener else None
         )
-        if context == "general":
-            self.recall = nn.Linear(width_in, sizes.glob, bias=False)
-        elif context == "simple":
-            self.recall = nn.Linear(sizes.glob, 1, bias=False)
 
 
 class _Gru:
@@ -235,34 +165,34 @@ def _drop(x: Tensor, rate: float) -> Tensor:
 class PartyRnn(nn.Module):
     """Bidirectional DialogueRNN recurrences of one or several streams.
 
+    Subclasses write ``memory``, and name a ``cell`` of their own where it needs weights.
+
     Args:
         dims: stream to width D of its utterances.
         sizes: D_g, D_p, D_e.
-        context: how the past is recalled.
         dropout: rate on states at every step.
         has_listener: also update the parties that are silent.
-        memory_dropout: rate on remembered states with positions, ``simple`` only.
     """
+
+    cell: ClassVar[type[PartyCell]] = PartyCell
 
     def __init__(
         self,
         dims: Mapping[str, int],
         sizes: Sizes,
-        context: Context = "general",
         dropout: float = 0.1,
         has_listener: bool = False,
-        memory_dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        self.context: Context = context
         self.dropout = dropout
-        self.memory_dropout = memory_dropout
         self.onward, self.backward = (
-            nn.ModuleDict(
-                {name: PartyCell(dim, sizes, context, has_listener) for name, dim in dims.items()}
-            )
+            nn.ModuleDict({name: self.cell(dim, sizes, has_listener) for name, dim in dims.items()})
             for _ in range(2)
         )
+
+    def memory(self, cells: Sequence[PartyCell], inputs: Sequence[Tensor]) -> Memory:
+        """A fresh memory for one pass over ``inputs``, forward streams first."""
+        raise TypeError(f"{type(self).__name__} has no memory()")
 
     def cells(self, stream: str) -> list[PartyCell]:
         """The two cells of a stream."""
@@ -304,14 +234,3 @@ class PartyRnn(nn.Module):
         return {
             name: torch.cat([ahead[i], reorder(back[i], index)], -1) for i, name in enumerate(names)
         }
-
-    def memory(self, cells: Sequence[PartyCell], inputs: Sequence[Tensor]) -> Memory:
-        """A fresh memory for one pass over ``inputs``, forward streams first."""
-        if self.context == "general":
-            return GeneralMemory(
-                torch.stack([cell.recall(x) for cell, x in zip(cells, inputs, strict=True)])
-            )
-        weight = torch.cat([cell.recall.weight for cell in cells])
-        batch, length = inputs[0].shape[:2]
-        rate = self.memory_dropout if self.training else 0.0
-        return SimpleMemory(weight, (len(cells), batch, length, weight.shape[1]), rate)

@@ -13,16 +13,16 @@ What we changed and why:
       500, 500, 300, 300 and class weights.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from models.backbone import Backbone, BackboneConfig, Variant, visible
 from models.batch import Batch
-from models.layers.party_rnn import PartyRnn, Sizes
+from models.layers.party_rnn import Memory, PartyCell, PartyRnn, Sizes
 from models.layers.sequence import MatchingAttention
 from models.method import Spec
 
@@ -59,6 +59,49 @@ class Config(BackboneConfig):
     has_listener: bool = False
 
 
+class GeneralMemory:
+    """Attention with the utterance as the query: softmax over j < t of g_j . (W x_t).
+
+    Args:
+        query: (G, B, U, D_g) the projected utterances W x.
+    """
+
+    def __init__(self, query: Tensor) -> None:
+        self.query = query.unbind(2)
+        self.states: list[Tensor] = []
+
+    def read(self, step: int) -> Tensor:
+        """(G, B, D_g); 0 at the first step."""
+        if not self.states:
+            return torch.zeros_like(self.query[0])
+        past = torch.stack(self.states, 2)  # (G, B, t, D_g)
+        weight = torch.softmax(past @ self.query[step].unsqueeze(-1), 2)
+        return (weight.mT @ past).squeeze(2)
+
+    def write(self, state: Tensor) -> None:
+        """Remember a state."""
+        self.states.append(state)
+
+
+class GeneralCell(PartyCell):
+    """The weights of a stream with the W of its attention over the past."""
+
+    def __init__(self, width_in: int, sizes: Sizes, has_listener: bool = False) -> None:
+        super().__init__(width_in, sizes, has_listener)
+        self.recall = nn.Linear(width_in, sizes.glob, bias=False)
+
+
+class GeneralPartyRnn(PartyRnn):
+    """DialogueRNN: every utterance asks the global states before it."""
+
+    cell = GeneralCell
+
+    def memory(self, cells: Sequence[PartyCell], inputs: Sequence[Tensor]) -> Memory:
+        """A memory that is asked with the utterances."""
+        pairs = zip(cast(Sequence[GeneralCell], cells), inputs, strict=True)
+        return GeneralMemory(torch.stack([cell.recall(x) for cell, x in pairs]))
+
+
 class Readout(nn.Module):
     """Emotion states look at all of their dialogue, then a hidden layer."""
 
@@ -90,7 +133,7 @@ class DialogueRnn(Backbone):
         super().__init__(spec, config)
         dims = self.stream_dims()
         sizes = Sizes(config.global_size, config.party_size, config.emotion_size)
-        self.parties = PartyRnn(dims, sizes, "general", config.state_dropout, config.has_listener)
+        self.parties = GeneralPartyRnn(dims, sizes, config.state_dropout, config.has_listener)
         self.readouts = nn.ModuleDict(
             {name: Readout(2 * sizes.emotion, 2 * config.hidden, config.dropout) for name in dims}
         )

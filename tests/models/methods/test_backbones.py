@@ -11,20 +11,16 @@ from models.batch import Target
 from models.errors import UserError
 from models.layers.graph import window_mask
 from models.layers.multimodal_graph import Gcnii, GcniiLayer, MultimodalGraph, angular_similarity
-from models.layers.party_rnn import (
-    GeneralMemory,
-    PartyCell,
-    PartyRnn,
-    SimpleMemory,
-    Sizes,
-    run_parties,
-)
+from models.layers.party_rnn import Sizes, run_parties
 from models.layers.ragged import Ragged
 from models.layers.sequence import MatchingAttention, positions, reorder, reversal
 from models.method import Spec, configure, find_method, total
-from models.methods.biddin import CrossContext, CrossMemory
+from models.methods.biddin.crossed import CrossContext, CrossMemory
+from models.methods.biddin.streams import SimpleCell, SimpleMemory
 from models.methods.dialogue_gcn import EdgeWeights, GraphConv, SpeakerConv
-from models.methods.mm_dfn import PairGate, PartyContext
+from models.methods.dialogue_rnn import GeneralCell, GeneralMemory, GeneralPartyRnn
+from models.methods.mm_dfn.fusion import PartyContext
+from models.methods.mm_dfn.pairs import PairGate
 from models.plugin import backbone_names
 from tests.factories import CATEGORY, DIMS, LABELS, VAD_TARGET, ToyData
 
@@ -423,7 +419,7 @@ SIZES = Sizes(4, 5, 3)
 @pytest.mark.parametrize("has_listener", [False, True])
 def test_recurrences_agree_with_a_step_by_step_reading_of_the_paper(has_listener):
     torch.manual_seed(0)
-    cells = [PartyCell(dim, SIZES, "general", has_listener) for dim in (2, 6)]
+    cells = [GeneralCell(dim, SIZES, has_listener) for dim in (2, 6)]
     inputs = [torch.randn(2, 7, 2), torch.randn(2, 7, 6)]
     speakers = torch.randint(3, (2, 2, 7))
     memory = GeneralMemory(torch.stack([c.recall(x) for c, x in zip(cells, inputs, strict=True)]))
@@ -436,7 +432,7 @@ def test_recurrences_agree_with_a_step_by_step_reading_of_the_paper(has_listener
 
 def test_names_of_parties_do_not_matter():
     torch.manual_seed(0)
-    cell, x = PartyCell(2, SIZES, "simple"), torch.randn(1, 8, 2)
+    cell, x = SimpleCell(2, SIZES), torch.randn(1, 8, 2)
     speakers = torch.randint(3, (1, 1, 8))
     renamed = torch.tensor([2, 0, 1])[speakers]
 
@@ -449,7 +445,7 @@ def test_names_of_parties_do_not_matter():
 
 def test_one_direction_never_sees_later_turns():
     torch.manual_seed(0)
-    cell, x = PartyCell(2, SIZES, "general"), torch.randn(1, 8, 2, requires_grad=True)
+    cell, x = GeneralCell(2, SIZES), torch.randn(1, 8, 2, requires_grad=True)
     speakers = torch.randint(2, (1, 1, 8))
     memory = GeneralMemory(cell.recall(x).unsqueeze(0))
     states = run_parties([cell], [x], speakers, memory)
@@ -459,7 +455,7 @@ def test_one_direction_never_sees_later_turns():
 
 def test_the_backward_direction_is_the_same_cell_on_the_reversed_dialogue():
     torch.manual_seed(0)
-    rnn = PartyRnn({"a": 2}, SIZES).eval()
+    rnn = GeneralPartyRnn({"a": 2}, SIZES).eval()
     mask = full([6, 4])
     x, speakers = torch.randn(2, 6, 2), torch.randint(2, (2, 6))
     found = rnn({"a": x}, speakers, mask)["a"]
@@ -559,11 +555,11 @@ def test_hidden_sizes_of_the_published_forms():
     assert build("mmgcn", "original", dims=dims, target=six).heads["text"].in_features == 300
     assert build("mmgcn", "spcl", dims=dims, target=six).heads["text"].in_features == 512
     fused = build("mm_dfn", "spcl", dims=dims, target=six)
-    assert fused.narrow["text"].in_features == 600
-    assert fused.pairs["audio_text"].gate.in_features == 900
-    assert len(build("mm_dfn", "original", dims=dims, target=six).graph.layers) == 16
+    assert fused.network.narrow["text"].in_features == 600
+    assert fused.network.pairs["audio_text"].gate.in_features == 900
+    assert len(build("mm_dfn", "original", dims=dims, target=six).network.graph.layers) == 16
     both = build("biddin", "original", dims=dims, target=six)
-    assert both.readouts[JOINT].project.in_features == 600
+    assert both.network.readout.project.in_features == 600
     assert both.heads[JOINT].in_features == 300
 
 
