@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from models.batch import Batch
 from models.errors import UserError
+from models.layers.balance import utterance_loss
 from models.layers.ragged import attendable
 from models.method import Data, Method, Spec, is_known, known_weight, target_loss
 
@@ -180,6 +181,24 @@ class Backbone(Method):
             return F.cross_entropy(output[known], truth[known], weight.to(output.dtype))
         return target_loss(self.target, output, batch)
 
+    def utterance_losses(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What ``task_loss`` is a mean of, for a target of classes.
+
+        Args:
+            output: (B, U, C) logits.
+            batch: carries the labels.
+
+        Returns:
+            (B, U) weighted losses and (B, U) what each adds to the divisor; 0 where unlabelled.
+        """
+        loss, is_known = utterance_loss(self.target, output, batch)
+        units = is_known.to(loss.dtype)
+        truth = batch.targets[self.target.name].clamp(min=0)
+        weight = cast(Tensor, self.class_weight).to(loss.dtype)[truth] * units
+        if self.config.focal_gamma > 0:
+            return weight * focal_factor(-loss, self.config.focal_gamma) * loss, units
+        return weight * loss, weight
+
     def prepare(self, train: Data) -> None:
         """Statistics of the features and, if wanted, frequencies of the classes."""
         super().prepare(train)
@@ -233,6 +252,10 @@ def focal_loss(logits: Tensor, truth: Tensor, gamma: float, weight: Tensor) -> T
     if len(truth) == 0:
         return logits.sum() * 0.0
     log_p = F.log_softmax(logits, -1).gather(-1, truth.unsqueeze(-1)).squeeze(-1)
+    return -(weight.to(logits.dtype)[truth] * focal_factor(log_p, gamma) * log_p).mean()
+
+
+def focal_factor(log_p: Tensor, gamma: float) -> Tensor:
+    """(1 - p)^gamma of the true class's log probability."""
     # 1 - p as expm1 keeps the power's gradient finite when p is almost 1.
-    miss = (-torch.expm1(log_p)).clamp(min=1e-6)
-    return -(weight.to(logits.dtype)[truth] * miss**gamma * log_p).mean()
+    return (-torch.expm1(log_p)).clamp(min=1e-6) ** gamma

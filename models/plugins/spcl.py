@@ -162,17 +162,16 @@ class Spcl(Plugin):
         return torch.where(spread.isnan(), loss, both), is_known
 
     def losses(self, backbone: Backbone, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy over the selected utterances."""
+        """The backbone's loss over the selected utterances, weighted as the backbone weighs."""
         votes = backbone.unimodal(batch)
         difficulty, is_known = self.difficulty(backbone, votes, batch)
         threshold = cast(Tensor, self.threshold)
         chosen = weighting(difficulty, threshold, self.config.spcl_weighting) * is_known
         self.share = chosen.sum() / is_known.sum().clamp(min=1)
         self.may_step = bool(chosen.any())
-        loss, _ = utterance_loss(backbone.target, joint(votes), batch)
-        count = chosen.sum() if self.config.spcl_norm == "selected" else is_known.sum()
-        divisor = count.to(loss.dtype).clamp(min=1e-12)
-        return {backbone.target.name: (chosen * loss).sum() / divisor}
+        loss, units = backbone.utterance_losses(joint(votes), batch)
+        count = chosen * units if self.config.spcl_norm == "selected" else units
+        return {backbone.target.name: (chosen * loss).sum() / count.sum().clamp(min=1e-12)}
 
     def whole_from(self, backbone: Backbone, train: Data) -> int:
         """The first epoch whose threshold is the cap."""

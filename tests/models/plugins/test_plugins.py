@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from models.errors import UserError
 from models.layers.balance import damping, modality_scores, ratio_to_others, ratio_to_weakest
@@ -235,6 +236,42 @@ def test_norms_are_averaged_over_real_present_utterances_and_carry_gradient():
         seen = batch.mask & batch.present[m]
         assert features[m].grad[seen].any()
         assert not features[m].grad[~seen].any()
+
+
+# --- SPCL ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm", ["selected", "all"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"class_weights": True},
+        {"focal_gamma": 2.0},
+        {"class_weights": True, "focal_gamma": 0.5},
+    ],
+)
+def test_with_everything_selected_the_loss_is_the_backbones_own(options, norm):
+    method = build("bc_lstm", "spcl", spcl_threshold=60.0, spcl_norm=norm, **options)
+    method.prepare(EVERYTHING)
+    batch = method.train().normalise(EVERYTHING.batch(range(6)))
+    torch.manual_seed(1)
+    found = method.losses(batch)["category"]
+    torch.manual_seed(1)
+    torch.testing.assert_close(found, method.task_loss(method.predict(batch)["category"], batch))
+
+
+def test_selected_utterances_are_weighed_by_their_class():
+    method = build("bc_lstm", "spcl", spcl_threshold=60.0, class_weights=True)
+    method.prepare(EVERYTHING)
+    batch = EVERYTHING.batch(range(6))
+    votes = torch.randn(*batch.mask.shape, 3, generator=torch.Generator().manual_seed(0))
+    method.unimodal = lambda _batch: {m: votes / 3 for m in DIMS}
+    is_first = batch.mask & (torch.arange(6) == 0)
+    method.plugin.difficulty = lambda *_: ((~is_first) * 100.0, batch.mask)
+    truth = batch.targets["category"][is_first]
+    expected = F.cross_entropy(votes[is_first], truth, method.class_weight)
+    torch.testing.assert_close(method.train().losses(batch)["category"], expected)
 
 
 # --- OGM-GE --------------------------------------------------------------------------------------
