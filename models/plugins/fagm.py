@@ -10,6 +10,8 @@ What we changed and why:
     - a module counts as unchanged when no input moves by more than 1e-6; the code wants exactly 0;
     - modules that a backbone declares as one modality's own are taken at its word: recurrences that
       run all streams abreast have no single call to watch;
+    - the loss of the whole input, from which the code takes each loss, cancels in the softmax over
+      modalities: there is no pass for it;
     - which module is whose is decided once, before epoch 1, and kept in a buffer;
     - recurrent weight matrices (hidden to hidden) are never modulated by neuron.
 """
@@ -42,8 +44,6 @@ class Config:
         fagm_beta: share of a modality's neurons in shared modules that are slowed.
         fagm_gamma: exponent of the importance; small values nearly freeze all but the weakest.
         fagm_every: steps between modulations.
-        fagm_base: loss of the whole input from the training pass (``train``, with dropout, as the
-            code) or from an evaluation pass (``eval``).
         fagm_erase: erase ``inputs``, or ``features`` just before fusion (DialogueGCN in the paper;
             shared modules are then left alone).
     """
@@ -51,7 +51,6 @@ class Config:
     fagm_beta: float = 0.5
     fagm_gamma: float = 0.05
     fagm_every: int = 1
-    fagm_base: str = "train"
     fagm_erase: str = "inputs"
 
 
@@ -59,7 +58,7 @@ def importance(scores: Tensor, gamma: float) -> Tensor:
     """(M,) in [0, 1): (r - min r)^gamma with r = softmax(0.1 score); 0 for the weakest.
 
     Args:
-        scores: (M,) how much the loss grows without each modality.
+        scores: (M,) the loss without each modality, or how much it grows: a constant cancels.
         gamma: exponent, above 0.
     """
     ratio = torch.softmax(0.1 * scores, 0)
@@ -86,11 +85,8 @@ class Fagm(Plugin):
 
     def __init__(self, backbone: Backbone, config: Config) -> None:
         super().__init__(backbone, config)
-        if config.fagm_base not in ("train", "eval") or config.fagm_gamma <= 0:
-            raise UserError(
-                f"fagm_base is '{config.fagm_base}' and fagm_gamma is {config.fagm_gamma}; "
-                "expected 'train' or 'eval', and a number above 0"
-            )
+        if config.fagm_gamma <= 0:
+            raise UserError(f"fagm_gamma is {config.fagm_gamma}, expected a number above 0")
         if config.fagm_erase not in ("inputs", "features") or config.fagm_every < 1:
             raise UserError(
                 f"fagm_erase is '{config.fagm_erase}' and fagm_every is {config.fagm_every}; "
@@ -101,14 +97,7 @@ class Fagm(Plugin):
         #: Modality that a module belongs to; -1: it is shared.
         self.register_buffer("owner", torch.full((len(self.leaves),), -1))
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
-        self.base = torch.zeros(())
         self.weights = torch.zeros(len(self.names))
-
-    def losses(self, backbone: Backbone, batch: Batch) -> dict[str, Tensor]:
-        """The task's loss, remembered as what the whole input achieves."""
-        losses = super().losses(backbone, batch)
-        self.base = losses[backbone.target.name].detach()
-        return losses
 
     def on_epoch(self, backbone: Backbone, epoch: int, train: Data) -> None:
         """Find out once whose module is whose."""
@@ -127,6 +116,12 @@ class Fagm(Plugin):
                 _watch(backbone, self.leaves, batch.with_modalities({name}))[1]
                 for name in self.names
             ]
+        declared = {
+            module: index
+            for index, name in enumerate(self.names)
+            for part in backbone.encoder(name)
+            for module in part.modules()
+        }
         owners = torch.full((len(self.leaves),), -1)
         for index, leaf in enumerate(self.leaves):
             same = [
@@ -134,8 +129,8 @@ class Fagm(Plugin):
                 for m, activations in enumerate(alone)
                 if leaf in whole and _is_same(whole[leaf], activations.get(leaf, []))
             ]
-            if len(same) == 1:
-                owners[index] = same[0]
+            seen = same[0] if len(same) == 1 else -1
+            owners[index] = declared.get(backbone.get_submodule(leaf), seen)
         return owners
 
     @torch.no_grad()
@@ -149,13 +144,9 @@ class Fagm(Plugin):
         owners = cast(Tensor, self.owner).tolist()
         shared = [leaf for leaf, m in zip(self.leaves, owners, strict=True) if m < 0 and by_neuron]
         with _evaluating(backbone):
-            base, whole = _watch(backbone, shared, batch)
+            whole = _watch(backbone, shared, batch)[1] if shared else {}
             erased = [self._without(backbone, shared, batch, name) for name in self.names]
-        if self.config.fagm_base == "train":
-            base = self.base
-        self.weights = importance(
-            torch.stack([loss for loss, _ in erased]) - base, self.config.fagm_gamma
-        )
+        self.weights = importance(torch.stack([loss for loss, _ in erased]), self.config.fagm_gamma)
         own = self._scale_own(backbone, owners)
         for leaf in shared:
             module = backbone.get_submodule(leaf)

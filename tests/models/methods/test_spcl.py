@@ -256,7 +256,14 @@ def test_numbers_have_no_true_class():
 
 
 @pytest.mark.parametrize(
-    "options", [{"spcl_norm": "some"}, {"spcl_growth": 1.0}, {"backbone": "linear"}]
+    "options",
+    [
+        {"spcl_norm": "some"},
+        {"spcl_growth": 1.0},
+        {"backbone": "linear"},
+        {"spcl_pacing_epochs": 10},
+        {"spcl_pacing": "cosine", "spcl_pacing_epochs": -1},
+    ],
 )
 def test_options_that_make_no_sense_are_refused(options):
     with pytest.raises(UserError):
