@@ -194,6 +194,10 @@ class PartyRnn(nn.Module):
         """A fresh memory for one pass over ``inputs``, forward streams first."""
         raise TypeError(f"{type(self).__name__} has no memory()")
 
+    def sides(self, streams: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], ...]:
+        """What the forward and the backward walk read, both in the order of the dialogue."""
+        return streams, streams
+
     def cells(self, stream: str) -> list[PartyCell]:
         """The two cells of a stream."""
         return [cast(PartyCell, side[stream]) for side in (self.onward, self.backward)]
@@ -223,14 +227,16 @@ class PartyRnn(nn.Module):
         index = reversal(mask)
         both = [self.cells(name) for name in names]
         cells = [ahead for ahead, _ in both] + [back for _, back in both]
-        inputs = [streams[name] for name in names]
-        inputs += [reorder(x, index) for x in inputs]
+        ahead, back = self.sides(streams)
+        inputs = [ahead[name] for name in names]
+        inputs += [reorder(back[name], index) for name in names]
         turned = speakers.gather(1, index)
         who = torch.stack([speakers] * len(names) + [turned] * len(names))
         states = run_parties(
             cells, inputs, who, self.memory(cells, inputs), self.dropout if self.training else 0.0
         )
-        ahead, back = states.split(len(names))
+        forth, turned_back = states.split(len(names))
         return {
-            name: torch.cat([ahead[i], reorder(back[i], index)], -1) for i, name in enumerate(names)
+            name: torch.cat([forth[i], reorder(turned_back[i], index)], -1)
+            for i, name in enumerate(names)
         }

@@ -37,7 +37,7 @@ class CrossMemory:
     Args:
         contexts: of the two directions.
         inputs: (B, U, D) per stream, forward streams first.
-        dropout: rate on the remembered states with positions; 0 in evaluation.
+        dropout: rate on the states with positions, drawn anew at every step; 0 in evaluation.
         has_batch_gate: gate by a softmax over the batch.
     """
 
@@ -68,6 +68,7 @@ class CrossMemory:
             d, _, b, g, m = query.shape
             return query.new_zeros(d * m, b, g)
         past = torch.stack(self.states, 2).unflatten(0, (2, -1))  # (d, n, B, t, D_g)
+        past = F.dropout(past, self.dropout, self.dropout > 0)
         weight = torch.softmax(past @ query, -2)  # (d, n, B, t, m)
         found = weight.mT @ past  # (d, n, B, m, D_g)
         share = torch.softmax((found * self.gate).sum(-1, keepdim=True), self.gate_axis)
@@ -76,27 +77,7 @@ class CrossMemory:
 
     def write(self, state: Tensor) -> None:
         """Remember a state with its position."""
-        placed = state + self.places[len(self.states)]
-        self.states.append(F.dropout(placed, self.dropout, self.dropout > 0))
-
-
-class CrossPartyRnn(PartyRnn):
-    """DialogueRNN streams that recall each other's global states."""
-
-    memory_dropout = 0.1
-
-    def __init__(
-        self, dims: Mapping[str, int], sizes: Sizes, dropout: float, has_batch_gate: bool
-    ) -> None:
-        super().__init__(dims, sizes, dropout)
-        self.has_batch_gate = has_batch_gate
-        width = next(iter(dims.values()))
-        self.ahead, self.back = (CrossContext(len(dims), width, sizes.glob) for _ in range(2))
-
-    def memory(self, cells: Sequence[PartyCell], inputs: Sequence[Tensor]) -> Memory:
-        """A memory that crosses modalities."""
-        rate = self.memory_dropout if self.training else 0.0
-        return CrossMemory([self.ahead, self.back], inputs, rate, self.has_batch_gate)
+        self.states.append(state + self.places[len(self.states)])
 
 
 @dataclass(frozen=True)
@@ -107,7 +88,7 @@ class Shape:
         width: D_m that every modality is brought to.
         sizes: D_g, D_p, D_e.
         hidden: D_h.
-        dropout: before the head.
+        dropout: on the emotion states and before the head.
         state_dropout: on the states at every step.
         has_batch_gate: gate by a softmax over the batch.
     """
@@ -120,30 +101,51 @@ class Shape:
     has_batch_gate: bool
 
 
+class CrossPartyRnn(PartyRnn):
+    """DialogueRNN streams that recall each other's global states."""
+
+    memory_dropout = 0.1
+
+    def __init__(self, dims: Mapping[str, int], shape: Shape) -> None:
+        super().__init__(dict.fromkeys(dims, shape.width), shape.sizes, shape.state_dropout)
+        self.has_batch_gate = shape.has_batch_gate
+        self.enter_ahead, self.enter_back = (
+            nn.ModuleDict({n: nn.Linear(dim, shape.width) for n, dim in dims.items()})
+            for _ in range(2)
+        )
+        self.ahead, self.back = (
+            CrossContext(len(dims), shape.width, shape.sizes.glob) for _ in range(2)
+        )
+
+    def sides(self, streams: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], ...]:
+        """(B, U, D) -> (B, U, D_m) by the projections of each direction."""
+        entries = self.enter_ahead, self.enter_back
+        return tuple({n: enter[n](x) for n, x in streams.items()} for enter in entries)
+
+    def memory(self, cells: Sequence[PartyCell], inputs: Sequence[Tensor]) -> Memory:
+        """A memory that crosses modalities."""
+        rate = self.memory_dropout if self.training else 0.0
+        return CrossMemory([self.ahead, self.back], inputs, rate, self.has_batch_gate)
+
+
 class Crossed(nn.Module):
     """All modalities to one stream of features."""
 
     def __init__(self, dims: Mapping[str, int], shape: Shape) -> None:
         super().__init__()
-        self.projects = nn.ModuleDict({n: nn.Linear(dim, shape.width) for n, dim in dims.items()})
-        self.parties = CrossPartyRnn(
-            dict.fromkeys(dims, shape.width),
-            shape.sizes,
-            shape.state_dropout,
-            shape.has_batch_gate,
-        )
+        self.parties = CrossPartyRnn(dims, shape)
         #: Widths of the streams that come out.
         self.widths = {JOINT: 3 * shape.hidden}
+        self.enter = nn.Dropout(shape.dropout)
         states = 2 * shape.sizes.emotion * len(dims)
         self.readout = Readout(states, self.widths[JOINT], shape.dropout, has_positions=False)
 
     def forward(self, inputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """(B, U, D) of each modality -> (B, U, 3 D_h)."""
-        projected = {name: self.projects[name](x) for name, x in inputs.items()}
-        states = self.parties(projected, batch.speakers, batch.mask)
-        joint = torch.cat(list(states.values()), -1)
+        states = self.parties(inputs, batch.speakers, batch.mask)
+        joint = self.enter(torch.cat(list(states.values()), -1))
         return {JOINT: self.readout(joint, batch.mask, batch.mask)}
 
     def encoder(self, stream: str) -> Iterable[nn.Module]:
         """Everything: there is one stream."""
-        return [self.projects, self.parties, self.readout]
+        return [self.parties, self.readout]

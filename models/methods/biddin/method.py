@@ -11,8 +11,11 @@ What we changed and why:
       the batch (``has_batch_gate`` brings that back, and outputs then depend on batch mates);
     - self-attention stays within a dialogue, masked; the code reshapes time into the batch;
     - the layer norm is part of the network; the code makes a new, untrained one per pass;
+    - self-attention has biases, which begin at 0; the code has none;
+    - losses are divided by the sum of their weights, which the code makes larger by 1;
     - the readout's softmax over a single value is dropped: it is always 1;
-    - ``simple`` context attention is a running average (``streams.py``).
+    - in ``spcl``, context attention is a running average (``streams.py``), so the dropout of a
+      remembered state is drawn once; the code draws it anew at every step.
 """
 
 from collections.abc import Iterable, Mapping
@@ -39,7 +42,7 @@ class Config(BackboneConfig):
         party_size: D_p.
         emotion_size: D_e per direction.
         hidden: D_h; units of the hidden layer per modality and direction.
-        dropout: before the head.
+        dropout: before the head, in ``original`` also on the emotion states before self-attention.
         state_dropout: on global, party and emotion states at every step.
         has_batch_gate: the reference's softmax over the batch (``original`` only).
     """

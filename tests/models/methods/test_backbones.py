@@ -510,6 +510,37 @@ def test_cross_modal_recall_agrees_with_loops():
                 torch.testing.assert_close(found[3 * d + m, b], merged + context.merge_bias[m])
 
 
+def test_each_direction_of_biddin_projects_its_input_itself():
+    network = build("biddin", "original").network.eval()
+    batch = ToyData(lengths=(5, 5)).batch([0, 1])
+    walk = network.parties
+    before = walk(batch.features, batch.speakers, batch.mask)["text"].chunk(2, -1)
+    with torch.no_grad():
+        for weight in walk.enter_back.parameters():
+            weight.neg_()
+    after = walk(batch.features, batch.speakers, batch.mask)["text"].chunk(2, -1)
+    assert torch.equal(before[0], after[0])
+    assert not torch.allclose(before[1], after[1], atol=1e-3)
+
+
+def test_recall_drops_out_other_states_at_every_step():
+    torch.manual_seed(0)
+    context = [CrossContext(3, 2, 4) for _ in range(2)]
+    inputs = [torch.ones(1, 4, 2) for _ in range(6)]
+    memory = CrossMemory(context, inputs, 0.5, has_batch_gate=False)
+    memory.write(torch.ones(6, 1, 4))
+    # the same question at two steps, of the same single state
+    assert not torch.equal(memory.read(1), memory.read(2))
+
+
+def test_emotion_states_of_biddin_drop_out_before_self_attention():
+    method = build("biddin", "original", dropout=1.0).train()
+    seen = []
+    method.network.readout.register_forward_pre_hook(lambda _module, given: seen.append(given[0]))
+    method.predict(ToyData().batch([0]))
+    assert not seen[0].any()
+
+
 def test_positions_are_sines_and_cosines():
     table = positions(3, 5, torch.zeros(1))
     assert table.shape == (3, 5)
