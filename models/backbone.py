@@ -32,11 +32,13 @@ class Variant:
         is_separable: True if every modality has its own output, as plug-ins need.
         settings: values for options that the user leaves at None.
         recipe: trainer settings published with this form.
+        unused: options that do nothing in this form; other values than the defaults are refused.
     """
 
     is_separable: bool
     settings: Mapping[str, object] = field(default_factory=dict)
     recipe: Mapping[str, object] = field(default_factory=dict)
+    unused: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,13 @@ class Backbone(Method):
                 f"{type(self).__name__} has no variant '{config.variant}'; "
                 f"it has: {', '.join(self.variants)}"
             )
+        usual = type(config)()
+        for name in sorted(self.variants[config.variant].unused):
+            if getattr(config, name) != getattr(usual, name):
+                raise UserError(
+                    f"{name} does nothing in variant '{config.variant}' of {type(self).__name__}; "
+                    "leave it out"
+                )
         self.target = spec.targets[0]
         self.is_separable = self.variants[config.variant].is_separable
         if self.target.kind != "category" and (config.class_weights or config.focal_gamma > 0):

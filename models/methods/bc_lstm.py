@@ -42,9 +42,10 @@ class Config(BackboneConfig):
 
     Attributes:
         hidden: units per direction; None takes 100, or the paper's 300 for ``hierarchical``.
-        layers: stacked LSTM layers (``hierarchical`` has one).
-        dropout: between layers and before the head.
-        has_attention: let every utterance look at all states of its dialogue.
+        layers: stacked LSTM layers; ``hierarchical`` has one and refuses others.
+        dropout: between layers and before the head; ``hierarchical`` has the paper's rates.
+        has_attention: let every utterance look at all states of its dialogue; not in
+            ``hierarchical``.
     """
 
     hidden: int | None = None
@@ -99,7 +100,12 @@ class BcLstm(Backbone):
     variants: ClassVar[Mapping[str, Variant]] = {
         "original": Variant(False, {"hidden": 100}, RECIPE),
         "streams": Variant(True, {"hidden": 100}, RECIPE),
-        "hierarchical": Variant(False, {"hidden": 300}, RECIPE),
+        "hierarchical": Variant(
+            False,
+            {"hidden": 300},
+            RECIPE,
+            unused=frozenset({"layers", "dropout", "has_attention"}),
+        ),
     }
     plugin_variant = "streams"
     recipe: ClassVar[Mapping[str, object]] = RECIPE

@@ -132,6 +132,11 @@ class Mmgcn(Backbone):
             raise UserError(
                 f"mmgcn: speaker_embedding is '{which}', expected 'text', 'all' or 'none'"
             )
+        if self.config.speaker_embedding == "text" and "text" not in self.spec.modalities:
+            raise UserError(
+                "mmgcn: speaker_embedding is 'text', but there is no text; take 'all' or leave it "
+                "out"
+            )
         if which == "all":
             return frozenset(self.spec.modalities)
         return frozenset({"text"} & set(self.spec.modalities)) if which == "text" else frozenset()

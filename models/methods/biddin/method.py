@@ -86,6 +86,7 @@ class Biddin(Backbone):
                 "epochs": 50,
                 "patience": 0,
             },
+            unused=frozenset({"width", "has_batch_gate"}),
         ),
     }
     plugin_variant = "spcl"

@@ -82,6 +82,7 @@ class MmDfn(Backbone):
                 "epochs": 60,
                 "patience": 0,
             },
+            unused=frozenset({"speaker_weights"}),
         ),
     }
     plugin_variant = "spcl"

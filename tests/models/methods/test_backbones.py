@@ -127,6 +127,31 @@ def test_pairwise_fusion_of_one_modality_is_refused():
         build("mm_dfn", "spcl", dims={"text": 6})
 
 
+@pytest.mark.parametrize(
+    ("name", "form", "option"),
+    [
+        ("bc_lstm", "hierarchical", {"layers": 3}),
+        ("bc_lstm", "hierarchical", {"dropout": 0.5}),
+        ("bc_lstm", "hierarchical", {"has_attention": True}),
+        ("biddin", "spcl", {"width": 50}),
+        ("biddin", "spcl", {"has_batch_gate": True}),
+        ("mm_dfn", "spcl", {"speaker_weights": (0.5, 0.5, 1.5)}),
+    ],
+    ids=str,
+)
+def test_options_that_do_nothing_in_a_form_are_refused(name, form, option):
+    said = f"{next(iter(option))} does nothing in variant '{form}'"
+    with pytest.raises(UserError, match=said):
+        build(name, form, **option)
+    build(name, find_method(name).config_type().variant, **option)
+
+
+def test_a_speaker_embedding_for_text_needs_text():
+    with pytest.raises(UserError, match="speaker_embedding is 'text', but there is no text"):
+        build("mmgcn", "original", dims={"audio": 4}, speaker_embedding="text")
+    assert build("mmgcn", "original", dims={"audio": 4}).speaker is None
+
+
 @pytest.mark.parametrize("options", [{"class_weights": True}, {"focal_gamma": 2.0}])
 def test_class_losses_need_classes(options):
     with pytest.raises(UserError, match="need a target of classes"):
