@@ -49,11 +49,14 @@ class BackboneConfig:
         variant: which published form to build; the backbone's file lists them.
         class_weights: weigh classes by inverse training frequency (``category`` only).
         focal_gamma: exponent of the focal loss; 0 is cross-entropy (``category`` only).
+        focal_detached: let no gradient through the focal factor (1 - p)^gamma, as the code of
+            MM-DFN does; the loss has the same value.
     """
 
     variant: str = "original"
     class_weights: bool = False
     focal_gamma: float = 0.0
+    focal_detached: bool = False
 
 
 class Backbone(Method):
@@ -87,6 +90,10 @@ class Backbone(Method):
             raise UserError(
                 f"class_weights and focal_gamma need a target of classes, but "
                 f"'{self.target.name}' is a target of {self.target.kind}; leave both options out"
+            )
+        if config.focal_detached and not config.focal_gamma > 0:
+            raise UserError(
+                "focal_detached does nothing without a focal loss; leave it out or set focal_gamma"
             )
         self.register_buffer("class_weight", torch.ones(self.target.width))
 
@@ -182,7 +189,8 @@ class Backbone(Method):
         weight = cast(Tensor, self.class_weight)
         if self.config.focal_gamma > 0:
             truth, known = batch.targets[self.target.name], is_known(self.target, batch)
-            return focal_loss(output[known], truth[known], self.config.focal_gamma, weight)
+            shape = self.config.focal_gamma, self.config.focal_detached
+            return focal_loss(output[known], truth[known], weight, *shape)
         if self.config.class_weights:
             truth, known = batch.targets[self.target.name], is_known(self.target, batch)
             if not known.any():
@@ -205,7 +213,8 @@ class Backbone(Method):
         truth = batch.targets[self.target.name].clamp(min=0)
         weight = cast(Tensor, self.class_weight).to(loss.dtype)[truth] * units
         if self.config.focal_gamma > 0:
-            return weight * focal_factor(-loss, self.config.focal_gamma) * loss, units
+            shape = self.config.focal_gamma, self.config.focal_detached
+            return weight * focal_factor(-loss, *shape) * loss, units
         return weight * loss, weight
 
     def prepare(self, train: Data) -> None:
@@ -249,22 +258,28 @@ def visible(batch: Batch, stream: str) -> Tensor:
     return batch.mask if stream == JOINT else attendable(batch.present[stream], batch.mask)
 
 
-def focal_loss(logits: Tensor, truth: Tensor, gamma: float, weight: Tensor) -> Tensor:
+def focal_loss(
+    logits: Tensor, truth: Tensor, weight: Tensor, gamma: float, is_detached: bool = False
+) -> Tensor:
     """Mean of -w_y (1 - p_y)^gamma log p_y over rows; not divided by the weights' sum.
 
     Args:
         logits: (N, C).
         truth: (N,) long.
-        gamma: 0 gives cross-entropy.
         weight: (C,) class weights.
+        gamma: 0 gives cross-entropy.
+        is_detached: see ``focal_factor``.
     """
     if len(truth) == 0:
         return logits.sum() * 0.0
     log_p = F.log_softmax(logits, -1).gather(-1, truth.unsqueeze(-1)).squeeze(-1)
-    return -(weight.to(logits.dtype)[truth] * focal_factor(log_p, gamma) * log_p).mean()
+    factor = weight.to(logits.dtype)[truth] * focal_factor(log_p, gamma, is_detached)
+    return -(factor * log_p).mean()
 
 
-def focal_factor(log_p: Tensor, gamma: float) -> Tensor:
-    """(1 - p)^gamma of the true class's log probability."""
+def focal_factor(log_p: Tensor, gamma: float, is_detached: bool = False) -> Tensor:
+    """(1 - p)^gamma of the true class's log probability; ``is_detached``: without a gradient."""
+    if is_detached:
+        log_p = log_p.detach()
     # 1 - p as expm1 keeps the power's gradient finite when p is almost 1.
     return (-torch.expm1(log_p)).clamp(min=1e-6) ** gamma

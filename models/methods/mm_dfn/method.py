@@ -5,11 +5,13 @@ conversations", ICASSP 2022. Variant ``spcl``: the backbone of SPCL, which drops
 layers and fuses pairs of modalities instead.
 Reference code: zerohd4869/MM-DFN and the SPCL backbones (mattam301/experimental_MM_bachbones,
 commit ccce08f), read; nothing copied.
-Licence of the references: none stated.
+Licence of the references: MIT; none stated.
 What we changed and why:
     - each speaker's utterances are packed; the code runs the backward direction over zeros first;
     - the classifier of the concatenation is kept as one block per modality, the same function, so
       that plug-ins see each modality's vote;
+    - the focal loss passes gradient through its factor unless ``focal_detached`` says otherwise, as
+      the code does;
     - selection is on validation data; the reference selects on test;
     - in ``spcl`` an absent partner leaves a modality as it is (gate 1), so nothing is fused with
       zeros.

@@ -178,14 +178,33 @@ def test_class_weights_come_from_the_training_data():
 )
 def test_focal_loss(gamma, expected):
     logits = torch.zeros(1, 4)  # p = 0.25
-    found = focal_loss(logits, torch.tensor([2]), gamma, torch.ones(4))
+    found = focal_loss(logits, torch.tensor([2]), torch.ones(4), gamma)
     assert found.item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_focal_loss_has_a_gradient_where_it_is_sure():
     logits = torch.tensor([[80.0, 0.0]], requires_grad=True)
-    focal_loss(logits, torch.tensor([0]), 0.5, torch.ones(2)).backward()
+    focal_loss(logits, torch.tensor([0]), torch.ones(2), 0.5).backward()
     assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_a_detached_focal_factor_is_a_constant_weight(gamma):
+    logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    truth, weight = torch.tensor([0, 1, 2, 0, 1]), torch.tensor([1.0, 2.0, 3.0])
+    found = focal_loss(logits, truth, weight, gamma, is_detached=True)
+    torch.testing.assert_close(found, focal_loss(logits, truth, weight, gamma))
+    (grad,) = torch.autograd.grad(found, logits)
+    p = logits.detach().softmax(-1)
+    factor = weight[truth] * (1 - p.gather(1, truth[:, None])[:, 0]) ** gamma
+    expected = factor[:, None] * (p - F.one_hot(truth, 3)) / 5
+    torch.testing.assert_close(grad, expected)
+
+
+def test_a_detached_factor_needs_a_focal_loss():
+    with pytest.raises(UserError, match="focal_detached does nothing without a focal loss"):
+        build("mm_dfn", "original", focal_detached=True)
+    build("mm_dfn", "original", focal_detached=True, focal_gamma=0.5)
 
 
 # --- DialogueGCN ---------------------------------------------------------------------------------
