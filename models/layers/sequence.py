@@ -43,7 +43,8 @@ class MatchingAttention(nn.Module):
 
     Args:
         width: D.
-        is_bounded: pass scores through tanh first (DialogueGCN does, DialogueRNN does not).
+        is_bounded: pass scores through tanh first (bc-LSTM and DialogueGCN do, DialogueRNN does
+            not).
     """
 
     def __init__(self, width: int, is_bounded: bool) -> None:

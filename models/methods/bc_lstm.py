@@ -61,7 +61,7 @@ class Context(nn.Module):
         super().__init__()
         self.lstm = BiLstm(width_in, 2 * hidden, config.layers, config.dropout)
         self.attention = (
-            MatchingAttention(2 * hidden, is_bounded=False) if config.has_attention else None
+            MatchingAttention(2 * hidden, is_bounded=True) if config.has_attention else None
         )
         self.project = nn.Linear(2 * hidden, hidden)
         self.dropout = nn.Dropout(config.dropout)

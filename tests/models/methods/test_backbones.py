@@ -606,6 +606,14 @@ def test_matching_attention(is_bounded):
 # --- bc-LSTM -------------------------------------------------------------------------------------
 
 
+def test_attention_of_bc_lstm_bounds_its_scores():
+    context = build("bc_lstm", "original", has_attention=True).contexts[JOINT]
+    states, mask = torch.randn(2, 4, 200), full([4, 2])
+    scores = torch.tanh(context.attention.project(states[1, :2]) @ states[1, :2].T)
+    expected = scores.softmax(-1) @ states[1, :2]
+    torch.testing.assert_close(context.attention(states, mask)[1, :2], expected)
+
+
 def test_hierarchy_trains_unimodal_networks_and_fusion_apart():
     data = ToyData(lengths=(6, 6))
     method = build("bc_lstm", "hierarchical", hidden=8).train()
