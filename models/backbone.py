@@ -22,6 +22,15 @@ from models.layers.ragged import attendable
 from models.method import Data, Method, Spec, is_known, known_weight, target_loss
 
 JOINT = "joint"
+#: How the published scripts of all backbones but SPCL's optimise: no clipping, and decay on biases.
+PUBLISHED: Mapping[str, object] = {
+    "optimizer": "adam",
+    "clip_norm": 0.0,
+    "decay_vectors": True,
+    "patience": 0,
+}
+#: How those of SPCL do.
+SPCL: Mapping[str, object] = {**PUBLISHED, "weight_decay": 1e-8, "clip_norm": 2.0, "batch_size": 32}
 
 
 @dataclass(frozen=True)
@@ -32,12 +41,15 @@ class Variant:
         is_separable: True if every modality has its own output, as plug-ins need.
         settings: values for options that the user leaves at None.
         recipe: trainer settings published with this form.
+        presets: corpus to the options and trainer settings published for it, where they differ from
+            the others here; ``params/backbones.yaml`` has them as entries.
         unused: options that do nothing in this form; other values than the defaults are refused.
     """
 
     is_separable: bool
     settings: Mapping[str, object] = field(default_factory=dict)
     recipe: Mapping[str, object] = field(default_factory=dict)
+    presets: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     unused: frozenset[str] = frozenset()
 
 

@@ -9,8 +9,8 @@ What we changed and why:
       party's new state is computed (``models/layers/party_rnn.py``);
     - ``original`` concatenates the modalities; ``streams`` gives each its own recurrences and sums
       the votes, which is what balancing plug-ins need;
-    - state sizes default to the published MELD ones (150, 150, 100, 100); IEMOCAP used
-      500, 500, 300, 300 and class weights.
+    - sizes, rate and epochs are those published for MELD unless an entry says otherwise; IEMOCAP's
+      are larger, slower and class-weighted (``presets``).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,19 +20,24 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from models.backbone import Backbone, BackboneConfig, Variant, visible
+from models.backbone import PUBLISHED, Backbone, BackboneConfig, Variant, visible
 from models.batch import Batch
 from models.layers.party_rnn import Memory, PartyCell, PartyRnn, Sizes
 from models.layers.sequence import MatchingAttention
 from models.method import Spec
 
-RECIPE = {
-    "optimizer": "adam",
-    "lr": 5e-4,
-    "weight_decay": 1e-5,
-    "batch_size": 30,
-    "epochs": 60,
-    "patience": 0,
+RECIPE = {**PUBLISHED, "lr": 5e-4, "weight_decay": 1e-5, "batch_size": 30, "epochs": 100}
+PRESETS = {
+    "iemocap": {
+        "global_size": 500,
+        "party_size": 500,
+        "emotion_size": 300,
+        "hidden": 300,
+        "class_weights": True,
+        "lr": 1e-4,
+        "epochs": 60,
+    },
+    "meld": {},
 }
 
 
@@ -123,7 +128,7 @@ class DialogueRnn(Backbone):
 
     config_type = Config
     variants: ClassVar[Mapping[str, Variant]] = {
-        "original": Variant(False, recipe=RECIPE),
+        "original": Variant(False, recipe=RECIPE, presets=PRESETS),
         "streams": Variant(True, recipe=RECIPE),
     }
     plugin_variant = "streams"

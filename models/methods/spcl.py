@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from models.backbone import SPCL
 from models.batch import Batch
 from models.method import Data, Method, Spec, Stepper, find_method
 from models.plugin import attach
@@ -39,15 +40,7 @@ class Spcl(Method):
 
     kinds = frozenset({"category"})
     config_type = Config
-    recipe: ClassVar[Mapping[str, object]] = {
-        "optimizer": "adam",
-        "lr": 1e-4,
-        "weight_decay": 1e-8,
-        "clip_norm": 2.0,
-        "batch_size": 32,
-        "epochs": 60,
-        "patience": 0,
-    }
+    recipe: ClassVar[Mapping[str, object]] = {**SPCL, "lr": 1e-4, "epochs": 60}
 
     @classmethod
     def recipe_for(cls, config: Config) -> Mapping[str, object]:

@@ -24,7 +24,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from models.backbone import Backbone, BackboneConfig, Variant
+from models.backbone import PUBLISHED, SPCL, Backbone, BackboneConfig, Variant
 from models.batch import Batch
 from models.layers.party_rnn import Sizes
 from models.method import Spec
@@ -65,27 +65,13 @@ class Biddin(Backbone):
         "original": Variant(
             False,
             {"dropout": 0.1, "state_dropout": 0.1},
-            {
-                "optimizer": "adam",
-                "lr": 1e-4,
-                "weight_decay": 1e-5,
-                "batch_size": 30,
-                "epochs": 60,
-                "patience": 0,
-            },
+            {**PUBLISHED, "lr": 1e-4, "weight_decay": 1e-5, "batch_size": 30, "epochs": 60},
+            {"iemocap": {"class_weights": True}},
         ),
         "spcl": Variant(
             True,
             {"dropout": 0.5, "state_dropout": 0.5},
-            {
-                "optimizer": "adam",
-                "lr": 4e-4,
-                "weight_decay": 1e-8,
-                "clip_norm": 2.0,
-                "batch_size": 32,
-                "epochs": 50,
-                "patience": 0,
-            },
+            {**SPCL, "lr": 4e-4, "epochs": 50},
             unused=frozenset({"width", "has_batch_gate"}),
         ),
     }
