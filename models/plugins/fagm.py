@@ -1,7 +1,7 @@
 """FAGM: fine-grained adaptive gradient modulation, down to single neurons.
 
-Paper: Li et al., "Revisiting multimodal emotion recognition in conversation ... fine-grained
-adaptive gradient modulation", ACM MM 2023.
+Paper: Wang et al., "Unlocking the power of multimodal learning for emotion recognition in
+conversation", ACM MM 2023.
 Reference code: iLearn-Lab/MM23-FAGM, read; nothing copied.
 Licence of the reference: none stated.
 What we changed and why:

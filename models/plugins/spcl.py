@@ -1,7 +1,7 @@
 """SPCL: self-paced curriculum learning with two levels of difficulty.
 
-Paper: "Self-paced curriculum learning for modality balance in conversational emotion recognition"
-(arXiv 2605.21565 as listed).
+Paper: "Leveraging self-paced curriculum learning for enhanced modality balance in multimodal
+conversational emotion recognition", Neural Computing and Applications, 10.1007/s00521-026-12160-6.
 Reference code: mattam301/experimental_MM_bachbones, commit ccce08f, read; nothing copied.
 Licence of the reference: none stated.
 What we changed and why:
