@@ -12,6 +12,8 @@ What we changed and why:
       run all streams abreast have no single call to watch;
     - the loss of the whole input, from which the code takes each loss, cancels in the softmax over
       modalities: there is no pass for it;
+    - a form without an output per modality is refused like under every plug-in; the code erases the
+      inputs of such networks too. So the neurons of shared modules matter in MMGCN and MM-DFN only;
     - which module is whose is decided once, before epoch 1, and kept in a buffer;
     - recurrent weight matrices (hidden to hidden) are never modulated by neuron.
 """
@@ -41,7 +43,8 @@ class Config:
     """Options of FAGM.
 
     Attributes:
-        fagm_beta: share of a modality's neurons in shared modules that are slowed.
+        fagm_beta: share of a modality's neurons in shared modules that are slowed; refused where
+            no module is shared, as in all separable forms but those of MMGCN and MM-DFN.
         fagm_gamma: exponent of the importance; small values nearly freeze all but the weakest.
         fagm_every: steps between modulations.
         fagm_erase: erase ``inputs``, or ``features`` just before fusion (DialogueGCN in the paper;
@@ -94,10 +97,30 @@ class Fagm(Plugin):
             )
         self.names = backbone.spec.modalities
         self.leaves = _leaf_names(backbone)
+        if config.fagm_beta != Config.fagm_beta and not self._shares(backbone):
+            raise UserError(
+                "fagm_beta chooses neurons of modules that modalities share, and here none are; "
+                "leave it out"
+            )
         #: Modality that a module belongs to; -1: it is shared.
         self.register_buffer("owner", torch.full((len(self.leaves),), -1))
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self.weights = torch.zeros(len(self.names))
+
+    def _shares(self, backbone: Backbone) -> bool:
+        """Whether a module is left that no modality declares its own and that is modulated."""
+        owned = self._declared(backbone)
+        modules = [backbone.get_submodule(leaf) for leaf in self.leaves]
+        return self.config.fagm_erase == "inputs" and any(m not in owned for m in modules)
+
+    def _declared(self, backbone: Backbone) -> dict[nn.Module, int]:
+        """Modules that a backbone declares as one modality's own, and that modality's place."""
+        return {
+            module: index
+            for index, name in enumerate(self.names)
+            for part in backbone.encoder(name)
+            for module in part.modules()
+        }
 
     def on_epoch(self, backbone: Backbone, epoch: int, train: Data) -> None:
         """Find out once whose module is whose."""
@@ -116,12 +139,7 @@ class Fagm(Plugin):
                 _watch(backbone, self.leaves, batch.with_modalities({name}))[1]
                 for name in self.names
             ]
-        declared = {
-            module: index
-            for index, name in enumerate(self.names)
-            for part in backbone.encoder(name)
-            for module in part.modules()
-        }
+        declared = self._declared(backbone)
         owners = torch.full((len(self.leaves),), -1)
         for index, leaf in enumerate(self.leaves):
             same = [

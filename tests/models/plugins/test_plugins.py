@@ -60,6 +60,7 @@ class Stepper:
 
 
 def one_step(method, epoch=7, data=EVERYTHING):
+    method.on_epoch(1, data)  # what is found out once, before all others
     method.on_epoch(epoch, data)
     method.train()
     stepper = Stepper(method)
@@ -443,6 +444,26 @@ def test_one_pass_a_modality_where_no_module_is_shared():
     method.encode = lambda asked: (passes.append(asked), type(method).encode(method, asked))[1]
     method.after_clip(batch, 1)
     assert len(passes) == len(DIMS)
+
+
+@pytest.mark.parametrize("backbone", backbone_names())
+def test_beta_moves_gradients_or_is_refused(backbone):
+    def gradients(**options):
+        method = build(backbone, "fagm", **options)
+        method.prepare(EVERYTHING)
+        return one_step(method)[0].final
+
+    if backbone in ("mmgcn", "mm_dfn"):
+        found, other = gradients(), gradients(fagm_beta=0.9)
+        assert any(not torch.equal(found[name], other[name]) for name in found)
+    else:
+        with pytest.raises(UserError, match="fagm_beta chooses neurons"):
+            build(backbone, "fagm", fagm_beta=0.9)
+
+
+def test_beta_has_nothing_to_choose_from_erased_features():
+    with pytest.raises(UserError, match="fagm_beta chooses neurons"):
+        build("mmgcn", "fagm", fagm_beta=0.9, fagm_erase="features")
 
 
 def test_a_tie_slows_nobody():
