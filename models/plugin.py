@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, field, fields, make_dataclass
 from functools import cache
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,10 @@ from models.batch import Batch
 from models.errors import UserError
 from models.layers.balance import counted_generator
 from models.method import Data, Method, Spec, Stepper, find_method, method_names, total
+
+#: What a plug-in scales to slow a weight. Adam divides a gradient by its usual size, so a factor on
+#: gradients that changes little from step to step nearly cancels there; one on updates does not.
+Scale = Literal["gradient", "update"]
 
 
 class Plugin(nn.Module):
@@ -39,6 +43,7 @@ class Plugin(nn.Module):
         super().__init__()
         self.config = config
         self.may_step = True
+        self._slowed: dict[nn.Parameter, Tensor] = {}
         self.register_buffer("seed", torch.randint(2**31, ()))
         self.register_buffer("draws", torch.zeros((), dtype=torch.long))
         self.register_buffer("epoch", torch.zeros((), dtype=torch.long))
@@ -59,6 +64,28 @@ class Plugin(nn.Module):
 
     def after_clip(self, backbone: Backbone, batch: Batch) -> None:
         """Called between the clipping of gradients and the optimiser's step."""
+
+    def slow(self, weight: nn.Parameter, factor: Tensor, how: Scale) -> None:
+        """Let a weight learn slower in the coming step.
+
+        Args:
+            weight: has a gradient.
+            factor: in [0, 1], of a shape that broadcasts to the weight's.
+            how: scale its ``gradient``, or the ``update`` that the optimiser makes of the gradient.
+        """
+        if how == "gradient":
+            cast(Tensor, weight.grad).mul_(factor)
+        else:
+            self._slowed[weight] = factor * self._slowed.get(weight, 1.0)
+
+    def step(self, optimizer: Stepper) -> None:
+        """The optimiser's step, cut short for weights whose update is slowed."""
+        before = [(weight, weight.detach().clone()) for weight in self._slowed]
+        optimizer.step()
+        with torch.no_grad():
+            for weight, start in before:
+                weight.copy_(start + self._slowed[weight] * (weight - start))
+        self._slowed.clear()
 
     def diagnostics(self) -> dict[str, Tensor]:
         """Named scalars of the last step, for the history."""
@@ -126,7 +153,7 @@ class Plugged(Backbone):
             if optimizer.is_last_part:
                 optimizer.clip()
                 self.after_clip(batch, optimizer.epoch)
-            optimizer.step()
+            self.plugin.step(optimizer)
         return losses | self.plugin.diagnostics()
 
 
@@ -173,6 +200,12 @@ def _as_field(item: Any) -> tuple[str, Any, Any]:
     if item.default is MISSING:
         raise TypeError(f"option '{item.name}' has no plain default value")
     return item.name, item.type, field(default=item.default)
+
+
+def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
+    """Refuse a value of a plug-in's option that is none of ``allowed``."""
+    if value not in allowed:
+        raise UserError(f"{name} is '{value}', expected one of {', '.join(allowed)}")
 
 
 def plugin_names() -> list[str]:

@@ -15,13 +15,15 @@ What we changed and why:
     - a form without an output per modality is refused like under every plug-in; the code erases the
       inputs of such networks too. So the neurons of shared modules matter in MMGCN and MM-DFN only;
     - which module is whose is decided once, before epoch 1, and kept in a buffer;
+    - Adam nearly undoes a factor that stays the same: ``fagm_scale: update`` can put it on the step
+      instead of the gradient;
     - recurrent weight matrices (hidden to hidden) are never modulated by neuron.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +33,7 @@ from models.backbone import Backbone, joint
 from models.batch import Batch
 from models.errors import UserError
 from models.method import Data
-from models.plugin import Plugin
+from models.plugin import Plugin, Scale, check_choice
 
 #: Weights whose columns are the neurons of a module's input.
 INPUT_WEIGHTS = ("weight", "weight_ih", "weight_ih_l0", "weight_ih_l0_reverse")
@@ -47,6 +49,7 @@ class Config:
             no module is shared, as in all separable forms but those of MMGCN and MM-DFN.
         fagm_gamma: exponent of the importance; small values nearly freeze all but the weakest.
         fagm_every: steps between modulations.
+        fagm_scale: slow by scaling the ``gradient``, as published, or the optimiser's ``update``.
         fagm_erase: erase ``inputs``, or ``features`` just before fusion (DialogueGCN in the paper;
             shared modules are then left alone).
     """
@@ -54,6 +57,7 @@ class Config:
     fagm_beta: float = 0.5
     fagm_gamma: float = 0.05
     fagm_every: int = 1
+    fagm_scale: Scale = "gradient"
     fagm_erase: str = "inputs"
 
 
@@ -90,11 +94,10 @@ class Fagm(Plugin):
         super().__init__(backbone, config)
         if config.fagm_gamma <= 0:
             raise UserError(f"fagm_gamma is {config.fagm_gamma}, expected a number above 0")
-        if config.fagm_erase not in ("inputs", "features") or config.fagm_every < 1:
-            raise UserError(
-                f"fagm_erase is '{config.fagm_erase}' and fagm_every is {config.fagm_every}; "
-                "expected 'inputs' or 'features', and a number from 1"
-            )
+        check_choice("fagm_erase", config.fagm_erase, ("inputs", "features"))
+        check_choice("fagm_scale", config.fagm_scale, get_args(Scale))
+        if config.fagm_every < 1:
+            raise UserError(f"fagm_every is {config.fagm_every}, expected a number from 1")
         self.names = backbone.spec.modalities
         self.leaves = _leaf_names(backbone)
         if config.fagm_beta != Config.fagm_beta and not self._shares(backbone):
@@ -191,7 +194,7 @@ class Fagm(Plugin):
                     weights += backbone.get_submodule(leaf).parameters(recurse=False)
             for weight in weights:
                 if id(weight) not in done and weight.grad is not None:
-                    weight.grad.mul_(1 - self.weights[index])
+                    self.slow(weight, 1 - self.weights[index], self.config.fagm_scale)
                 done.add(id(weight))
         return done
 
@@ -210,7 +213,7 @@ class Fagm(Plugin):
         for name, weight in module.named_parameters(recurse=False):
             fits = weight.ndim == 2 and weight.shape[1] == len(factor) and name in INPUT_WEIGHTS
             if fits and weight.grad is not None and id(weight) not in own:
-                weight.grad.mul_(factor)
+                self.slow(cast(nn.Parameter, weight), factor, self.config.fagm_scale)
 
     def diagnostics(self) -> dict[str, Tensor]:
         """Importance of each modality."""

@@ -28,7 +28,7 @@ from models.batch import Batch
 from models.errors import UserError
 from models.layers.balance import utterance_loss
 from models.method import Data
-from models.plugin import Plugin
+from models.plugin import Plugin, check_choice
 
 CAP = 60.0
 PACING_EPOCHS = 20
@@ -130,10 +130,7 @@ class Spcl(Plugin):
     def __init__(self, backbone: Backbone, config: Config) -> None:
         super().__init__(backbone, config)
         for name, allowed in CHOICES.items():
-            if getattr(config, name) not in allowed:
-                raise UserError(
-                    f"{name} is '{getattr(config, name)}', expected one of {', '.join(allowed)}"
-                )
+            check_choice(name, getattr(config, name), allowed)
         if config.spcl_growth <= 1 or not 0 < config.spcl_first_share <= 1:
             raise UserError(
                 f"spcl_growth is {config.spcl_growth} and spcl_first_share is "

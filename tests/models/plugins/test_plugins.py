@@ -1,4 +1,5 @@
 from dataclasses import fields
+from functools import partial
 
 import pytest
 import torch
@@ -9,7 +10,15 @@ from torch.nn import functional as F
 from models.errors import UserError
 from models.layers.balance import damping, modality_scores, ratio_to_others, ratio_to_weakest
 from models.method import Spec, configure, find_method
-from models.plugin import Plugged, attach, backbone_names, find_balanced, find_plugin, plugin_names
+from models.plugin import (
+    Plugged,
+    Plugin,
+    attach,
+    backbone_names,
+    find_balanced,
+    find_plugin,
+    plugin_names,
+)
 from models.plugins import opm
 from models.plugins.fagm import importance, select_neurons
 from models.plugins.opm import compensation, hiding_chances
@@ -411,6 +420,74 @@ def test_a_batch_that_lost_everything_makes_no_step(monkeypatch):
     monkeypatch.setattr(opm, "hiding_chances", lambda *_: torch.full((3,), 0.999999))
     stepper, _ = one_step(method)
     assert stepper.steps == 0
+
+
+# --- scaling updates -----------------------------------------------------------------------------
+
+
+class Real(Stepper):
+    """A stepper with an optimiser of torch behind it."""
+
+    def __init__(self, method, kind):
+        super().__init__(method)
+        self.optimizer = kind(method.parameters(), lr=0.01)
+
+    def step(self):
+        self.optimizer.step()
+
+
+def slowness(plugin, kind, **options):
+    """How far each slowed encoder goes in five steps, against those of the bare backbone."""
+    moved = []
+    for name, own in (("none", {}), (plugin, options)):
+        method = build("bc_lstm", name, dropout=0.0, **own)
+        method.prepare(EVERYTHING)
+        method.on_epoch(1, EVERYTHING)
+        if name != "none":  # text is far ahead, always
+            method.plugin.factors = torch.tensor([1.0, 1.0, 0.2])
+            method.plugin.losses = partial(Plugin.losses, method.plugin)
+        method.train()
+        start = method.contexts["text"].project.weight.detach().clone()
+        stepper = Real(method, kind)
+        batch = method.normalise(EVERYTHING.batch(range(6)))
+        for _ in range(5):
+            method.update(batch, stepper)
+        moved.append(float((method.contexts["text"].project.weight.detach() - start).norm()))
+    return moved[1] / moved[0]
+
+
+def test_adam_undoes_a_factor_on_gradients_and_not_one_on_updates():
+    options = {"ogm_noise": False}
+    adam, sgd = torch.optim.Adam, torch.optim.SGD
+    assert slowness("ogm_ge", adam, **options) > 0.9
+    assert slowness("ogm_ge", adam, ogm_scale="update", **options) < 0.3
+    assert slowness("ogm_ge", sgd, **options) < 0.3
+    assert slowness("ogm_ge", sgd, ogm_scale="update", **options) < 0.3
+
+
+@pytest.mark.parametrize("backbone", ["bc_lstm", "mmgcn"])
+def test_under_plain_descent_both_ways_of_slowing_agree(backbone):
+    def after(scale):
+        method = build(backbone, "fagm", fagm_scale=scale)
+        method.prepare(EVERYTHING)
+        method.on_epoch(1, EVERYTHING)
+        method.train()
+        torch.manual_seed(1)
+        method.update(method.normalise(EVERYTHING.batch(range(6))), Stepper(method, rate=0.1))
+        return method.state_dict()
+
+    found, expected = after("update"), after("gradient")
+    for name, values in found.items():
+        torch.testing.assert_close(values, expected[name])
+
+
+@pytest.mark.parametrize(
+    "asked", [("ogm_ge", {"ogm_scale": "step"}), ("fagm", {"fagm_scale": "step"})]
+)
+def test_there_are_two_ways_of_slowing(asked):
+    plugin, option = asked
+    with pytest.raises(UserError, match="_scale is 'step', expected one of gradient, update"):
+        build("bc_lstm", plugin, **option)
 
 
 # --- FAGM ----------------------------------------------------------------------------------------
