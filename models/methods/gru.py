@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from models.batch import Batch, Frames
 from models.errors import UserError
-from models.layers.experts import masked_mean, packed_left
+from models.layers.tokens import masked_mean, packed_left
 from models.method import Method, Spec
 
 

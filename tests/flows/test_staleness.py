@@ -125,7 +125,7 @@ def test_a_face_parameter_reruns_faces_and_video_encoders(changed):
 
 def test_an_unrelated_source_file_reruns_nothing(changed):
     assert changed("flows/cli/main.py", "", "\n# a comment\n") == set()
-    assert changed("models/methods/corect.py", "", "\n# a comment\n") == set()
+    assert changed("models/methods/corect/method.py", "", "\n# a comment\n") == set()
 
 
 def test_a_comment_in_params_reruns_nothing(changed):

@@ -9,8 +9,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from models.layers.experts import Expert, Gates, Router, TransformerLayer, masked_mean
 from models.layers.sequence import positions
+from models.layers.tokens import masked_mean
+from models.methods.haemsa.experts import Expert, Gates, Router, TransformerLayer
 from models.methods.haemsa.genome import Experts, Plan
 
 

@@ -11,7 +11,7 @@ from typing import Literal, cast
 
 from models.errors import UserError
 from models.evolution import Genome, GenomeSpace, candidate_seed
-from models.layers.experts import ExpertKind
+from models.methods.haemsa.experts import ExpertKind
 
 Fusion = Literal["gated_sum", "concat", "attention"]
 

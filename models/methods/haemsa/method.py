@@ -23,9 +23,10 @@ from torch import Tensor, nn
 
 from models.batch import Batch, Target
 from models.evolution import GenomeSpace
-from models.layers.experts import Gates, TransformerLayer, imbalance, masked_mean, packed_left
+from models.layers.tokens import masked_mean, packed_left
 from models.method import Data, Method, Spec
 from models.methods.haemsa.blocks import Mixture, SharedMixture, Stem, TopFusion, some_modalities
+from models.methods.haemsa.experts import Gates, TransformerLayer, imbalance
 from models.methods.haemsa.genome import COMBINATIONS, DEFAULT, SPACE, checked, decode
 from models.methods.haemsa.losses import (
     class_weights,

@@ -30,11 +30,12 @@ from torch.nn import functional as F
 
 from models.batch import Batch
 from models.errors import UserError
-from models.layers.cross_modal import CrossModalAttention
-from models.layers.graph import GraphAttention, symmetric_normalise, window_mask
+from models.layers.graph import window_mask
 from models.layers.ragged import Ragged
 from models.layers.recurrent import BiLstm
 from models.method import Method, Spec, target_loss
+from models.methods.mi_cga.attention import CrossModalAttention, GraphAttention
+from models.methods.mi_cga.estimation import FeatureEstimation, smooth, symmetric_normalise
 from models.methods.mi_cga.missing import ErrorKind, cell_errors, masked_mean, sample_observed
 
 #: Dialogues of similar length that are attended over together; a matter of speed only.
@@ -120,11 +121,6 @@ class Config:
             raise UserError("mi_cga: keep graph_attention or cross_attention; both are off")
 
 
-def smooth(coarse: Tensor, incomplete: Tensor, share: float) -> Tensor:
-    """(1 - share) coarse + share incomplete."""
-    return (1 - share) * coarse + share * incomplete
-
-
 class UtteranceEncoder(nn.Module):
     """One linear layer with ReLU on every utterance alone."""
 
@@ -163,31 +159,6 @@ class TextEncoder(nn.Module):
         """The same, and once more from ``complete`` without gradient."""
         both = self.lstm.twice(x, ragged.mask.sum(1), usable, complete)
         return ragged.pack(both[0]), ragged.pack(both[1])
-
-
-class FeatureEstimation(nn.Module):
-    """Two graph convolutions and a small network that guess the complete features."""
-
-    def __init__(self, width: int, hidden: int, dropout: float) -> None:
-        super().__init__()
-        self.convolutions = nn.ModuleList([nn.Linear(width, hidden), nn.Linear(hidden, hidden)])
-        self.dropout = nn.Dropout(dropout)
-        self.decode = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, width))
-
-    def forward(self, x: Tensor, graphs: list[Tensor], ragged: Ragged) -> Tensor:
-        """(L, D) rows and the normalised graph (B', U', U') of each group to (L, D)."""
-        first, second = self.convolutions
-        x = F.relu(_spread(x, first, graphs, ragged))
-        x = F.relu(_spread(self.dropout(x), second, graphs, ragged))
-        return self.decode(x)
-
-
-def _spread(x: Tensor, layer: nn.Module, graphs: list[Tensor], ragged: Ragged) -> Tensor:
-    """A~ X W + b on rows; the bias is added after the sum over neighbours."""
-    linear = cast(nn.Linear, layer)
-    sent = ragged.spread(F.linear(x, linear.weight))
-    heard = [a.to(part.dtype) @ part for a, part in zip(graphs, sent, strict=True)]
-    return ragged.collect(heard) + linear.bias
 
 
 @dataclass(frozen=True)

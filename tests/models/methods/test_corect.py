@@ -3,7 +3,8 @@ import torch
 
 from models.batch import Target
 from models.errors import UserError
-from models.methods.corect import Config, relations, typed_edges
+from models.methods.corect.graph import NodeNorm, RelationalConv, relations, typed_edges
+from models.methods.corect.method import Config
 from tests.models.dialogues import (
     DIMS,
     SUBSETS,
@@ -26,6 +27,36 @@ def edges(length: int, modalities: int, earlier: int, later: int, kinds=None) ->
     mask = torch.ones(1, length, dtype=torch.bool)
     present = torch.ones(1, modalities, length, dtype=torch.bool)
     return typed_edges(mask, present, kinds or relations(modalities), earlier, later)[0]
+
+
+def test_relational_convolution_takes_the_mean_per_relation():
+    layer = RelationalConv(1, [(0, 0), (0, 0)])
+    with torch.no_grad():
+        layer.root.weight.fill_(1.0)
+        layer.weight.copy_(torch.tensor([10.0, 100.0]).view(2, 1, 1))
+    edges = torch.zeros(1, 2, 3, 3, dtype=torch.bool)  # [relation, target, source]
+    edges[0, 0, 1, 0] = edges[0, 0, 1, 2] = edges[0, 1, 1, 1] = True
+    nodes = torch.tensor([1.0, 2.0, 4.0]).view(1, 1, 3, 1)
+    assert layer(nodes, edges).flatten().tolist() == [1.0, 227.0, 4.0]
+
+
+def test_relations_lead_from_their_source_group_to_their_target_group():
+    layer = RelationalConv(1, [(0, 1)])
+    with torch.no_grad():
+        layer.root.weight.zero_()
+        layer.weight.fill_(1.0)
+    nodes = torch.tensor([[3.0, 5.0], [7.0, 9.0]]).view(1, 2, 2, 1)
+    edges = torch.eye(2, dtype=torch.bool).view(1, 1, 2, 2)
+    assert layer(nodes, edges).flatten().tolist() == [0, 0, 3, 5]
+
+
+def test_node_norm_takes_a_single_row_in_training():
+    norm = NodeNorm(3).train()
+    row = torch.tensor([[1.0, 2.0, 3.0]])
+    assert torch.allclose(norm(row), row, atol=1e-4)
+    assert norm.num_batches_tracked == 0
+    rows = torch.randn(8, 3)
+    assert torch.allclose(norm(rows), torch.nn.BatchNorm1d(3)(rows))
 
 
 def test_released_configuration_has_17703074_parameters():

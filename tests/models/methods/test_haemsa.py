@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from models.batch import Frames, Target
 from models.errors import UserError
-from models.layers.experts import Expert, Router, imbalance, keep_top, packed_left
+from models.layers.tokens import packed_left
 from models.method import Spec, configure, total
 from models.methods.haemsa.blocks import some_modalities
+from models.methods.haemsa.experts import Expert, Router, imbalance, keep_top
 from models.methods.haemsa.genome import (
     DEFAULT,
     GENES,

@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from models.errors import UserError
-from models.layers.cross_modal import CrossModalAttention
+from models.layers.graph import window_mask
 from models.layers.ragged import Ragged
-from models.methods.mi_cga.method import Config, smooth
+from models.methods.mi_cga.attention import CrossModalAttention, GraphAttention
+from models.methods.mi_cga.estimation import smooth, symmetric_normalise
+from models.methods.mi_cga.method import Config
 from tests.models.dialogues import (
     SUBSETS,
     TARGETS,
@@ -34,6 +36,29 @@ def test_estimates_of_missing_cells_stay_unmixed_on_request():
     observed = torch.tensor([[True, False, True]])
     expected = [False] * 14 + [True] * 8 + [False] * 8
     assert method.is_missing(observed)[0].tolist() == expected
+
+
+def test_chain_is_normalised_symmetrically():
+    adjacency = window_mask(torch.ones(1, 4, dtype=torch.bool), 1, 1)
+    assert adjacency.sum(-1)[0].tolist() == [2, 3, 3, 2]
+    normalised = symmetric_normalise(adjacency)[0]
+    assert normalised[0].tolist() == pytest.approx([0.5, 0.408248, 0, 0], abs=1e-6)
+    assert normalised[1].tolist() == pytest.approx([0.408248, 1 / 3, 1 / 3, 0], abs=1e-6)
+
+
+def test_graph_attention_toy():
+    layer = GraphAttention(1, heads=1, head_width=1, dropout=0.0)
+    with torch.no_grad():
+        for weight in layer.parameters():
+            weight.fill_(1.0)
+    nodes = torch.tensor([[1.0], [-2.0]])
+    window = torch.ones(1, 2, 2, dtype=torch.bool)
+    alpha = layer.weights(nodes.view(1, 1, 2, 1), window)[0, 0]
+    assert alpha[0].tolist() == pytest.approx([0.900250, 0.099750], abs=1e-6)
+    assert alpha[1].tolist() == pytest.approx([0.645656, 0.354344], abs=1e-6)
+    out = layer(nodes, [window], Ragged(torch.ones(1, 2, dtype=torch.bool))).flatten()
+    expected = torch.nn.functional.elu(torch.tensor([0.700749, -0.063031]))
+    assert out.tolist() == pytest.approx(expected.tolist(), abs=1e-6)
 
 
 def test_cross_modal_toy():

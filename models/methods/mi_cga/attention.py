@@ -1,4 +1,4 @@
-"""Attention from the utterances of one modality to those of another."""
+"""Attention of Mi-CGA: within the window of the graph, and from one modality to another."""
 
 from itertools import permutations
 
@@ -7,50 +7,39 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.layers.graph import masked_softmax
 from models.layers.ragged import Ragged
-from models.layers.transformer import MultiHeadAttention
 
 
-class PreNormLayer(nn.Module):
-    """One layer of a cross-modal stack; the same norm serves queries, keys and values."""
+class GraphAttention(nn.Module):
+    """Several heads of additive attention over the window: ELU of the weighted sums."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, head_width: int, dropout: float) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.attention = MultiHeadAttention(width, heads)
-        self.norm_feedforward = nn.LayerNorm(width)
-        self.feedforward = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width)
-        )
-        for module in self.feedforward:
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+        self.heads = heads
+        self.project = nn.Linear(width, heads * head_width, bias=False)
+        self.target = nn.Parameter(torch.empty(heads, head_width))
+        self.source = nn.Parameter(torch.empty(heads, head_width))
+        self.dropout = nn.Dropout(dropout)
+        nn.init.xavier_uniform_(self.project.weight)
+        nn.init.xavier_uniform_(self.target)
+        nn.init.xavier_uniform_(self.source)
 
-    def forward(self, x: Tensor, source: Tensor | None, ragged: Ragged, keys: Tensor) -> Tensor:
-        """(L, D) rows to (L, D); ``source`` None = self-attention."""
-        query = self.norm(x)
-        source = query if source is None else self.norm(source)
-        x = x + self.attention(query, source, ragged, keys)
-        return x + self.feedforward(self.norm_feedforward(x))
+    def forward(self, x: Tensor, windows: list[Tensor], ragged: Ragged) -> Tensor:
+        """(L, D) rows and who hears whom (B', U', U') in each group to (L, heads * head_width)."""
+        mixed = []
+        for part, window in zip(ragged.spread(self.project(x)), windows, strict=True):
+            sent = rearrange(part, "b u (h d) -> b h u d", h=self.heads)
+            alpha = self.dropout(self.weights(sent, window))
+            mixed.append(rearrange(alpha @ sent, "b h u d -> b u (h d)"))
+        return F.elu(ragged.collect(mixed))
 
-
-class CrossStack(nn.Module):
-    """Layers that refine one sequence with another (or itself), then a norm."""
-
-    def __init__(self, width: int, heads: int, layers: int) -> None:
-        super().__init__()
-        self.scale = width**0.5
-        self.layers = nn.ModuleList(PreNormLayer(width, heads) for _ in range(layers))
-        self.norm = nn.LayerNorm(width)
-
-    def forward(self, x: Tensor, source: Tensor | None, ragged: Ragged, keys: Tensor) -> Tensor:
-        """(L, D) rows to (L, D); keys and values stay the source as it came in, at every layer."""
-        x = self.scale * x
-        source = None if source is None else self.scale * source
-        for layer in self.layers:
-            x = layer(x, source, ragged, keys)
-        return self.norm(x)
+    def weights(self, sent: Tensor, window: Tensor) -> Tensor:
+        """Attention (B, H, U, U), [target, source], of projected nodes (B, H, U, D)."""
+        to = (sent * self.target[:, None]).sum(-1)
+        by = (sent * self.source[:, None]).sum(-1)
+        scores = F.leaky_relu(to[..., :, None] + by[..., None, :], 0.2)
+        return masked_softmax(scores, window[:, None])
 
 
 class CrossModalAttention(nn.Module):

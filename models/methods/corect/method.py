@@ -30,18 +30,16 @@ from torch.nn import functional as F
 
 from models.batch import Batch
 from models.errors import UserError
-from models.layers.cross_modal import CrossStack
-from models.layers.graph import NodeNorm, RelationalConv, offsets
 from models.layers.ragged import Ragged
 from models.layers.recurrent import BiLstm
 from models.layers.transformer import DialogueTransformer
 from models.method import Method, Spec, is_known
+from models.methods.corect.cross_modal import CrossModalBranch
+from models.methods.corect.graph import Edges, GraphBranch
 
 #: Node order of the reference; it only permutes relation ids.
 ORDER = ("text", "audio", "video")
 TEXT_HEADS = tuple(range(7, 15))
-
-Edges = Literal["temporal_cross", "temporal", "cross"]
 
 
 @dataclass(frozen=True)
@@ -116,185 +114,6 @@ class Config:
         return (second - 1 if second > 0 else -1), first
 
 
-@dataclass(frozen=True)
-class Relation:
-    """One edge type: where the source stands relative to the target, and both modalities."""
-
-    kind: Literal["past", "future", "self", "cross"]
-    source: int
-    target: int
-
-
-def relations(modalities: int, edges: Edges = "temporal_cross") -> tuple[Relation, ...]:
-    """All edge types for M modalities, in the order of their ids: 3M + M(M-1) with all edges."""
-    kinds = ("self",) if edges == "cross" else ("past", "future", "self")
-    within = [Relation(kind, k, k) for kind in kinds for k in range(modalities)]
-    if edges == "temporal":
-        return tuple(within)
-    pairs = [(k, n) for k in range(modalities) for n in range(modalities) if k != n]
-    return tuple(within + [Relation("cross", k, n) for k, n in pairs])
-
-
-def typed_edges(
-    mask: Tensor, present: Tensor, kinds: tuple[Relation, ...], earlier: int, later: int
-) -> Tensor:
-    """Edges of every relation, as (target, source) masks over the utterances.
-
-    Args:
-        mask: (B, U) bool; real utterances.
-        present: (B, M, U) bool; absent cells send to nobody but themselves.
-        kinds: the relations.
-        earlier: utterances before the target that it hears; -1 = all.
-        later: utterances after the target that it hears; -1 = all.
-
-    Returns:
-        (B, R, U, U) bool.
-    """
-    offset = offsets(mask.shape[1], mask.device)
-    same = offset == 0
-    bands = {
-        "past": (offset < 0) & ((offset >= -earlier) if earlier >= 0 else True),
-        "future": (offset > 0) & ((offset <= later) if later >= 0 else True),
-        "self": same,
-        "cross": same,
-    }
-    shape = torch.stack([bands[r.kind] for r in kinds])  # (R, U, U)
-    keeps_self = torch.tensor([r.kind == "self" for r in kinds], device=mask.device)
-    sends = present[:, [r.source for r in kinds]] | keeps_self[:, None]  # (B, R, U)
-    is_real = (mask[:, :, None] & mask[:, None, :])[:, None]
-    return shape & is_real & sends[:, :, None, :]
-
-
-class GraphTransformer(nn.Module):
-    """Attention of every node over those it hears, in several heads, plus a skip projection."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.inward = nn.Linear(width, 3 * heads * width)
-        self.skip = nn.Linear(width, heads * width)
-
-    def forward(self, nodes: Tensor, heard: Tensor) -> Tensor:
-        """Attend.
-
-        Args:
-            nodes: (B, N, D).
-            heard: (B, N, N) bool, [target, source]; padded nodes may have no source.
-
-        Returns:
-            (B, N, heads * D).
-        """
-        # a padded node attends to itself: softmax over nothing would be NaN
-        loops = torch.eye(nodes.shape[1], dtype=torch.bool, device=nodes.device)
-        q, k, v = rearrange(
-            self.inward(nodes), "b n (three h d) -> three b h n d", three=3, h=self.heads
-        )
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=(heard | loops)[:, None])
-        return rearrange(mixed, "b h n d -> b n (h d)") + self.skip(nodes)
-
-
-class GraphBranch(nn.Module):
-    """RT-GCN: relational convolution, then graph transformer, over all nodes of a dialogue.
-
-    Attributes:
-        width_out: features per utterance.
-    """
-
-    def __init__(self, modalities: int, config: Config) -> None:
-        super().__init__()
-        self.kinds = relations(modalities, config.edges)
-        self.earlier, self.later = config.heard
-        blocks = [(r.source, r.target) for r in self.kinds]
-        self.convolve = RelationalConv(config.width, blocks)
-        self.width_out = modalities * config.width
-        self.transformer: GraphTransformer | None = None
-        if config.use_graph_transformer:
-            self.transformer = GraphTransformer(config.width, config.graph_heads)
-            self.norm = NodeNorm(config.graph_heads * config.width)
-            self.width_out *= config.graph_heads
-
-    def forward(self, x: Tensor, present: Tensor, mask: Tensor) -> Tensor:
-        """Nodes in, utterances out.
-
-        Args:
-            x: (B, M, U, D) encodings.
-            present: (B, M, U) bool.
-            mask: (B, U) bool.
-
-        Returns:
-            (L, width_out) rows of the real utterances.
-        """
-        edges = typed_edges(mask, present, self.kinds, self.earlier, self.later)
-        nodes = self.convolve(x, edges)
-        ragged = Ragged(mask)
-        if self.transformer is None:
-            return ragged.pack(rearrange(nodes, "b m u d -> b u (m d)"))
-        modalities = x.shape[1]
-        mixed = self.transformer(
-            rearrange(nodes, "b m u d -> b (m u) d"), self.any_relation(edges, modalities)
-        )
-        # every real node counts once in the statistics, padding never
-        rows = ragged.pack(rearrange(mixed, "b (m u) d -> b u m d", m=modalities))
-        normed = F.leaky_relu(self.norm(rows.flatten(0, 1)), 0.01)
-        return rearrange(normed, "(l m) d -> l (m d)", m=modalities)
-
-    def any_relation(self, edges: Tensor, modalities: int) -> Tensor:
-        """(B, R, U, U) typed edges to (B, M * U, M * U) whether there is one."""
-        block = torch.tensor([r.target * modalities + r.source for r in self.kinds])
-        joined = edges.new_zeros(
-            edges.shape[0], modalities**2, *edges.shape[2:], dtype=torch.uint8
-        ).index_add(1, block.to(edges.device), edges.to(torch.uint8))
-        return rearrange(joined > 0, "b (t s) i j -> b (t i) (s j)", t=modalities)
-
-
-class CrossModalBranch(nn.Module):
-    """P-CM: every modality asks every other one, then itself.
-
-    Attributes:
-        width_out: features per utterance, D * M * (M - 1).
-    """
-
-    def __init__(self, modalities: int, config: Config) -> None:
-        super().__init__()
-        self.modalities = modalities
-        heads, width = config.cross_heads, config.width
-        self.pairs = nn.ModuleDict(
-            {
-                f"{j}_{k}": CrossStack(width, heads, config.pair_layers)
-                for j in range(modalities)
-                for k in range(modalities)
-                if j != k
-            }
-        )
-        joined = width * (modalities - 1)
-        self.selves = nn.ModuleList(
-            CrossStack(joined, heads, config.self_layers) for _ in range(modalities)
-        )
-        self.width_out = modalities * joined
-
-    def forward(self, x: Tensor, present: Tensor, ragged: Ragged) -> Tensor:
-        """Mix.
-
-        Args:
-            x: (L, M, D) rows.
-            present: (B, M, U) bool; what may be asked.
-            ragged: where the rows lie.
-
-        Returns:
-            (L, width_out) rows.
-        """
-        streams = x.unbind(1)
-        mixed = []
-        for j, stack in enumerate(self.selves):
-            answers = [
-                self.pairs[f"{j}_{k}"](streams[j], streams[k], ragged, present[:, k])
-                for k in range(self.modalities)
-                if k != j
-            ]
-            mixed.append(stack(torch.cat(answers, -1), None, ragged, ragged.mask))
-        return torch.cat(mixed, -1)
-
-
 class TextEncoder(nn.Module):
     """Text in its dialogue: transformer or bidirectional LSTM, then width D."""
 
@@ -361,9 +180,15 @@ class Corect(Method):
             }
         )
         self.speaker = nn.Embedding(spec.speakers, config.width) if config.use_speaker else None
-        self.graph = GraphBranch(count, config) if config.use_graph else None
-        uses_cross_modal = config.use_cross_modal and count > 1
-        self.cross_modal = CrossModalBranch(count, config) if uses_cross_modal else None
+        self.graph: GraphBranch | None = None
+        if config.use_graph:
+            heads = config.graph_heads if config.use_graph_transformer else 0
+            self.graph = GraphBranch(count, config.width, heads, config.edges, config.heard)
+        self.cross_modal: CrossModalBranch | None = None
+        if config.use_cross_modal and count > 1:
+            self.cross_modal = CrossModalBranch(
+                count, config.width, config.cross_heads, config.pair_layers, config.self_layers
+            )
         branches = [branch for branch in (self.graph, self.cross_modal) if branch is not None]
         joined = sum(branch.width_out for branch in branches) or count * config.width
         self.fuse = nn.Sequential(

@@ -1,0 +1,1 @@
+"""CORECT and its two branches."""
