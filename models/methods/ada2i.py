@@ -7,8 +7,10 @@ Licence of the reference: none stated.
 What we changed and why:
     - encoders and pooled cores see only real, present utterances; the code attends to padding and
       averages over it;
-    - every class vector of the classifier has unit norm; the code normalises across classes
-      (``amw_norm: official``);
+    - unit norm across classes needs two of them: with a single output it would leave the signs of
+      the weights alone, so that output's vector has the length sqrt(h) instead, as the code's
+      vectors have together; ``amw_norm: class`` gives every class vector unit norm, which bounds
+      the logits by the number of modalities and costs accuracy (its ``amw_scale`` lifts the bound);
     - the alignment loss pulls towards the attention, as the paper means; in the code that variable
       holds the layer's output (``afw_target: output``);
     - scores for the disparity ratio are exp(-loss), which is the probability of the true class for
@@ -62,8 +64,9 @@ class Config:
         afw_target: what the alignment loss pulls towards.
         feature_weight: factor of the alignment loss; 0 leaves it out.
         has_amw: cosine classifier; False is a plain linear one on all modalities.
-        amw_norm: over which axis the classifier's weights have unit norm.
-        amw_scale: factor of the cosines, which otherwise never exceed the number of modalities.
+        amw_norm: ``official``: the weights of each feature have unit norm across classes, as in the
+            code; ``class``: those of each class across features, which makes votes cosines.
+        amw_scale: factor of the votes; cosines alone never exceed the number of modalities.
         modal_weight: factor of the modalities' own losses.
         has_modulation: scale the encoders' gradients.
         alpha: strength of modulation.
@@ -81,7 +84,7 @@ class Config:
     afw_target: str = "attention"
     feature_weight: float = 1.0
     has_amw: bool = True
-    amw_norm: str = "class"
+    amw_norm: str = "official"
     amw_scale: float = 1.0
     modal_weight: float = 0.0
     has_modulation: bool = True
@@ -201,7 +204,7 @@ class ModalityWeighting(nn.Module):
         width: h.
         classes: C.
         is_official: unit norm across classes, as the code; otherwise of each class vector.
-        scale: factor of the cosines.
+        scale: factor of the votes.
     """
 
     def __init__(
@@ -214,13 +217,20 @@ class ModalityWeighting(nn.Module):
         self.scale = scale
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Cosine with each class vector plus a share of the bias: (B, U, h) -> (B, U, C) each."""
+        """Unit features on normed weights plus a share of the bias: (B, U, h) to (B, U, C) each."""
         votes = {}
         for name, weight, bias in self._blocks():
-            unit = F.normalize(weight, dim=0 if self.is_official else 1, eps=1e-12)
             z = F.normalize(features[name], dim=-1, eps=1e-12)
-            votes[name] = self.scale * F.linear(z, unit) + bias
+            votes[name] = self.scale * F.linear(z, self._normed(weight)) + bias
         return votes
+
+    def _normed(self, weight: Tensor) -> Tensor:
+        """(C, h) weights of a modality, normed."""
+        if not self.is_official:
+            return F.normalize(weight, dim=1, eps=1e-12)
+        if len(weight) == 1:
+            return F.normalize(weight, dim=1, eps=1e-12) * weight.shape[1] ** 0.5
+        return F.normalize(weight, dim=0, eps=1e-12)
 
     def plain(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The same without norms; the sum is the plain linear layer."""

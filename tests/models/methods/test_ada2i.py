@@ -174,6 +174,29 @@ def test_classifier_votes_with_cosines(is_official, bias, expected):
         assert votes["text"].flatten().tolist() == pytest.approx(expected, abs=1e-6)
 
 
+def test_the_default_lets_logits_grow_beyond_the_number_of_modalities():
+    method = build().eval()
+    with torch.no_grad():
+        weight = method.classifier.linear.weight
+        weight.zero_()
+        weight[0] = 1.0  # all for the first class
+    z = {name: torch.ones(1, 1, method.config.hidden) for name in method.names}
+    with torch.no_grad():
+        logits = sum(method.classifier(z).values())[0, 0] - method.classifier.linear.bias
+    expected = len(method.names) * method.config.hidden**0.5
+    assert float(logits[0]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_single_output_learns_its_weights():
+    torch.manual_seed(0)
+    layer = ModalityWeighting(("audio", "text"), 4, 1, True, 1.0)
+    votes = layer({name: torch.randn(1, 3, 4) for name in layer.names})
+    sum(votes.values()).square().sum().backward()
+    assert layer.linear.weight.grad.abs().max() > 1e-3
+    lengths = torch.cat([layer._normed(block) for _, block, _ in layer._blocks()]).norm(dim=1)
+    assert lengths.tolist() == pytest.approx([2.0, 2.0])
+
+
 def test_plain_votes_add_up_to_the_linear_layer():
     torch.manual_seed(0)
     layer = ModalityWeighting(("audio", "text"), 4, 3, False, 1.0)
