@@ -16,7 +16,9 @@ What we changed and why:
     - scores for the disparity ratio are exp(-loss), which is the probability of the true class for
       classes and extends the modulation to numbers and label sets;
     - a modality absent from a dialogue gates nobody (its pooled core is the identity), and an
-      absent modality has no vote.
+      absent modality has no vote;
+    - ``modulates: update`` scales the optimiser's step, which a factor on Adam's gradient hardly
+      changes; noise stays on the gradient.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,6 +39,7 @@ from models.layers.balance import (
     damping,
     modality_scores,
     ratio_to_weakest,
+    scaled_updates,
     utterance_loss,
 )
 from models.layers.recurrent import BiLstm
@@ -47,6 +50,7 @@ CHOICES = {
     "encoder": ("transformer", "lstm"),
     "afw_target": ("attention", "output"),
     "amw_norm": ("class", "official"),
+    "modulates": ("gradient", "update"),
 }
 
 
@@ -68,7 +72,9 @@ class Config:
             code; ``class``: those of each class across features, which makes votes cosines.
         amw_scale: factor of the votes; cosines alone never exceed the number of modalities.
         modal_weight: factor of the modalities' own losses.
-        has_modulation: scale the encoders' gradients.
+        has_modulation: slow the encoders of modalities that are ahead.
+        modulates: what is scaled: the ``gradient``, as published, of which Adam divides nearly all
+            out again, or what the optimiser makes of it (``update``).
         alpha: strength of modulation.
         has_noise: add noise to the scaled gradients.
         start_epoch: first epoch of modulation.
@@ -88,6 +94,7 @@ class Config:
     amw_scale: float = 1.0
     modal_weight: float = 0.0
     has_modulation: bool = True
+    modulates: str = "gradient"
     alpha: float = 0.037
     has_noise: bool = True
     start_epoch: int = 4
@@ -244,7 +251,7 @@ class ModalityWeighting(nn.Module):
 
 
 class Ada2I(Method):
-    """Encoders, feature weighting, modality weighting; gradients modulated by disparity."""
+    """Encoders, feature weighting, modality weighting; training modulated by disparity."""
 
     config_type = Config
     recipe: ClassVar[Mapping[str, object]] = {
@@ -354,12 +361,19 @@ class Ada2I(Method):
         cast(Tensor, self.epoch).fill_(epoch)
         return None
 
+    @property
+    def is_modulating(self) -> bool:
+        """Whether the epoch is one in which encoders are slowed."""
+        config, now = self.config, int(cast(Tensor, self.epoch))
+        is_over = bool(config.end_epoch) and now > config.end_epoch
+        is_on = config.has_modulation and len(self.names) > 1
+        return is_on and now >= config.start_epoch and not is_over
+
     @torch.no_grad()
     def after_clip(self, batch: Batch, epoch: int) -> None:
         """Slow the encoders of modalities that are ahead, and add noise to all of them."""
-        config, now = self.config, int(cast(Tensor, self.epoch))
-        is_over = bool(config.end_epoch) and now > config.end_epoch
-        if not config.has_modulation or len(self.names) < 2 or now < config.start_epoch or is_over:
+        config = self.config
+        if not self.is_modulating:
             return
         draws = cast(Tensor, self.draws)
         draws.add_(1)
@@ -368,7 +382,8 @@ class Ada2I(Method):
             for weight in self.encoder_parameters(name):
                 if weight.grad is None:
                     continue
-                weight.grad.mul_(factor)
+                if config.modulates == "gradient":
+                    weight.grad.mul_(factor)
                 if config.has_noise and weight.numel() > 1:
                     add_noise(weight.grad, weight.grad.std(), generator)
 
@@ -383,7 +398,12 @@ class Ada2I(Method):
 
     def update(self, batch: Batch, optimizer: Stepper) -> dict[str, Tensor]:
         """One step; scores, ratios and factors go to the history."""
-        losses = super().update(batch, optimizer)
+        if self.is_modulating and self.config.modulates == "update":
+            groups = [self.encoder_parameters(name) for name in self.names]
+            with scaled_updates(groups, lambda: self.factors):
+                losses = super().update(batch, optimizer)
+        else:
+            losses = super().update(batch, optimizer)
         ratios = ratio_to_weakest(self.scores)
         shown = {}
         for i, name in enumerate(self.names):

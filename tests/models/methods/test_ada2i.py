@@ -227,6 +227,45 @@ def test_from_epoch_4_encoders_are_scaled_and_nothing_else():
         assert float(history[f"factor_{name}"]) == pytest.approx(factor)
 
 
+class Optimiser(Sgd):
+    """The same with a step that is made."""
+
+    def __init__(self, method, epoch, kind):
+        super().__init__(method, epoch)
+        self.optimizer = kind(method.parameters(), 1e-2)
+
+    def step(self):
+        self.optimizer.step()
+
+
+def moved(method, data, epoch, kind):
+    """How far each modality's encoder went in one step, and the factors of that step."""
+    before = {n: p.detach().clone() for n, p in method.encoders.named_parameters()}
+    method.on_epoch(epoch, data)
+    method.update(method.normalise(data.batch(range(len(data)))), Optimiser(method, epoch, kind))
+    way = {name: 0.0 for name in method.names}
+    for name, weight in method.encoders.named_parameters():
+        way[name.split(".")[0]] += float((weight.detach() - before[name]).norm() ** 2)
+    factors = dict(zip(method.names, method.factors.tolist(), strict=True))
+    return {name: far**0.5 for name, far in way.items()}, factors
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.SGD])
+@pytest.mark.parametrize("modulates", ["update", "gradient"])
+def test_adam_undoes_a_factor_on_the_gradient_but_not_on_the_update(kind, modulates):
+    data = ToyData()
+    options = {"has_noise": False, "alpha": 0.42, "modulates": modulates}
+    torch.manual_seed(1)
+    whole, _ = moved(build(data, **options), data, 1, kind)
+    torch.manual_seed(1)
+    slowed, factors = moved(build(data, **options), data, 4, kind)
+    assert min(factors.values()) < 0.8
+    for name, factor in factors.items():
+        is_undone = kind is torch.optim.Adam and modulates == "gradient"
+        expected = 1.0 if is_undone else factor
+        assert slowed[name] / whole[name] == pytest.approx(expected, abs=0.02)
+
+
 def test_modulation_ends_after_its_last_epoch():
     data = ToyData()
     stages, _ = one_step(build(data, end_epoch=5), data, 6)
