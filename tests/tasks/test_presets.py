@@ -149,6 +149,7 @@ FACES = FOLDER / "faces.yaml"
     ("cage_combined_code7", "affectnet7", 30_412_232),
     ("cage_va", "affectnet", 30_408_648),
     ("cage_emotic", "emotic", 30_422_472),
+    ("cage_emotic_code", "emotic", 30_422_472),
     ("cage_discrete_effnet", "affectnet7", 20_186_455),
     ("cage_combined_effnet_code", "affectnet", 20_190_298),
     ("cage_va_effnet", "affectnet7", 20_180_050),
@@ -166,11 +167,16 @@ def test_presets_of_faces_differ_by_paper_and_code_as_the_specification_says():
     for name, recipe in found.items():
         train, config = recipe.train, recipe.config
         if recipe.method is Cage:
-            is_code = "_code" in name
-            assert (train.lr, train.batch_size) == (4e-5 if is_code else 5e-5, 128), name
+            is_code, is_script = "_code" in name, name == "cage_emotic_code"
+            rate = 4e-5 if is_code and not is_script else 5e-5
+            assert (train.lr, train.batch_size) == (rate, 32 if is_script else 128), name
             assert (train.t_max == "code" or train.scheduler == "none") == is_code, name
             assert train.precision == "auto", name
-            assert train.epochs == (25 if name == "cage_combined_code7" else 20), name
+            epochs = {"cage_combined_code7": 25, "cage_emotic_code": 30}.get(name, 20)
+            assert train.epochs == epochs, name
+            assert (config.standard, config.pos_weight) == (
+                ("code_emotic", "neg_over_pos") if is_script else ("imagenet", "inverse")
+            ), name
             assert config.balanced == (config.variant == "valence_arousal"), name
             if config.variant == "valence_arousal":
                 start = found[recipe.init_from]

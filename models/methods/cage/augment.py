@@ -16,11 +16,16 @@ import numpy as np
 from models.errors import UserError
 
 ListName = Literal["paper", "code_discrete", "light", "none"]
+#: How pixels become numbers around 0; see ``view``.
+STANDARDS = ("imagenet", "code_emotic")
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 #: Mean and standard deviation of ImageNet's channels, R, G, B, of pixels in [0, 1].
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+#: The same of EMOTIC's persons, by which the EMOTIC script divides a second time.
+EMOTIC_MEAN = (0.43832874, 0.3964344, 0.3706214)
+EMOTIC_STD = (0.24784276, 0.23621225, 0.2323653)
 
 _LUMA = np.asarray((0.299, 0.587, 0.114), np.float32)
 _ERASING_TRIES = 10
@@ -272,7 +277,13 @@ def erase(
     return pixels
 
 
-def view(image: np.ndarray, size_px: int, name: str, rng: np.random.Generator | None) -> np.ndarray:
+def view(
+    image: np.ndarray,
+    size_px: int,
+    name: str,
+    rng: np.random.Generator | None,
+    standard: str = "imagenet",
+) -> np.ndarray:
     """One picture as a network reads it: resized, varied if there is ``rng``, normalised.
 
     Args:
@@ -280,6 +291,8 @@ def view(image: np.ndarray, size_px: int, name: str, rng: np.random.Generator | 
         size_px: height and width of the result.
         name: list of changes.
         rng: None at evaluation: nothing is varied.
+        standard: ``imagenet``: by its mean and deviation; ``code_emotic``: the result, with what is
+            erased, once more by those of EMOTIC's persons.
 
     Returns:
         (3, size_px, size_px) float32.
@@ -291,6 +304,16 @@ def view(image: np.ndarray, size_px: int, name: str, rng: np.random.Generator | 
         )
     small = resize(image, size_px)
     if rng is None:
-        return normalise(small)
-    pixels = normalise(augment(small, name, rng))
-    return erase(pixels, rng) if name in _ERASING else pixels
+        pixels = normalise(small)
+    else:
+        pixels = normalise(augment(small, name, rng))
+        pixels = erase(pixels, rng) if name in _ERASING else pixels
+    return _normalise_again(pixels) if standard == "code_emotic" else pixels
+
+
+def _normalise_again(pixels: np.ndarray) -> np.ndarray:
+    """(3, H, W) as if they still lay in [0, 1]."""
+    mean, std = (
+        np.asarray(numbers, np.float32)[:, None, None] for numbers in (EMOTIC_MEAN, EMOTIC_STD)
+    )
+    return (pixels - mean) / std

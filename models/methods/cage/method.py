@@ -1,7 +1,8 @@
 """CAGE: expressions on still faces, guided by where they lie on the circumplex of affect.
 
 Paper: Wagner et al., "CAGE: Circumplex Affect Guided Expression Inference", CVPR Workshops 2024.
-Reference code: wagner-niklas/CAGE_expression_inference, commit 88611a7; nothing copied.
+Reference code: wagner-niklas/CAGE_expression_inference, commit 88611a7, and of EMOTIC
+EMOTIC_Model_Discrete+VAD.py, which only its history has (commit 4623bc0); nothing copied.
 Licence of the reference: MIT.
 What we changed and why:
     - all variants share the paper's augmentation; the discrete scripts have another list, which
@@ -12,7 +13,8 @@ What we changed and why:
       steps and comes back to the full rate every 5,120 (``t_max: code``);
     - biases and norms are not decayed; the code decays everything (``decay_vectors: true``);
     - the epoch is chosen by the project's validation score; the code has the lowest validation
-      loss on the split it then reports;
+      loss on the split it then reports, on EMOTIC that of the labels alone;
+    - pictures are normalised once; EMOTIC's script does it twice (``standard: code_emotic``);
     - half precision is bfloat16 and on a GPU alone; the code has float16;
     - labels that a row lacks are left out of their loss alone; a row without a picture counts in
       no loss, and its outputs are the priors of the training labels.
@@ -43,6 +45,7 @@ from models.methods.cage.losses import (
 CHOICES = {
     "variant": ("auto", "discrete", "combined", "valence_arousal"),
     "augment": augment.LISTS,
+    "standard": augment.STANDARDS,
     "class_weights": ("inverse", "paper", "none"),
     "pos_weight": ("inverse", "neg_over_pos", "none"),
 }
@@ -65,6 +68,8 @@ class Config:
             any head; empty: random.
         image_px: height and width of the pictures.
         augment: list of random changes in training; see ``models.methods.cage.augment``.
+        standard: mean and deviation that pictures are normalised by: ``imagenet``; ``code_emotic``:
+            then a second time by EMOTIC's, as its script does in training and evaluation.
         alpha: factor of the squared error beside the classes.
         beta: factor of the squared error beside CCC, in ``valence_arousal``.
         class_weights: of the cross-entropy: ``inverse`` frequencies in training, those that the
@@ -86,6 +91,7 @@ class Config:
     pretrained: str = "torchvision"
     image_px: int = 224
     augment: str = "paper"
+    standard: str = "imagenet"
     alpha: float = 5.0
     beta: float = 3.0
     class_weights: str = "inverse"
@@ -286,7 +292,8 @@ class Cage(Method):
 
     def view(self, image: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
         """(H, W, 3) uint8 -> (3, image_px, image_px) float32; see ``augment.view``."""
-        return augment.view(image, self.config.image_px, self.config.augment, rng)
+        config = self.config
+        return augment.view(image, config.image_px, config.augment, rng, config.standard)
 
     def on_epoch(self, epoch: int, train: Data) -> Sequence[int] | None:
         """The balanced rows, or all."""

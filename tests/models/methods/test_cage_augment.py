@@ -61,6 +61,20 @@ def test_normalisation_is_that_of_imagenet():
     np.testing.assert_allclose(augment.normalise(image)[:, 0, 0], expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("seed", [None, 3, 4])
+def test_the_emotic_script_normalises_a_second_time_after_erasing(seed):
+    def seen(standard):
+        rng = None if seed is None else generator(seed)
+        return augment.view(picture(), 24, "paper", rng, standard)
+
+    once, twice = seen("imagenet"), seen("code_emotic")
+    for channel, (mean, std) in enumerate([
+        (0.43832874, 0.24784276), (0.3964344, 0.23621225), (0.3706214, 0.2323653)
+    ]):  # fmt: skip
+        expected = (once[channel] - mean) / std
+        np.testing.assert_allclose(twice[channel], expected, rtol=1e-5, atol=1e-5)
+
+
 def test_resizing_makes_a_square_and_keeps_the_mean():
     image = picture(90, 60)
     small = augment.resize(image, 30)
