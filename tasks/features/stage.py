@@ -69,7 +69,7 @@ def run(params: EncoderParams, layout: Layout, ctx: Context, corpus: str, encode
         return foreign.run(params, layout, corpus, encoder)
     family = family_constants(params.family)
     checkpoint = params.checkpoint or family.checkpoint
-    weights = find_weights(checkpoint, params.revision, layout.cache, layout.project)
+    weights = find_weights(checkpoint, params.pin, layout.cache, layout.project)
     settings = make_settings(params, weights)
     identity = encoder_identity(params, weights, settings)
     store = Store(layout.store, identity)
@@ -146,7 +146,7 @@ def _metadata(
         "encoder": name,
         "family": params.family,
         "checkpoint": str(params.checkpoint or family_constants(params.family).checkpoint),
-        "revision": params.revision or "none",
+        "revision": params.pin or "none",
         "weights_sha256": weights.sha256,
         "trained": "yes" if weights.trained else "no",
         "libraries": json.dumps(identity["libraries"], sort_keys=True),

@@ -8,8 +8,10 @@ import pytest
 import torch
 import yaml
 
+from flows.cli.data import is_local
 from models.batch import Target
 from models.encoders.records import FILES, is_pinned
+from models.encoders.wheels import folder_name, is_wheel
 from models.method import Method, Spec
 from models.methods.cage.method import Cage
 from models.methods.huo_ge_vad.method import HuoGeVad
@@ -58,7 +60,9 @@ def test_every_encoder_of_a_preset_is_known_and_pinned(preset, name):
     if raw["encoders"][name]["family"] not in families():
         pytest.skip(f"family {raw['encoders'][name]['family']} is not built")
     entry = Params(raw).encoder(name)
-    if entry.checkpoint and entry.checkpoint not in FILES:
+    if is_wheel(entry.checkpoint):
+        folder_name(entry.checkpoint, entry.sha256)  # raises where it is not pinned
+    elif entry.checkpoint and entry.checkpoint not in FILES and not is_local(entry.checkpoint):
         assert is_pinned(entry.revision)
 
 

