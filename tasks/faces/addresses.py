@@ -4,7 +4,7 @@ import hashlib
 import importlib.metadata
 import json
 
-from models.mtcnn import weights_sha256
+from models.mtcnn.networks import weights_sha256
 from tasks.faces.params import FacesParams
 from tasks.faces.windows import ClipRequest
 from tasks.store.segments import fingerprint

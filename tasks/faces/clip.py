@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from models.mtcnn import Faces, Mtcnn, MtcnnConfig, reduced_size
+from models.mtcnn.detector import Faces, Mtcnn, MtcnnConfig, reduced_size
 from tasks.faces.crops import Crop, encode, make_crop, thin
 from tasks.faces.params import FacesParams
 from tasks.faces.tracking import TrackedFace, Tracker, choose, glance, is_cut, is_steady

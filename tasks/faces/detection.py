@@ -12,7 +12,7 @@ import cv2
 import polars as pl
 import torch
 
-from models.mtcnn import Mtcnn, MtcnnConfig
+from models.mtcnn.detector import Mtcnn, MtcnnConfig
 from tasks.faces.addresses import about, clip_key
 from tasks.faces.clip import ClipFaces
 from tasks.faces.params import FacesParams

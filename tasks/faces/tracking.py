@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from models.mtcnn import Faces
+from models.mtcnn.detector import Faces
 
 
 @dataclass(frozen=True)

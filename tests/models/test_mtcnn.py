@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.errors import UserError
-from models.mtcnn import Faces, Mtcnn, MtcnnConfig, pyramid_scales, reduced_size
+from models.mtcnn.detector import Faces, Mtcnn, MtcnnConfig, pyramid_scales, reduced_size
 from tasks.faces.tracking import iou
 from tests.face_factory import draw_face, room
 

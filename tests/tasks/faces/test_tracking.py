@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.mtcnn import Faces
+from models.mtcnn.detector import Faces
 from tasks.faces.tracking import Track, Tracker, choose, glance, iou, is_cut, is_steady, match
 
 SIZE = 200.0

@@ -1,0 +1,1 @@
+"""MTCNN face detection: the cascade, its networks, and what they look at."""
