@@ -106,3 +106,11 @@ def _string(entry: ast.expr, constants: Mapping[str, ast.expr]) -> str:
 def load(kind: Kind, name: str) -> ModuleType:
     """Import what is called ``name``."""
     return importlib.import_module(module_name(kind, name))
+
+
+def part(name: str) -> ModuleType:
+    """Import a module that only some instances of a stage run.
+
+    It is named so that the others do not depend on it; the stage's row names it under ``code``.
+    """
+    return importlib.import_module(name)

@@ -6,12 +6,12 @@ Every key is checked against what the method declares.
 """
 
 import difflib
-import importlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args, get_origin
 
+from models import registry
 from models.batch import MODALITIES, Target
 from models.errors import UserError
 from models.hiding import most_hidden
@@ -236,7 +236,7 @@ def _check_choice(value: object, choices: Sequence[object], where: str) -> None:
 def _find(name: str, entry: Mapping[str, Any]) -> type[Method]:
     if entry.get("plugin"):
         # imported by name: a method without a plug-in does not depend on this file
-        plugins = importlib.import_module("models.plugin")
+        plugins = registry.part("models.plugin")
         backbone = entry.get("backbone") or entry.get("method") or name
         return plugins.attach(find_method(str(backbone)), plugins.find_plugin(str(entry["plugin"])))
     return find_method(str(entry.get("method") or name))

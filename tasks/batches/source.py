@@ -5,7 +5,6 @@ neither does not depend on their code.
 """
 
 import copy
-import importlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from models import registry
 from models.batch import MODALITIES, Batch, Frames, Target
 from models.errors import UserError
 from models.method import Level, Need
@@ -195,7 +195,7 @@ class Wanted:
             present = {m: present[m] & (found.counts > 0) for m, found in frames.items()}
         images = None
         if "images" in self.needs:
-            face_images = importlib.import_module("tasks.batches.face_images")
+            face_images = registry.part("tasks.batches.face_images")
             images = face_images.read_face_images(layout, ids, corpus)
             present["video"] = present.get("video", True) & images.present
             present = {name: present[name] for name in MODALITIES if name in present}
@@ -242,7 +242,7 @@ class Wanted:
         """Sequences of each modality, None where its table has none; nothing unless needed."""
         if "frames" not in self.needs:
             return {}
-        read = importlib.import_module("tasks.batches.sequences").read_sequences
+        read = registry.part("tasks.batches.sequences").read_sequences
         folders = {m: layout.features(corpus, self.inputs[m]) for m in modalities}
         return {m: read(ids, at, layout.cache, self.max_frames) for m, at in folders.items()}
 
@@ -251,7 +251,7 @@ def _sequences(found: Any, pooled: np.ndarray, present: np.ndarray) -> Any:
     """Sequences as they are, or pooled vectors as sequences where there are none."""
     if found is not None:
         return found
-    return importlib.import_module("tasks.batches.sequences").pooled_as_sequences(pooled, present)
+    return registry.part("tasks.batches.sequences").pooled_as_sequences(pooled, present)
 
 
 def _by_appearance(utterances: pl.DataFrame) -> np.ndarray:
@@ -429,7 +429,7 @@ class Dataset:
     def _pictured(self, groups: Sequence[Sequence[int]], key: int | None) -> Iterator[Batch]:
         if self._view is None:
             raise TypeError("this source has pictures: call seen_through() before the first batch")
-        view_ahead = importlib.import_module("tasks.batches.face_images").view_ahead
+        view_ahead = registry.part("tasks.batches.face_images").view_ahead
         images, shots = self._source.images, self._shots if key is None else 1
         shown = (images.items(group, self._rows_of(group), shots) for group in groups)
         wanted, coming = tee(chain.from_iterable(shown))

@@ -1,13 +1,13 @@
 """Encoder families: which there are, what they say about themselves, and one of them at work."""
 
 import ast
-import importlib
 import threading
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from models import registry
 from models.encoders.encoder import Encoder, Pooling, Settings
 from models.errors import UserError
 from tasks.features.inputs import Modality
@@ -79,7 +79,7 @@ def load_encoder(family: str, settings: Settings) -> Encoder:
     with _loading:
         if (family, settings) not in _loaded:
             _loaded.clear()
-            module = importlib.import_module(f"models.encoders.{family}")
+            module = registry.load("encoders", family)
             _loaded[family, settings] = module.ENCODER(settings)
         return _loaded[family, settings]
 

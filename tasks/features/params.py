@@ -1,12 +1,12 @@
 """An entry of ``params.yaml: encoders``, and what of it shapes a feature."""
 
-import importlib
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from models import registry
 from models.encoders.encoder import Dtype, Layer, Pooling, Settings, Tokens
 from models.encoders.weights import Weights
 from models.encoders.wheels import folder_name, is_wheel, joined
@@ -110,7 +110,7 @@ def make_settings(params: EncoderParams, weights: Weights) -> Settings:
     if family_constants(params.family).checkpoint is None:
         dtype = "float32"  # a fixed computation: the processor has no say in its fingerprint
     elif dtype == "auto":
-        dtype = importlib.import_module("models.encoders.hidden").best_dtype()
+        dtype = registry.part("models.encoders.hidden").best_dtype()
     return Settings(
         checkpoint=weights.path,
         seed=weights.seed,

@@ -1,11 +1,11 @@
 """What reduced precision costs: an encoder's features against those of the same in float32."""
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from models import registry
 from models.encoders.encoder import Encoded, Faces, Input, Settings, Sound
 
 #: One clip of so many is encoded once more, but one at least and this many at most: the precise
@@ -55,7 +55,7 @@ def measure(
     pairs = pairs[: min(_MOST, max(1, clips // _SHARE))]
     if not pairs:
         return None
-    module = importlib.import_module(f"models.encoders.{family}")
+    module = registry.load("encoders", family)
     exact = module.ENCODER(replace(settings, dtype="float32"))
     errors = []
     for (_, reduced), true in zip(pairs, exact.encode([c for c, _ in pairs]), strict=True):

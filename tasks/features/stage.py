@@ -5,7 +5,6 @@ whatever corpus it is in. The table is then put together from the store, so that
 everything and one that computed nothing write the same bytes. Every utterance gets one row.
 """
 
-import importlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from models import registry
 from models.encoders.encoder import Settings
 from models.encoders.weights import Weights, find_weights
 from tasks.context import Context, shard_count
@@ -65,7 +65,7 @@ def run(params: EncoderParams, layout: Layout, ctx: Context, corpus: str, encode
         The folder of bucket files.
     """
     if params.family == "imported":  # computed by somebody else; named so that only it depends
-        foreign = importlib.import_module("tasks.features.foreign")
+        foreign = registry.part("tasks.features.foreign")
         return foreign.run(params, layout, corpus, encoder)
     family = family_constants(params.family)
     checkpoint = params.checkpoint or family.checkpoint

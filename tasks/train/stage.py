@@ -7,7 +7,6 @@ was and ends with the same bytes.
 """
 
 import hashlib
-import importlib
 import json
 import platform
 import shutil
@@ -24,7 +23,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator
 from safetensors.torch import save_file
 
-from models import parallel
+from models import parallel, registry
 from models.batch import MODALITIES
 from models.errors import UserError
 from models.method import Method, Spec
@@ -115,7 +114,7 @@ def run(
     params, entry, inputs = asked.own, asked.entry, asked.inputs
     found = None
     if entry.get("search") is not None:  # imported by name: only such an entry depends on it
-        found = importlib.import_module("tasks.search.result").searched(layout, corpus, method)
+        found = registry.part("tasks.search.result").searched(layout, corpus, method)
     recipe = resolve(method, entry)
     source = source_for(layout, recipe, corpus, inputs)
     for note in recipe.notes(inputs, source.pooled_only):

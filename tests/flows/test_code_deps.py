@@ -1,6 +1,7 @@
 """A stage depends on the code that it runs, as another reader of imports and as Python tell it."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -154,3 +155,22 @@ def _imported(root: Path, words: list[str], notes: Path) -> set[str]:
     assert done.returncode == 0, (words, done.stderr[-3000:])
     found = {line for file in notes.iterdir() for line in file.read_text().splitlines()}
     return found - {"sitecustomize.py"}
+
+
+def test_modules_reached_by_name_go_through_the_registry():
+    named, free = set(), {"models/registry.py", "tasks/corpora/adapter.py", "tasks/params.py"}
+    for package in ("tasks", "models"):
+        for file in (ROOT / package).rglob("*.py"):
+            text = file.read_text(encoding="utf-8")
+            named |= set(re.findall(r'registry\.part\(\s*"([\w.]+)"', text))
+            # a library that few need may be named where it is needed
+            own = [name for name in re.findall(r"import_module\(\s*([^)]*)\)", text)
+                   if name.strip('f"').split(".")[0] in PACKAGES]  # fmt: skip
+            assert not own or str(file.relative_to(ROOT)) in free, (file, own)
+    assert named
+    tables = [ROOT / "tasks" / f"{name}.py" for name in ("wiring", "method_reads")]
+    rows = "".join(table.read_text(encoding="utf-8") for table in tables)
+    shared = {"models.encoders.hidden"}  # every family that it serves imports it
+    for module in named - shared:
+        assert file_of(module, ROOT), module
+        assert f'"{module}"' in rows, f"no row names {module} under `code`"
