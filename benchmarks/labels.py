@@ -102,8 +102,9 @@ def sentences(count: int, seed: int = 0) -> pl.DataFrame:
 def measure(what: str, rows: int) -> None:
     if what == "labels":
         utterances, annotations = judgements(rows)
+        rules = LabelsParams(merge="ewe", weights_from="all")
         started, used = time.perf_counter(), time.process_time()
-        result = merge(LabelsParams(merge="ewe"), utterances, annotations, Card({}, {}))
+        result = merge(rules, utterances["utterance_id"], annotations, Card({}, {}))
         wall_s, cpu_s = time.perf_counter() - started, time.process_time() - used
         found = f"{result.labels.height:,} utterances, {result.quarantine.height:,} quarantined"
         size = annotations.height

@@ -131,6 +131,17 @@ class Params:
         targets = self.section("train").targets
         return ForMethod(self.search(method), self.method(method), self.inputs(corpus), targets)
 
+    def for_labels(self, corpus: str) -> Any:
+        """What the stage ``labels`` is asked."""
+        asked = self.section("labels", corpus)
+        if asked.merge == "ewe" and asked.weights_from == "all" and methods_of(self.raw, corpus):
+            raise UserError(
+                f"params.yaml: labels.weights_from is all, but methods are tested on {corpus}: "
+                "ratings of test rows would move the labels that training sees; leave it out, and "
+                "weights are learnt on the training rows of each fold"
+            )
+        return asked
+
     def for_splits(self, corpus: str) -> Any:
         """What the stage ``splits`` is asked."""
         from tasks.splits.stage import ForSplits
@@ -152,6 +163,7 @@ class Params:
             self.ingest(corpus)
             for name in OVERRIDABLE[:-1]:
                 self.section(name, corpus)
+            self.for_labels(corpus)
         for name in self.raw.get("encoders") or {}:
             self.encoder(name)
         from tasks.recipes import resolve

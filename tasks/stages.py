@@ -113,6 +113,8 @@ _ROWS = (
     ),
     Stage(
         "labels", CORPUS, "tasks.labels.stage:LabelsParams",
+        asks=lambda p, corpus: p.for_labels(corpus),
+        more=wiring.labels_reads,
         reads=lambda d, corpus: [d.utterances(corpus), d.annotations(corpus)],
         writes=lambda d, corpus: [
             d.labels(corpus), d.labels_quarantine(corpus), d.agreement(corpus),

@@ -104,13 +104,14 @@ class Table:
         self._check_columns(frame, where, wanted)
         for name in wanted:
             self._check_values(frame, where, name, self.columns[name])
-        if self.is_unique and set(self.key) <= set(wanted):
-            repeated = frame.filter(pl.struct(self.key).is_duplicated())
+        key = [name for name in self.key if name not in absent]
+        if self.is_unique and set(key) <= set(wanted):
+            repeated = frame.filter(pl.struct(key).is_duplicated())
             if repeated.height:
-                first = repeated.select(self.key).row(0)
+                first = repeated.select(key).row(0)
                 raise TableError(
                     f"{where}: {repeated.height} rows share a key; the first is "
-                    f"{self._row_name(first)}; keep one row per {', '.join(self.key)} "
+                    f"{self._row_name(first)}; keep one row per {', '.join(key)} "
                     f"(made by {self.made_by})"
                 )
         for check in self.checks:
@@ -174,7 +175,7 @@ class Table:
 
     @staticmethod
     def _row_name(values: tuple) -> str:
-        return " / ".join(str(value) for value in values)
+        return " / ".join(str(value) for value in values if value is not None) or "without a key"
 
 
 @dataclass(frozen=True)
@@ -288,6 +289,13 @@ LABELS = Table(
     "labels",
     {
         "utterance_id": _ID,
+        "fold": Column(
+            pl.Int32,
+            "the fold in which the row holds, where rater weights are learnt; null: in every one",
+            nullable=True,
+            minimum=0,
+            optional=True,
+        ),
         "category": Column(pl.String, "the merged category", nullable=True),
         "categories": Column(pl.List(pl.String), "merged multi-label set, sorted", nullable=True),
         "category_shares": Column(
@@ -314,7 +322,7 @@ LABELS = Table(
             pl.String, "the one of categories that was listed first", nullable=True, optional=True
         ),
     },
-    key=("utterance_id",),
+    key=("utterance_id", "fold"),
     made_by="stage labels",
 )
 
@@ -419,7 +427,7 @@ def write_table(
     """
     table.check(frame, str(path))
     said = [n for n, c in table.columns.items() if not c.optional or _has_values(frame, n)]
-    ordered = frame.select(said).sort(table.key, nulls_last=True)
+    ordered = frame.select(said).sort([name for name in table.key if name in said], nulls_last=True)
     arrow = ordered.to_arrow(compat_level=pl.CompatLevel.oldest())
     encoded = {key: metadata[key] for key in sorted(metadata)} if metadata else None
     write_arrow(arrow.replace_schema_metadata(encoded), path)

@@ -68,6 +68,16 @@ def splits_keys(raw: Raw, corpus: str) -> list[str]:
     return _sections(raw, ("splits", "labels"), corpus) or [f"corpora.{corpus}"]
 
 
+# labels -----------------------------------------------------------------------------------------
+
+
+def labels_reads(d: Layout, raw: Raw, corpus: str) -> list[str]:
+    """The splits, where rater weights are learnt on the training rows of each fold."""
+    asked = {**(raw.get("labels") or {}), **((raw["corpora"][corpus] or {}).get("labels") or {})}
+    is_learnt = asked.get("merge") == "ewe" and asked.get("weights_from", "training") != "all"
+    return [str(d.splits(corpus))] if is_learnt else []
+
+
 # features ---------------------------------------------------------------------------------------
 
 

@@ -26,8 +26,8 @@ class Combined:
         quarantine: ``tables.QUARANTINE`` rows, of judgements and of votes without a winner.
         left_out: rows that were not meant to be merged, by why.
         rules: what the judgements were held to.
-        flags: what was noticed in merging.
-        weights: rater weights by target; empty unless the rule is ``ewe``.
+        flags: what was noticed in merging; by fold where weights are learnt in each.
+        weights: rater weights by target, likewise; empty unless the rule is ``ewe``.
         proxies: utterances whose valence is their sentiment.
         priors: utterances whose VAD is their category's.
     """
@@ -38,53 +38,75 @@ class Combined:
     left_out: dict[str, int]
     rules: Rules
     flags: dict[str, object]
-    weights: dict[str, dict[str, float]]
+    weights: dict[str, object]
     proxies: int
     priors: int
 
 
 def combine(
-    params: LabelsParams, utterances: pl.DataFrame, annotations: pl.DataFrame, card: Card
+    params: LabelsParams,
+    utterance_ids: pl.Series,
+    annotations: pl.DataFrame,
+    card: Card,
+    splits: pl.DataFrame | None = None,
 ) -> Combined:
-    """Labels of ``utterances``; a pure function of its arguments, whatever the order of the rows.
+    """Labels of all utterances; a pure function of its arguments, whatever the order of the rows.
 
     Args:
         params: how to merge.
-        utterances: columns utterance_id, published_split.
+        utterance_ids: the utterances that exist.
         annotations: columns of ``tables.ANNOTATIONS``, with or without the optional ones.
         card: scales, label map and kinds of the corpus; ``params`` goes before it.
+        splits: columns of ``tables.SPLIT``, for weights that are learnt in each fold.
     """
     aliases = {**card.label_map, **params.aliases}
     kinds: dict[str, Kind] = {**_KNOWN_KINDS, **card.kinds, **params.kinds}
     rows, left_out = _leave_out(ANNOTATIONS.completed(annotations), params, kinds, aliases)
     rules = rules_of(params, card)
-    screened = screen(rows, utterances["utterance_id"], rules)
+    screened = screen(rows, utterance_ids, rules)
     _check_spelling(screened.kept)
-    trusted = None
-    if params.weights_from == "published_train":
-        trusted = utterances.filter(pl.col("published_split") == "train")["utterance_id"]
-    merged = merge_labels(params, utterances["utterance_id"], screened.kept, trusted)
-    labels, proxies, priors = merged.labels, 0, 0
+    merged = [
+        merge_labels(params, utterance_ids, screened.kept, trusted, fold)
+        for fold, trusted in _learning_rows(params, splits).items()
+    ]
+    labels, proxies, priors = pl.concat(part.labels for part in merged), 0, 0
     if params.allow_proxy:
         labels, proxies = apply_proxy(labels)
     if params.prior is not None:
         _check_prior(params.prior, labels)
         labels, priors = apply_prior(labels, params.prior.vad)
-    quarantine = pl.concat([screened.quarantine, merged.quarantine])
-    return Combined(
-        labels, screened, quarantine, left_out, rules, merged.flags, merged.weights, proxies, priors
-    )
+    quarantine = pl.concat([screened.quarantine, merged[0].quarantine])
+    flags, weights = merged[0].flags, dict[str, object](merged[0].weights)
+    if params.learns_by_fold:
+        folds = labels["fold"].unique().sort().to_list()
+        told = {str(fold): part for fold, part in zip(folds, merged, strict=True)}
+        flags |= {"ewe_fallback": {fold: part.flags["ewe_fallback"] for fold, part in told.items()}}
+        weights = {fold: part.weights for fold, part in told.items()}
+    return Combined(labels, screened, quarantine, left_out, rules, flags, weights, proxies, priors)
+
+
+def _learning_rows(
+    params: LabelsParams, splits: pl.DataFrame | None
+) -> dict[int | None, pl.Series | None]:
+    """Fold to the utterances that rater weights are learnt from; None: no fold, and all."""
+    if not params.learns_by_fold:
+        return {None: None}
+    if splits is None:
+        raise UserError("labels.merge: ewe learns rater weights in each fold, but has no splits")
+    training = splits.filter(pl.col("split") == "train").sort("fold", "utterance_id")
+    parts = training.partition_by("fold", maintain_order=True)
+    return {part["fold"][0]: part["utterance_id"] for part in parts}
 
 
 def combine_plainly(
-    params: LabelsParams, utterances: pl.DataFrame, annotations: pl.DataFrame, card: Card
+    params: LabelsParams, utterance_ids: pl.Series, annotations: pl.DataFrame, card: Card
 ) -> pl.DataFrame:
     """Labels with every rater at one weight, whatever ``params.merge`` says; see ``combine``.
 
     For what must be known before there are folds to learn weights in.
     """
     plain = params.model_copy(update={"merge": "mean"})
-    return combine(plain, utterances, annotations, card).labels
+    return combine(plain, utterance_ids, annotations, card).labels.drop("fold")
 
 
 def _leave_out(

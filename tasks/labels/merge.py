@@ -22,7 +22,8 @@ class Merged:
 
     Attributes:
         value: (N,) merged value, NaN where nobody judged.
-        std: (N,) standard deviation over raters (ddof 1), NaN with fewer than two.
+        std: (N,) standard deviation over raters (ddof 1), NaN with fewer than two; about the
+            weighted mean for ``ewe``, else about the mean.
         count: (N,) raters.
         is_fallback: (N,) True where all raters have weight 0 and the mean was taken instead.
         weights: (K,) weight of each rater; all 1 unless the rule is ``ewe``.
@@ -70,7 +71,7 @@ def merge_numbers(
             weighted = np.bincount(item, weights[rater] * value, minlength=n_items) / total
         is_fallback = (count > 0) & (total == 0)
         merged = np.where(total > 0, weighted, merged)
-    centre = _mean(item, value, n_items)
+    centre = merged if rule == "ewe" else _mean(item, value, n_items)
     squares = np.bincount(item, (value - centre[item]) ** 2, minlength=n_items)
     std = np.sqrt(np.divide(squares, count - 1, where=count > 1, out=np.full(n_items, np.nan)))
     return Merged(merged, std, count, is_fallback, weights)

@@ -44,7 +44,9 @@ class LabelsParams(_Params):
     Attributes:
         merge: rule for numbers.
         leave_one_out: for ``ewe``: weigh a rater by the correlation with the others alone.
-        weights_from: utterances that ``ewe`` weights are learnt from.
+        weights_from: what ``ewe`` weights are learnt from: ``training``: the training rows of each
+            fold, so that the labels have a row for each fold; ``all``: every row, which is refused
+            where methods are tested on the corpus, for test ratings would move training labels.
         min_raters: fewer judgements of an utterance are set aside (``too_few_raters``).
         required: targets that every judgement of their family must have.
         category: ``majority`` obeys ``ties``; ``soft`` keeps the shares as the label and always
@@ -74,7 +76,7 @@ class LabelsParams(_Params):
 
     merge: MergeRule = "mean"
     leave_one_out: bool = False
-    weights_from: Literal["all", "published_train"] = "all"
+    weights_from: Literal["training", "all"] = "training"
     min_raters: int = Field(1, ge=1)
     required: tuple[str, ...] = ()
     category: Literal["majority", "soft"] = "majority"
@@ -97,3 +99,8 @@ class LabelsParams(_Params):
     zero_tol: float = Field(0.0, ge=0)
     enforce_signs: bool = False
     max_quarantine_fraction: float = Field(0.05, ge=0, le=1)
+
+    @property
+    def learns_by_fold(self) -> bool:
+        """Whether labels differ from fold to fold."""
+        return self.merge == "ewe" and self.weights_from == "training"

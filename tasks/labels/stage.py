@@ -1,5 +1,8 @@
 """Stage ``labels``: judgements of many raters on many scales become one row per utterance.
 
+Where rater weights are learnt it is one for each fold: weights that had seen the ratings of test
+rows would carry them into the labels that methods are trained on.
+
 Values are checked on their raw scale, mapped exactly to the project's scale and merged. What is
 wrong goes to quarantine with a typed reason, what is merely odd is counted in the agreement
 report; nothing is clipped, guessed or dropped in silence.
@@ -13,6 +16,7 @@ import polars as pl
 
 from models.errors import UserError
 from tasks.context import Context
+from tasks.label_rows import labels_in
 from tasks.labels.card import Card, read_card
 from tasks.labels.combine import combine, count_by
 from tasks.labels.params import LabelsParams
@@ -23,6 +27,7 @@ from tasks.tables import (
     ANNOTATIONS,
     LABELS,
     QUARANTINE,
+    SPLIT,
     UTTERANCES,
     read_metadata,
     read_table,
@@ -43,12 +48,11 @@ class Result:
 
 def run(params: LabelsParams, layout: Layout, ctx: Context, corpus: str) -> Path:
     """Merge the judgements of ``corpus``; returns the table of labels."""
-    utterances = read_table(
-        UTTERANCES, layout.utterances(corpus), ["utterance_id", "published_split"]
-    )
+    known = read_table(UTTERANCES, layout.utterances(corpus), ["utterance_id"])
     annotations = read_table(ANNOTATIONS, layout.annotations(corpus))
     card = read_card(read_metadata(layout.annotations(corpus)))
-    result = merge(params, utterances, annotations, card)
+    splits = read_table(SPLIT, layout.splits(corpus)) if params.learns_by_fold else None
+    result = merge(params, known["utterance_id"], annotations, card, splits)
     write_table(QUARANTINE, result.quarantine, layout.labels_quarantine(corpus))
     _stop_if_too_many(layout, result, params, corpus)
     write_table(LABELS, result.labels, layout.labels(corpus))
@@ -59,20 +63,28 @@ def run(params: LabelsParams, layout: Layout, ctx: Context, corpus: str) -> Path
 
 
 def merge(
-    params: LabelsParams, utterances: pl.DataFrame, annotations: pl.DataFrame, card: Card
+    params: LabelsParams,
+    utterance_ids: pl.Series,
+    annotations: pl.DataFrame,
+    card: Card,
+    splits: pl.DataFrame | None = None,
 ) -> Result:
     """Merge judgements; a pure function of its arguments, whatever the order of the rows.
 
     Args:
         params: the rules.
-        utterances: columns utterance_id, published_split.
+        utterance_ids: the utterances that exist.
         annotations: columns of ``tables.ANNOTATIONS``, with or without the optional ones.
-        card: scales and label map of the corpus; ``params`` goes before it.
+        card: scales, label map and kinds of the corpus; ``params`` goes before it.
+        splits: columns of ``tables.SPLIT``, for weights that are learnt in each fold.
     """
-    done = combine(params, utterances, annotations, card)
+    done = combine(params, utterance_ids, annotations, card, splits)
     labels, screened, quarantine = done.labels, done.screened, done.quarantine
-    flags, broken = sign_flags(labels, params.signs, params.zero_tol)
-    if params.enforce_signs and broken.height:
+    flags, _ = sign_flags(labels_in(labels), params.signs, params.zero_tol)
+    if params.enforce_signs:
+        _, broken = sign_flags(labels, params.signs, params.zero_tol)
+        # what contradicts itself in one fold is set aside in all
+        broken = broken.unique("utterance_id", keep="first", maintain_order=True)
         quarantine = pl.concat([quarantine, broken])
         gone = pl.col("utterance_id").is_in(broken["utterance_id"].implode())
         labels = labels.with_columns(
@@ -80,7 +92,8 @@ def merge(
             for dim in VAD
             for name in (dim, f"{dim}_std", f"{dim}_kind")
         )
-    report = describe(utterances["utterance_id"], screened, labels)
+    first = labels_in(labels)
+    report = describe(utterance_ids, screened, first)
     report |= {
         "rule": {**params.model_dump(mode="json", exclude={"scales", "prior"})},
         "rows": {
@@ -100,7 +113,7 @@ def merge(
         },
         "flags": {**done.flags, "signs": flags},
         "rater_weights": done.weights,
-        "kinds": count_kinds(labels),
+        "kinds": count_kinds(first),
         "proxy_valence": done.proxies,
         "prior": {"name": params.prior.name if params.prior else None, "utterances": done.priors},
     }

@@ -25,7 +25,11 @@ class MergedLabels:
 
 
 def merge_labels(
-    params: LabelsParams, utterance_ids: pl.Series, kept: pl.DataFrame, trusted: pl.Series | None
+    params: LabelsParams,
+    utterance_ids: pl.Series,
+    kept: pl.DataFrame,
+    trusted: pl.Series | None = None,
+    fold: int | None = None,
 ) -> MergedLabels:
     """One row of ``tables.LABELS`` per utterance; null where nobody judged.
 
@@ -34,6 +38,7 @@ def merge_labels(
         utterance_ids: all utterances.
         kept: judgements that passed ``label_checks.screen``, with their ``kind``.
         trusted: utterances that rater weights are learnt from; None: all.
+        fold: in which the rows hold; None: in every one.
     """
     items = (
         pl.DataFrame({"utterance_id": utterance_ids}).sort("utterance_id").with_row_index("item")
@@ -72,7 +77,9 @@ def merge_labels(
     counted = rows.group_by("item").agg(n_raters=pl.col("rater_code").n_unique().cast(pl.Int32))
     for part in (winners, sets, counted, *(_kinds(rows, dim) for dim in VAD)):
         table = table.join(part, on="item", how="left", maintain_order="left")
-    table = table.with_columns(pl.col("n_raters").fill_null(0)).select(list(LABELS.columns))
+    table = table.with_columns(pl.col("n_raters").fill_null(0), fold=pl.lit(fold, pl.Int32)).select(
+        list(LABELS.columns)
+    )
     flags = {"ewe_fallback": fallbacks, "category_ties": tied}
     return MergedLabels(table.cast(pl.Schema(LABELS.schema)), quarantine, flags, weights)
 
@@ -177,7 +184,7 @@ def is_present() -> pl.Expr:
 def apply_proxy(labels: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     """Sentiment as valence where valence is missing, and how often."""
     takes = pl.col("valence").is_null() & pl.col("sentiment").is_not_null()
-    count = labels.filter(takes).height
+    count = labels.filter(takes)["utterance_id"].n_unique()
     low, high = TARGETS["sentiment"].low, TARGETS["sentiment"].high
     proxy = to_unit(pl.col("sentiment"), pl.lit(low), pl.lit(high), pl.lit(1.0))
     valence = pl.when(takes).then(proxy).otherwise("valence")
@@ -190,7 +197,7 @@ def apply_prior(
 ) -> tuple[pl.DataFrame, int]:
     """The category's VAD where an utterance has none at all, and how often."""
     takes = pl.all_horizontal(pl.col(VAD).is_null()) & pl.col("category").is_in(list(vad))
-    count = labels.filter(takes).height
+    count = labels.filter(takes)["utterance_id"].n_unique()
     filled = [
         pl.when(takes)
         .then(

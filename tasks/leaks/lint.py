@@ -3,6 +3,7 @@
 import polars as pl
 
 from tasks.batches.source import read_pooled
+from tasks.label_rows import labels_in
 from tasks.layout import Layout
 from tasks.leaks.findings import Finding, absent_features, feature_leaks, find_leaks
 from tasks.tables import FEATURES, LABELS, SPLIT, UTTERANCES, read_table
@@ -25,7 +26,7 @@ def lint_corpus(
     utterances = read_table(UTTERANCES, layout.utterances(corpus))
     labels = read_table(LABELS, layout.labels(corpus))
     splits = read_table(SPLIT, layout.splits(corpus))
-    found = find_leaks(utterances, labels, splits)
+    found = find_leaks(utterances, labels_in(labels), splits)
     return found + lint_features(layout, corpus, encoders, threshold)
 
 
@@ -37,7 +38,7 @@ def lint_features(
     splits = read_table(SPLIT, layout.splits(corpus))
     # a column that gives the label away does so in every fold
     first = splits.filter(pl.col("fold") == splits.get_column("fold").min())
-    rows = first.join(labels, on="utterance_id", how="inner").sort("utterance_id")
+    rows = first.join(labels_in(labels), on="utterance_id", how="inner").sort("utterance_id")
     found: list[Finding] = []
     for encoder in encoders:
         if rows.height and any(layout.features(corpus, encoder).glob("*.parquet")):

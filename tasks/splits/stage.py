@@ -110,7 +110,7 @@ def run(params: ForSplits, layout: Layout, ctx: Context, corpus: str) -> Path:
     utterances = read_table(UTTERANCES, layout.utterances(corpus))
     annotations = read_table(ANNOTATIONS, layout.annotations(corpus))
     card = read_card(read_metadata(layout.annotations(corpus)))
-    labels = combine_plainly(params.labels, utterances, annotations, card)
+    labels = combine_plainly(params.labels, utterances["utterance_id"], annotations, card)
     splits, metadata = make_splits(layout, params.own, corpus, utterances, labels)
     write_table(SPLIT, splits, layout.splits(corpus), metadata)
     report = {

@@ -9,8 +9,9 @@ import yaml
 
 from flows import graph
 from models.errors import UserError
+from tasks.params import Params
 from tasks.stages import STAGES
-from tests.places import ROOT
+from tests.places import ROOT, here
 
 
 @pytest.fixture
@@ -83,6 +84,19 @@ def test_a_section_that_params_leaves_out_is_no_key_of_its_stage(raw):
     faces = yaml.safe_load(graph.render(raw, ROOT))["stages"]["faces"]
     keys = {name: item["params"] for name, item in faces["foreach"].items()}
     assert keys == {"sample": ["corpora.sample"], "other": ["corpora.other.faces"]}
+
+
+def test_labels_depend_on_the_splits_where_rater_weights_are_learnt(raw):
+    raw["corpora"]["other"] = {"adapter": "table", "labels": {"merge": "ewe"}}
+    labels = STAGES["labels"]
+    assert labels.more(here(), raw, corpus="sample") == []
+    assert labels.more(here(), raw, corpus="other") == ["data/splits/other.parquet"]
+    assert Params(raw).for_labels("other").learns_by_fold
+    raw["corpora"]["other"]["labels"]["weights_from"] = "all"
+    with pytest.raises(UserError, match="weights_from is all, but methods are tested on other"):
+        Params(raw).check_everything()
+    raw["methods"] = {name: {"corpora": ["sample"]} for name in ("constant", "linear")}
+    assert not Params(raw).for_labels("other").learns_by_fold
 
 
 def test_splits_depend_on_how_judgements_are_merged_and_not_on_the_labels(raw):

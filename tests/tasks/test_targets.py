@@ -22,7 +22,7 @@ rows = ANNOTATIONS.frame([{
     "utterance_id": "toy/d/a", "rater": "ann", "target": "arousal_now", "value": 4.0,
     "scale_min": 1.0, "scale_max": 5.0, "source": "s",
 }])
-known = pl.DataFrame({"utterance_id": ["toy/d/a"], "published_split": ["train"]})
+known = pl.Series(["toy/d/a"])
 labels = merge(LabelsParams(), known, rows, Card({}, {})).labels
 path = write_table(LABELS, labels, Path(sys.argv[1]))
 (target,) = find_targets(read_table(LABELS, path))

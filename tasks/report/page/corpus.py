@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from tasks.label_rows import labels_in
 from tasks.layout import Layout
 from tasks.tables import LABELS, QUARANTINE, SPLITS, UTTERANCES, read_table
 from tasks.targets import NUMBERS, ROW_OF, VAD
@@ -37,7 +38,7 @@ def overview(layout: Layout, corpus: str, splits: pl.DataFrame) -> dict[str, Any
         corpus: whose labels to read.
         splits: its splits table.
     """
-    labels = read_table(LABELS, layout.labels(corpus))
+    labels = labels_in(read_table(LABELS, layout.labels(corpus)))
     utterances = read_table(
         UTTERANCES, layout.utterances(corpus), ["utterance_id", "dialogue_id", "speaker"]
     )

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
+from tasks.label_rows import labels_in
 from tasks.layout import Layout
 from tasks.report.tested import Tested
 from tasks.tables import FACES, LABELS, UTTERANCES, read_table
@@ -60,7 +61,7 @@ def dialogues(
     total = rows.height
     rows = _first_dialogues(rows, budget.most_utterances // max(1, budget.corpora))
     ids = rows.get_column("utterance_id")
-    labels = read_table(LABELS, layout.labels(corpus))
+    labels = labels_in(read_table(LABELS, layout.labels(corpus)))
     truth = ids.to_frame().join(labels, on="utterance_id", how="left", maintain_order="left")
     targets = _targets(tested)
     has_faces = layout.faces(corpus).exists()

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from models.errors import UserError
+from tasks.label_rows import labels_in
 from tasks.labels.checks import REASONS
 from tasks.labels.merge import merge_numbers, rater_correlations
 from tasks.labels.scales import SCALES, SIGNS, from_unit, to_unit
 from tasks.labels.stage import Card, LabelsParams, Result, merge, run
-from tasks.tables import ANNOTATIONS, LABELS, QUARANTINE, UTTERANCES, read_table, write_table
+from tasks.tables import ANNOTATIONS, LABELS, QUARANTINE, SPLIT, UTTERANCES, read_table, write_table
 from tasks.targets import VAD
 from tests.places import QUIET, here
 
@@ -38,14 +40,23 @@ def label(utterance: str, name: str, rater: str = "r1", target: str = "category"
     return base | {"source": "s"} | more
 
 
-def utterances(*ids: str, split: str | None = None) -> pl.DataFrame:
-    return pl.DataFrame({"utterance_id": list(ids)}).with_columns(
-        published_split=pl.lit(split, pl.String)
-    )
+def ids_of(*ids: str) -> pl.Series:
+    return pl.Series("utterance_id", ids, dtype=pl.String)
+
+
+def splits_of(*folds: str, ids: Sequence[str] = "abcdef") -> pl.DataFrame:
+    """A fold for each word, whose letters are the splits of ``ids``: t, v, and x for test."""
+    name = {"t": "train", "v": "validation", "x": "test"}
+    rows = [
+        {"utterance_id": utterance, "fold": fold, "split": name[letter]}
+        for fold, word in enumerate(folds)
+        for utterance, letter in zip(ids, word, strict=False)
+    ]
+    return SPLIT.frame(rows)
 
 
 def merged(rows: list[dict], ids: str = "abcdef", card: Card = NO_CARD, **params) -> Result:
-    return merge(LabelsParams(**params), utterances(*ids), ANNOTATIONS.frame(rows), card)
+    return merge(LabelsParams(**params), ids_of(*ids), ANNOTATIONS.frame(rows), card)
 
 
 def reasons(result: Result) -> dict[str, str]:
@@ -134,7 +145,6 @@ def test_ewe_gives_the_figures_of_the_spec():
     r, found = ewe(SPEC)
     np.testing.assert_allclose(r, [0.989108, 0.887670, 0.781680], atol=1e-6)
     np.testing.assert_allclose(found.value, [1.333904, 3.294035, 3.745834, 4.705965], atol=1e-6)
-    np.testing.assert_allclose(found.std, [0.577350, 0.577350, 1.527525, 0.577350], atol=1e-6)
 
 
 def test_leave_one_out_ewe_gives_the_figures_of_the_spec():
@@ -165,7 +175,7 @@ def test_ewe_with_a_missing_rating_gives_the_figures_of_the_spec():
 
 
 def test_ewe_is_the_same_before_and_after_mapping():
-    result = merged(spec_rows(), merge="ewe")
+    result = merged(spec_rows(), merge="ewe", weights_from="all")
     np.testing.assert_allclose(
         result.labels["valence"][:4].to_numpy(),
         [-0.833048, 0.147018, 0.372917, 0.852982],
@@ -175,17 +185,62 @@ def test_ewe_is_the_same_before_and_after_mapping():
 
 
 def test_ewe_falls_back_to_the_mean_and_says_so():
-    result = merged([number("a", 1), number("a", 2, "r2"), number("b", 4)], merge="ewe")
+    result = merged(
+        [number("a", 1), number("a", 2, "r2"), number("b", 4)], merge="ewe", weights_from="all"
+    )
     assert result.labels["valence"][:2].to_list() == [-0.75, 0.5]
     assert result.report["flags"]["ewe_fallback"] == {"valence": 2}
 
 
-def test_ewe_weights_may_come_from_the_published_training_part_alone():
-    rows = [*spec_rows(), number("e", 5, "r1"), number("e", 1, "r2"), number("e", 1, "r3")]
-    known = utterances(*"abcde").with_columns(published_split=pl.Series(["train"] * 4 + ["test"]))
-    params = LabelsParams(merge="ewe", weights_from="published_train")
-    result = merge(params, known, ANNOTATIONS.frame(rows), NO_CARD)
-    assert result.report["rater_weights"]["valence"]["r3"] == pytest.approx(0.781680, abs=1e-6)
+def test_the_uncertainty_of_ewe_lies_about_the_weighted_mean():
+    _, found = ewe(SPEC)
+    about = np.array(SPEC) - found.value[:, None]
+    np.testing.assert_allclose(found.std, np.sqrt((about**2).sum(1) / 2))
+    assert found.std[2] == pytest.approx(1.530599, abs=1e-6)  # about the mean it is 1.527525
+
+
+def test_ewe_weights_are_learnt_on_the_training_rows_of_each_fold():
+    odd = [number("e", 5, "r1"), number("e", 1, "r2"), number("e", 1, "r3")]
+    frame = ANNOTATIONS.frame([*spec_rows(), *odd])
+    splits = splits_of("ttttx", "xtttt")
+    result = merge(LabelsParams(merge="ewe"), ids_of(*"abcde"), frame, NO_CARD, splits)
+    weights = result.report["rater_weights"]
+    assert set(weights) == {"0", "1"}
+    assert weights["0"]["valence"]["r3"] == pytest.approx(0.781680, abs=1e-6)
+    assert weights["1"]["valence"]["r3"] != pytest.approx(0.781680, abs=1e-3)
+    assert result.labels["fold"].to_list() == [0] * 5 + [1] * 5
+    first = labels_in(result.labels, 0)
+    np.testing.assert_allclose(
+        first["valence"][:4].to_numpy(), [-0.833048, 0.147018, 0.372917, 0.852982], atol=1e-6
+    )
+    assert result.report["utterances"]["labelled"] == 5
+
+
+def test_ratings_of_test_rows_move_no_label_that_training_sees():
+    others = [[1, 2, 1], [3, 3, 4], [4, 5, 2], [1, 5, 5]]  # the last item is judged otherwise
+    splits = splits_of("tttx")
+    params = LabelsParams(merge="ewe")
+
+    def training(ratings) -> pl.DataFrame:
+        frame = ANNOTATIONS.frame(spec_rows(ratings))
+        labels = merge(params, ids_of(*"abcd"), frame, NO_CARD, splits).labels
+        return labels.filter(pl.col("utterance_id") != "d")
+
+    assert training(SPEC).equals(training(others))
+    known = merge(params.model_copy(update={"weights_from": "all"}), ids_of(*"abcd"),
+                  ANNOTATIONS.frame(spec_rows(others)), NO_CARD).labels  # fmt: skip
+    assert abs(known["valence"][2] - training(SPEC)["valence"][2]) > 0.01
+
+
+def test_rows_of_a_fold_win_over_those_that_hold_in_all():
+    rows = [
+        {"utterance_id": "a", "valence": 0.1, "n_raters": 1},
+        {"utterance_id": "b", "valence": 0.2, "n_raters": 1},
+        {"utterance_id": "a", "valence": 0.3, "n_raters": 1, "fold": 1},
+    ]
+    labels = LABELS.frame(rows)
+    assert labels_in(labels, 0)["valence"].to_list() == [0.1, 0.2]
+    assert labels_in(labels, 1)["valence"].to_list() == [0.3, 0.2]
 
 
 def test_mean_and_median_and_their_spread():
@@ -211,7 +266,8 @@ def test_rater_order_and_row_order_change_nothing(data):
         for k in range(3)
     ]
     shuffled = data.draw(st.permutations(rows))
-    one, two = merged(rows, merge="ewe"), merged(shuffled, merge="ewe")
+    rule = {"merge": "ewe", "weights_from": "all"}
+    one, two = merged(rows, **rule), merged(shuffled, **rule)
     assert one.labels.equals(two.labels)
     assert one.report == two.report
     assert one.quarantine.equals(two.quarantine)
@@ -506,8 +562,8 @@ def test_ties_give_no_category_or_the_first_or_quarantine():
 
 def test_judgements_without_the_optional_column_merge_alike():
     rows = ANNOTATIONS.frame(votes("a", "hhs"))
-    whole = merge(LabelsParams(), utterances("a"), rows, NO_CARD)
-    bare = merge(LabelsParams(), utterances("a"), rows.drop("position"), NO_CARD)
+    whole = merge(LabelsParams(), ids_of("a"), rows, NO_CARD)
+    bare = merge(LabelsParams(), ids_of("a"), rows.drop("position"), NO_CARD)
     assert bare.labels.equals(whole.labels)
 
 
@@ -686,6 +742,7 @@ def test_the_stage_writes_labels_quarantine_and_report(tmp_path, monkeypatch):
 def test_a_corpus_without_judgements_gets_a_table_of_nulls(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     put_tables([])
+    write_table(SPLIT, splits_of("tv", ids=["toy/d/a", "toy/d/b"]), here().splits("toy"))
     run(LabelsParams(merge="ewe"), here(), QUIET, "toy")
     table = read_table(LABELS, here().labels("toy"))
     assert table["n_raters"].to_list() == [0, 0]
@@ -791,7 +848,7 @@ def test_emobank_statistics_are_those_of_the_spec():
         source=pl.lit("emobank"),
     )
     known = table.select(utterance_id="id", published_split=pl.lit(None, pl.String))
-    result = merge(LabelsParams(), known, rows, NO_CARD)
+    result = merge(LabelsParams(), known["utterance_id"], rows, NO_CARD)
     assert result.quarantine.height == 0
     values = result.report["values"]
     assert [round(values[d]["merged"]["mean"], 4) for d in VAD] == [-0.0117, 0.0209, 0.0314]
@@ -814,7 +871,7 @@ def test_mosi_sentiment_passes_unchanged():
         source=pl.lit("label.npz"),
     )
     known = table.select("utterance_id", published_split=pl.lit(None, pl.String))
-    labels = merge(LabelsParams(), known, rows, NO_CARD).labels
+    labels = merge(LabelsParams(), known["utterance_id"], rows, NO_CARD).labels
     same = labels.join(table, on="utterance_id")
     assert same.height == 2199
     assert same["sentiment"].equals(same["sentiment_right"].alias("sentiment"))
@@ -846,7 +903,7 @@ def test_cremad_majorities_match_the_published_shares():
     )
     ids = pl.format("{}/{}", "modality", "clip")
     known = table.select(utterance_id=ids, published_split=pl.lit(None, pl.String))
-    result = merge(LabelsParams(), known, rows, NO_CARD)
+    result = merge(LabelsParams(), known["utterance_id"], rows, NO_CARD)
     intended = pl.col("intended").replace_strict(
         dict(zip(["ANG", "DIS", "FEA", "HAP", "NEU", "SAD"], names, strict=True))
     )
