@@ -1,5 +1,6 @@
 """Judgements to labels, whatever is told of it: renamed, checked, merged, and filled by name."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -38,7 +39,7 @@ class Combined:
     left_out: dict[str, int]
     rules: Rules
     flags: dict[str, object]
-    weights: dict[str, object]
+    weights: Mapping[str, object]
     proxies: int
     priors: int
 
@@ -76,7 +77,8 @@ def combine(
         _check_prior(params.prior, labels)
         labels, priors = apply_prior(labels, params.prior.vad)
     quarantine = pl.concat([screened.quarantine, merged[0].quarantine])
-    flags, weights = merged[0].flags, dict[str, object](merged[0].weights)
+    flags = merged[0].flags
+    weights: Mapping[str, object] = merged[0].weights
     if params.learns_by_fold:
         folds = labels["fold"].unique().sort().to_list()
         told = {str(fold): part for fold, part in zip(folds, merged, strict=True)}

@@ -221,7 +221,7 @@ def apply_prior(
 def count_kinds(labels: pl.DataFrame) -> dict[str, dict[str, int]]:
     """How many cells of each dimension came to be in which way."""
     return {
-        dim: {kind: n for kind in KINDS if (n := (labels[f"{dim}_kind"] == kind).sum())}
+        dim: {kind: n for kind in KINDS if (n := int((labels[f"{dim}_kind"] == kind).sum()))}
         for dim in VAD
     }
 

@@ -779,7 +779,7 @@ class TestIemocap:
             scale_min=pl.lit(None, pl.Float64),
             scale_max=pl.lit(None, pl.Float64),
         )
-        known = table.select("utterance_id", published_split=pl.lit(None, pl.String))
+        known = table["utterance_id"]
         scales = dict.fromkeys(VAD, "iemocap")
         aliases = {"excited": "happy"} if params.pop("as_happy", False) else {}
         return merge(
@@ -847,8 +847,8 @@ def test_emobank_statistics_are_those_of_the_spec():
         scale_max=pl.lit(5.0),
         source=pl.lit("emobank"),
     )
-    known = table.select(utterance_id="id", published_split=pl.lit(None, pl.String))
-    result = merge(LabelsParams(), known["utterance_id"], rows, NO_CARD)
+    known = table["id"]
+    result = merge(LabelsParams(), known, rows, NO_CARD)
     assert result.quarantine.height == 0
     values = result.report["values"]
     assert [round(values[d]["merged"]["mean"], 4) for d in VAD] == [-0.0117, 0.0209, 0.0314]
@@ -870,8 +870,8 @@ def test_mosi_sentiment_passes_unchanged():
         scale_max=pl.lit(3.0),
         source=pl.lit("label.npz"),
     )
-    known = table.select("utterance_id", published_split=pl.lit(None, pl.String))
-    labels = merge(LabelsParams(), known["utterance_id"], rows, NO_CARD).labels
+    known = table["utterance_id"]
+    labels = merge(LabelsParams(), known, rows, NO_CARD).labels
     same = labels.join(table, on="utterance_id")
     assert same.height == 2199
     assert same["sentiment"].equals(same["sentiment_right"].alias("sentiment"))
@@ -902,8 +902,8 @@ def test_cremad_majorities_match_the_published_shares():
         )
     )
     ids = pl.format("{}/{}", "modality", "clip")
-    known = table.select(utterance_id=ids, published_split=pl.lit(None, pl.String))
-    result = merge(LabelsParams(), known["utterance_id"], rows, NO_CARD)
+    known = table.select(ids).to_series()
+    result = merge(LabelsParams(), known, rows, NO_CARD)
     intended = pl.col("intended").replace_strict(
         dict(zip(["ANG", "DIS", "FEA", "HAP", "NEU", "SAD"], names, strict=True))
     )
