@@ -12,11 +12,11 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.errors import UserError
 from tasks.context import Context
@@ -60,6 +60,9 @@ class SplitsParams(BaseModel):
         protocol: ``published``: the corpus's own; ``group_kfold``: groups into ``folds`` parts,
             each the test part once; ``leave_one_session_out``: each session the test part once;
             ``random_by_dialogue``: dialogues into parts, whoever speaks in them.
+        test_part: published part that is tested on, ``published`` only: ``validation`` where labels
+            of the published test part are hidden; its rows are left out then, and the rows that
+            choose are cut from training, for what chose an epoch cannot test it.
         group: what ``group_kfold`` keeps together besides dialogues, and what the validation part
             is cut by where enough groups are left.
         folds: parts of ``group_kfold`` and ``random_by_dialogue``; 1 cuts one test part.
@@ -74,12 +77,19 @@ class SplitsParams(BaseModel):
     protocol: Literal["published", "group_kfold", "leave_one_session_out", "random_by_dialogue"] = (
         "group_kfold"
     )
+    test_part: Literal["test", "validation"] = "test"
     group: Group = "speaker"
     folds: int = Field(5, ge=1)
     validation_fraction: float = Field(0.15, gt=0, lt=1)
     test_fraction: float = Field(0.2, gt=0, lt=1)
     seed: int = 0
     stratify: str | None = "category"
+
+    @model_validator(mode="after")
+    def _has_parts(self) -> Self:
+        if self.test_part != "test" and self.protocol != "published":
+            raise ValueError("test_part names a published part; it needs protocol: published")
+        return self
 
 
 @dataclass(frozen=True)
@@ -214,24 +224,31 @@ def _published(
     """The corpus's own split; a validation part is cut from training where it has none."""
     published = plan.rows["published_split"]
     found = set(published.drop_nulls().to_list())
-    if not {"train", "test"} <= found:
+    if not {"train", params.test_part} <= found:
         has = f"only {', '.join(sorted(found))}" if found else "no published split"
         raise UserError(
-            f"corpus {corpus} has {has}, but the protocol 'published' needs train and test; set "
-            "splits.protocol in params.yaml to group_kfold"
+            f"corpus {corpus} has {has}, but the protocol 'published' needs train and "
+            f"{params.test_part}; set splits.protocol in params.yaml to group_kfold"
         )
     missing = published.null_count()
     if missing:
         plan.notes.append(
             f"{missing} utterances have no place in the published split and are left out of it"
         )
-    if "validation" in found:
+    if params.test_part == "validation":
+        hidden = published == "test"
+        plan.notes.append(
+            "the published validation part is the test part"
+            + (f"; {hidden.sum()} utterances of the published one are left out" * hidden.any())
+        )
+        published = published.replace({"test": None, "validation": "test"})
+    elif "validation" in found:
         plan.validation_by.append("published")
         return published.to_numpy()
     part = published.to_numpy()
     is_train = part == "train"
     chosen = _cut_validation(params, corpus, plan, is_train, rng)
-    return np.where(chosen, "validation", part)
+    return np.where(chosen, np.array("validation", dtype=object), part)
 
 
 def _tests(

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from models.errors import UserError
 from tasks.labels.params import LabelsParams
@@ -171,6 +172,23 @@ def test_a_missing_published_validation_part_is_cut_from_training_alone():
     assert validation.height > 0
     assert crossing(splits, tables[0], "dialogue_id") == 0
     assert crossing(splits, tables[0], "speaker") == 0
+
+
+def test_the_published_validation_part_may_be_the_test_part():
+    tables = corpus(split_of=lambda d: PUBLISHED[d])
+    params = SplitsParams(protocol="published", test_part="validation")
+    splits, metadata = make_splits(here(), params, "toy", *tables)
+    rows = splits.join(tables[0], on="utterance_id")
+    assert set(rows.filter(pl.col("split") == "test")["published_split"]) == {"validation"}
+    assert set(rows.filter(pl.col("split") != "test")["published_split"]) == {"train"}
+    assert rows.filter(pl.col("split") == "validation").height > 0
+    assert rows.height == tables[0].height - 8  # two dialogues of the hidden test part
+    assert "8 utterances of the published one are left out" in metadata["notes"]
+    assert crossing(splits, tables[0], "dialogue_id") == 0
+    no_test = corpus(split_of=lambda d: PUBLISHED[d] if d < 10 else "validation")
+    assert set(split(params.model_dump(), no_test)["split"]) == {"train", "validation", "test"}
+    with pytest.raises(ValidationError, match="needs protocol: published"):
+        SplitsParams(test_part="validation")
 
 
 def test_utterances_outside_the_published_split_are_left_out_and_noted():
