@@ -61,3 +61,36 @@ def test_without_lists_the_error_names_them():
     (root / "train_split.csv").unlink()
     with pytest.raises(UserError, match=r"train_split\.csv does not exist"):
         hume_vidmimic.read(root, {})
+
+
+def test_words_come_from_a_csv_or_from_text_files():
+    root = grown("hume_vidmimic", grow_hume_vidmimic)
+    silent = hume_vidmimic.read(root, {}).utterances["text"]
+    assert silent.null_count() == len(silent)
+    lines = ["00001.mp4,hello there", "00002,", "00003,one", "00003.mp4,two", "1,who", ",nobody"]
+    (root / "words.csv").write_text("\n".join(["Filename,Text", *lines]) + "\n")
+    found = hume_vidmimic.read(root, {"transcripts": "words.csv"})
+    texts = dict(found.utterances.select("dialogue_id", "text").iter_rows())
+    assert texts == dict.fromkeys(texts, None) | {"00001": "hello there"}
+    reasons = found.quarantine["reason"].to_list()
+    assert reasons.count("transcript_conflict") == 2
+    assert reasons.count("orphan_transcript") == 2
+    (root / "words").mkdir()
+    (root / "words" / "00005.txt").write_text(" I am\nfine \n")
+    (root / "words" / "00006.txt").write_text("\n")
+    found = hume_vidmimic.read(root, {"transcripts": "words"}).utterances
+    assert found.drop_nulls("text")["text"].to_list() == ["I am fine"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"transcripts": "words.csv"}, r"words\.csv does not exist; name a CSV file or a folder"),
+        ({"transcripts": "raw"}, "no text file is there"),
+        ({"transcript": "raw"}, "did you mean 'transcripts'"),
+    ],
+)
+def test_transcripts_that_are_not_there_are_named(options, message):
+    root = grown("hume_vidmimic", grow_hume_vidmimic)
+    with pytest.raises(UserError, match=message):
+        hume_vidmimic.read(root, options)
