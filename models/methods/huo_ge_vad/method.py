@@ -71,7 +71,7 @@ class Config:
         relax: ``sigmoid`` smooths the 0/1 step; ``softplus`` grows with the violation.
         temperature: width of the smooth step on the [-1, 1] scale, in (0, 1).
         anneal: epochs over which the temperature falls from 0.3 to 0.05 instead; 0 keeps it.
-        zero_tol: values up to here count as 0 in the consistency loss.
+        zero_tol: values up to here count as 0 in the consistency loss; not with ``graded``.
         detach_class: the consistency loss does not teach the category network.
         detach_vad: it does not teach the regression networks. Both together are the code's cost
             without effect.
@@ -141,6 +141,11 @@ def _check(config: Config) -> None:
                 "and 1, crop_px between 8 and image_px, dropout in [0, 1), width and crops are 1 "
                 "or more and weights are not negative"
             )
+    if config.graded and config.zero_tol:
+        raise UserError(
+            f"huo_ge_vad: zero_tol is {config.zero_tol}, but graded constraints ask for no signs; "
+            "leave zero_tol out, or graded"
+        )
 
 
 def _wanted(config: Config) -> list[str]:
