@@ -22,6 +22,7 @@ from tasks.targets import KINDS, NUMBERS, ROW_OF, VAD
 
 MODALITIES = ("audio", "video", "text")
 SPLITS = ("train", "validation", "test")
+SEXES = ("female", "male", "other")
 STATUSES = ("ok", "degraded", "quarantined")
 
 #: Rows in one Parquet row group: small enough to read one without its neighbours.
@@ -208,6 +209,11 @@ UTTERANCES = Table(
         "media_sha256": Column(pl.String, "hash of the file's bytes", nullable=True),
         "text": Column(pl.String, "what is said; null where none exists", nullable=True),
         "language": Column(pl.String, "BCP 47 tag", nullable=True),
+        "sex": Column(pl.String, "of the speaker", True, choices=SEXES, optional=True),
+        "age": Column(pl.Float64, "of the speaker, in years", True, 0, 150, optional=True),
+        "dataset": Column(
+            pl.String, "which part of a union of corpora, else the corpus", True, optional=True
+        ),
         "region": Column(
             pl.List(pl.Float64),
             "x0, y0, x1, y1 of the part of the picture to use, as fractions; null = all",

@@ -22,8 +22,11 @@ from tasks.tables import ANNOTATIONS, QUARANTINE, UTTERANCES
 #: Name of the column that counts the data rows of a file from 1.
 ROW = "row"
 
-#: Columns of an adapter's utterances; ingest fills the hash.
-UTTERANCE_COLUMNS = [name for name in UTTERANCES.columns if name != "media_sha256"]
+#: Columns that an adapter's utterances must have; ingest fills the hash.
+UTTERANCE_COLUMNS = [
+    name for name, column in UTTERANCES.columns.items()
+    if name != "media_sha256" and not column.optional
+]  # fmt: skip
 #: Columns of an adapter's judgements; values stay text, so that ingest can name a bad one.
 JUDGEMENT_SCHEMA = {**ANNOTATIONS.schema, "value": pl.String}
 

@@ -21,6 +21,9 @@ TableField = Literal[
     "language",
     "split",
     "region",
+    "sex",
+    "age",
+    "dataset",
 ]
 
 
@@ -135,7 +138,7 @@ class TableOptions(Options):
 
     file: str
     columns: dict[TableField, str | list[str]]
-    constants: dict[Literal["speaker", "session", "language", "split"], str] = Field(
+    constants: dict[Literal["speaker", "session", "language", "split", "dataset"], str] = Field(
         default_factory=dict
     )
     media: str = "{}"

@@ -7,10 +7,11 @@ import polars as pl
 
 from models.errors import UserError
 from tasks.corpora.adapter import ProtocolCard
-from tasks.tables import ANNOTATIONS, QUARANTINE, SPLITS, UTTERANCES, Table
+from tasks.tables import ANNOTATIONS, QUARANTINE, SEXES, SPLITS, UTTERANCES, Table
 from tasks.targets import FAMILIES
 
 _EXAMPLES = 5
+_AGES = (0, 150)
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,16 @@ def check_utterances(rows: pl.DataFrame, corpus: str) -> Checked:
                 split,
             ),
         ),
+        (
+            "unknown_sex",
+            pl.col("sex").is_not_null() & ~pl.col("sex").is_in(SEXES),
+            pl.format("sex '{}' is none of " + ", ".join(SEXES) + "; rename it", "sex"),
+        ),
+        (
+            "bad_age",
+            ~pl.col("age").is_between(*_AGES),
+            pl.format("an age of {} years; mend the source", "age"),
+        ),
     ]
     reason, detail = pl.lit(None, pl.String), pl.lit(None, pl.String)
     for name, is_bad, sentence in reversed(rules):
@@ -158,6 +169,7 @@ def check_utterances(rows: pl.DataFrame, corpus: str) -> Checked:
         utterance_id=pl.format(corpus + "/{}", utterance),
         dialogue_id=pl.format(corpus + "/{}", dialogue),
         media=pl.when(media.is_not_null()).then(pl.format(corpus + "/{}", media.fill_null(""))),
+        dataset=pl.col("dataset").fill_null(corpus),
     )
     return Checked(kept.select(list(UTTERANCES.columns)), aside)
 

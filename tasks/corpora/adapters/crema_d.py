@@ -35,6 +35,7 @@ SENTENCES = {
 #: First digit of a row's number in the table of votes to how the clip was judged.
 KINDS = {"1": "audio", "2": "video", "3": "audiovisual"}
 _VOTES = "processedResults/tabulatedVotes.csv"
+_ACTORS = "VideoDemographics.csv"
 _WANTED = {
     "best": [".mp4", ".flv", ".wav", ".mp3"],
     "video": [".mp4", ".flv"],
@@ -65,7 +66,8 @@ def read(root: Path, options: Mapping[str, object]) -> Corpus:
     """The clips under ``root`` with the judgements asked for.
 
     Args:
-        root: folder with ``AudioWAV``, ``VideoFlash`` or both, and ``processedResults``.
+        root: folder with ``AudioWAV``, ``VideoFlash`` or both, and ``processedResults``; sex and
+            age of the actors are in ``VideoDemographics.csv``.
         options: ``labels``: votes of people who met the clip as ``audiovisual`` (default),
             ``audio`` or ``video``, ``votes`` of all three, or the ``intended`` emotion, or ``all``;
             ``media``: ``best`` (a file with picture before one without), ``audio`` or ``video``.
@@ -93,10 +95,13 @@ def read(root: Path, options: Mapping[str, object]) -> Corpus:
         return_dtype=pl.Int64,
     )
     rows, twice = best_media(good, "stem", rank)
+    rows = rows.join(_actors(root / _ACTORS), on="actor", how="left", maintain_order="left")
     ids = single(pl.col("stem"))
     utterances = rows.select(
         *ids,
         speaker=pl.format("actor_{}", "actor"),
+        sex="sex",
+        age="age",
         media="media",
         text=pl.col("sentence").replace_strict(SENTENCES, return_dtype=pl.String),
         language=pl.lit("en"),
@@ -130,6 +135,18 @@ def read(root: Path, options: Mapping[str, object]) -> Corpus:
         ]
     )
     return Corpus(utterances, pl.concat(judgements), quarantine, CARD)
+
+
+def _actors(path: Path) -> pl.DataFrame:
+    """Columns actor, sex and age; empty where the list of the actors is not there."""
+    if not path.is_file():
+        return pl.DataFrame(schema={"actor": pl.String, "sex": pl.String, "age": pl.Float64})
+    table = read_csv(path, ["ActorID", "Age", "Sex"], "take the corpus's own list")
+    return table.select(
+        actor="ActorID",
+        sex=pl.col("Sex").str.to_lowercase(),
+        age=pl.col("Age").cast(pl.Float64, strict=False),
+    ).unique("actor", keep="first", maintain_order=True)
 
 
 def _problem() -> pl.Expr:

@@ -21,7 +21,19 @@ EMOTIONS = {
     "T": "sadness",
     "N": "neutral",
 }
-SPEAKERS = ("03", "08", "09", "10", "11", "12", "13", "14", "15", "16")
+#: Number to sex and age, as published.
+SPEAKERS = {
+    "03": ("male", 31),
+    "08": ("female", 34),
+    "09": ("female", 21),
+    "10": ("male", 32),
+    "11": ("male", 26),
+    "12": ("male", 30),
+    "13": ("female", 32),
+    "14": ("female", 35),
+    "15": ("male", 25),
+    "16": ("female", 31),
+}
 SENTENCES = {
     "a01": "Der Lappen liegt auf dem Eisschrank.",
     "a02": "Das will sie am Mittwoch abgeben.",
@@ -66,7 +78,7 @@ def read(root: Path, options: Mapping[str, object]) -> Corpus:
     problem = (
         pl.when(pl.col("speaker").is_null())
         .then(pl.lit("the name is not like 03a01Fa; give it its published name"))
-        .when(~pl.col("speaker").is_in(SPEAKERS))
+        .when(~pl.col("speaker").is_in(list(SPEAKERS)))
         .then(pl.format("there is no speaker {}; give it its published name", "speaker"))
         .when(~pl.col("sentence").is_in(list(SENTENCES)))
         .then(pl.format("there is no sentence {}; give it its published name", "sentence"))
@@ -79,6 +91,8 @@ def read(root: Path, options: Mapping[str, object]) -> Corpus:
     utterances = rows.select(
         *ids,
         speaker=pl.format("speaker_{}", "speaker"),
+        sex=pl.col("speaker").replace_strict({name: sex for name, (sex, _) in SPEAKERS.items()}),
+        age=pl.col("speaker").replace_strict({name: age for name, (_, age) in SPEAKERS.items()}),
         media="media",
         text=pl.col("sentence").replace_strict(SENTENCES, return_dtype=pl.String),
         language=pl.lit("de"),

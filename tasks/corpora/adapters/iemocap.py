@@ -125,8 +125,9 @@ def read(root: Path, options: Mapping[str, object]) -> Corpus:
         language=pl.lit("en"),
         session="session",
         published_split=_split(chosen.test_session),
+        sex=pl.col("speaker").replace_strict({"F": "female", "M": "male"}, default=None),
         **_media(root, turns, chosen.media),
-    ).select(UTTERANCE_COLUMNS)
+    ).select(*UTTERANCE_COLUMNS, "sex")
     return Corpus(
         utterances,
         release.judgements(turns, chosen.categories, chosen.vad, chosen.self_reports),

@@ -84,6 +84,7 @@ def read(root: Path, options: Mapping[str, object]) -> Corpus:
     utterances = rows.select(
         *ids,
         speaker=pl.format("actor_{}", pl.col("stem").str.slice(-2)),
+        sex=pl.when(pl.col("actor") % 2 == 0).then(pl.lit("female")).otherwise(pl.lit("male")),
         media="media",
         text=pl.col("statement").replace_strict(
             {n + 1: text for n, text in enumerate(STATEMENTS)}, return_dtype=pl.String

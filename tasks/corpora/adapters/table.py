@@ -40,6 +40,7 @@ from tasks.corpora.table_options import (
 )
 from tasks.targets import WORDS
 
+_SEXES = {"f": "female", "m": "male"}
 _SPLITS = {
     "train": "train",
     "training": "train",
@@ -74,7 +75,10 @@ def read(root: Path, options: Mapping[str, object]) -> Corpus:
         language="language",
         region=_region(),
         published_split=_split(chosen),
-    ).select(UTTERANCE_COLUMNS)
+        sex=pl.col("sex").str.to_lowercase().replace(_SEXES),  # other words ingest names
+        age=to_number("age"),
+        dataset="dataset",
+    ).select(*UTTERANCE_COLUMNS, "sex", "age", "dataset")
     return Corpus(utterances, _judgements(root, chosen, rows), quarantine, _card(chosen))
 
 
@@ -125,6 +129,7 @@ def _screen(rows: pl.DataFrame, options: TableOptions) -> tuple[pl.DataFrame, pl
         ("missing_key", "dialogue", pl.col("dialogue").is_null(), "is empty"),
         ("bad_turn", "turn", bad_turn | no_turn, "is no whole number"),
         ("bad_times", "start_s", is_no_number("start_s"), "is no number of seconds"),
+        ("bad_age", "age", is_no_number("age"), "is no number of years"),
         ("bad_times", "end_s", is_no_number("end_s"), "is no number of seconds"),
         (
             "bad_region",

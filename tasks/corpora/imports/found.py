@@ -7,10 +7,8 @@ import numpy as np
 import polars as pl
 
 from tasks.corpora.adapter import ProtocolCard
+from tasks.corpora.files import UTTERANCE_COLUMNS
 from tasks.tables import ANNOTATIONS, QUARANTINE, UTTERANCES, Column, Table
-
-#: Columns of ``tables.UTTERANCES`` that a reader fills; ingest adds the media's hash.
-UTTERANCE_COLUMNS = [name for name in UTTERANCES.columns if name != "media_sha256"]
 
 #: Utterances of an import: as ingest wants them from an adapter, before media have a hash.
 IMPORTED_UTTERANCES = Table(

@@ -57,6 +57,17 @@ def test_picture_goes_before_sound_unless_asked_otherwise():
     assert heard.height == 3
 
 
+def test_sex_and_age_come_from_the_list_of_actors():
+    root = grown("crema_d", grow_crema_d)
+    assert crema_d.read(root, {}).utterances["sex"].null_count() == 3
+    head = "ActorID,Age,Sex,Race,Ethnicity\n"
+    (root / "VideoDemographics.csv").write_text(head + "1001,51,Male,Caucasian,Not Hispanic\n")
+    found = ingest_and_label("crema_d")
+    row = by_id(found.utterances, "1001_DFA_ANG_XX")
+    assert (row["sex"], row["age"], row["dataset"]) == ("male", 51, "crema_d")
+    assert by_id(found.utterances, "1091_TSI_SAD_X")["sex"] is None
+
+
 def test_awkward_rows_are_set_aside_with_a_reason():
     grown("crema_d", grow_crema_d)
     found = ingest_and_label("crema_d")

@@ -21,6 +21,8 @@ def test_letters_become_emotions():
     assert by_id(found.labels, "03a01Wa")["category"] == "angry"
     assert by_id(found.utterances, "16a01Na")["text"].startswith("Der Lappen")
     assert by_id(found.utterances, "16a01Na")["language"] == "de"
+    row = by_id(found.utterances, "16a01Na")
+    assert (row["sex"], row["age"], row["dataset"]) == ("female", 31, "emodb")
 
 
 def test_names_outside_the_scheme_are_set_aside_with_a_reason():

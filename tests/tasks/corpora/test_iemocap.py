@@ -33,6 +33,8 @@ def root(project):
 def test_turns_of_six_classes_pass_all_stages_and_the_others_are_named(root):
     tables = through_stages("iemocap")
     assert tables["utterances"].height == 7
+    sexes = dict(tables["utterances"].select("speaker", "sex").iter_rows())
+    assert all(sex == {"F": "female", "M": "male"}[name[-1]] for name, sex in sexes.items())
     assert reasons(tables["quarantine"]) == {"outside_protocol": 2}
     assert set(tables["quarantine"]["utterance_id"]) == {
         "iemocap/Ses01F_impro01/Ses01F_impro01_M001",

@@ -25,7 +25,7 @@ def test_names_become_speakers_sentences_and_labels():
     found = ingest_and_label("ravdess")
     assert found.utterances.height == 2 * 15
     row = by_id(found.utterances, "03-01-06-02-01-01-18")
-    assert row["speaker"] == "actor_18"
+    assert (row["speaker"], row["sex"], row["age"]) == ("actor_18", "female", None)
     assert row["text"] == "Kids are talking by the door."
     assert by_id(found.labels, "03-01-06-02-01-01-18")["category"] == "fear"
     assert by_id(found.labels, "03-01-08-02-01-01-18")["category"] == "surprise"

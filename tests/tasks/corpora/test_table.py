@@ -94,6 +94,19 @@ def test_a_wide_table_passes_all_stages(root):
     assert counts_of("mine")["findings"] == []
 
 
+def test_a_table_may_tell_of_its_speakers(root):
+    lines = (root / "clips.csv").read_text().splitlines()
+    told = ["sex,age,of", "F,31,one", "male,,two", "x,40,one", "m,old,"]
+    both = [f"{line},{more}" for line, more in zip(lines, told, strict=True)]
+    write_text(root / "clips.csv", "\n".join(both) + "\n")
+    columns = COLUMNS | {"sex": "sex", "age": "age", "dataset": "of"}
+    tables = ingested("mine", OPTIONS | {"columns": columns}, 1.0, "table")
+    rows = tables["utterances"].select("sex", "age", "dataset").rows()
+    assert rows == [("female", 31.0, "one"), ("male", None, "two")]
+    assert reasons(tables["quarantine"])["unknown_sex"] == 1
+    assert reasons(tables["quarantine"])["bad_age"] == 1
+
+
 def typed() -> pl.DataFrame:
     """The same table with types of its own."""
     frame = pl.read_csv(CLIPS.encode(), null_values={"v_bob": ""})
