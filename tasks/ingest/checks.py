@@ -7,6 +7,7 @@ import polars as pl
 
 from models.errors import UserError
 from tasks.corpora.adapter import ProtocolCard
+from tasks.row_checks import JUDGEMENT, RowCheck, is_blank, judge
 from tasks.tables import ANNOTATIONS, QUARANTINE, SEXES, SPLITS, UTTERANCES, Table
 from tasks.targets import FAMILIES
 
@@ -74,21 +75,87 @@ def complete(
 def check_utterances(rows: pl.DataFrame, corpus: str) -> Checked:
     """Put the corpus before ids and media; set aside rows that no later stage could use."""
     rows = rows.with_row_index("row", 1)
+    judged = judge(rows, [*_key_checks(), *_content_checks()])
+    again = _repeats(judged.good)
+    utterance, media = pl.col("utterance_id"), pl.col("media")
+    named = (
+        pl.when(pl.col("reason") == "missing_key")
+        .then(pl.format("?/{}", "row"))
+        .otherwise(utterance)
+    )
+    aside = pl.concat([judged.bad, again]).select(
+        utterance_id=pl.format(corpus + "/{}", named),
+        stage=pl.lit("ingest"),
+        reason="reason",
+        detail=pl.format("row {} of the adapter: {}", "row", "detail"),
+    )
+    good = judged.good.join(again, on="row", how="anti", maintain_order="left")
+    kept = good.with_columns(
+        utterance_id=pl.format(corpus + "/{}", utterance),
+        dialogue_id=pl.format(corpus + "/{}", "dialogue_id"),
+        media=pl.when(media.is_not_null()).then(pl.format(corpus + "/{}", media.fill_null(""))),
+        dataset=pl.col("dataset").fill_null(corpus),
+    )
+    return Checked(kept.select(list(UTTERANCES.columns)), aside)
+
+
+def _key_checks() -> list[RowCheck]:
+    """What may be wrong with an utterance's ids and its place in the dialogue."""
     utterance, dialogue = pl.col("utterance_id"), pl.col("dialogue_id")
-    blank = utterance.is_null() | (utterance.str.strip_chars() == "")
     bad_id = (
-        dialogue.is_null()
-        | (dialogue.str.strip_chars() == "")
+        is_blank("dialogue_id")
         | ~utterance.str.starts_with(pl.concat_str(dialogue, pl.lit("/")))
         | (utterance.str.count_matches("/") < 1)
         | utterance.str.ends_with("/")
     )
-    media = pl.col("media")
+    shown = pl.format(
+        "id '{}' is not <dialogue>/<utterance> of dialogue '{}'; mend the adapter",
+        utterance,
+        dialogue.fill_null(""),
+    )
+    turn = pl.col("turn")
+    no_turn = pl.lit("turn must be a whole number from 0; mend the source")
+    no_id = pl.lit("the utterance has no id; mend the source")
+    return [
+        RowCheck("missing_key", is_blank("utterance_id"), no_id),
+        RowCheck("bad_id", bad_id, shown),
+        RowCheck("bad_turn", turn.is_null() | (turn < 0), no_turn),
+    ]
+
+
+def _content_checks() -> list[RowCheck]:
+    """What may be wrong with an utterance's file, span, region, split and speaker."""
+    media, start, end = pl.col("media"), pl.col("start_s"), pl.col("end_s")
     bad_path = media.str.starts_with("/") | media.str.split("/").list.contains("..")
-    start, end = pl.col("start_s"), pl.col("end_s")
     bad_times = (end <= start) | (start < 0) | ~start.is_finite() | ~end.is_finite() | (end < 0)
+    outside = pl.format("media '{}' lies outside the corpus's folder; move it inside", media)
+    span = pl.format(
+        "{} to {} seconds is no span of time; mend the source",
+        start.cast(pl.String).fill_null("?"),
+        end.cast(pl.String).fill_null("?"),
+    )
+    split, sex, age = pl.col("published_split"), pl.col("sex"), pl.col("age")
+    strange_split = pl.format(
+        "split '{}' is none of " + ", ".join(SPLITS) + "; rename it, or say what it means in the "
+        "adapter's options",
+        split,
+    )
+    strange_sex = pl.format("sex '{}' is none of " + ", ".join(SEXES) + "; rename it", sex)
+    strange_age = pl.format("an age of {} years; mend the source", age)
+    no_region = pl.lit("region must be x0 < x1, y0 < y1 within 0 to 1")
+    return [
+        RowCheck("bad_path", bad_path, outside),
+        RowCheck("bad_times", bad_times, span),
+        RowCheck("bad_region", _is_bad_region(), no_region),
+        RowCheck("unknown_split", split.is_not_null() & ~split.is_in(SPLITS), strange_split),
+        RowCheck("unknown_sex", sex.is_not_null() & ~sex.is_in(SEXES), strange_sex),
+        RowCheck("bad_age", ~age.is_between(*_AGES), strange_age),
+    ]
+
+
+def _is_bad_region() -> pl.Expr:
     region = pl.col("region")
-    bad_region = region.is_not_null() & (
+    return region.is_not_null() & (
         (region.list.len() != 4)
         | ~region.list.eval(pl.element().is_finite().fill_null(False)).list.all()
         | (region.list.min() < 0)
@@ -96,110 +163,29 @@ def check_utterances(rows: pl.DataFrame, corpus: str) -> Checked:
         | (region.list.get(0, null_on_oob=True) >= region.list.get(2, null_on_oob=True))
         | (region.list.get(1, null_on_oob=True) >= region.list.get(3, null_on_oob=True))
     )
-    split = pl.col("published_split")
-    shown = pl.format(
-        "{} to {}", start.cast(pl.String).fill_null("?"), end.cast(pl.String).fill_null("?")
-    )
-    rules: list[tuple[str, pl.Expr, pl.Expr]] = [
-        ("missing_key", blank, pl.lit("the utterance has no id; mend the source")),
-        (
-            "bad_id",
-            bad_id,
-            pl.format(
-                "id '{}' is not <dialogue>/<utterance> of dialogue '{}'; mend the adapter",
-                utterance,
-                dialogue.fill_null(""),
-            ),
-        ),
-        (
-            "bad_turn",
-            pl.col("turn").is_null() | (pl.col("turn") < 0),
-            pl.lit("turn must be a whole number from 0; mend the source"),
-        ),
-        (
-            "bad_path",
-            bad_path,
-            pl.format("media '{}' lies outside the corpus's folder; move it inside", media),
-        ),
-        (
-            "bad_times",
-            bad_times,
-            pl.format("{} seconds is no span of time; mend the source", shown),
-        ),
-        ("bad_region", bad_region, pl.lit("region must be x0 < x1, y0 < y1 within 0 to 1")),
-        (
-            "unknown_split",
-            split.is_not_null() & ~split.is_in(SPLITS),
-            pl.format(
-                "split '{}' is none of " + ", ".join(SPLITS) + "; rename it, or say what it means "
-                "in the adapter's options",
-                split,
-            ),
-        ),
-        (
-            "unknown_sex",
-            pl.col("sex").is_not_null() & ~pl.col("sex").is_in(SEXES),
-            pl.format("sex '{}' is none of " + ", ".join(SEXES) + "; rename it", "sex"),
-        ),
-        (
-            "bad_age",
-            ~pl.col("age").is_between(*_AGES),
-            pl.format("an age of {} years; mend the source", "age"),
-        ),
-    ]
-    reason, detail = pl.lit(None, pl.String), pl.lit(None, pl.String)
-    for name, is_bad, sentence in reversed(rules):
-        bad = is_bad.fill_null(False)
-        reason = pl.when(bad).then(pl.lit(name)).otherwise(reason)
-        detail = pl.when(bad).then(sentence).otherwise(detail)
-    rows = rows.with_columns(reason=reason, detail=detail)
-    rows = _mark_repeats(rows)
-    named = (
-        pl.when(pl.col("reason") == "missing_key")
-        .then(pl.format("?/{}", "row"))
-        .otherwise(utterance)
-    )
-    aside = rows.filter(pl.col("reason").is_not_null()).select(
-        utterance_id=pl.format(corpus + "/{}", named),
-        stage=pl.lit("ingest"),
-        reason="reason",
-        detail=pl.format("row {} of the adapter: {}", "row", "detail"),
-    )
-    kept = rows.filter(pl.col("reason").is_null()).with_columns(
-        utterance_id=pl.format(corpus + "/{}", utterance),
-        dialogue_id=pl.format(corpus + "/{}", dialogue),
-        media=pl.when(media.is_not_null()).then(pl.format(corpus + "/{}", media.fill_null(""))),
-        dataset=pl.col("dataset").fill_null(corpus),
-    )
-    return Checked(kept.select(list(UTTERANCES.columns)), aside)
 
 
-def _mark_repeats(rows: pl.DataFrame) -> pl.DataFrame:
-    """Give a reason to rows that repeat an id.
+def _repeats(good: pl.DataFrame) -> pl.DataFrame:
+    """Rows that repeat an id, with ``reason`` and ``detail``.
 
     Of equal rows the first stays; of rows that differ none does, for nobody knows which is right.
     """
-    good = rows.filter(pl.col("reason").is_null())
-    again = good.filter(pl.col("utterance_id").is_duplicated())
-    if not again.height:
-        return rows
     content = [name for name in UTTERANCES.columns if name != "utterance_id"]
-    again = again.with_columns(
+    again = good.filter(pl.col("utterance_id").is_duplicated()).with_columns(
         versions=pl.struct(content).hash(seed=0).n_unique().over("utterance_id"),
         copy=pl.int_range(pl.len()).over("utterance_id"),
-    ).filter((pl.col("versions") > 1) | (pl.col("copy") > 0))
-    marked = again.select(
-        "row",
-        again_reason=pl.when(pl.col("versions") > 1)
-        .then(pl.lit("duplicate_id"))
-        .otherwise(pl.lit("duplicate_row")),
-        again_detail=pl.when(pl.col("versions") > 1)
-        .then(pl.lit("other rows have this id but differ; give each its own id"))
-        .otherwise(pl.lit("the same row was there before; one copy is kept")),
     )
-    return rows.join(marked, on="row", how="left", maintain_order="left").with_columns(
-        reason=pl.coalesce("reason", "again_reason"), detail=pl.coalesce("detail", "again_detail")
+    differs = RowCheck(
+        "duplicate_id",
+        pl.col("versions") > 1,
+        pl.lit("other rows have this id but differ; give each its own id"),
     )
+    repeats = RowCheck(
+        "duplicate_row",
+        pl.col("copy") > 0,
+        pl.lit("the same row was there before; one copy is kept"),
+    )
+    return judge(again, [differs, repeats]).bad.drop("versions", "copy")
 
 
 def check_judgements(
@@ -212,55 +198,14 @@ def check_judgements(
             pl.format(corpus + "/{}", "utterance_id")
         ),
     )
-    raw = pl.col("value").cast(pl.String)
-    if rows.schema["value"] == pl.String:
-        text = pl.col("value").str.strip_chars()
-        text = pl.when(~text.str.to_lowercase().is_in(["", "nan"])).then(text)
-        rows = rows.with_columns(
-            raw=raw, is_text=text.is_not_null(), value=text.cast(pl.Float64, strict=False)
-        )
-    else:
-        rows = rows.with_columns(
-            raw=raw, is_text=pl.col("value").is_not_null(), value=pl.col("value").fill_nan(None)
-        ).with_columns(is_text=pl.col("value").is_not_null())
-    nothing = pl.col("value").is_null() & pl.col("label").is_null()
-    key = pl.any_horizontal(
-        pl.col(name).is_null() for name in ("utterance_id", "rater", "target", "source")
-    )
-    rows = rows.with_columns(
-        reason=pl.when(key)
-        .then(pl.lit("missing_key"))
-        .when(pl.col("value").is_null() & pl.col("is_text"))
-        .then(pl.lit("not_numeric"))
-        .when(nothing)
-        .then(pl.lit("missing_value"))
-        .when(~pl.col("value").is_finite())
-        .then(pl.lit("not_finite"))
-    )
-    judgement = ("utterance_id", "rater", "source", "family")
-    first = (
-        rows.filter(pl.col("reason").is_not_null())
-        .unique(judgement, keep="first", maintain_order=True)
-        .select(
-            *judgement,
-            stage=pl.lit("ingest"),
-            reason="reason",
-            detail=pl.format(
-                "row {} of the judgements: source {}, rater {}: {} = {} is unusable; "
-                "mend the source",
-                "row",
-                *(pl.col(n).fill_null("?") for n in ("source", "rater", "target")),
-                pl.col("raw").fill_null("(nothing)"),
-            ),
-        )
-    )
-    rows = rows.join(first, on=judgement, how="anti", nulls_equal=True, maintain_order="left")
-    lost = rows.join(utterances.select("utterance_id"), on="utterance_id", how="anti")
-    rows = rows.join(
-        utterances.select("utterance_id"), on="utterance_id", how="semi", maintain_order="left"
-    )
-    counted = lost.group_by("utterance_id").agg(
-        judgements=pl.len(), sources=pl.col("source").unique().sort().str.join(", ")
+    rows = _with_numbers(rows)
+    first = _unusable(rows)
+    rows = rows.join(first, on=JUDGEMENT, how="anti", nulls_equal=True, maintain_order="left")
+    known = utterances.select("utterance_id")
+    counted = (
+        rows.join(known, on="utterance_id", how="anti")
+        .group_by("utterance_id")
+        .agg(judgements=pl.len(), sources=pl.col("source").unique().sort().str.join(", "))
     )
     orphans = counted.join(utterances_aside, on="utterance_id", how="anti").select(
         "utterance_id",
@@ -275,7 +220,51 @@ def check_judgements(
     unusable = first.with_columns(
         utterance_id=pl.coalesce("utterance_id", pl.lit(f"{corpus}/?/judgement"))
     ).select(list(QUARANTINE.columns))
-    with_them = utterances_aside.join(counted, on="utterance_id", how="left").select(
+    rows = rows.join(known, on="utterance_id", how="semi", maintain_order="left")
+    kept = rows.select(
+        pl.col(name).cast(column.dtype) for name, column in ANNOTATIONS.columns.items()
+    )
+    return Judgements(kept, pl.concat([unusable, orphans]), _with_theirs(utterances_aside, counted))
+
+
+def _with_numbers(rows: pl.DataFrame) -> pl.DataFrame:
+    """``value`` as a number, ``raw`` as it came, and whether it said anything (``is_text``)."""
+    rows = rows.with_columns(raw=pl.col("value").cast(pl.String))
+    if rows.schema["value"] == pl.String:
+        text = pl.col("value").str.strip_chars()
+        text = pl.when(~text.str.to_lowercase().is_in(["", "nan"])).then(text)
+        return rows.with_columns(
+            is_text=text.is_not_null(), value=text.cast(pl.Float64, strict=False)
+        )
+    value = pl.col("value").fill_nan(None)
+    return rows.with_columns(is_text=value.is_not_null(), value=value)
+
+
+def _unusable(rows: pl.DataFrame) -> pl.DataFrame:
+    """The first unusable row of every judgement that has one, as quarantine wants it."""
+    value = pl.col("value")
+    detail = pl.format(
+        "row {} of the judgements: source {}, rater {}: {} = {} is unusable; mend the source",
+        "row",
+        *(pl.col(n).fill_null("?") for n in ("source", "rater", "target")),
+        pl.col("raw").fill_null("(nothing)"),
+    )
+    keys = ("utterance_id", "rater", "target", "source")
+    found = {
+        "missing_key": pl.any_horizontal(pl.col(name).is_null() for name in keys),
+        "not_numeric": value.is_null() & pl.col("is_text"),
+        "missing_value": value.is_null() & pl.col("label").is_null(),
+        "not_finite": ~value.is_finite(),
+    }
+    bad = judge(rows, [RowCheck(reason, is_bad, detail) for reason, is_bad in found.items()]).bad
+    return bad.unique(JUDGEMENT, keep="first", maintain_order=True).select(
+        *JUDGEMENT, "reason", "detail", stage=pl.lit("ingest")
+    )
+
+
+def _with_theirs(utterances_aside: pl.DataFrame, counted: pl.DataFrame) -> pl.DataFrame:
+    """Utterances set aside; the detail says how many judgements go with each."""
+    return utterances_aside.join(counted, on="utterance_id", how="left").select(
         "utterance_id",
         "stage",
         "reason",
@@ -285,10 +274,6 @@ def check_judgements(
         )
         .otherwise("detail"),
     )
-    kept = rows.select(
-        pl.col(name).cast(column.dtype) for name, column in ANNOTATIONS.columns.items()
-    )
-    return Judgements(kept, pl.concat([unusable, orphans]), with_them)
 
 
 def count_findings(

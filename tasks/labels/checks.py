@@ -11,6 +11,7 @@ import polars as pl
 
 from models.errors import UserError
 from tasks.labels.scales import Scale, to_unit
+from tasks.row_checks import JUDGEMENT, RowCheck, is_blank, judge
 from tasks.tables import QUARANTINE
 from tasks.targets import FAMILIES, WORDS
 
@@ -35,8 +36,6 @@ REASONS = (
 TOLERANCE = 1e-9
 #: Two judgements that differ by less, on [-1, 1], are the same judgement.
 SAME = 1e-6
-
-_JUDGEMENT = ("utterance_id", "rater", "source", "family")
 
 
 @dataclass(frozen=True)
@@ -106,14 +105,13 @@ def screen(annotations: pl.DataFrame, utterance_ids: pl.Series, rules: Rules) ->
             ((pl.col("value") < pl.col("low")) | (pl.col("value") > pl.col("high")))
             & near
             & ~is_label
-        ).fill_null(False),
-        reason=_row_reason(rules, is_label),
+        ).fill_null(False)
     ).with_columns(value=pl.when("snapped").then(bounded).otherwise("value"))
     unit = to_unit(pl.col("value"), pl.col("low"), pl.col("high"), pl.col("sign"))
     # the raw value was checked; what this takes away is the last bit's rounding
     rows = rows.with_columns(unit=pl.when(~is_label).then(unit.clip(-1.0, 1.0)))
     sieve = _Sieve(rows)
-    sieve.set_aside(rows.filter(pl.col("reason").is_not_null()).with_columns(_row_detail()))
+    sieve.set_aside(judge(rows, _row_checks(rules)).bad)
     sieve.set_aside(_incomplete(sieve.rows, rules.required))
     collapsed = sieve.collapse(["utterance_id", "rater", "target", "source"])
     sieve.set_aside(_duplicates(sieve.rows, rules))
@@ -121,7 +119,7 @@ def screen(annotations: pl.DataFrame, utterance_ids: pl.Series, rules: Rules) ->
     collapsed += sieve.collapse_sources(rules.precedence)
     sieve.set_aside(_too_few(sieve.rows, rules.min_raters))
     sieve.set_aside(_orphans(sieve.rows, utterance_ids))
-    kept = sieve.rows.drop("reason", "is_integer", "sentinels").rename(
+    kept = sieve.rows.drop("is_integer", "sentinels").rename(
         {"low": "scale_low", "high": "scale_high", "sign": "scale_sign"}
     )
     return Screened(
@@ -148,15 +146,15 @@ class _Sieve:
         order = pl.col("reason").replace_strict({r: i for i, r in enumerate(REASONS)})
         first = (
             bad.with_columns(order=order)
-            .sort(*_JUDGEMENT, "order", "target", nulls_last=True)
-            .unique(_JUDGEMENT, keep="first", maintain_order=True)
-            .select(*_JUDGEMENT, "reason", "detail")
+            .sort(*JUDGEMENT, "order", "target", nulls_last=True)
+            .unique(JUDGEMENT, keep="first", maintain_order=True)
+            .select(*JUDGEMENT, "reason", "detail")
         )
-        gone = self.rows.select(_JUDGEMENT).join(first, on=_JUDGEMENT, nulls_equal=True)
+        gone = self.rows.select(JUDGEMENT).join(first, on=JUDGEMENT, nulls_equal=True)
         for reason, count in gone.group_by("reason").len().rows():
             self.quarantined_rows[reason] = self.quarantined_rows.get(reason, 0) + count
         self.rows = self.rows.join(
-            first, on=_JUDGEMENT, how="anti", nulls_equal=True, maintain_order="left"
+            first, on=JUDGEMENT, how="anti", nulls_equal=True, maintain_order="left"
         )
         self._aside.append(first)
 
@@ -242,34 +240,37 @@ def _with_scales(rows: pl.DataFrame, scales: Mapping[str, Scale]) -> pl.DataFram
     )
 
 
-def _row_reason(rules: Rules, is_label: pl.Expr) -> pl.Expr:
+def _row_checks(rules: Rules) -> list[RowCheck]:
+    """What may be wrong with a row by itself."""
     value, low, high = pl.col("value"), pl.col("low"), pl.col("high")
-    blank = pl.col("utterance_id").is_null() | (pl.col("utterance_id").str.strip_chars() == "")
-    undeclared = low.is_null() | high.is_null() | (low >= high)
-    whole = (value - value.round()).abs() <= TOLERANCE
-    unknown = pl.any_horizontal(
+    is_label = pl.col("target").is_in(WORDS)
+    is_whole = (value - value.round()).abs() <= TOLERANCE
+    is_unknown = pl.any_horizontal(
         pl.lit(False),
         *(
             (pl.col("target") == target) & ~pl.col("label").is_in(sorted(allowed))
             for target, allowed in sorted(rules.labels.items())
         ),
     )
-    chosen = pl.when(blank).then(pl.lit("missing_key"))
-    chosen = chosen.when(~is_label & undeclared).then(pl.lit("scale_undeclared"))
-    chosen = chosen.when(~is_label & pl.col("sentinels").list.contains(value)).then(
-        pl.lit("sentinel")
-    )
-    chosen = chosen.when(~is_label & (value.is_null() | value.is_nan())).then(
-        pl.lit("missing_value")
-    )
-    no_label = pl.col("label").is_null() | (pl.col("label").str.strip_chars() == "")
-    chosen = chosen.when(is_label & no_label).then(pl.lit("missing_value"))
-    chosen = chosen.when(~is_label & value.is_infinite()).then(pl.lit("not_finite"))
-    outside = (value < low - TOLERANCE) | (value > high + TOLERANCE)
-    chosen = chosen.when(~is_label & outside).then(pl.lit("out_of_range"))
-    fraction = pl.col("is_integer") & ~pl.col("rater").is_in(rules.released) & ~whole
-    chosen = chosen.when(~is_label & fraction).then(pl.lit("not_integer"))
-    return chosen.when(is_label & unknown).then(pl.lit("unknown_category"))
+    nothing = pl.when(is_label).then(is_blank("label")).otherwise(value.is_null() | value.is_nan())
+    numbers = {
+        "scale_undeclared": low.is_null() | high.is_null() | (low >= high),
+        "sentinel": pl.col("sentinels").list.contains(value),
+        "missing_value": nothing,
+        "not_finite": value.is_infinite(),
+        "out_of_range": (value < low - TOLERANCE) | (value > high + TOLERANCE),
+        "not_integer": pl.col("is_integer") & ~pl.col("rater").is_in(rules.released) & ~is_whole,
+    }
+    of_numbers = {
+        reason: bad if reason == "missing_value" else ~is_label & bad
+        for reason, bad in numbers.items()
+    }
+    found = {
+        "missing_key": is_blank("utterance_id"),
+        **of_numbers,
+        "unknown_category": is_label & is_unknown,
+    }
+    return [RowCheck(reason, is_bad, _detail(reason)) for reason, is_bad in found.items()]
 
 
 _REMEDIES = {
@@ -284,7 +285,7 @@ _REMEDIES = {
 }
 
 
-def _row_detail() -> pl.Expr:
+def _detail(reason: str) -> pl.Expr:
     shown = pl.coalesce(pl.col("value").cast(pl.String), "label", pl.lit("(nothing)"))
     scale = pl.format(" ({}..{})", "low", "high").fill_null("")
     return pl.format(
@@ -293,9 +294,9 @@ def _row_detail() -> pl.Expr:
         "rater",
         "target",
         shown,
-        pl.when(pl.col("reason") == "out_of_range").then(scale).otherwise(pl.lit("")),
-        pl.col("reason").replace_strict(_REMEDIES),
-    ).alias("detail")
+        scale if reason == "out_of_range" else pl.lit(""),
+        pl.lit(_REMEDIES[reason]),
+    )
 
 
 def _incomplete(rows: pl.DataFrame, required: tuple[str, ...]) -> pl.DataFrame:
@@ -304,7 +305,7 @@ def _incomplete(rows: pl.DataFrame, required: tuple[str, ...]) -> pl.DataFrame:
     for target in required:
         family = rows.filter(pl.col("family") == FAMILIES[target])
         having = family.filter(pl.col("target") == target)
-        lacking = family.join(having, on=_JUDGEMENT, how="anti")
+        lacking = family.join(having, on=JUDGEMENT, how="anti")
         bad.append(
             lacking.with_columns(
                 reason=pl.lit("missing_value"),

@@ -38,6 +38,7 @@ from tasks.corpora.table_options import (
     TableOptions,
     TargetOptions,
 )
+from tasks.row_checks import RowCheck, judge
 from tasks.targets import WORDS
 
 _SEXES = {"f": "female", "m": "male"}
@@ -138,11 +139,10 @@ def _screen(rows: pl.DataFrame, options: TableOptions) -> tuple[pl.DataFrame, pl
             "is not x0, y0, x1, y1 as fractions of the picture",
         ),
     )
-    reason, detail = pl.lit(None, pl.String), pl.lit(None, pl.String)
-    for name, field, is_bad, what in reversed(rules):
+    checks = []
+    for name, field, is_bad, what in rules:
         column = options.columns.get(field, field)
         shown = ", ".join(column) if isinstance(column, list) else column
-        bad = is_bad.fill_null(False)
         value = pl.col(field).fill_null("").str.replace_all(LIST_MARK, " ")
         sentence = pl.format(
             "{} row {}: column {}: '{}' " + what + "; mend the table",
@@ -151,18 +151,11 @@ def _screen(rows: pl.DataFrame, options: TableOptions) -> tuple[pl.DataFrame, pl
             pl.lit(shown),
             value,
         )
-        reason = pl.when(bad).then(pl.lit(name)).otherwise(reason)
-        detail = pl.when(bad).then(sentence).otherwise(detail)
-    rows = rows.with_columns(
-        reason=reason,
-        detail=detail,
-        region=pl.when(~empty_region).then("region"),
-    )
+        checks.append(RowCheck(name, is_bad, sentence))
+    judged = judge(rows, checks)
     key = pl.col("utterance_id").fill_null(pl.format("?/{}-{}", "file", ROW))
-    broken = set_aside(
-        rows.filter(pl.col("reason").is_not_null()), key, pl.col("reason"), pl.col("detail")
-    )
-    return rows.filter(pl.col("reason").is_null()), broken
+    broken = set_aside(judged.bad, key, pl.col("reason"), pl.col("detail"))
+    return judged.good.with_columns(region=pl.when(~empty_region).then("region")), broken
 
 
 def _turn(options: TableOptions) -> pl.Expr:
