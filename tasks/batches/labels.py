@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from models.batch import Target
+from tasks.label_rows import labels_in
 
 #: What raters said; values of other kinds are derived, and no truth to score against.
 SCORED_KINDS = ("rated", "self_report")
@@ -52,14 +53,7 @@ def labels_by_fold(
     if "fold" not in table.columns or not table.get_column("fold").count():
         same = _labels(ids, table, targets)
         return dict.fromkeys(folds, same)
-    return {fold: _labels(ids, rows_of_fold(table, fold), targets) for fold in folds}
-
-
-def rows_of_fold(table: pl.DataFrame, fold: int) -> pl.DataFrame:
-    """The row of each utterance that holds in ``fold``: its own one wins over that of all folds."""
-    own = table.filter(pl.col("fold") == fold)
-    common = table.filter(pl.col("fold").is_null()).join(own, on="utterance_id", how="anti")
-    return pl.concat([own, common])
+    return {fold: _labels(ids, labels_in(table, fold), targets) for fold in folds}
 
 
 def _labels(ids: pl.Series, table: pl.DataFrame, targets: Sequence[Target]) -> Labels:
