@@ -32,8 +32,9 @@ from models.training import (
     predict,
     seed_everything,
 )
+from tasks.batches.held import Reader
 from tasks.batches.hiding import only, subsets
-from tasks.batches.source import Dataset, Source, source_for
+from tasks.batches.source import Dataset, Source
 from tasks.context import Context, WorkerDied
 from tasks.layout import Layout
 from tasks.recipes import Recipe, build, resolve
@@ -65,6 +66,7 @@ class Job:
         min_rows: at least so many of them.
         subset_seed: which training items; the same for all candidates.
         scenario: how a genome is judged; None for the score that selects epochs.
+        token: of the call of the stage, for which each process reads the corpus once.
         deadline: Unix time after which it is not begun; 0 = none.
         key: hash of all that decides the outcome.
     """
@@ -81,12 +83,13 @@ class Job:
     min_rows: int
     subset_seed: int
     scenario: Literal["partial", "full"] | None
+    token: str = ""
     deadline: float = 0.0
     key: str = ""
 
     def keyed(self, data: Mapping[str, str], code: str) -> "Job":
         """The same job with its key, for these data and this code."""
-        decisive = {k: v for k, v in asdict(self).items() if k not in ("deadline", "key")}
+        decisive = {k: v for k, v in asdict(self).items() if k not in ("token", "deadline", "key")}
         text = json.dumps([_VERSION, decisive, data, code], sort_keys=True)
         return replace(self, key=hashlib.sha256(text.encode()).hexdigest())
 
@@ -229,7 +232,7 @@ def _train(layout: Layout, job: Job) -> Outcome:
     recipe = resolve(job.method, job.entry)
     if job.epochs:
         recipe = replace(recipe, train=replace(recipe.train, epochs=job.epochs))
-    source = source_for(layout, recipe, job.corpus, job.inputs)
+    source = Reader(layout, job.corpus, job.inputs, job.token).source(recipe)
     found: list[float] = []
     details: dict[str, float] = {}
     parameters = 0

@@ -22,7 +22,7 @@ from typing import Any
 
 from models import registry
 from models.errors import UserError
-from tasks.batches.source import source_for
+from tasks.batches.held import Reader
 from tasks.context import Context, ForMethod, Progress
 from tasks.layout import Layout
 from tasks.recipes import Recipe, resolve
@@ -61,16 +61,20 @@ class _Tried:
 class _Plan:
     """What is the same for all candidates of a fold; ``is_only`` where there is no other fold."""
 
-    corpus: str
+    reader: Reader
     method: str
     entry: Mapping[str, Any]
-    inputs: Mapping[str, str]
     groups: tuple[tuple[str, ...], ...]
     params: SearchParams
     data: Mapping[str, str]
     code: str
     fold: int
     is_only: bool
+
+    @property
+    def corpus(self) -> str:
+        """Whose rows."""
+        return self.reader.corpus
 
     @property
     def folder(self) -> str:
@@ -89,7 +93,7 @@ class _Plan:
             corpus=self.corpus,
             method=self.method,
             entry={**self.entry, **candidate.options},
-            inputs=dict(self.inputs),
+            inputs=dict(self.reader.inputs),
             groups=self.groups,
             fold=self.fold,
             seed=candidate.seed if seed is None else seed,
@@ -98,6 +102,7 @@ class _Plan:
             min_rows=0 if is_full else params.min_rows,
             subset_seed=params.seed,
             scenario=params.scenario if isinstance(params, GenomeSearch) else None,
+            token=self.reader.token,
             deadline=deadline,
         ).keyed(self.data, self.code)
 
@@ -148,7 +153,8 @@ def run(
     params, inputs = asked.own, asked.inputs
     entry = {key: value for key, value in asked.entry.items() if key != "search"}
     recipe = resolve(method, entry)
-    source = source_for(layout, recipe, corpus, inputs)
+    reader = Reader(layout, corpus, dict(inputs))
+    source = reader.source(recipe)
     for note in recipe.notes(inputs, source.pooled_only):
         ctx.log(note)
     groups = recipe.target_groups(source.targets, asked.targets, corpus)
@@ -159,7 +165,7 @@ def run(
     data = fingerprint_inputs(layout, corpus, recipe, inputs)
     is_only = len(source.folds) == 1
     plans = [
-        _Plan(corpus, method, entry, dict(inputs), names, params, data, ctx.code, fold, is_only)
+        _Plan(reader, method, entry, names, params, data, ctx.code, fold, is_only)
         for fold in source.folds
     ]
     out = layout.search(corpus, method)

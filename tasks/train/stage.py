@@ -12,10 +12,11 @@ import platform
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ from models.training import (
     fit,
     seed_everything,
 )
-from tasks.batches.source import Dataset, Source, source_for
+from tasks.batches.held import Reader
+from tasks.batches.source import Dataset, Source
 from tasks.context import Context, ForMethod, Progress
 from tasks.layout import Layout
 from tasks.recipes import Recipe, build, resolve
@@ -78,25 +80,62 @@ _ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
+class Common:
+    """What all runs of one call of the stage share, as plain values.
+
+    Attributes:
+        reader: of the corpus; each process reads it once.
+        method: key under ``methods``.
+        data: SHA-256 of every file that is read.
+        snapshot_mb: see ``TrainParams``.
+        devices: see ``TrainParams``.
+    """
+
+    reader: Reader
+    method: str
+    data: Mapping[str, str]
+    snapshot_mb: float
+    devices: int
+
+    @property
+    def layout(self) -> Layout:
+        """Where everything lies."""
+        return self.reader.layout
+
+    @property
+    def corpus(self) -> str:
+        """Whose rows."""
+        return self.reader.corpus
+
+
+@dataclass(frozen=True)
 class Job:
     """One run, as plain values that another process can be given.
 
-    ``init`` is the run folder whose weights it begins from.
+    Attributes:
+        common: what other runs have too.
+        entry: of the method, with what was searched.
+        seed: of weights, order and masks.
+        fold: whose training and validation rows.
+        targets: that it predicts.
+        folder: where it is published.
+        init: the run folder whose weights it begins from.
+        key: hash of all that decides its outcome.
     """
 
-    layout: Layout
-    corpus: str
-    method: str
+    common: Common
     entry: Mapping[str, Any]
-    inputs: Mapping[str, str]
     seed: int
     fold: int
     targets: tuple[str, ...]
-    snapshot_mb: float
     folder: str
+    init: str | None
     key: str
-    init: str | None = None
-    devices: int = 1
+
+    @property
+    def cached(self) -> Path:
+        """Where the finished run waits to be published."""
+        return self.common.layout.cache / "runs" / self.key / "run"
 
 
 def run(
@@ -111,62 +150,87 @@ def run(
         corpus: whose features, labels and splits to read.
         method: key under ``methods`` in params.yaml.
     """
-    params, entry, inputs = asked.own, asked.entry, asked.inputs
-    found = None
-    if entry.get("search") is not None:  # imported by name: only such an entry depends on it
-        found = registry.part("tasks.search.result").searched(layout, corpus, method)
-    recipe = resolve(method, entry)
-    source = source_for(layout, recipe, corpus, inputs)
+    params, inputs = asked.own, dict(asked.inputs)
+    recipe = resolve(method, asked.entry)
+    reader = Reader(layout, corpus, inputs)
+    source = reader.source(recipe)
     for note in recipe.notes(inputs, source.pooled_only):
         ctx.log(note)
-    groups = recipe.target_groups(source.targets, params.targets, corpus)
     data = fingerprint_inputs(layout, corpus, recipe, inputs)
-    several = len(source.folds) > 1
-    entries = entries_of(entry, found, source.folds, f"{corpus}-{method}")
-    jobs = []
-    for seed in params.seeds:
-        for fold in source.folds:
-            for group in groups:
-                names = tuple(target.name for target in group)
-                folder = run_folder(layout, corpus, method, seed, fold if several else None, names)
-                what = [method, entries[fold], dict(inputs), seed, fold, names, params.snapshot_mb]
-                if params.devices > 1:
-                    what.append({"devices": params.devices})
-                init = None
-                if recipe.init_from is not None:
-                    where = f"methods.{method}.init_from"
-                    place = fold if several else None
-                    init = find_start(layout, recipe.init_from, corpus, seed, place, where)
-                    what.append(_sha256(init / WEIGHTS))
-                text = json.dumps([what, data, ctx.code], sort_keys=True)
-                key = hashlib.sha256(text.encode()).hexdigest()
-                jobs.append(
-                    Job(
-                        layout, corpus, method, entries[fold], dict(inputs), seed, fold, names,
-                        params.snapshot_mb, str(folder), key, None if init is None else str(init),
-                        params.devices,
-                    )
-                )  # fmt: skip
+    common = Common(reader, method, data, params.snapshot_mb, params.devices)
+    jobs = list(_jobs(asked, common, recipe, source, ctx.code))
     for job in jobs:  # before hours of work: the last fold may be the one that cannot be learnt
         if job.seed == params.seeds[0]:
             parts(layout, source, recipe, corpus, job.fold, job.targets)
+    _train_all(jobs, ctx, common)
+    _publish(layout.runs(corpus, method), jobs)
+    for job in jobs:
+        shutil.rmtree(job.cached.parent, ignore_errors=True)
+
+
+def _jobs(
+    asked: ForMethod[TrainParams], common: Common, recipe: Recipe, source: Source, code: str
+) -> Iterator[Job]:
+    """Every run: each seed, fold and group of targets."""
+    layout, corpus, method = common.layout, common.corpus, common.method
+    found = None
+    if asked.entry.get("search") is not None:  # imported by name: only such an entry depends on it
+        found = registry.part("tasks.search.result").searched(layout, corpus, method)
+    entries = entries_of(asked.entry, found, source.folds, f"{corpus}-{method}")
+    groups = recipe.target_groups(source.targets, asked.own.targets, corpus)
+    for seed, fold, group in product(asked.own.seeds, source.folds, groups):
+        place = fold if len(source.folds) > 1 else None
+        names = tuple(target.name for target in group)
+        init = None
+        if recipe.init_from is not None:
+            where = f"methods.{method}.init_from"
+            init = find_start(layout, recipe.init_from, corpus, seed, place, where)
+        yield Job(
+            common=common,
+            entry=entries[fold],
+            seed=seed,
+            fold=fold,
+            targets=names,
+            folder=str(run_folder(layout, corpus, method, seed, place, names)),
+            init=None if init is None else str(init),
+            key=_key(common, entries[fold], (seed, fold, names), init, code),
+        )
+
+
+def _key(
+    common: Common,
+    entry: Mapping[str, Any],
+    place: tuple[int, int, tuple[str, ...]],
+    init: Path | None,
+    code: str,
+) -> str:
+    """Hash of all that decides what a run comes to."""
+    what = [common.method, entry, common.reader.inputs, *place, common.snapshot_mb]
+    if common.devices > 1:
+        what.append({"devices": common.devices})
+    if init is not None:
+        what.append(_sha256(init / WEIGHTS))
+    text = json.dumps([what, common.data, code], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _train_all(jobs: Sequence[Job], ctx: Context, common: Common) -> None:
+    """Train every run into the cache, those of one seed and fold one after the other."""
     shards = [
         [job for job in jobs if (job.seed, job.fold) == place]
         for place in dict.fromkeys((job.seed, job.fold) for job in jobs)
     ]
     done = 0
     ctx.progress(Progress(done, len(jobs), "runs"))
-    shard = partial(train_shard, data=data)
     # a run that takes all devices leaves none for another beside it
     trained = (
-        ctx.map(shard, shards, f"train {method}") if params.devices == 1 else map(shard, shards)
+        ctx.map(train_shard, shards, f"train {common.method}")
+        if common.devices == 1
+        else map(train_shard, shards)
     )
     for keys in trained:
         done += len(keys)
         ctx.progress(Progress(done, len(jobs), "runs"))
-    _publish(layout.runs(corpus, method), jobs)
-    for job in jobs:
-        shutil.rmtree(_cached(job).parent, ignore_errors=True)
 
 
 def _publish(out: Path, jobs: Sequence[Job]) -> None:
@@ -175,7 +239,7 @@ def _publish(out: Path, jobs: Sequence[Job]) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         for job in jobs:
-            shutil.copytree(_cached(job), temporary / Path(job.folder).relative_to(out))
+            shutil.copytree(job.cached, temporary / Path(job.folder).relative_to(out))
         if out.exists():
             shutil.rmtree(out)
         temporary.replace(out)
@@ -196,35 +260,31 @@ def run_folder(
     return folder / "+".join(targets)
 
 
-def _cached(job: Job) -> Path:
-    return job.layout.cache / "runs" / job.key / "run"
-
-
-def train_shard(jobs: Sequence[Job], data: Mapping[str, str]) -> list[str]:
+def train_shard(jobs: Sequence[Job]) -> list[str]:
     """Train the runs of one seed and fold."""
-    return [train_one(job, data) for job in jobs]
+    return [train_one(job) for job in jobs]
 
 
-def train_one(job: Job, data: Mapping[str, str]) -> str:
+def train_one(job: Job) -> str:
     """Train one run into the cache; goes on from its last epoch if it was interrupted."""
     with _ONE_AT_A_TIME:
-        return _train_one(job, data)
+        return _train_one(job)
 
 
-def _train_one(job: Job, data: Mapping[str, str]) -> str:
-    final = _cached(job)
+def _train_one(job: Job) -> str:
+    final = job.cached
     if final.exists():
         return job.key
     setup = _set_up(job)
     work = final.parent
     work.mkdir(parents=True, exist_ok=True)
-    if job.devices == 1:
+    if job.common.devices == 1:
         fitted = _fit(setup, job)
     else:
-        parallel.check(setup.method, job.method)
-        fitted = parallel.launch(job.devices, partial(_fit_share, job))
+        parallel.check(setup.method, job.common.method)
+        fitted = parallel.launch(job.common.devices, partial(_fit_share, job))
     keeper = _snapshots(setup, job)
-    _write_run(work / "run.tmp", job, setup, fitted, data)
+    _write_run(work / "run.tmp", job, setup, fitted)
     keeper.write(work / "run.tmp")
     (work / "run.tmp").replace(final)
     _state_file(job).unlink(missing_ok=True)
@@ -245,9 +305,10 @@ class _Setup:
 
 def _set_up(job: Job) -> _Setup:
     compute_steadily()
-    recipe = resolve(job.method, job.entry)
-    source = source_for(job.layout, recipe, job.corpus, job.inputs)
-    train, validation = parts(job.layout, source, recipe, job.corpus, job.fold, job.targets)
+    common = job.common
+    recipe = resolve(common.method, job.entry)
+    source = common.reader.source(recipe)
+    train, validation = parts(common.layout, source, recipe, common.corpus, job.fold, job.targets)
     seed_everything(job.seed)
     spec = Spec(source.dims, train.targets, train.most_speakers, source.frame_dims)
     method = build(recipe, spec)
@@ -261,7 +322,7 @@ def _fit(setup: _Setup, job: Job, team: parallel.Team | None = None) -> Fitted:
     """Train from the beginning or from where an interrupted run was last saved."""
     state_file = _state_file(job)
     resume = torch.load(state_file, weights_only=True) if state_file.exists() else None
-    place = f"{job.corpus}-{job.method}, seed {job.seed}, fold {job.fold}"
+    place = f"{job.common.corpus}-{job.common.method}, seed {job.seed}, fold {job.fold}"
     return fit(
         setup.method,
         setup.train,
@@ -285,12 +346,12 @@ def _fit_share(job: Job, team: parallel.Team) -> Fitted:
 
 
 def _state_file(job: Job) -> Path:
-    return _cached(job).with_name("state.pt")
+    return job.cached.with_name("state.pt")
 
 
 def _snapshots(setup: _Setup, job: Job) -> "_Snapshots":
-    folder = _cached(job).with_name("snapshots")
-    return _Snapshots(setup.method, setup.recipe.train, job.snapshot_mb, folder)
+    folder = job.cached.with_name("snapshots")
+    return _Snapshots(setup.method, setup.recipe.train, job.common.snapshot_mb, folder)
 
 
 def _save_state(path: Path, state: Mapping[str, Any]) -> None:
@@ -343,16 +404,15 @@ def _write_run(
     job: Job,
     setup: _Setup,
     fitted: Fitted,
-    data: Mapping[str, str],
 ) -> None:
-    method, source = setup.method, setup.source
+    method, source, common = setup.method, setup.source, job.common
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     save_file(fitted.state, folder / WEIGHTS)
     config = {
-        "method": job.method,
+        "method": common.method,
         "entry": dict(job.entry),
-        "inputs": dict(job.inputs),
+        "inputs": dict(common.reader.inputs),
         "dims": source.dims,
         **({"frame_dims": source.frame_dims} if source.frame_dims else {}),
         "speakers": method.spec.speakers,
@@ -363,12 +423,12 @@ def _write_run(
     _write_json(folder / "config.json", config)
     report = {
         **config,
-        "corpus": job.corpus,
+        "corpus": common.corpus,
         "method_options": asdict(setup.recipe.config),
         "training": asdict(setup.recipe.train),
         **({"init_from": job.init} if job.init is not None else {}),
-        **({"devices": job.devices} if job.devices > 1 else {}),
-        "data": dict(data),
+        **({"devices": common.devices} if common.devices > 1 else {}),
+        "data": dict(common.data),
         "versions": {
             # without the patch release, which computes the same: run folders are compared by bytes
             "python": ".".join(platform.python_version_tuple()[:2]),

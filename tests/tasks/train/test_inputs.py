@@ -358,7 +358,7 @@ def test_training_begins_from_the_run_of_the_same_seed_and_fold(corpus):
 def keys_of(monkeypatch, method="warm_toy", entry=WARM, **more):
     keys = []
     with monkeypatch.context() as patch:
-        patch.setattr(train, "train_one", lambda job, data: keys.append(job.key) or job.key)
+        patch.setattr(train, "train_one", lambda job: keys.append(job.key) or job.key)
         patch.setattr(train, "_publish", lambda out, jobs: None)
         run(method, entry, {}, **more)
     return keys

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from models.errors import UserError
+from tasks.batches.source import Wanted
 from tasks.context import ForMethod
 from tasks.plain_context import PlainContext
 from tasks.train import stage as train
@@ -97,6 +98,22 @@ def test_several_folds_seeds_and_targets_have_folders_of_their_own(tmp_path, cor
         f"seed{seed}/fold{fold}/{target}"
         for seed in (0, 3) for fold in (0, 1) for target in ("category", "vad")
     }  # fmt: skip
+
+
+def test_the_corpus_is_read_once_however_many_runs_there_are(tmp_path, monkeypatch, corpus):
+    make_corpus(folds=2).write()
+    reads, plain = [], Wanted.source
+
+    def counted(self, *where):
+        reads.append(self)
+        return plain(self, *where)
+
+    monkeypatch.setattr(Wanted, "source", counted)
+    quick = {**ENTRY, "epochs": 1, "targets": ["category", "vad"]}
+    assert len([name for name in run(quick, seeds=(0, 1)) if name.endswith("config.json")]) == 8
+    assert len(reads) == 1
+    run({**quick, "lr": 0.02})
+    assert len(reads) == 2  # another call of the stage: tables may have changed
 
 
 def test_the_planted_signal_is_learnt(corpus):
