@@ -92,6 +92,8 @@ class Batch:
         targets: target name to labels: (B, U) long, -1 = none, for ``category``; (B, U, K)
             float, NaN = none, for ``values``; (B, U, C) float 0 or 1, NaN = none, for ``labels``.
         index: (B, U) long; row of each utterance in the data set, -1 on padding.
+        people: (B, U) long; index of the speaker among those of the corpus, the same in all its
+            dialogues; -1 on padding and where nobody is named. Means nothing in another corpus.
         soft: how sure raters were, in training with soft labels only: target name to (B, U, C)
             share of votes for ``category``, (B, U, K) standard deviation over raters for
             ``values``; NaN where unknown.
@@ -106,6 +108,7 @@ class Batch:
     frames: Mapping[str, Frames] | None = None
     images: Tensor | None = None
     extra: Mapping[str, Tensor] | None = None
+    people: Tensor | None = None
     soft: Mapping[str, Tensor] | None = None
 
     @property

@@ -33,12 +33,14 @@ class Spec:
         speakers: most speakers in one dialogue of the training data (ids at or above it are
             clamped to the last).
         frame_dims: modality to width of its frames; only for methods that need ``frames``.
+        people: named speakers of the corpus, those of test rows too; ``Batch.people`` is below it.
     """
 
     dims: Mapping[str, int]
     targets: tuple[Target, ...]
     speakers: int = 2
     frame_dims: Mapping[str, int] = field(default_factory=dict)
+    people: int = 0
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from torch import Tensor
 from models import registry
 from models.batch import MODALITIES, Batch, Frames, Target
 from models.errors import UserError
-from models.method import Level, Need
+from models.method import Level, Need, Spec
 from tasks.batches.labels import Labels, labels_by_fold
 from tasks.layout import Layout
 from tasks.recipes import Recipe
@@ -58,6 +58,7 @@ class Source:
         ids: utterance ids.
         dialogues: dialogue ids.
         speakers: (N,) index of the speaker within the dialogue by first appearance.
+        people: (N,) index of the speaker in the corpus, by name; -1 where nobody is named.
         features: modality to (N, D) float32; 0 where absent.
         present: modality to (N,) bool.
         targets: every target of the corpus.
@@ -73,6 +74,7 @@ class Source:
     ids: np.ndarray
     dialogues: np.ndarray
     speakers: np.ndarray
+    people: np.ndarray
     features: Mapping[str, np.ndarray]
     present: Mapping[str, np.ndarray]
     targets: tuple[Target, ...]
@@ -92,6 +94,11 @@ class Source:
     def frame_dims(self) -> dict[str, int]:
         """Modality to width of its frames; empty where no frames were asked for."""
         return {name: sequences.dim for name, sequences in self.frames.items()}
+
+    def spec(self, train: "Dataset") -> Spec:
+        """What a method is built for that learns from ``train``."""
+        people = int(self.people.max(initial=-1)) + 1
+        return Spec(self.dims, train.targets, train.most_speakers, self.frame_dims, people)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -203,6 +210,7 @@ class Wanted:
             ids=ids.to_numpy(),
             dialogues=utterances.get_column("dialogue_id").to_numpy(),
             speakers=_by_appearance(utterances),
+            people=_by_name(utterances.get_column("speaker")),
             features=features,
             present=present,
             targets=targets,
@@ -262,6 +270,15 @@ def _by_appearance(utterances: pl.DataFrame) -> np.ndarray:
         (first_row.rank("dense").over("dialogue_id") - 1).cast(pl.Int64)
     )
     return speakers.to_series().to_numpy()
+
+
+def _by_name(speakers: pl.Series) -> np.ndarray:
+    """(N,) index of each name among all names in order; -1 where there is none."""
+    names = speakers.drop_nulls().unique().sort().to_list()
+    codes = speakers.replace_strict(
+        names, list(range(len(names))), default=-1, return_dtype=pl.Int64
+    )
+    return codes.fill_null(-1).to_numpy()
 
 
 def _read_extra(ids: pl.Series, folder: Path) -> np.ndarray:
@@ -469,6 +486,7 @@ class Dataset:
         return Batch(
             mask=mask,
             speakers=torch.from_numpy(source.speakers[at]) * mask,
+            people=torch.from_numpy(source.people[at]).masked_fill(~mask, -1),
             features=features,
             present=present,
             targets={

@@ -73,7 +73,8 @@ def load_runs(layout: Layout, corpus: str, method: str) -> list[Run]:
         )
         # compiling takes longer than a look at the test rows
         recipe = resolve(method, {k: v for k, v in config["entry"].items() if k != "compile"})
-        network = build(recipe, Spec(dims, targets, config["speakers"], frame_dims))
+        people = config.get("people", 0)
+        network = build(recipe, Spec(dims, targets, config["speakers"], frame_dims, people))
         network.load_state_dict(load_file(file.parent / "weights.safetensors"))
         report = json.loads((file.parent / "report.json").read_text())
         runs.append(Run(file.parent, config["seed"], config["fold"], recipe, network, report))

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from models.batch import Batch, Target
 from models.errors import MetricInputError, UserError
-from models.method import Data, Method, Spec
+from models.method import Data, Method
 from models.metrics.fitness import genome_fitness
 from models.training import (
     NotFinite,
@@ -251,8 +251,7 @@ def _fit(
     """Fitness, its parts and the number of parameters of one network."""
     train, validation = parts(layout, source, recipe, job.corpus, job.fold, names)
     seed_everything(job.seed)
-    spec = Spec(source.dims, train.targets, train.most_speakers, source.frame_dims)
-    method = build(recipe, spec)
+    method = build(recipe, source.spec(train))
     train, validation = train.seen_through(method.view), validation.seen_through(method.view)
     main = method.main or train.targets[0]
     fitted = fit(

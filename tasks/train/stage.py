@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 from models import parallel, registry
 from models.batch import MODALITIES
 from models.errors import UserError
-from models.method import Method, Spec
+from models.method import Method
 from models.training import (
     Fitted,
     Hooks,
@@ -310,8 +310,7 @@ def _set_up(job: Job) -> _Setup:
     source = common.reader.source(recipe)
     train, validation = parts(common.layout, source, recipe, common.corpus, job.fold, job.targets)
     seed_everything(job.seed)
-    spec = Spec(source.dims, train.targets, train.most_speakers, source.frame_dims)
-    method = build(recipe, spec)
+    method = build(recipe, source.spec(train))
     train, validation = train.seen_through(method.view), validation.seen_through(method.view)
     if job.init is not None:
         warm_start(method, Path(job.init))
@@ -416,6 +415,7 @@ def _write_run(
         "dims": source.dims,
         **({"frame_dims": source.frame_dims} if source.frame_dims else {}),
         "speakers": method.spec.speakers,
+        "people": method.spec.people,
         "targets": [asdict(target) for target in method.spec.targets],
         "seed": job.seed,
         "fold": job.fold,

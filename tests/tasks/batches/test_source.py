@@ -82,6 +82,19 @@ def test_rows_of_one_turn_have_one_order_and_their_own_speakers(corpus):
     assert straight.speakers[:5].tolist() == [0, 1, 0, 1, 0]
 
 
+def test_a_speaker_has_one_index_in_the_whole_corpus(corpus):
+    for row in corpus.utterances:
+        row["speaker"] = {"p0a": "zoe", "p1b": "zoe", "p2a": None}.get(row["speaker"], "ada")
+    corpus.write()
+    data, batch = whole(load())
+    who = {row["utterance_id"]: row["speaker"] for row in corpus.utterances}
+    names = {0: "ada", 1: "zoe", -1: None}
+    ids = load().ids[data.rows]
+    assert [names[int(i)] for i in batch.people[batch.mask]] == [who[name] for name in ids]
+    assert (batch.people[~batch.mask] == -1).all()
+    assert set(batch.people[batch.mask].tolist()) == {-1, 0, 1}
+
+
 def test_dialogues_are_padded_with_nothing(corpus):
     gone = f"{CORPUS}/d00/u4"
     for rows in (corpus.utterances, corpus.labels, corpus.splits):
