@@ -7,7 +7,7 @@ Every key is checked against what the method declares.
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args, get_origin
 
@@ -42,6 +42,25 @@ _LIMITS = {
     "modality_dropout": (0.0, 1.0),
     "validation_rate": (-1.0, 1.0),
     "validation_masks": (1, math.inf),
+}
+
+#: Trainer settings that count only beside another one: what it takes, and whether it is there.
+_COUNTS_WITH: Mapping[str, tuple[str, Callable[[TrainConfig], bool]]] = {
+    **dict.fromkeys(
+        ("plateau_on", "plateau_factor", "plateau_patience"),
+        ("scheduler: plateau", lambda train: train.scheduler == "plateau"),
+    ),
+    **dict.fromkeys(
+        ("step_factor", "step_every", "step_from", "step_unit"),
+        ("scheduler: step", lambda train: train.scheduler == "step"),
+    ),
+    "t_max": ("scheduler: cosine", lambda train: train.scheduler == "cosine"),
+    "warmup": (
+        "scheduler: cosine and t_max: training",
+        lambda train: (train.scheduler, train.t_max) == ("cosine", "training"),
+    ),
+    "ema_warmup": ("ema_decay above 0", lambda train: train.ema_decay > 0),
+    "hide_rate": ("modality_dropout above 0", lambda train: train.modality_dropout > 0),
 }
 
 
@@ -80,6 +99,19 @@ class Recipe:
     def extra(self, inputs: Mapping[str, str]) -> dict[str, str]:
         """Further inputs to the encoders that this method reads for them, where there are any."""
         return {name: inputs[name] for name in self.method.extra_inputs if name in inputs}
+
+    def refuse_idle(self, entry: Mapping[str, Any]) -> None:
+        """Refuse trainer settings of an entry that have no effect beside its others.
+
+        An entry as it is written: a search may try a setting with and without what it needs.
+        """
+        searched = (entry.get("search") or {}).get("space", {})
+        for key, (needed, is_there) in _COUNTS_WITH.items():
+            if key in entry and not is_there(self.train) and not searched:
+                raise UserError(
+                    f"params.yaml: methods.{self.name}.{key} has no effect without {needed}; "
+                    "add that, or leave it out"
+                )
 
     def notes(self, inputs: Mapping[str, str], pooled_only: Sequence[str]) -> list[str]:
         """A line for a person for each thing that the method could learn from and does not get.

@@ -152,6 +152,7 @@ def run(
     """
     params, inputs = asked.own, dict(asked.inputs)
     recipe = resolve(method, asked.entry)
+    recipe.refuse_idle(asked.entry)
     reader = Reader(layout, corpus, inputs)
     source = reader.source(recipe)
     for note in recipe.notes(inputs, source.pooled_only):

@@ -159,3 +159,23 @@ def test_a_share_that_cannot_be_hidden_is_told():
     (line,) = recipe.notes(INPUTS, [])
     assert line.endswith("modality: of 3 at most a share 0.67 is hidden")
     assert resolve("linear", {"modality_dropout": 0.6}).notes(INPUTS, []) == []
+
+
+@pytest.mark.parametrize(("entry", "needed"), [
+    ({"plateau_patience": 3}, "scheduler: plateau"),
+    ({"plateau_on": "loss", "scheduler": "cosine"}, "scheduler: plateau"),
+    ({"step_every": 3}, "scheduler: step"),
+    ({"t_max": "code"}, "scheduler: cosine"),
+    ({"warmup": 0.1, "scheduler": "cosine", "t_max": "code"}, "scheduler: cosine and t_max"),
+    ({"ema_warmup": False}, "ema_decay above 0"),
+    ({"hide_rate": "random"}, "modality_dropout above 0"),
+], ids=str)  # fmt: skip
+def test_settings_without_effect_are_refused(entry, needed):
+    with pytest.raises(UserError, match=f"has no effect without {needed}"):
+        resolve("linear", entry).refuse_idle(entry)
+    beside = {"scheduler": needed.split(": ")[-1]} if needed.count(": ") == 1 else {}
+    beside |= {"ema_decay": 0.9, "modality_dropout": 0.1}
+    if "t_max: training" not in needed and "and" not in needed:
+        resolve("linear", entry | beside).refuse_idle(entry | beside)
+    searched = {"search": {"space": {"scheduler": ["none", "plateau"]}}}
+    resolve("linear", entry).refuse_idle(entry | searched)
