@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from models.errors import UserError
-from models.evolution import Genome, GenomeSpace, candidate_seed
+from models.evolution import Genome, GenomeSpace
 from models.methods.haemsa.experts import ExpertKind
 
 Fusion = Literal["gated_sum", "concat", "attention"]
@@ -188,11 +188,6 @@ def repair(genome: Genome) -> Genome:
 def text_of(genome: Sequence[int]) -> str:
     """The canonical text: a JSON array without spaces."""
     return json.dumps(list(genome), separators=(",", ":"))
-
-
-def training_seed(genome: Sequence[int], base_seed: int) -> int:
-    """Seed of a candidate's training; depends on nothing but these two."""
-    return candidate_seed("haemsa", base_seed, text_of(genome))
 
 
 SPACE = GenomeSpace(tuple(len(choices) for _, choices in GENES), DEFAULT, repair, settings)

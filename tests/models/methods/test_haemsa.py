@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from models.batch import Frames, Target
 from models.errors import UserError
+from models.evolution import candidate_seed
 from models.layers.tokens import packed_left
 from models.method import Spec, configure, total
 from models.methods.haemsa.blocks import some_modalities
@@ -23,7 +24,6 @@ from models.methods.haemsa.genome import (
     encode,
     repair,
     text_of,
-    training_seed,
 )
 from models.methods.haemsa.losses import (
     class_weights,
@@ -102,8 +102,9 @@ def test_the_seed_of_a_candidate_follows_from_its_text():
     assert text_of(DEFAULT) == "[1,1,0,1,0,2,0,0,1,0,1,0,0,1,1,0,0,1,0,1,2,1,2]"
     digest = sha256(f"haemsa|0|{text_of(DEFAULT)}".encode()).hexdigest()
     assert digest[:16] == "7768188493af1403"
-    assert training_seed(DEFAULT, 0) == int(digest[:16], 16) % (2**31 - 1) == 41895182
-    assert training_seed(DEFAULT, 1) != 41895182
+    seed = candidate_seed("haemsa", 0, text_of(DEFAULT))
+    assert seed == int(digest[:16], 16) % (2**31 - 1) == 41895182
+    assert candidate_seed("haemsa", 1, text_of(DEFAULT)) != 41895182
 
 
 @pytest.mark.parametrize(
