@@ -337,6 +337,17 @@ def test_streaming_writes_the_bytes_of_write_table(tmp_path):
         write_faces(iter(parts[::-1]), tmp_path / "parts.parquet", {})
 
 
+@pytest.mark.parametrize("broken", [0, 127, 128, 199])
+def test_a_row_that_breaks_the_contract_is_never_written(tmp_path, broken):
+    file = tmp_path / "faces.parquet"
+    clips = [ClipRequest(f"toy/d/{number:03d}", "") for number in range(200)]
+    rows = [empty_row(one, "no_video") for one in clips]
+    rows[broken]["status"] = "unheard-of"
+    with pytest.raises(TableError, match=f"toy/d/{broken:03d}"):
+        write_faces((FACES.frame([row]) for row in rows), file, {})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_interrupted_write_leaves_the_old_table(tmp_path):
     file = tmp_path / "faces.parquet"
     file.write_bytes(b"old")
