@@ -68,6 +68,7 @@ class Reading:
     packets: int = 0
     stored_s: float = 0.0  # time up to which there were packets, decodable or not
     is_at_end: bool = False
+    is_damaged: bool = False  # the picture, up to the next key frame
     errors: list[str] = field(default_factory=list)
 
     @classmethod
@@ -103,54 +104,65 @@ class Reading:
 
     def run(self, back_off_s: float | None) -> bool:
         """Read the span; False where the seek led past its start. None: from the beginning."""
-        streams = [
-            stream
-            for stream, collector in (
-                (self.tracks.video, self.picture),
-                (self.tracks.audio, self.sound),
-            )
-            if stream is not None and collector is not None
-        ]
+        streams = self._wanted_streams()
         if not streams:
             return True
-        for stream in (self.tracks.video, self.tracks.audio):
-            if stream is not None and stream not in streams:
-                stream.discard = Discard.all
         if back_off_s is not None and not self._seek(streams[0], back_off_s):
             return False
-        is_damaged = False
         for packet in self._packets(streams):
-            is_video = packet.stream.type == "video"
-            collector = self.picture if is_video else self.sound
-            if collector is None or collector.is_done:
-                continue
-            try:
-                frames = packet.decode()
-            except FFmpegError as error:
-                self.errors.append(str(error.strerror))
-                frames = []
-                if is_video and self.picture is not None:
-                    self.picture.lose()
-                    is_damaged = True
-            for frame in frames:
-                if isinstance(frame, av.AudioFrame):
-                    if self.sound is not None:
-                        self.sound.add(frame)
-                elif isinstance(frame, av.VideoFrame) and self.picture is not None:
-                    time_s = self._time_s(frame)
-                    if frame.is_corrupt:
-                        self.errors.append("damaged frame")
-                    is_damaged = frame.is_corrupt or (is_damaged and not frame.key_frame)
-                    if is_damaged:
-                        self.picture.lose(time_s)
-                    else:
-                        self.picture.add(frame, time_s)
+            self._take(packet)
             if back_off_s is not None and self._is_late():
                 return False
         if self.is_at_end and self.picture is not None:
             self.picture.finish()
         # A seek that led to the end of the file says nothing about what lies before.
         return back_off_s is None or self._has_seen_all()
+
+    def _wanted_streams(self) -> list[av.VideoStream | av.AudioStream]:
+        """The chosen tracks that somebody collects; the others are left out when reading."""
+        wanted: list[av.VideoStream | av.AudioStream] = []
+        for stream, collector in (
+            (self.tracks.video, self.picture),
+            (self.tracks.audio, self.sound),
+        ):
+            if stream is None:
+                continue
+            if collector is None:
+                stream.discard = Discard.all
+            else:
+                wanted.append(stream)
+        return wanted
+
+    def _take(self, packet: av.Packet) -> None:
+        """Decode a packet and hand its frames on."""
+        is_video = packet.stream.type == "video"
+        collector = self.picture if is_video else self.sound
+        if collector is None or collector.is_done:
+            return
+        try:
+            frames = packet.decode()
+        except FFmpegError as error:
+            self.errors.append(str(error.strerror))
+            if is_video and self.picture is not None:
+                self.picture.lose()
+                self.is_damaged = True
+            return
+        for frame in frames:
+            if isinstance(frame, av.AudioFrame) and self.sound is not None:
+                self.sound.add(frame)
+            elif isinstance(frame, av.VideoFrame) and self.picture is not None:
+                self._show(frame, self.picture)
+
+    def _show(self, frame: av.VideoFrame, picture: FrameCollector[av.VideoFrame]) -> None:
+        """Hand on a picture, or the news that it and those built on it are damaged."""
+        time_s = self._time_s(frame)
+        if frame.is_corrupt:
+            self.errors.append("damaged frame")
+        self.is_damaged = frame.is_corrupt or (self.is_damaged and not frame.key_frame)
+        if self.is_damaged:
+            picture.lose(time_s)
+        else:
+            picture.add(frame, time_s)
 
     def _seek(self, stream: av.VideoStream | av.AudioStream, back_off_s: float) -> bool:
         margin = 0.1
@@ -222,25 +234,8 @@ class Reading:
         """What was read, and everything that is wrong with it."""
         frames = None if self.picture is None else self.picture.frames()
         sound = None if self.sound is None else self.sound.result()
-        seen = (self.picture is not None and self.picture.last_s is not None) or (
-            self.sound is not None and self.sound.first is not None
-        )
         kind: Kind = "image" if self.tracks.is_still else "video" if self.tracks.video else "audio"
-        problems: list[Problem] = []
-        wants_both_nothing = self.picture is None and self.sound is None
-        if not seen and not wants_both_nothing:
-            nothing = nothing_found(self.path, has_packets=self.packets > 0)
-            problems.append(nothing)
-        if self.request.frame_times is not None and self.tracks.video is None:
-            problems.append(Problem("no_video", f"{self.path} has no picture track"))
-        if self.request.audio_rate_hz and self.tracks.audio is None:
-            problems.append(Problem("no_audio", f"{self.path} has no sound track"))
-        if seen and not self.tracks.is_still:
-            problems.extend(self._coverage())
-        if seen and self.errors:
-            problems.append(self._damage())
-        if sound is not None:
-            problems.extend(sound.problems)
+        problems = [*self._problems(), *(() if sound is None else sound.problems)]
         return Clip(
             frames=no_frames() if frames is None else frames,
             times_s=np.array(self.picture.times_s if self.picture and frames is not None else []),
@@ -251,6 +246,23 @@ class Reading:
             kind=kind,
             problems=tuple(problems),
         )
+
+    def _problems(self) -> Iterator[Problem]:
+        """What is wrong with the file or the span, but for what the sound says of itself."""
+        seen = (self.picture is not None and self.picture.last_s is not None) or (
+            self.sound is not None and self.sound.first is not None
+        )
+        wants_both_nothing = self.picture is None and self.sound is None
+        if not seen and not wants_both_nothing:
+            yield nothing_found(self.path, has_packets=self.packets > 0)
+        if self.request.frame_times is not None and self.tracks.video is None:
+            yield Problem("no_video", f"{self.path} has no picture track")
+        if self.request.audio_rate_hz and self.tracks.audio is None:
+            yield Problem("no_audio", f"{self.path} has no sound track")
+        if seen and not self.tracks.is_still:
+            yield from self._coverage()
+        if seen and self.errors:
+            yield self._damage()
 
     def _damage(self) -> Problem:
         first = sorted(set(self.errors))[0]
@@ -264,20 +276,27 @@ class Reading:
         if self.sound is not None:
             ends_s.append(self.sound.end_reached_s)
         reached_s = max(ends_s)
-        cut = cut_short(self.path) if self.is_at_end else None
+        if self.is_at_end:
+            yield from self._early_end(reached_s)
+        yield from self._gaps(reached_s)
+
+    def _early_end(self, reached_s: float) -> Iterator[Problem]:
+        """Say why a file that was read to its end ends before the span does."""
+        cut = cut_short(self.path)
         if cut is not None:
             yield Problem("truncated", f"{self.path} {cut}")
-        if self.is_at_end and reached_s < self.end_s - TOLERATED_S:
-            if (
-                cut is None
-                and self.length_s > max(reached_s, self.stored_s) + 2 * TOLERATED_S
-                and self._has_all_tracks()
-            ):
-                detail = f"{self.path} states {self.length_s:.3f} s and ends at {reached_s:.3f} s"
-                yield Problem("truncated", detail)
-            if self.request.end_s is not None and self.end_s > self.length_s + TOLERATED_S:
-                detail = f"{self.path} ends at {reached_s:.3f} s, the span at {self.end_s:.3f} s"
-                yield Problem("span_beyond_end", detail)
+        if reached_s >= self.end_s - TOLERATED_S:
+            return
+        is_short = self.length_s > max(reached_s, self.stored_s) + 2 * TOLERATED_S
+        if cut is None and is_short and self._has_all_tracks():
+            detail = f"{self.path} states {self.length_s:.3f} s and ends at {reached_s:.3f} s"
+            yield Problem("truncated", detail)
+        if self.request.end_s is not None and self.end_s > self.length_s + TOLERATED_S:
+            detail = f"{self.path} ends at {reached_s:.3f} s, the span at {self.end_s:.3f} s"
+            yield Problem("span_beyond_end", detail)
+
+    def _gaps(self, reached_s: float) -> Iterator[Problem]:
+        """Say where one track alone does not cover the span."""
         common_s = min(self.end_s, reached_s if self.is_at_end else self.end_s) - TOLERATED_S
         gaps: tuple[tuple[Reason, FrameCollector[av.VideoFrame] | SoundCollector | None], ...]
         gaps = (("video_gap", self.picture), ("audio_gap", self.sound))
