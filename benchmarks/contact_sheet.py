@@ -25,7 +25,7 @@ from tasks.faces.crops import decode as decode_crop
 from tasks.faces.detection import detect_clips
 from tasks.faces.params import FacesParams
 from tasks.faces.windows import ClipRequest
-from tasks.media.decoding import FrameSampling, decode
+from tasks.media.decoding import FrameSampling, Span, decode
 
 FRAME_PX, CROP_PX, CROPS = 180, 90, 12
 COLOURS = [(80, 220, 80), (240, 120, 60), (70, 150, 250), (240, 220, 60), (220, 90, 220)]
@@ -43,7 +43,7 @@ def main() -> None:
         raise SystemExit("no clips: name some, or set AFFECTLOOM_SHARED")
     out = arguments.out or Path(tempfile.mkdtemp(prefix="contact_sheet.")) / "sheet.png"
     params = FacesParams()
-    requests = [ClipRequest(f"sheet/0/{clip.stem}", str(clip.resolve())) for clip in clips]
+    requests = [ClipRequest(f"sheet/0/{clip.stem}", Span(str(clip.resolve()))) for clip in clips]
     strips, told = [], []
     for clip, rows in zip(clips, detect_clips(params, requests), strict=True):
         strips.append(strip(clip, rows, params, arguments.frames))

@@ -214,9 +214,8 @@ def loop(modality: str, root: Path, items, contents) -> Callable[[int | None], N
     def plain(most: int | None) -> None:
         for number, (item, content) in enumerate(list(zip(items, contents, strict=True))[:most]):
             if modality == "audio":
-                samples, _ = soundfile.read(
-                    root / Layout().media_root / item.media, dtype="float32"
-                )
+                file = root / Layout().media_root / item.span.path
+                samples, _ = soundfile.read(file, dtype="float32")
                 inputs = extractor(samples, sampling_rate=16000, return_tensors="pt")
                 states = model(**inputs, output_hidden_states=True).hidden_states
                 np.save(out / f"{number}.npy", states[-1][0].numpy())

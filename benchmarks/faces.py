@@ -36,7 +36,7 @@ from tasks.faces.detection import detect_clips
 from tasks.faces.params import FacesParams
 from tasks.faces.tracking import iou
 from tasks.faces.windows import ClipRequest
-from tasks.media.decoding import FrameSampling, decode
+from tasks.media.decoding import FrameSampling, Span, decode
 
 HEIGHT_PX, WIDTH_PX, FPS = 720, 1280, 25
 
@@ -64,8 +64,8 @@ def compare(video: Path, params: FacesParams, repeats: int) -> dict[str, object]
     clip = decode(video, audio_rate_hz=None, frame_times=sampled)
     detector = MTCNN(keep_all=True)
     detector.detect(clip.frames[0])
-    list(detect_clips(params, [ClipRequest("bench/0/0", str(video), end_s=1.0)]))
-    request = ClipRequest("bench/0/0", str(video))
+    list(detect_clips(params, [ClipRequest("bench/0/0", Span(str(video), end_s=1.0))]))
+    request = ClipRequest("bench/0/0", Span(str(video)))
     ours, theirs_time, shards = [], [], []
     cores = len(os.sched_getaffinity(0))
     with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn")) as pool:
@@ -133,7 +133,7 @@ def source_frames(video: Path | None) -> list[np.ndarray]:
     """Frames of a given video at 25 per second, or drawn ones."""
     if video is not None:
         sampling = FrameSampling(rate_hz=FPS, max_height_px=HEIGHT_PX)
-        clip = decode(video, 0.0, 10.0, audio_rate_hz=None, frame_times=sampling)
+        clip = decode(Span(str(video), 0.0, 10.0), audio_rate_hz=None, frame_times=sampling)
         if not len(clip.frames):
             raise SystemExit(f"{video}: no picture: {[p.detail for p in clip.problems]}")
         return list(clip.frames)

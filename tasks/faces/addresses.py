@@ -3,10 +3,12 @@
 import hashlib
 import importlib.metadata
 import json
+from dataclasses import astuple
 
 from models.mtcnn.networks import weights_sha256
 from tasks.faces.params import FacesParams
 from tasks.faces.windows import ClipRequest
+from tasks.media.spans import Span
 from tasks.store.segments import fingerprint
 
 #: Raised when the same clip and parameters give other rows than before.
@@ -45,5 +47,7 @@ def metadata(params: FacesParams) -> dict[str, str]:
 
 def clip_key(clip: ClipRequest) -> str:
     """Hash of what a clip's rows depend on beside ``about``: bytes, span and region."""
-    content = [clip.media_sha256, clip.start_s, clip.end_s, clip.region]
+    span = clip.span or Span("")
+    region = None if span.region is None else astuple(span.region)
+    content = [clip.media_sha256, span.start_s, span.end_s, region]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()

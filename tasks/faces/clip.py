@@ -15,7 +15,7 @@ from tasks.faces.crops import Crop, encode, make_crop, thin
 from tasks.faces.params import FacesParams
 from tasks.faces.tracking import TrackedFace, Tracker, choose, glance, is_cut, is_steady
 from tasks.faces.windows import ENERGY_RATE_HZ, ClipRequest, Window
-from tasks.media.decoding import Media, Region
+from tasks.media.decoding import Media
 
 Row = dict[str, object]
 
@@ -192,8 +192,7 @@ class ClipFaces:
         """Where the decoded region lies in the upright frame of full size, and pixels per pixel."""
         width, height = self.size_px
         full_width, full_height = self.media.width_px or width, self.media.height_px or height
-        region = Region(*self.request.region) if self.request.region else Region()
-        rows, columns = region.box_px(full_width, full_height)
+        rows, columns = self.request.region.box_px(full_width, full_height)
         size = np.array([columns.stop - columns.start, rows.stop - rows.start], dtype=np.float64)
         return np.array([columns.start, rows.start], dtype=np.float64), size / [width, height]
 

@@ -80,14 +80,14 @@ def detect_clips(params: FacesParams, clips: Sequence[ClipRequest]) -> Iterator[
         decoders = _thread_decoders()
         stack.enter_context(_one_thread())
         media = _probe(decoders, clips)
-        plans = [list(_windows(clip, media[clip.path], params)) for clip in clips]
+        plans = [list(_windows(clip, media[_path(clip)], params)) for clip in clips]
         asked = (window for plan in plans for window in plan)
         outcomes = cast(Generator[Outcome[Window], None, None], decoders.map(decode_window, asked))
         stack.callback(outcomes.close)  # whatever happens, the process is free for the next shard
         for clip, plan in zip(clips, plans, strict=True):
-            faces = _collector(clip, media[clip.path], params)
+            faces = _collector(clip, media[_path(clip)], params)
             if not plan:
-                faces.fail(_why_unseen(media[clip.path]))
+                faces.fail(_why_unseen(media[_path(clip)]))
             for _ in plan:
                 outcome = next(outcomes)
                 if outcome.value is not None:
@@ -110,6 +110,10 @@ def _thread_decoders() -> Decoders:
     return _local.decoders
 
 
+def _path(clip: ClipRequest) -> str:
+    return clip.span.path if clip.span else ""
+
+
 def _why_unseen(media: Media) -> str:
     """Reason where a file has no picture to decode."""
     return media.problems[0].reason if media.problems else "no_video"
@@ -117,7 +121,7 @@ def _why_unseen(media: Media) -> str:
 
 def _probe(decoders: Decoders, clips: Sequence[ClipRequest]) -> dict[str, Media]:
     """What each file holds."""
-    files = list(dict.fromkeys(clip.path for clip in clips))
+    files = list(dict.fromkeys(_path(clip) for clip in clips))
     found = {}
     for file, outcome in zip(files, decoders.map(probe_file, files), strict=True):
         problems = (outcome.problem,) if outcome.problem else ()
@@ -126,9 +130,9 @@ def _probe(decoders: Decoders, clips: Sequence[ClipRequest]) -> dict[str, Media]
 
 
 def _windows(clip: ClipRequest, media: Media, params: FacesParams) -> Iterator[WindowRequest]:
-    if not media.has_video:
+    if clip.span is None or not media.has_video:
         return iter(())
-    return windows(clip, media, params.rate_hz, params.max_frames, params.frame_height_px)
+    return windows(clip.span, media, params.rate_hz, params.max_frames, params.frame_height_px)
 
 
 @cache

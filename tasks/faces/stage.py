@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from tasks.context import Context, shard_count
 from tasks.faces.addresses import about, clip_key, metadata
@@ -17,6 +18,7 @@ from tasks.faces.params import FacesParams
 from tasks.faces.table import clip_frames, write_faces
 from tasks.faces.windows import ClipRequest
 from tasks.layout import Layout
+from tasks.media.decoding import Region, Span
 from tasks.store.compute import Clips, compute
 from tasks.store.segments import Entry, Store
 from tasks.tables import FACES, UTTERANCES, read_table
@@ -30,7 +32,7 @@ _FRAME_S, _CLIP_S, _UNKNOWN_CLIP_S = 0.02, 0.05, 5.0
 def run(params: FacesParams, layout: Layout, ctx: Context, corpus: str) -> None:
     """Detect the faces of every utterance and write the corpus's table of faces."""
     clips = read_clips(layout, corpus)
-    by_key = {clip_key(clip): clip for clip in reversed(clips) if clip.path}
+    by_key = {clip_key(clip): clip for clip in reversed(clips) if clip.span}
     store = Store(layout.store, about(params))
     path = layout.faces(corpus)
 
@@ -58,16 +60,17 @@ def read_clips(layout: Layout, corpus: str) -> list[ClipRequest]:
     columns = ["utterance_id", "media", "media_sha256", "start_s", "end_s", "region"]
     table = read_table(UTTERANCES, layout.utterances(corpus), columns).sort("utterance_id")
     return [
-        ClipRequest(
-            row["utterance_id"],
-            str((layout.media_root / row["media"]).resolve()) if row["media"] is not None else "",
-            row["media_sha256"],
-            row["start_s"],
-            row["end_s"],
-            tuple(row["region"]) if row["region"] is not None else None,
-        )
+        ClipRequest(row["utterance_id"], _span(layout, row), row["media_sha256"])
         for row in table.iter_rows(named=True)
     ]
+
+
+def _span(layout: Layout, row: Mapping[str, Any]) -> Span | None:
+    if row["media"] is None:
+        return None
+    path = str((layout.media_root / row["media"]).resolve())
+    region = None if row["region"] is None else Region(*row["region"])
+    return Span(str(path), row["start_s"], row["end_s"], region)
 
 
 def cut_shards(
@@ -76,9 +79,12 @@ def cut_shards(
     """Neighbouring clips together, in shards of about equal work."""
     costs = []
     for clip in clips:
-        seconds = None if clip.end_s is None else clip.end_s - (clip.start_s or 0.0)
-        frames = None if seconds is None else min(seconds * params.rate_hz, params.max_frames)
-        costs.append(_UNKNOWN_CLIP_S if frames is None else _CLIP_S + frames * _FRAME_S)
+        span = clip.span
+        if span is None or span.end_s is None:
+            costs.append(_UNKNOWN_CLIP_S)
+            continue
+        frames = min((span.end_s - (span.start_s or 0.0)) * params.rate_hz, params.max_frames)
+        costs.append(_CLIP_S + frames * _FRAME_S)
     total = sum(costs)
     count = shard_count(len(clips), total / len(clips), workers)
     before, number = 0.0, []

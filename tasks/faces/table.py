@@ -29,7 +29,7 @@ def clip_frames(
     """Rows of each clip, from the store or from what was not kept there."""
     nothing: pl.DataFrame | None = None
     for clip in clips:
-        if not clip.path:
+        if clip.span is None:
             nothing = FACES.frame([empty_row(clip, "no_video")]) if nothing is None else nothing
             yield _named(nothing, clip)
             continue

@@ -13,7 +13,7 @@ from tasks.faces.clip import Row, empty_row
 from tasks.faces.crops import encode, thin
 from tasks.faces.params import FacesParams
 from tasks.faces.windows import ClipRequest, Window
-from tasks.media.decoding import Media, Region
+from tasks.media.decoding import Media
 
 _THUMBNAIL_PX = 24
 #: Side from which a picture counts as full size, and variance of its edges that counts as sharp.
@@ -105,8 +105,7 @@ class WholeClip:
         width, height = self.media.width_px, self.media.height_px
         if not width or not height:
             return None
-        region = Region(*self.request.region) if self.request.region else Region()
-        rows, columns = region.box_px(width, height)
+        rows, columns = self.request.region.box_px(width, height)
         return [float(v) for v in (columns.start, rows.start, columns.stop, rows.stop)]
 
 

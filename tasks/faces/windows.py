@@ -6,12 +6,12 @@ fresh worker starts quickly.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from tasks.media.decoding import Clip, FrameSampling, Media, Problem, Region, decode, probe
+from tasks.media.decoding import Clip, FrameSampling, Media, Problem, Region, Span, decode, probe
 
 #: Bytes and most frames decoded at a time: memory does not grow with the length of a clip.
 _WINDOW_BYTES, _WINDOW_FRAMES = 160_000_000, 240
@@ -27,31 +27,29 @@ class ClipRequest:
 
     Attributes:
         utterance_id: for the rows.
-        path: the media file; empty where the utterance has none.
+        span: of the media file; None where the utterance has none.
         media_sha256: hash of the file's bytes.
-        start_s: beginning of the span; None is the beginning of the file.
-        end_s: end of the span; None is the end of the file.
-        region: x0, y0, x1, y1 as fractions of the upright frame; None is all of it.
     """
 
     utterance_id: str
-    path: str
+    span: Span | None = None
     media_sha256: str | None = None
-    start_s: float | None = None
-    end_s: float | None = None
-    region: tuple[float, float, float, float] | None = None
+
+    @property
+    def region(self) -> Region:
+        """The part of the upright frame that is looked at."""
+        return (self.span and self.span.region) or Region()
 
 
 @dataclass(frozen=True)
 class WindowRequest:
-    """A part of a clip: from ``start_s`` to ``end_s``, frames at ``rate_hz``."""
+    """A part of a clip, and which of its frames are wanted."""
 
-    path: str
-    start_s: float
-    end_s: float | None
-    rate_hz: float
-    region: tuple[float, float, float, float] | None
-    max_height_px: int
+    span: Span
+    sampling: FrameSampling
+
+    def __str__(self) -> str:
+        return self.span.path
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,40 +79,34 @@ def probe_file(path: str) -> Media:
 
 
 def windows(
-    clip: ClipRequest, media: Media, rate_hz: float, max_frames: int, max_height_px: int
+    span: Span, media: Media, rate_hz: float, max_frames: int, max_height_px: int
 ) -> Iterator[WindowRequest]:
     """The windows of a clip, in order; their frames together are those of one even sampling.
 
     Where the clip has more than ``max_frames`` at ``rate_hz``, they are taken at a lower rate.
     """
+    sampling = FrameSampling(rate_hz, max_height_px=max_height_px)
     if media.kind == "image":
-        yield WindowRequest(clip.path, 0.0, None, rate_hz, clip.region, max_height_px)
+        yield WindowRequest(replace(span, start_s=0.0, end_s=None), sampling)
         return
-    start = max(0.0, clip.start_s or 0.0)
-    end = clip.end_s if clip.end_s is not None else media.duration_s
+    start = max(0.0, span.start_s or 0.0)
+    end = span.end_s if span.end_s is not None else media.duration_s
     if end is None or not math.isfinite(end) or end <= start:  # the decoder says what is wrong
-        yield WindowRequest(clip.path, start, end, rate_hz, clip.region, max_height_px)
+        yield WindowRequest(replace(span, start_s=start, end_s=end), sampling)
         return
     rate_hz = min(rate_hz, max_frames / (end - start))
+    sampling = FrameSampling(rate_hz, max_height_px=max_height_px)
     wanted = max(1, math.ceil((end - start) * rate_hz - 1e-6))
-    step = window_frames(media, clip.region, max_height_px)
+    step = window_frames(media, span.region, max_height_px)
     for first in range(0, wanted, step):
         last = first + step
-        yield WindowRequest(
-            clip.path,
-            start + first / rate_hz,
-            end if last >= wanted else start + last / rate_hz,
-            rate_hz,
-            clip.region,
-            max_height_px,
-        )
+        until_s = end if last >= wanted else start + last / rate_hz
+        yield WindowRequest(replace(span, start_s=start + first / rate_hz, end_s=until_s), sampling)
 
 
-def window_frames(
-    media: Media, region: tuple[float, float, float, float] | None, max_height_px: int
-) -> int:
+def window_frames(media: Media, region: Region | None, max_height_px: int) -> int:
     """How many frames of a file make a window."""
-    part = Region(*region) if region else Region()
+    part = region or Region()
     width = (media.width_px or 1) * (part.x1 - part.x0)
     height = (media.height_px or 1) * (part.y1 - part.y0)
     scale = min(1.0, max_height_px / height)
@@ -123,14 +115,7 @@ def window_frames(
 
 def decode_window(request: WindowRequest) -> Window:
     """Decode the frames and the sound's energy of a part of a clip."""
-    clip = decode(
-        request.path,
-        request.start_s,
-        request.end_s,
-        audio_rate_hz=_AUDIO_RATE_HZ,
-        frame_times=FrameSampling(rate_hz=request.rate_hz, max_height_px=request.max_height_px),
-        region=Region(*request.region) if request.region else None,
-    )
+    clip = decode(request.span, audio_rate_hz=_AUDIO_RATE_HZ, frame_times=request.sampling)
     return Window(
         clip.frames,
         clip.times_s,

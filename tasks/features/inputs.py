@@ -8,7 +8,8 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -20,8 +21,9 @@ from PIL import Image, UnidentifiedImageError
 from models.encoders.encoder import Faces, Input, Sound, Text
 from models.encoders.faces_in_time import spread
 from models.errors import UserError
-from tasks.features.sound import SoundSpan, decode_sound, thread_decoders
+from tasks.features.sound import decode_sound, thread_decoders
 from tasks.layout import Layout
+from tasks.media.spans import Span
 from tasks.tables import FACES, UTTERANCES, read_table, table_files
 
 Modality = Literal["audio", "video", "text"]
@@ -42,9 +44,7 @@ class Item:
         key: hash of the content, None where there is none.
         utterance_id: the first utterance that has it.
         reason: why there is no content.
-        media: file, sound only.
-        start_s: start within the file; None: its beginning.
-        end_s: end within the file; None: its end.
+        span: of the medium, relative to the folder of media; sound only.
         text: what is said, text only.
         context: what was said before, oldest first, text only.
         size: seconds of sound, or letters: for cutting work into pieces.
@@ -54,9 +54,7 @@ class Item:
     key: str | None
     utterance_id: str
     reason: str | None = None
-    media: str | None = None
-    start_s: float | None = None
-    end_s: float | None = None
+    span: Span | None = None
     text: str | None = None
     context: tuple[str, ...] = ()
     size: float = 0.0
@@ -112,9 +110,7 @@ def _sound_item(row: dict, cut_s: float | None) -> Item:
     return Item(
         _key("sound", row["media_sha256"], start_s, end_s, *([] if cut_s is None else [cut_s])),
         row["utterance_id"],
-        media=row["media"],
-        start_s=start_s,
-        end_s=end_s,
+        span=Span(row["media"], start_s, end_s),
         size=size if cut_s is None else min(size, cut_s),
         cut_s=cut_s,
     )
@@ -218,12 +214,13 @@ class Loader:
         return [Loaded(item, Text(item.text or "", item.context)) for item in items]
 
     def _sounds(self, items: Sequence[Item], most: int) -> Iterator[list[Loaded]]:
-        jobs = [
-            SoundSpan(str(self.raw / str(item.media)), item.start_s, item.end_s, self.rate_hz)
+        spans = [
+            replace(item.span, path=str(self.raw / item.span.path))
             for item in items
+            if item.span is not None
         ]
         # media from strangers are decoded in a process of their own, which also works ahead
-        clips = thread_decoders().clips(decode_sound, jobs)
+        clips = thread_decoders().clips(partial(decode_sound, rate_hz=self.rate_hz), spans)
         group: list[Loaded] = []
         seconds = 0.0
         for item, clip in zip(items, clips, strict=True):

@@ -1,9 +1,8 @@
 """What the decoding process of the stage ``features`` runs; it imports little and starts fast."""
 
 import threading
-from dataclasses import dataclass
 
-from tasks.media.decoding import Clip, decode
+from tasks.media.decoding import Clip, Span, decode
 from tasks.media.worker import Decoders
 
 #: Seconds within which a clip must be decoded.
@@ -12,22 +11,9 @@ _LIMIT_S = 120.0
 _local = threading.local()
 
 
-@dataclass(frozen=True)
-class SoundSpan:
-    """A span of a file and the rate at which its sound is wanted; its name stands in messages."""
-
-    path: str
-    start_s: float | None
-    end_s: float | None
-    rate_hz: int
-
-    def __str__(self) -> str:
-        return self.path
-
-
-def decode_sound(span: SoundSpan) -> Clip:
+def decode_sound(span: Span, rate_hz: int) -> Clip:
     """The sound of a span."""
-    return decode(span.path, span.start_s, span.end_s, audio_rate_hz=span.rate_hz, frame_times=None)
+    return decode(span, audio_rate_hz=rate_hz, frame_times=None)
 
 
 def thread_decoders() -> Decoders:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -17,8 +18,9 @@ from pathlib import Path
 from models.errors import UserError
 from tasks.media.opening import MediaFault, check_file, picture_format
 from tasks.media.probing import probe_tracks
+from tasks.media.spans import Span
 from tasks.media.stills import decode_picture, probe_picture
-from tasks.media.tracks import Request, decode_tracks
+from tasks.media.tracks import decode_tracks
 from tasks.media.types import (
     REASONS,
     Clip,
@@ -40,6 +42,7 @@ __all__ = [
     "Problem",
     "Reason",
     "Region",
+    "Span",
     "Status",
     "decode",
     "media_sha256",
@@ -66,34 +69,32 @@ def probe(path: str | PathLike[str]) -> Media:
 
 
 def decode(
-    path: str | PathLike[str],
-    start_s: float | None = None,
-    end_s: float | None = None,
+    span: Span | str | PathLike[str],
     *,
     audio_rate_hz: int | None,
     frame_times: FrameSampling | None,
-    region: Region | None = None,
     min_duration_s: float = 0.0,
 ) -> Clip:
     """Decode a span of a file in one pass; nothing after the span's end is decoded.
 
     Args:
-        path: A file of any name; its extension has no say.
-        start_s: Beginning of the span; None is the beginning of the file.
-        end_s: End of the span; None is the end of the file. Still pictures ignore both.
+        span: What to read; a path alone is the whole file. The file may have any name, its
+            extension has no say. Still pictures ignore start and end.
         audio_rate_hz: Rate of the mono sound to return; None where no sound is wanted.
         frame_times: Which frames to return, and how high; None where none are wanted.
-        region: Part of the upright frame to keep, such as one half of an IEMOCAP frame.
         min_duration_s: What lasts less than this is marked `too_short`.
 
     Returns:
         The clip; `status` and `problems` tell what is wrong with it.
     """
+    if not isinstance(span, Span):
+        span = Span(os.fspath(span))
     if audio_rate_hz is None and frame_times is None:
-        raise UserError(f"{path}: neither sound nor frames are asked for; give one of them")
+        raise UserError(f"{span}: neither sound nor frames are asked for; give one of them")
     if audio_rate_hz is not None and audio_rate_hz < 1:
-        raise UserError(f"{path}: audio_rate_hz is {audio_rate_hz}; give at least 1")
-    path, start = Path(path), 0.0 if start_s is None else float(start_s)
+        raise UserError(f"{span}: audio_rate_hz is {audio_rate_hz}; give at least 1")
+    path, end_s = Path(span.path), span.end_s
+    start = 0.0 if span.start_s is None else float(span.start_s)
     notes: list[Problem] = []
     if not math.isfinite(start) or (
         end_s is not None and not (math.isfinite(end_s) and max(start, 0.0) < end_s)
@@ -107,10 +108,9 @@ def decode(
         check_file(path)
         container = picture_format(path)
         if container is None:
-            request = Request(start, end_s, audio_rate_hz, frame_times, region)
-            clip = decode_tracks(path, request)
+            clip = decode_tracks(replace(span, start_s=start), audio_rate_hz, frame_times)
         else:
-            clip = decode_picture(path, container, (start, end_s), frame_times, region)
+            clip = decode_picture(path, container, (start, end_s), frame_times, span.region)
             if audio_rate_hz is not None:
                 notes.append(Problem("no_audio", f"{path} is a picture without sound"))
     except MediaFault as fault:

@@ -19,7 +19,8 @@ from tasks.media.opening import Tracks, cut_short, open_tracks
 from tasks.media.pictures import Converter, FrameCollector, pixel_aspect
 from tasks.media.probing import length_of, nothing_found, sound_phase
 from tasks.media.sound import TOLERATED_S, SoundCollector, margin_s
-from tasks.media.types import Clip, FrameSampling, Kind, Problem, Reason, Region, no_frames
+from tasks.media.spans import Span
+from tasks.media.types import Clip, FrameSampling, Kind, Problem, Reason, no_frames
 
 _SEEK_WORTH_S = 2.0  # nearer to the beginning, decoding from there costs less than a second try
 _BACK_OFFS_S = (0.0, 5.0, 30.0)  # tries with more room where an index leads past the right frame
@@ -27,28 +28,17 @@ _FAR_S = 3600.0
 _INTERLEAVED_S = 10.0  # tracks of one file lie no further apart; a track silent longer has ended
 
 
-@dataclass(frozen=True)
-class Request:
-    """What to decode: the span, and how each track is wanted (None: not at all)."""
-
-    start_s: float
-    end_s: float | None
-    audio_rate_hz: int | None
-    frame_times: FrameSampling | None
-    region: Region | None
-
-
-def decode_tracks(path: Path, request: Request) -> Clip:
-    """The wanted sound and frames of a span."""
-    phase, length_s = None, None
-    far = request.start_s > _SEEK_WORTH_S
+def decode_tracks(span: Span, audio_rate_hz: int | None, frame_times: FrameSampling | None) -> Clip:
+    """The wanted sound and frames of a span (None: not wanted at all)."""
+    path, phase, length_s = Path(span.path), None, None
+    far = (span.start_s or 0.0) > _SEEK_WORTH_S
     for back_off_s in (*(_BACK_OFFS_S if far else ()), None):
         with open_tracks(path) as tracks:
             if length_s is None:
                 length_s = length_of(path, tracks)
-                if request.audio_rate_hz and far:
+                if audio_rate_hz and far:
                     phase = sound_phase(path)
-            reading = Reading.begin(path, tracks, request, length_s, phase)
+            reading = Reading.begin(span, tracks, audio_rate_hz, frame_times, length_s, phase)
             if reading.run(back_off_s):
                 return reading.clip()
     raise AssertionError("reading from the beginning of a file is never too late")
@@ -58,11 +48,13 @@ def decode_tracks(path: Path, request: Request) -> Clip:
 class Reading:
     """One pass over the packets of a file."""
 
-    path: Path
+    span: Span
     tracks: Tracks
-    request: Request
+    audio_rate_hz: int | None
+    frame_times: FrameSampling | None
     length_s: float
-    end_s: float
+    start_s: float
+    end_s: float  # of the span or, where it has none, of the file
     picture: FrameCollector[av.VideoFrame] | None
     sound: SoundCollector | None
     packets: int = 0
@@ -74,33 +66,34 @@ class Reading:
     @classmethod
     def begin(
         cls,
-        path: Path,
+        span: Span,
         tracks: Tracks,
-        request: Request,
+        audio_rate_hz: int | None,
+        frame_times: FrameSampling | None,
         length_s: float,
         phase: tuple[int, int] | None,
     ) -> Reading:
         """Plan a pass: the wanted times and the sound's time grid."""
-        end_s = length_s if request.end_s is None else request.end_s
+        start_s = span.start_s or 0.0
+        end_s = length_s if span.end_s is None else span.end_s
         # A mistyped end far away must not make a list of a billion wanted times.
-        end_s = min(end_s, max(length_s, request.start_s) + _FAR_S)
+        end_s = min(end_s, max(length_s, start_s) + _FAR_S)
         picture = sound = None
-        sampling = request.frame_times
-        if sampling is not None and tracks.video is not None:
-            convert = Converter(request.region, sampling.max_height_px, pixel_aspect(tracks.video))
+        if frame_times is not None and tracks.video is not None:
+            convert = Converter(span.region, frame_times.max_height_px, pixel_aspect(tracks.video))
             if tracks.is_still:
                 picture = FrameCollector(0.0, 1.0, np.zeros(1), convert)
             else:
                 tick_s = float(tracks.video.time_base or 0) / 2 + 1e-6
-                wanted = sampling.wanted_s(request.start_s, end_s)
+                wanted = frame_times.wanted_s(start_s, end_s)
                 rate = float(tracks.video.average_rate or 25)
-                room = min(100_000, int((end_s - request.start_s) * rate * 1.02) + 16)
-                picture = FrameCollector(request.start_s, end_s, wanted, convert, tick_s, room)
-        if request.audio_rate_hz and tracks.audio is not None:
-            sound = SoundCollector(
-                request.start_s, end_s, request.audio_rate_hz, tracks.origin_us, phase
-            )
-        return cls(path, tracks, request, length_s, end_s, picture, sound)
+                room = min(100_000, int((end_s - start_s) * rate * 1.02) + 16)
+                picture = FrameCollector(start_s, end_s, wanted, convert, tick_s, room)
+        if audio_rate_hz and tracks.audio is not None:
+            sound = SoundCollector(start_s, end_s, audio_rate_hz, tracks.origin_us, phase)
+        return cls(
+            span, tracks, audio_rate_hz, frame_times, length_s, start_s, end_s, picture, sound
+        )
 
     def run(self, back_off_s: float | None) -> bool:
         """Read the span; False where the seek led past its start. None: from the beginning."""
@@ -168,7 +161,7 @@ class Reading:
         margin = 0.1
         if self.sound is not None and self.tracks.audio is not None:
             margin += 1.5 * margin_s(self.tracks.audio.codec_context.sample_rate or 0)
-        target_s = self.request.start_s - margin - back_off_s
+        target_s = self.start_s - margin - back_off_s
         if target_s <= 0 or stream.time_base is None:
             return False
         try:
@@ -241,7 +234,7 @@ class Reading:
             times_s=np.array(self.picture.times_s if self.picture and frames is not None else []),
             audio=None if sound is None else sound.samples,
             audio_start_s=None if sound is None else sound.start_s,
-            audio_rate_hz=None if sound is None else self.request.audio_rate_hz,
+            audio_rate_hz=None if sound is None else self.audio_rate_hz,
             clipped_samples=0 if sound is None else sound.clipped,
             kind=kind,
             problems=tuple(problems),
@@ -254,11 +247,11 @@ class Reading:
         )
         wants_both_nothing = self.picture is None and self.sound is None
         if not seen and not wants_both_nothing:
-            yield nothing_found(self.path, has_packets=self.packets > 0)
-        if self.request.frame_times is not None and self.tracks.video is None:
-            yield Problem("no_video", f"{self.path} has no picture track")
-        if self.request.audio_rate_hz and self.tracks.audio is None:
-            yield Problem("no_audio", f"{self.path} has no sound track")
+            yield nothing_found(Path(self.span.path), has_packets=self.packets > 0)
+        if self.frame_times is not None and self.tracks.video is None:
+            yield Problem("no_video", f"{self.span} has no picture track")
+        if self.audio_rate_hz and self.tracks.audio is None:
+            yield Problem("no_audio", f"{self.span} has no sound track")
         if seen and not self.tracks.is_still:
             yield from self._coverage()
         if seen and self.errors:
@@ -266,7 +259,7 @@ class Reading:
 
     def _damage(self) -> Problem:
         first = sorted(set(self.errors))[0]
-        return Problem("corrupt", f"{self.path}: {len(self.errors)} damaged packets ({first})")
+        return Problem("corrupt", f"{self.span}: {len(self.errors)} damaged packets ({first})")
 
     def _coverage(self) -> Iterator[Problem]:
         """Say which end of the span the file, or one track alone, does not reach."""
@@ -282,17 +275,17 @@ class Reading:
 
     def _early_end(self, reached_s: float) -> Iterator[Problem]:
         """Say why a file that was read to its end ends before the span does."""
-        cut = cut_short(self.path)
+        cut = cut_short(Path(self.span.path))
         if cut is not None:
-            yield Problem("truncated", f"{self.path} {cut}")
+            yield Problem("truncated", f"{self.span} {cut}")
         if reached_s >= self.end_s - TOLERATED_S:
             return
         is_short = self.length_s > max(reached_s, self.stored_s) + 2 * TOLERATED_S
         if cut is None and is_short and self._has_all_tracks():
-            detail = f"{self.path} states {self.length_s:.3f} s and ends at {reached_s:.3f} s"
+            detail = f"{self.span} states {self.length_s:.3f} s and ends at {reached_s:.3f} s"
             yield Problem("truncated", detail)
-        if self.request.end_s is not None and self.end_s > self.length_s + TOLERATED_S:
-            detail = f"{self.path} ends at {reached_s:.3f} s, the span at {self.end_s:.3f} s"
+        if self.span.end_s is not None and self.end_s > self.length_s + TOLERATED_S:
+            detail = f"{self.span} ends at {reached_s:.3f} s, the span at {self.end_s:.3f} s"
             yield Problem("span_beyond_end", detail)
 
     def _gaps(self, reached_s: float) -> Iterator[Problem]:
@@ -310,7 +303,7 @@ class Reading:
                 end_s = collector.end_reached_s
                 yield Problem(reason, f"ends at {end_s:.3f} s, the span at {self.end_s:.3f} s")
         first_s = None if self.picture is None else self.picture.first_s
-        if first_s is not None and self.request.start_s + TOLERATED_S < first_s < self.end_s:
+        if first_s is not None and self.start_s + TOLERATED_S < first_s < self.end_s:
             yield Problem("video_gap", f"pictures begin at {first_s:.3f} s")
 
     def _has_all_tracks(self) -> bool:
@@ -324,6 +317,5 @@ class Reading:
             return len(collector.times_s) > 0
         first = collector.first
         return first is not None and (
-            first / collector.in_rate_hz < self.end_s
-            and collector.end_reached_s > self.request.start_s
+            first / collector.in_rate_hz < self.end_s and collector.end_reached_s > self.start_s
         )

@@ -19,7 +19,7 @@ from tasks.corpora.adapters.emotic import LABELS
 from tasks.faces.whole import WholeClip
 from tasks.faces.windows import ClipRequest, Window
 from tasks.features.families import families
-from tasks.media.decoding import Media
+from tasks.media.decoding import Media, Span
 from tasks.params import Params
 from tasks.recipes import build, resolve
 from tasks.stages import STAGES
@@ -211,7 +211,7 @@ def test_presets_of_faces_keep_every_pixel_of_a_crop(corpus, side):
     assert splits.protocol == "published"
     assert "affectnet" not in corpus or splits.validation_fraction == 0.05
     pixels = np.random.default_rng(0).integers(0, 256, (*side, 3), np.uint8)
-    clip = WholeClip(ClipRequest("a", "a.png"), Media("image", "png", has_video=True), faces)
+    clip = WholeClip(ClipRequest("a", Span("a.png")), Media("image", "png", has_video=True), faces)
     window = Window(pixels[None], np.zeros(1), np.zeros(0, np.float32), 0.0, True, ())
     clip.add(window)
     (row,) = clip.rows()

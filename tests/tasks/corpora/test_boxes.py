@@ -8,7 +8,7 @@ from PIL import Image
 from PIL.Image import Transpose
 
 from tasks.corpora.boxes import add_regions
-from tasks.media.decoding import FrameSampling, Region, decode
+from tasks.media.decoding import FrameSampling, Region, Span, decode
 
 CORNERS = ("x0_px", "y0_px", "x1_px", "y1_px")
 WIDTH, HEIGHT = 80, 40
@@ -56,6 +56,7 @@ def test_a_box_lies_where_it_is_seen_in_a_turned_picture(tmp_path, orientation, 
     stored.save(tmp_path / f"a.{kind}", exif=exif)
     region = Region(*regions(tmp_path, box, media=f"a.{kind}")["region"][0])
     sampling = FrameSampling(rate_hz=1.0)
-    clip = decode(tmp_path / f"a.{kind}", audio_rate_hz=None, frame_times=sampling, region=region)
+    span = Span(str(tmp_path / f"a.{kind}"), region=region)
+    clip = decode(span, audio_rate_hz=None, frame_times=sampling)
     assert clip.frames[0].shape == ((24, 8, 3) if is_turned else (8, 24, 3))
     assert clip.frames[0].min() > 200

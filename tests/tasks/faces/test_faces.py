@@ -20,7 +20,7 @@ from tasks.faces.detection import detect_clips
 from tasks.faces.stage import FacesParams, run
 from tasks.faces.table import write_faces
 from tasks.faces.windows import ClipRequest, Window, windows
-from tasks.media.decoding import Media, Problem
+from tasks.media.decoding import Media, Problem, Region, Span
 from tasks.plain_context import PlainContext
 from tasks.tables import FACES, UTTERANCES, TableError, read_metadata, read_table, write_table
 from tests.face_factory import draw_face, room, write_video
@@ -340,7 +340,7 @@ def test_streaming_writes_the_bytes_of_write_table(tmp_path):
 @pytest.mark.parametrize("broken", [0, 127, 128, 199])
 def test_a_row_that_breaks_the_contract_is_never_written(tmp_path, broken):
     file = tmp_path / "faces.parquet"
-    clips = [ClipRequest(f"toy/d/{number:03d}", "") for number in range(200)]
+    clips = [ClipRequest(f"toy/d/{number:03d}") for number in range(200)]
     rows = [empty_row(one, "no_video") for one in clips]
     rows[broken]["status"] = "unheard-of"
     with pytest.raises(TableError, match=f"toy/d/{broken:03d}"):
@@ -353,7 +353,7 @@ def test_an_interrupted_write_leaves_the_old_table(tmp_path):
     file.write_bytes(b"old")
 
     def breaks():
-        yield FACES.frame([empty_row(ClipRequest("toy/d/a", ""), "no_video")])
+        yield FACES.frame([empty_row(ClipRequest("toy/d/a"), "no_video")])
         raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):
@@ -365,13 +365,13 @@ def test_an_interrupted_write_leaves_the_old_table(tmp_path):
 def test_windows_cover_a_long_clip_without_gap_or_overlap(monkeypatch):
     monkeypatch.setattr(face_media, "_WINDOW_FRAMES", 7)
     long = Media(kind="video", duration_s=10.3, has_video=True, width_px=64, height_px=48)
-    parts = list(windows(ClipRequest("a", "f"), long, 5.0, 1000, 720))
-    assert [part.start_s for part in parts[1:]] == [part.end_s for part in parts[:-1]]
-    assert (parts[0].start_s, parts[-1].end_s) == (0.0, 10.3)
+    parts = list(windows(Span("f"), long, 5.0, 1000, 720))
+    assert [part.span.start_s for part in parts[1:]] == [part.span.end_s for part in parts[:-1]]
+    assert (parts[0].span.start_s, parts[-1].span.end_s) == (0.0, 10.3)
     assert len(parts) == 8
-    slower = list(windows(ClipRequest("a", "f"), long, 5.0, 14, 720))
+    slower = list(windows(Span("f"), long, 5.0, 14, 720))
     assert len(slower) == 2
-    assert slower[0].rate_hz == pytest.approx(14 / 10.3)
+    assert slower[0].sampling.rate_hz == pytest.approx(14 / 10.3)
 
 
 def test_a_window_of_large_frames_is_short():
@@ -379,12 +379,12 @@ def test_a_window_of_large_frames_is_short():
     large = Media(kind="video", has_video=True, width_px=3840, height_px=2160)
     assert face_media.window_frames(small, None, 2160) == 240
     assert face_media.window_frames(large, None, 2160) * 3840 * 2160 * 3 <= 160_000_000
-    half = face_media.window_frames(large, (0.0, 0.0, 0.5, 1.0), 2160)
+    half = face_media.window_frames(large, Region(0.0, 0.0, 0.5, 1.0), 2160)
     assert half == 2 * face_media.window_frames(large, None, 2160)
 
 
 def test_a_clip_in_windows_gives_the_rows_of_one_window(media, monkeypatch):
-    request = [ClipRequest("toy/d/moving", str(media / "moving.mp4"))]
+    request = [ClipRequest("toy/d/moving", Span(str(media / "moving.mp4")))]
     (whole,) = detect_clips(PARAMS, request)
     monkeypatch.setattr(face_media, "_WINDOW_FRAMES", 6)
     (parts,) = detect_clips(PARAMS, request)
@@ -403,7 +403,7 @@ def window(frames: list[np.ndarray], start_s: float, *problems: Problem) -> Wind
 def collect(*parts: Window, params: FacesParams = PARAMS) -> pl.DataFrame:
     known = Media(kind="video", has_video=True, width_px=320, height_px=240)
     detector = detection.detector(params.thresholds)
-    clip_faces = ClipFaces(ClipRequest("toy/d/x", "x"), known, detector, params)
+    clip_faces = ClipFaces(ClipRequest("toy/d/x", Span("x")), known, detector, params)
     for part in parts:
         clip_faces.add(part)
     return FACES.frame(clip_faces.rows())
@@ -482,7 +482,7 @@ def test_a_track_that_never_is_surely_a_face_is_left_out():
 @pytest.mark.skipif(not AWKWARD.exists(), reason="the real files are not beside the project")
 def test_every_awkward_file_gets_rows_or_a_reason():
     files = sorted(f for f in AWKWARD.iterdir() if f.suffix != ".csv")
-    clips = [ClipRequest(f"toy/d/{f.name}", str(f.resolve())) for f in files]
+    clips = [ClipRequest(f"toy/d/{f.name}", Span(str(f.resolve()))) for f in files]
     ends = {}
     for file, rows in zip(files, detect_clips(FacesParams(), clips), strict=True):
         FACES.check(rows, file.name)

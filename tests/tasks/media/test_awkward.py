@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.media.decoding import REASONS, Clip, FrameSampling, decode, media_sha256, probe
+from tasks.media.decoding import REASONS, Clip, FrameSampling, Span, decode, media_sha256, probe
 from tasks.media.worker import Decoders
 from tests.awkward_oracle import expectations
 
@@ -100,7 +100,7 @@ def test_a_span_in_the_middle_of_every_long_file_equals_the_whole():
             continue
         rate = 16000 if media.has_audio else None
         whole = decode(path, audio_rate_hz=rate, frame_times=FrameSampling())
-        part = decode(path, 2.9, 3.4, audio_rate_hz=rate, frame_times=wanted)
+        part = decode(Span(str(path), 2.9, 3.4), audio_rate_hz=rate, frame_times=wanted)
         for frame, time_s in zip(part.frames, part.times_s, strict=True):
             at = int(np.argmin(np.abs(whole.times_s - time_s)))
             assert whole.times_s[at] == pytest.approx(time_s, abs=1e-6)

@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import UserError
-from tasks.media.decoding import REASONS, FrameSampling, Reason, Region, decode, media_sha256, probe
+from tasks.media.decoding import (
+    REASONS,
+    FrameSampling,
+    Reason,
+    Region,
+    Span,
+    decode,
+    media_sha256,
+    probe,
+)
 from tasks.media.pictures import FrameCollector, target_size
 from tests.tasks.media_factory import corner_names, corners, numbers, shade, tone, write
 
@@ -17,8 +26,8 @@ EVERY = FrameSampling()
 TIMES = np.arange(50) / 25  # 2 s at 25 frames per second
 
 
-def pictures(path, start_s=None, end_s=None, sampling=EVERY, **more):
-    return decode(path, start_s, end_s, audio_rate_hz=None, frame_times=sampling, **more)
+def pictures(path, start_s=None, end_s=None, sampling=EVERY, region=None):
+    return decode(Span(str(path), start_s, end_s, region), audio_rate_hz=None, frame_times=sampling)
 
 
 def reasons(thing):
@@ -293,19 +302,21 @@ def test_impossible_wishes_are_errors(wrong):
     ],
 )
 def test_impossible_spans_have_a_reason(talk, span, status, found):
-    clip = decode(talk, *span, audio_rate_hz=16000, frame_times=EVERY)
+    clip = decode(Span(str(talk), *span), audio_rate_hz=16000, frame_times=EVERY)
     assert (clip.status, reasons(clip)) == (status, found)
 
 
 @pytest.mark.parametrize("start_s", [2.5, 60.0])
 def test_a_span_after_the_end_fails_and_says_so(talk, start_s):
-    clip = decode(talk, start_s, start_s + 1, audio_rate_hz=16000, frame_times=EVERY)
+    clip = decode(Span(str(talk), start_s, start_s + 1), audio_rate_hz=16000, frame_times=EVERY)
     assert clip.status == "failed"
     assert reasons(clip)[0] == "span_beyond_end"
 
 
 def test_too_short_sound_is_marked(talk):
-    clip = decode(talk, 0, 0.1, audio_rate_hz=16000, frame_times=None, min_duration_s=0.25)
+    clip = decode(
+        Span(str(talk), 0, 0.1), audio_rate_hz=16000, frame_times=None, min_duration_s=0.25
+    )
     assert (clip.status, reasons(clip)) == ("degraded", ["too_short"])
 
 
@@ -401,7 +412,7 @@ def test_names_and_extensions_have_no_say(tmp_path, talk, name):
 
 def test_the_same_file_gives_the_same_bytes(talk):
     first, second = (
-        decode(talk, 0.3, 1.7, audio_rate_hz=16000, frame_times=FrameSampling(count=4))
+        decode(Span(str(talk), 0.3, 1.7), audio_rate_hz=16000, frame_times=FrameSampling(count=4))
         for _ in range(2)
     )
     assert first.frames.tobytes() == second.frames.tobytes()

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.media.decoding import decode
+from tasks.media.decoding import Span, decode
 from tasks.media.sound import to_mono
 from tests.tasks.media_factory import tone, write
 
 
 def sound(path, start_s=None, end_s=None, rate_hz=16000):
-    return decode(path, start_s, end_s, audio_rate_hz=rate_hz, frame_times=None)
+    return decode(Span(str(path), start_s, end_s), audio_rate_hz=rate_hz, frame_times=None)
 
 
 def reasons(clip):

@@ -2,15 +2,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.media.decoding import FrameSampling, Region, decode, probe
+from tasks.media.decoding import FrameSampling, Region, Span, decode, probe
 from tasks.media.pictures import EXIF_ORIENTATIONS
 from tests.tasks.media_factory import corner_names, corners
 
 EVERY = FrameSampling()
 
 
-def pictures(path, start_s=None, end_s=None, sampling=EVERY, **more):
-    return decode(path, start_s, end_s, audio_rate_hz=None, frame_times=sampling, **more)
+def pictures(path, start_s=None, end_s=None, sampling=EVERY, region=None):
+    return decode(Span(str(path), start_s, end_s, region), audio_rate_hz=None, frame_times=sampling)
 
 
 def reasons(thing):
@@ -118,7 +118,7 @@ def test_region_and_height_bound_work_on_stills(tmp_path):
 
 def test_a_still_has_no_times_and_no_sound(tmp_path):
     Image.fromarray(corners()).save(tmp_path / "s.png")
-    clip = decode(tmp_path / "s.png", 3.0, 4.0, audio_rate_hz=16000, frame_times=EVERY)
+    clip = decode(Span(str(tmp_path / "s.png"), 3.0, 4.0), audio_rate_hz=16000, frame_times=EVERY)
     assert (clip.status, reasons(clip), len(clip.frames)) == ("degraded", ["no_audio"], 1)
     only = decode(tmp_path / "s.png", audio_rate_hz=16000, frame_times=None)
     assert (only.status, reasons(only)) == ("failed", ["no_audio"])
