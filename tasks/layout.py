@@ -139,6 +139,10 @@ class Layout:
         """Everything measured about a method: by seed, by class, grids, provenance; JSON."""
         return self.reports / "metrics" / corpus / f"{method}.details.json"
 
+    def calibration(self, corpus: str, method: str) -> Path:
+        """Temperature of classes and residuals of values, learned on validation rows, JSON."""
+        return self.reports / "metrics" / corpus / f"{method}.calibration.json"
+
     def predictions(self, corpus: str, method: str) -> Path:
         """Predictions of a method on validation and test, beside its scores."""
         return self.reports / "metrics" / corpus / f"{method}.predictions.parquet"

@@ -166,6 +166,7 @@ _ROWS = (
         more=wiring.method_reads_of,
         writes=lambda d, corpus, method: [
             d.metrics(corpus, method), d.details(corpus, method), d.predictions(corpus, method),
+            d.calibration(corpus, method),
         ],
     ),
     Stage(

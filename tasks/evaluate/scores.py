@@ -8,8 +8,10 @@ import numpy as np
 import torch
 
 from models.batch import Target
+from models.metrics.calibration import tempered
 from models.metrics.scoring import HEADLINE, score_target, undefined_reasons
 from tasks.batches.source import Dataset, first_of, is_labelled
+from tasks.evaluate.calibration import calibrated_scores, reliability
 from tasks.evaluate.grids import probabilities
 from tasks.evaluate.predictions import Predicted, Split
 
@@ -51,8 +53,16 @@ def target_details(
     target: Target,
     predicted: Sequence[Predicted],
     rates: Mapping[tuple[str, int], Mapping[str, Any]],
+    heat: Mapping[tuple[int, int], float],
 ) -> dict[str, Any]:
-    """Scores of one target; ``rates`` are further ones by split and seed."""
+    """Scores of one target.
+
+    Args:
+        target: what is scored.
+        predicted: outputs of every network on every split.
+        rates: further scores by split and seed.
+        heat: temperature of each network, by seed and fold; empty leaves probabilities as they are.
+    """
     headline, sign = HEADLINE[target.name]
     per_split: dict[str, Any] = {}
     for split in get_args(Split):
@@ -64,6 +74,17 @@ def target_details(
         }
         if not scores:
             continue  # some corpora keep the labels of their test rows to themselves
+        bins = {}
+        if target.kind == "category" and split == "test":
+            truth, raw, scaled = _probabilities(target, predicted, heat)
+            for seed in scores if scaled else ():
+                scores[seed] |= calibrated_scores(truth[seed], scaled[seed])
+            everything = np.concatenate(list(truth.values()))
+            bins = {
+                name: reliability(everything, np.concatenate(list(shares.values())))
+                for name, shares in (("raw", raw), ("calibrated", scaled))
+                if shares
+            }
         names = next(iter(scores.values()))
         per_split[split] = {
             "n": int(max(is_labelled(target, truth).sum() for truth, *_ in by_seed.values())),
@@ -79,6 +100,7 @@ def target_details(
                 for seed, found in scores.items()
                 if undefined_reasons(found)
             },
+            **({"reliability": bins} if bins else {}),
         }
     return {
         "headline": headline,
@@ -110,6 +132,35 @@ def _pooled(
             np.concatenate(firsts) if firsts else None,
         )
     return pooled
+
+
+_BySeed = dict[int, np.ndarray]
+
+
+def _probabilities(
+    target: Target, predicted: Iterable[Predicted], heat: Mapping[tuple[int, int], float]
+) -> tuple[_BySeed, _BySeed, _BySeed]:
+    """By seed: classes of the labelled test rows, their probabilities, and those by temperature.
+
+    The last is empty where one of the networks has no temperature.
+    """
+    parts: dict[int, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
+    is_scaled = True
+    for one in predicted:
+        if one.split != "test" or target.name not in one.outputs:
+            continue
+        truth = one.data.truth(target).numpy()
+        keep = is_labelled(target, truth)
+        raw = probabilities(target, one.outputs[target.name])[keep]
+        temperature = heat.get((one.run.seed, one.run.fold))
+        is_scaled &= temperature is not None
+        scaled = tempered(raw, temperature or 1.0)
+        parts.setdefault(one.run.seed, []).append((truth[keep], raw, scaled))
+    truths, raws, scaleds = (
+        {seed: np.concatenate([part[i] for part in found]) for seed, found in sorted(parts.items())}
+        for i in range(3)
+    )
+    return truths, raws, scaleds if is_scaled else {}
 
 
 def libraries() -> dict[str, str]:

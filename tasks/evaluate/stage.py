@@ -12,6 +12,7 @@ from models.metrics.scoring import CONVENTION
 from models.training import best_device, compute_steadily, predict
 from tasks.batches.hiding import subsets
 from tasks.context import Context, ForMethod, Progress
+from tasks.evaluate.calibration import calibrations, temperatures
 from tasks.evaluate.cells import fill
 from tasks.evaluate.consistency import violation_rates
 from tasks.evaluate.grids import CHOSEN, Grids
@@ -38,6 +39,8 @@ class EvaluateParams(BaseModel):
     Attributes:
         missing_rates: shares of missing cells for the robustness curve.
         mask_seed: of the masks, the same for every method.
+        calibrate: score test once more with the temperature of each network's validation rows; the
+            file of temperatures is written either way.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,6 +49,7 @@ class EvaluateParams(BaseModel):
         default=[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
     )
     mask_seed: int = Field(default=0, ge=0)
+    calibrate: bool = True
 
 
 def run(
@@ -85,7 +89,8 @@ def run(
     details: dict[str, Any] = {"corpus": corpus, "method": method, "targets": {}}
     details |= {"convention": CONVENTION, "libraries": libraries()}
     for target in targets:
-        found = target_details(target, predicted, rates if target.name == "vad" else {})
+        heat = temperatures(target, predicted) if params.calibrate else {}
+        found = target_details(target, predicted, rates if target.name == "vad" else {}, heat)
         cells = [grids.scores(target, names) for names in (subset_names, rate_names)]
         found["subsets"], found["missing_rates"] = (
             {cell: spread(scores) for cell, scores in grid.items()} for grid in cells
@@ -93,6 +98,7 @@ def run(
         found["test_oracle"] = _oracle(grids, target)
         details["targets"][target.name] = found
     details["runs"] = [_provenance(one) for one in runs]
+    _write_json(layout.calibration(corpus, method), calibrations(targets, predicted))
     _write_json(layout.details(corpus, method), details)
     _write_json(layout.metrics(corpus, method), _summary(details))
 

@@ -14,6 +14,7 @@ from models.batch import Target
 from models.errors import UserError
 from models.method import Spec
 from models.metrics import scoring as metrics
+from models.metrics.calibration import fit_temperature, tempered
 from models.training import predict
 from tasks.batches.hiding import Hidden
 from tasks.context import ForMethod
@@ -106,6 +107,47 @@ def test_value_scores_are_those_of_the_predictions(project, name):
     assert scores[f"ccc/{name}"] == pytest.approx(wanted)
     assert scores[f"ccc_all_rows/{name}"] == pytest.approx(concordance(t, p))
     assert scores[f"mae/{name}"] == pytest.approx(np.abs(t - p).mean())
+
+
+def test_each_network_s_temperature_is_of_its_own_validation_rows(project):
+    found = json.loads(here().calibration(CORPUS, "linear").read_text())
+    assert found["fitted_on"] == "validation"
+    category = found["targets"]["category"]
+    assert {(one["seed"], one["fold"]) for one in category["networks"]} == {
+        (seed, fold) for seed in SEEDS for fold in (0, 1)
+    }
+    one = category["networks"][0]
+    known = rows(split="validation", seed=one["seed"]).drop_nulls("target_category")
+    known = known.filter(pl.col("fold") == one["fold"])
+    names = category["names"]
+    truth = [names.index(name) for name in known["target_category"]]
+    shares = np.array(known["probabilities"].to_list())
+    assert one["temperature"] == pytest.approx(fit_temperature(truth, shares), rel=1e-3)
+    scores = read_details()["category"]["test"]["by_seed"]["0"]
+    heat = {c["fold"]: c["temperature"] for c in category["networks"] if c["seed"] == 0}
+    test = rows(seed=0).drop_nulls("target_category")
+    scaled = np.concatenate(
+        [
+            tempered([shares], heat[fold])
+            for shares, fold in zip(test["probabilities"], test["fold"], strict=True)
+        ]
+    )
+    truth = [names.index(name) for name in test["target_category"]]
+    assert scores["log_loss_calibrated"] == pytest.approx(float(metrics.log_loss(truth, scaled)))
+    assert "log_loss_calibrated" not in read_details()["category"]["validation"]["by_seed"]["0"]
+    bins = read_details()["category"]["test"]["reliability"]
+    assert sum(bins["raw"]["count"]) == sum(bins["calibrated"]["count"]) == len(SEEDS) * len(truth)
+
+
+def test_residuals_of_values_are_those_of_validation(project):
+    found = json.loads(here().calibration(CORPUS, "linear").read_text())["targets"]["vad"]
+    known = pl.concat([rows(split="validation", seed=seed) for seed in SEEDS])
+    known = known.drop_nulls("target_valence")
+    residual = known["target_valence"] - known["prediction_valence"]
+    valence = found["residuals"]["valence"]
+    assert valence["n"] == known.height
+    assert valence["quantiles"]["0.5"] == pytest.approx(residual.median())
+    assert list(valence["quantiles"].values()) == sorted(valence["quantiles"].values())
 
 
 @pytest.mark.parametrize("side", ["prediction", "target"])
