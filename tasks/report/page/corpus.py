@@ -24,8 +24,6 @@ _BINS = {"vad": 80, "emi": 40}
 _OTHER_BINS = 60
 #: Whiskers end at the last value within this many interquartile ranges of the box.
 _WHISKER = 1.5
-#: The splits that box plots set side by side.
-_COMPARED = ("train", "validation")
 _MOST_POINTS = 5_000
 _POINTS_SEED = 0
 _MOST_ROWS = 50
@@ -130,11 +128,11 @@ def _stratified(groups: pl.Series, most: int) -> np.ndarray:
 
 
 def _boxes(rows: pl.DataFrame, name: str, classes: list[str]) -> list[dict[str, Any]]:
-    """How a dimension of VAD is spread within each category of training and of validation."""
+    """How a dimension of VAD is spread within each category of every split."""
     return [
         {"category": label, "split": split, **_box(values)}
         for label in classes
-        for split in _COMPARED
+        for split in SPLITS
         if len(
             values := rows.filter(category=label, split=split)
             .get_column(name)

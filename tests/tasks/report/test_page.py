@@ -200,10 +200,10 @@ def test_whiskers_end_at_the_last_value_within_one_and_a_half_interquartile_rang
     assert (box["low"], box["high"], box["outside"]) == (0.0, 0.4, 1)
 
 
-def test_training_and_validation_stand_side_by_side(project):
+def test_all_splits_stand_side_by_side(project):
     boxes = overview(here(), "toy", pl.read_parquet(here().splits("toy")))["boxes"]["dominance"]
-    assert [(b["category"], b["split"]) for b in boxes[:2]] == [
-        ("angry", "train"), ("angry", "validation"),
+    assert [(b["category"], b["split"]) for b in boxes[:3]] == [
+        ("angry", "train"), ("angry", "validation"), ("angry", "test"),
     ]  # fmt: skip
 
 
