@@ -1,11 +1,11 @@
-"""Headline scores on test with modalities hidden, and of epochs chosen on test for information.
+"""Scores on test with modalities hidden, and of epochs chosen on test for information.
 
 A cell is scored like the plain test score: once over the folds of a seed together, then averaged
 over seeds. So the cell with nothing hidden is the score of the leaderboard.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +16,7 @@ from models.metrics.scoring import HEADLINE, UNDEFINED_SCORE, selection_score
 from tasks.batches.source import is_labelled
 
 Outputs = Mapping[str, torch.Tensor]
+Score = Callable[[Target, np.ndarray, torch.Tensor, np.ndarray], Mapping[str, float]]
 #: Cell of the networks as they were chosen, with everything that there is to see.
 CHOSEN = "chosen"
 
@@ -89,15 +90,30 @@ class Grids:
             )
             self._folds.setdefault(target.name, {}).setdefault(seed, []).append(fold)
 
-    def scores(self, target: Target, cells: Sequence[str]) -> dict[str, list[float]]:
-        """Cell to the headline metric of each seed, for the cells that there are."""
-        found: dict[str, list[float]] = {}
+    def scores(
+        self, target: Target, cells: Sequence[str], score: Score
+    ) -> dict[str, list[Mapping[str, float]]]:
+        """Cell to all metrics of each seed, for the cells that there are; none without a label.
+
+        Args:
+            target: what is scored.
+            cells: their names.
+            score: of truth, output and folds; cells that hide the same are scored once.
+        """
+        found: dict[str, list[Mapping[str, float]]] = {}
         for _, folds in sorted(self._folds.get(target.name, {}).items()):
+            known: dict[tuple[int, ...], Mapping[str, float]] = {}
             for cell in cells:
                 parts = [fold for fold in folds if cell in fold.cells]
-                if parts:
-                    score = _pooled(target, parts, [fold.cells[cell] for fold in parts])
-                    found.setdefault(cell, []).append(score)
+                if not parts:
+                    continue
+                outputs = [fold.cells[cell] for fold in parts]
+                same = tuple(map(id, outputs))
+                if same not in known:
+                    truth, output, numbers = _together(parts, outputs)
+                    has_label = is_labelled(target, truth).any()
+                    known[same] = score(target, truth, output, numbers) if has_label else {}
+                found.setdefault(cell, []).append(known[same])
         return found
 
     def oracle(self, target: Target, chosen: str) -> list[float]:
@@ -130,6 +146,13 @@ class Grids:
 
 
 def _pooled(target: Target, folds: Sequence[_Fold], outputs: Sequence[torch.Tensor]) -> float:
+    return headline(target, *_together(folds, outputs))
+
+
+def _together(
+    folds: Sequence[_Fold], outputs: Sequence[torch.Tensor]
+) -> tuple[np.ndarray, torch.Tensor, np.ndarray]:
+    """Truth and outputs of several folds, and the number of the fold of each row."""
     truth = np.concatenate([fold.truth for fold in folds])
     numbers = np.repeat(np.arange(len(folds)), [len(fold.truth) for fold in folds])
-    return headline(target, truth, torch.cat(list(outputs)), numbers)
+    return truth, torch.cat(list(outputs)), numbers

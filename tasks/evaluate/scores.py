@@ -134,6 +134,14 @@ def _pooled(
     return pooled
 
 
+def cell_details(headline: str, scores: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """One cell of a grid: mean and deviation of the headline, and of every metric."""
+    metrics = {
+        name: spread([float(found[name]) for found in scores]) for name in scores[0] if all(scores)
+    }
+    return {**metrics.get(headline, spread([math.nan])), "metrics": metrics}
+
+
 _BySeed = dict[int, np.ndarray]
 
 

@@ -18,7 +18,13 @@ from tasks.evaluate.consistency import violation_rates
 from tasks.evaluate.grids import CHOSEN, Grids
 from tasks.evaluate.networks import Run, load_runs, part_of, sources_of, targets_of
 from tasks.evaluate.predictions import Predicted, Split, write_predictions
-from tasks.evaluate.scores import libraries, spread, target_details
+from tasks.evaluate.scores import (
+    cell_details,
+    libraries,
+    score,
+    spread,
+    target_details,
+)
 from tasks.layout import Layout
 from tasks.tables import replacing
 
@@ -91,9 +97,10 @@ def run(
     for target in targets:
         heat = temperatures(target, predicted) if params.calibrate else {}
         found = target_details(target, predicted, rates if target.name == "vad" else {}, heat)
-        cells = [grids.scores(target, names) for names in (subset_names, rate_names)]
+        cells = [grids.scores(target, names, score) for names in (subset_names, rate_names)]
         found["subsets"], found["missing_rates"] = (
-            {cell: spread(scores) for cell, scores in grid.items()} for grid in cells
+            {cell: cell_details(found["headline"], scores) for cell, scores in grid.items()}
+            for grid in cells
         )
         found["test_oracle"] = _oracle(grids, target)
         details["targets"][target.name] = found

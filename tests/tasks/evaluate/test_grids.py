@@ -8,7 +8,9 @@ import torch
 from sklearn.metrics import f1_score
 
 from models.batch import Target
+from models.metrics.scoring import score_target
 from tasks.evaluate.grids import Grids, headline
+from tasks.evaluate.scores import cell_details, score
 
 CATEGORY = Target("category", "category", ("a", "b"))
 TRUTHS = [np.array([0, 0, 0, 1]), np.array([1, 1, -1, 0])]
@@ -29,11 +31,34 @@ def test_a_cell_is_scored_over_the_folds_of_a_seed_together():
     for truth, guess in zip(TRUTHS, guesses, strict=True):
         grids.add(0, {CATEGORY: truth}, {"all": logits(*guess)}, [])
         grids.add(1, {CATEGORY: truth}, {"all": logits(0, 0, 0, 0)}, [])
-    found = grids.scores(CATEGORY, ["all", "none of these"])
+    found = grids.scores(CATEGORY, ["all", "none of these"], score)
     assert set(found) == {"all"}
-    assert found["all"] == pytest.approx([pooled(guesses), pooled([[0] * 4, [0] * 4])])
+    weighted = [scores["weighted_f1"] for scores in found["all"]]
+    assert weighted == pytest.approx([pooled(guesses), pooled([[0] * 4, [0] * 4])])
     apart = [pooled([g], [t]) for g, t in zip(guesses, TRUTHS, strict=True)]
-    assert found["all"][0] != pytest.approx(np.mean(apart))
+    assert weighted[0] != pytest.approx(np.mean(apart))
+
+
+def test_a_cell_has_every_metric_of_the_leaderboard():
+    sentiment = Target("sentiment", "values", ("sentiment",))
+    truth, guess = np.random.default_rng(0).uniform(-3, 3, (2, 30, 1)).astype(np.float32)
+    output = {"sentiment": torch.from_numpy(guess)}
+    grids = Grids()
+    grids.add(0, {sentiment: truth}, {"0.4": output, "text": output}, [])
+    found = grids.scores(sentiment, ["0.4", "text"], score)
+    assert found["text"][0] is found["0.4"][0]  # hides the same, so it is scored once
+    cell = cell_details("mae", found["0.4"])
+    wanted = score_target("values", ["sentiment"], truth, guess)
+    assert cell["mean"] == pytest.approx(np.abs(truth - guess).mean())
+    assert set(cell["metrics"]) == set(wanted)
+    assert cell["metrics"]["f1_has0"]["mean"] == pytest.approx(wanted["f1_has0"])
+
+
+def test_a_cell_without_labels_is_undefined():
+    grids = Grids()
+    grids.add(0, {CATEGORY: np.array([-1, -1])}, {"0": logits(0, 1)}, [])
+    cell = cell_details("weighted_f1", grids.scores(CATEGORY, ["0"], score)["0"])
+    assert cell == {"mean": None, "std": None, "metrics": {}}
 
 
 def test_the_oracle_takes_the_best_epoch_of_each_fold_and_is_never_below_the_chosen_one():
