@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from models.metrics.scoring import CONVENTION, HEADLINE, score_target
+from tasks.evaluate.calibration import reliability
 from tasks.evaluate.scores import spread
 from tasks.tables import (
     FACES,
@@ -373,7 +374,13 @@ def _details(
         "names": list(names),
     }
     nothing = {"mean": None, "std": None}
+    bins = {}
+    if target == "category" and not is_hidden:
+        keep = truth >= 0
+        shares = np.concatenate([values[keep] for values in made.values()])
+        bins = reliability(np.concatenate([truth[keep]] * len(made)), shares)
     judged = {
+        **({"reliability": {"raw": bins, "calibrated": bins}} if bins else {}),
         "n": int((truth >= 0).sum()) if target == "category" else len(truth),
         "metrics": metrics,
         "by_seed": {

@@ -60,6 +60,9 @@ def results(
     found["contribution"] = _contributions(found)
     if kind == "category":
         found["confusion"] = {m: _confusions(name, one) for m, one in mine.items()}
+        found["reliability"] = {
+            m: bins for m, one in mine.items() if (bins := one.scores(name).get("reliability"))
+        }
     if kind == "values":
         found["coverage"] = _coverages(name, mine, target["names"])
     return found

@@ -122,6 +122,11 @@ def test_every_part_of_the_page_has_its_data(project):
         "valence", "arousal", "dominance", "joint",
     }  # fmt: skip
     assert set(category["rates"]["linear"]) == {"0", "0.3", "0.7"}
+    bins = category["reliability"]["linear"]["raw"]
+    known = pl.read_parquet(here().predictions("toy", "linear")).drop_nulls("target_category")
+    wrong = (known["target_category"] != known["prediction_category"]).mean()
+    assert sum(bins["count"]) == known.height
+    assert bins["risk"][-1] == pytest.approx(wrong, abs=1e-5)
     assert set(category["contribution"]["shares"]["linear"]) == {"audio", "video", "text"}
     assert corpus["clips"]["stages"][0]["stage"] == "ingest"
     assert corpus["clips"]["examples"][0]["reason"] == "file_missing"

@@ -80,6 +80,30 @@ section("coverage", "How often the error is small", "Share of utterances whose a
   return [found.is_cut ? h("p", { class: "note" }, `Some errors are larger than the scale is wide, ${found.limit}, and not drawn.`) : null, methodLegend(methods), h("div", { class: "grid" }, figures)];
 });
 
+const CALIBRATION = { raw: "as predicted", calibrated: "temperature of validation" };
+
+section("reliability", "Can the confidence be believed?", "Reliability: how often the chosen method is right where it is so sure; on the diagonal its confidence can be taken at its word. Selective risk: its errors among the utterances it is surest of; a useful confidence rises from the left. Over all seeds on test; the temperature is fitted on validation and changes no prediction.", () => {
+  const found = target()?.reliability?.[state.method];
+  if (!found) return null;
+  const kinds = Object.keys(CALIBRATION).filter((k) => found[k]);
+  const color = (k) => classColor(kinds.indexOf(k));
+  const bins = kinds.flatMap((kind) => found[kind].count.map((n, i) => ({ kind, n, x: found[kind].confidence[i], y: found[kind].accuracy[i] }))).filter((b) => b.n && isNumber(b.x));
+  const risks = kinds.flatMap((kind) => found[kind].risk.map((y, i) => ({ kind, x: (i + 1) / found[kind].risk.length, y })));
+  const lines = (rows) => kinds.map((k, i) => Plot.line(rows.filter((r) => r.kind === k), { x: "x", y: "y", stroke: color(k), strokeWidth: 2, strokeDasharray: DASHES[i] }));
+  const hint = (rows, title) => Plot.tip(rows, Plot.pointer({ x: "x", y: "y", fill: "var(--panel)", stroke: "var(--line)", title }));
+  const sure = chart(`${state.method}: share of right predictions by confidence; larger dots are more utterances`, (width) => plot(width, {
+    height: 280, x: { label: "confidence", domain: [0, 1], tickFormat: ".0%" }, y: { label: "right", domain: [0, 1], tickFormat: ".0%", grid: true }, r: { range: [2, 9] },
+    marks: [Plot.line([[0, 0], [1, 1]], { stroke: "var(--muted)", strokeDasharray: "2 3" }), ...lines(bins),
+      Plot.dot(bins, { x: "x", y: "y", r: "n", fill: (d) => color(d.kind), fillOpacity: 0.7 }),
+      hint(bins, (d) => `${CALIBRATION[d.kind]}: ${percent(d.y)} right where ${percent(d.x)} sure, ${count(d.n)} predictions`)],
+  }), ["probabilities", "confidence", "right", "predictions"], () => bins.map((b) => [CALIBRATION[b.kind], percent(b.x), percent(b.y), count(b.n)]));
+  const risk = chart(`${state.method}: share of wrong predictions among the most confident`, (width) => plot(width, {
+    height: 280, x: { label: "share of utterances kept, the surest first", domain: [0, 1], tickFormat: ".0%" }, y: { label: "wrong", tickFormat: ".0%", grid: true, zero: true },
+    marks: [...lines(risks), hint(risks, (d) => `${CALIBRATION[d.kind]}: ${percent(d.y)} wrong among the surest ${percent(d.x)}`)],
+  }), ["probabilities", ...[0.25, 0.5, 0.75, 1].map((s) => `surest ${percent(s)}`)], () => kinds.map((k) => [CALIBRATION[k], ...[0.25, 0.5, 0.75, 1].map((s) => percent(found[k].risk[Math.round(s * found[k].risk.length) - 1]))]));
+  return [colorLegend(kinds.map((k) => CALIBRATION[k]), (i) => classColor(i)), h("div", { class: "grid" }, h("div", {}, h("h3", {}, "Reliability"), sure), h("div", {}, h("h3", {}, "Selective risk"), risk))];
+});
+
 section("robustness", "When modalities are missing", "The score as a growing share of audio, video and text cells is hidden at test time, with the same masks for every method. The band is one standard deviation over the seeds of the chosen method.", () => {
   const found = target()?.rates;
   const methods = ranked().map((e) => e.method).filter((m) => Object.keys(found?.[m] ?? {}).length);
