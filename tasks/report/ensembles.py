@@ -5,26 +5,26 @@ and scores of labels are averaged, and so are values; ``prediction_category`` is
 largest mean probability. ``leaderboard.json`` has the score of these where the labels are known.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from tasks.layout import Layout
-from tasks.report.tested import Tested, load_tested
+from tasks.report.tested import Loaded, Tested
 from tasks.tables import replacing
 
 
-def write_ensembles(layout: Layout, corpora: Mapping[str, Sequence[str]]) -> None:
+def write_ensembles(layout: Layout, loaded: Mapping[str, Loaded]) -> None:
     """One CSV for each corpus and method that was evaluated.
 
     Args:
-        corpora: corpus to its methods.
+        layout: where to write.
+        loaded: corpus to what was evaluated.
     """
     layout.ensembles.mkdir(parents=True, exist_ok=True)
-    for corpus, methods in corpora.items():
-        tested, _ = load_tested(layout, corpus, methods)
+    for corpus, (tested, _) in loaded.items():
         for method, one in tested.items():
             file: Path = layout.ensemble(corpus, method)
             with replacing(file) as temporary:

@@ -24,6 +24,7 @@ from models.statistics.resampling import resamplable
 from tasks.layout import Layout
 from tasks.report.tested import (
     SELECTED,
+    Loaded,
     Rows,
     Tested,
     align,
@@ -61,7 +62,15 @@ def judge(
         resamples: of the cluster bootstrap.
         seed: of the bootstrap.
     """
-    tested, failed = load_tested(layout, corpus, methods)
+    loaded = load_tested(layout, corpus, methods)
+    return judge_loaded(layout, corpus, loaded, resamples=resamples, seed=seed)
+
+
+def judge_loaded(
+    layout: Layout, corpus: str, loaded: Loaded, *, resamples: int, seed: int
+) -> dict[str, Judged]:
+    """As ``judge``, of what was read already."""
+    tested, failed = loaded
     places = read_places(layout, corpus)
     judged = {}
     for name in dict.fromkeys(target for one in tested.values() for target in one.targets):
@@ -71,7 +80,8 @@ def judge(
         # many small products: threads only get in each other's way, and one sums in one order
         with threadpool_limits(1):
             apart = {m: one.partial[name] for m, one in tested.items() if name in one.partial}
-            judged[name] = _judge_target(name, mine, failed | apart, rows, resamples, seed)
+            left_out = {**failed, **apart}
+            judged[name] = _judge_target(name, mine, left_out, rows, resamples, seed)
     return judged
 
 

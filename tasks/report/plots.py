@@ -15,7 +15,7 @@ import polars as pl
 
 from tasks.layout import Layout
 from tasks.report.error_curves import curves, predicted_errors
-from tasks.report.tested import Tested, load_tested
+from tasks.report.tested import Loaded, Tested
 from tasks.tables import replacing
 from tasks.targets import VAD
 
@@ -47,20 +47,20 @@ def folder(layout: Layout) -> Path:
 
 def write_plots(
     layout: Layout,
-    corpora: Mapping[str, Sequence[str]],
+    loaded: Mapping[str, Loaded],
     overviews: Mapping[str, Mapping[str, Any]],
     across: Sequence[Mapping[str, Any]],
 ) -> list[Path]:
     """Write every file; empty ones keep their header, so that DVC finds what it tracks.
 
     Args:
-        corpora: corpus to its methods, whose details and predictions to read.
-        overviews: corpus to ``page_corpus.overview``.
+        layout: where to write.
+        loaded: corpus to what was evaluated.
+        overviews: corpus to ``page.corpus.overview``.
         across: curves of ``cross_corpus.curves_across``.
     """
     rows: dict[str, list[Row]] = {name: [] for name in PLOTS}
-    for corpus, methods in corpora.items():
-        tested, _ = load_tested(layout, corpus, methods)
+    for corpus, (tested, _) in loaded.items():
         for method, one in tested.items():
             rows["history"] += _history(corpus, method, one)
             rows["confusion"] += _confusion(corpus, method, one)

@@ -21,10 +21,11 @@ from tasks.context import Context, Progress
 from tasks.layout import Layout
 from tasks.report.cross_corpus import cross_corpus, curves_across
 from tasks.report.ensembles import write_ensembles
-from tasks.report.leaderboard import Judged, judge, to_csv
+from tasks.report.leaderboard import Judged, judge_loaded, to_csv
 from tasks.report.page.corpus import overview
 from tasks.report.page.page import render
 from tasks.report.plots import write_plots
+from tasks.report.tested import Loaded, load_tested
 from tasks.selection import encoders_of, methods_of
 from tasks.tables import (
     FACES,
@@ -68,25 +69,24 @@ def run(asked: ForReport, layout: Layout, ctx: Context) -> None:
     params, raw = asked.own, asked.raw
     corpora = {corpus: methods_of(raw, corpus) for corpus in raw.get("corpora") or {}}
     board: dict[str, dict[str, Judged]] = {}
-    for done, corpus in enumerate(corpora):
-        board[corpus] = _judge(layout, params, raw, corpus)
+    loaded: dict[str, Loaded] = {}
+    for done, (corpus, methods) in enumerate(corpora.items()):
+        loaded[corpus] = load_tested(layout, corpus, methods)
+        board[corpus] = _judge(layout, params, corpus, loaded[corpus])
         ctx.progress(Progress(done + 1, len(corpora), "corpora"))
     content = _content(layout, raw, board)
     text = json.dumps(content, indent=1, sort_keys=True) + "\n"
     _write(layout.leaderboard("json"), text)
     _write(layout.leaderboard("csv"), to_csv(board))
-    write_ensembles(layout, corpora)
+    write_ensembles(layout, loaded)
     overviews = write_analysis(layout, list(corpora))
-    write_plots(layout, corpora, overviews, curves_across(layout, raw))
-    page = render(layout, raw, json.loads(text))  # as `affectloom report` will read it
-    _write(layout.page(), page)
+    write_plots(layout, loaded, overviews, curves_across(layout, raw))
+    # the board as `affectloom report` will read it
+    _write(layout.page(), render(layout, raw, json.loads(text), loaded, overviews))
 
 
-def _judge(
-    layout: Layout, params: ReportParams, raw: Mapping[str, Any], corpus: str
-) -> dict[str, Judged]:
-    methods = methods_of(raw, corpus)
-    return judge(layout, corpus, methods, resamples=params.resamples, seed=params.seed)
+def _judge(layout: Layout, params: ReportParams, corpus: str, loaded: Loaded) -> dict[str, Judged]:
+    return judge_loaded(layout, corpus, loaded, resamples=params.resamples, seed=params.seed)
 
 
 def _content(
@@ -102,11 +102,15 @@ def _content(
 
 def write_analysis(layout: Layout, corpora: list[str]) -> dict[str, dict[str, Any]]:
     """What the page draws of each data set, also as ``data/reports/analysis/<corpus>.json``."""
-    found = {c: overview(layout, c, read_table(SPLIT, layout.splits(c))) for c in corpora}
+    found = _overviews(layout, corpora)
     for corpus, one in found.items():
         text = json.dumps(one, sort_keys=True, allow_nan=False)
         _write(layout.analysis / f"{corpus}.json", text + "\n")
     return found
+
+
+def _overviews(layout: Layout, corpora: list[str]) -> dict[str, dict[str, Any]]:
+    return {c: overview(layout, c, read_table(SPLIT, layout.splits(c))) for c in corpora}
 
 
 def draw_page(layout: Layout, params: ReportParams, raw: Mapping[str, Any]) -> tuple[Path, bool]:
@@ -128,10 +132,15 @@ def draw_page(layout: Layout, params: ReportParams, raw: Mapping[str, Any]) -> t
             reasons = {c: unready(layout, c) for c in raw.get("corpora") or {}}
             why = "; ".join(f"{corpus}: {reason}" for corpus, reason in reasons.items())
             raise UserError(f"there is nothing to draw yet ({why or 'params.yaml has no corpus'})")
-        content = _content(
-            layout, raw, {corpus: _judge(layout, params, raw, corpus) for corpus in ready}
-        )
-    _write(layout.page(), render(layout, raw, content))
+        shown = ready
+    else:
+        shown = [corpus for corpus in raw.get("corpora") or {} if corpus in content]
+    loaded = {corpus: load_tested(layout, corpus, methods_of(raw, corpus)) for corpus in shown}
+    if not is_current:
+        board = {c: _judge(layout, params, c, one) for c, one in loaded.items()}
+        content = _content(layout, raw, board)
+    page = render(layout, raw, content, loaded, _overviews(layout, shown))
+    _write(layout.page(), page)
     return layout.page(), is_current
 
 

@@ -87,6 +87,10 @@ class Tested:
         return self.table if self.split(name) == "test" else self.validation
 
 
+#: Methods that were evaluated, and the reason for each one that was not.
+Loaded = tuple[Mapping[str, Tested], Mapping[str, str]]
+
+
 def load_tested(
     layout: Layout, corpus: str, methods: Sequence[str]
 ) -> tuple[dict[str, Tested], dict[str, str]]:

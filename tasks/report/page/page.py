@@ -15,12 +15,12 @@ from tasks.failures import behind
 from tasks.layout import Layout
 from tasks.leaks.lint import lint_features
 from tasks.report.cross_corpus import curves_across, thinned
-from tasks.report.page.corpus import clips, overview
+from tasks.report.page.corpus import clips
 from tasks.report.page.dialogues import Budget, dialogues
 from tasks.report.page.provenance import provenance, stage_times
 from tasks.report.page.results import results
-from tasks.report.tested import load_tested
-from tasks.selection import encoders_of, methods_of
+from tasks.report.tested import Loaded
+from tasks.selection import encoders_of
 from tasks.tables import SPLIT, read_table
 
 _SCRIPTS = ("core.js", "leaderboard.js", "charts.js", "dialogues.js", "corpus.js", "start.js")
@@ -29,17 +29,30 @@ _POINTS = 60
 _VENDOR = ("d3.min.js", "plot.min.js")
 
 
-def render(layout: Layout, raw: Mapping[str, Any], board: Mapping[str, Any]) -> str:
+def render(
+    layout: Layout,
+    raw: Mapping[str, Any],
+    board: Mapping[str, Any],
+    loaded: Mapping[str, Loaded],
+    overviews: Mapping[str, Mapping[str, Any]],
+) -> str:
     """The whole page as HTML.
 
     Args:
+        layout: where the tables lie.
         raw: all of params.yaml.
         board: content of leaderboard.json; corpora that it lacks are not shown.
+        loaded: corpus to what was evaluated.
+        overviews: corpus to ``page.corpus.overview``.
     """
     corpora = [corpus for corpus in raw.get("corpora") or {} if corpus in board]
     budget = Budget(corpora=len(corpora))
     content = {
-        "corpora": {corpus: _corpus(layout, corpus, raw, board, budget) for corpus in corpora},
+        "corpora": {
+            corpus: _corpus(layout, corpus, raw, board, loaded[corpus], budget)
+            | {"overview": overviews[corpus]}
+            for corpus in corpora
+        },
         "unready": {c: behind(layout, c) for c in raw.get("corpora") or {} if c not in board},
         "provenance": provenance(raw, board["provenance"]),
         "cross_corpus": board["provenance"].get("cross_corpus", []),
@@ -72,10 +85,14 @@ def embed(content: object) -> str:
 
 
 def _corpus(
-    layout: Layout, corpus: str, raw: Mapping[str, Any], board: Mapping[str, Any], budget: Budget
+    layout: Layout,
+    corpus: str,
+    raw: Mapping[str, Any],
+    board: Mapping[str, Any],
+    loaded: Loaded,
+    budget: Budget,
 ) -> dict[str, Any]:
-    methods = methods_of(raw, corpus)
-    tested, failed = load_tested(layout, corpus, methods)
+    tested, failed = loaded
     entries: Mapping[str, Any] = board.get(corpus) or {}
     splits = read_table(SPLIT, layout.splits(corpus))
     test = splits.filter(pl.col("split") == "test")
@@ -83,7 +100,6 @@ def _corpus(
         "targets": {target: results(target, tested, failed, entries[target]) for target in entries},
         "failed": failed,
         "dialogues": dialogues(layout, corpus, tested, test, _may_show_faces(corpus, raw), budget),
-        "overview": overview(layout, corpus, splits),
         "clips": clips(layout, corpus, board["provenance"]["clips"].get(corpus, {})),
         "agreement": json.loads(layout.agreement(corpus).read_text(encoding="utf-8")),
         "leaks": _leaks(layout, corpus, encoders_of(raw, corpus)),

@@ -1,6 +1,7 @@
 import base64
 import json
 import re
+from collections import Counter
 from itertools import permutations
 from pathlib import Path
 
@@ -280,6 +281,19 @@ def test_errors_on_another_corpus_have_curves(project, tmp_path):
     table = pl.read_csv(here().reports / "plots" / "coverage.csv")
     across = table.filter(corpus="toy", tested_on="more", target="vad")
     assert across["share"].to_list() == pytest.approx(whole["shares"], abs=1e-6)
+
+
+def test_the_report_reads_each_file_of_predictions_once(project, monkeypatch):
+    seen, read = Counter(), pl.read_parquet
+
+    def counted(source, *args, **kwargs):
+        seen[Path(str(source)).name] += 1
+        return read(source, *args, **kwargs)
+
+    monkeypatch.setattr(pl, "read_parquet", counted)
+    make_report(project)
+    for method in ("constant", "linear", "corect"):
+        assert seen[f"{method}.predictions.parquet"] == 1
 
 
 def test_the_tables_of_labels_are_those_of_the_analysis(project):
