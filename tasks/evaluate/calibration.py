@@ -22,7 +22,7 @@ from models.metrics.classification import (
 from models.metrics.inputs import Metric
 from tasks.batches.source import is_labelled
 from tasks.evaluate.grids import probabilities
-from tasks.evaluate.predictions import Predicted
+from tasks.evaluate.predictions import Predicted, scored_truth
 
 #: Ends of the scores of scaled probabilities.
 CALIBRATED = "_calibrated"
@@ -45,7 +45,7 @@ def _validated(target: Target, predicted: Sequence[Predicted]) -> list[_Known]:
     for one in predicted:
         if one.split != "validation" or target.name not in one.outputs:
             continue
-        truth = one.data.truth(target).numpy()
+        truth = scored_truth(one.data, target)
         keep = is_labelled(target, truth)
         values = probabilities(target, one.outputs[target.name])
         if keep.any():

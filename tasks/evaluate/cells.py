@@ -11,6 +11,7 @@ from tasks.batches.hiding import Hidden, draw_masks, only, subsets
 from tasks.batches.source import Dataset, Source
 from tasks.evaluate.grids import CHOSEN, Grids
 from tasks.evaluate.networks import Run
+from tasks.evaluate.predictions import scored_truth
 
 
 def fill(
@@ -57,5 +58,5 @@ def fill(
         one.method.load_state_dict(load_file(file))
         epochs.append(predict(one.method, data, device=best_device()))
     one.method.load_state_dict(chosen)
-    truths = {target: data.truth(target).numpy() for target in one.targets}
+    truths = {target: scored_truth(data, target) for target in one.targets}
     grids.add(one.seed, truths, cells, epochs)

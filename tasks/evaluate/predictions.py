@@ -36,6 +36,16 @@ class Predicted:
     outputs: Mapping[str, torch.Tensor]
 
 
+def scored_truth(data: Dataset, target: Target) -> np.ndarray:
+    """``Dataset.truth`` with only what raters or the speakers gave: all that is ever scored.
+
+    A value that came from a table, a lexicon or another model would score how well a method knows
+    that source.
+    """
+    truth, scored = data.truth(target).numpy(), data.scored(target)
+    return np.where(scored, truth, -1 if target.kind == "category" else np.float32("nan"))
+
+
 def write_predictions(
     layout: Layout,
     corpus: str,
@@ -65,7 +75,7 @@ def write_predictions(
         )
         for target in one.run.targets:
             values = probabilities(target, one.outputs[target.name])
-            frame = frame.with_columns(_columns(target, one.data.truth(target).numpy(), values))
+            frame = frame.with_columns(_columns(target, scored_truth(one.data, target), values))
         place = (one.run.seed, one.run.fold, one.split)
         old = merged.get(place)
         merged[place] = (

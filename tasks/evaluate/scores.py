@@ -13,7 +13,7 @@ from models.metrics.scoring import HEADLINE, score_target, undefined_reasons
 from tasks.batches.source import Dataset, first_of, is_labelled
 from tasks.evaluate.calibration import calibrated_scores, reliability
 from tasks.evaluate.grids import probabilities
-from tasks.evaluate.predictions import Predicted, Split
+from tasks.evaluate.predictions import Predicted, Split, scored_truth
 
 
 def score(
@@ -100,6 +100,7 @@ def target_details(
                 for seed, found in scores.items()
                 if undefined_reasons(found)
             },
+            "derived": _derived(target, split, predicted),
             **({"reliability": bins} if bins else {}),
         }
     return {
@@ -109,6 +110,18 @@ def target_details(
         "names": list(target.names),
         **per_split,
     }
+
+
+def _derived(target: Target, split: str, predicted: Sequence[Predicted]) -> int:
+    """Labels of a split that nobody gave, and that are not scored: of one seed, all its folds."""
+    mine = [one for one in predicted if one.split == split and target.name in one.outputs]
+    total = 0
+    for one in mine:
+        if one.run.seed == mine[0].run.seed:
+            truth = one.data.truth(target).numpy()
+            labelled = truth >= 0 if target.kind == "category" else ~np.isnan(truth)
+            total += int((labelled & ~one.data.scored(target)).sum())
+    return total
 
 
 def _pooled(
@@ -126,7 +139,7 @@ def _pooled(
     for seed, found in sorted(parts.items()):
         firsts = [data.first for _, data, _ in found if data.first is not None]
         pooled[seed] = (
-            np.concatenate([data.truth(target).numpy() for _, data, _ in found]),
+            np.concatenate([scored_truth(data, target) for _, data, _ in found]),
             torch.cat([output for *_, output in found]),
             np.repeat([fold for fold, *_ in found], [len(data.rows) for _, data, _ in found]),
             np.concatenate(firsts) if firsts else None,
@@ -157,7 +170,7 @@ def _probabilities(
     for one in predicted:
         if one.split != "test" or target.name not in one.outputs:
             continue
-        truth = one.data.truth(target).numpy()
+        truth = scored_truth(one.data, target)
         keep = is_labelled(target, truth)
         raw = probabilities(target, one.outputs[target.name])[keep]
         temperature = heat.get((one.run.seed, one.run.fold))

@@ -116,7 +116,9 @@ def _judge_target(
     n_folds = len(np.unique(rows.folds))
     is_averaged = n_folds > 1 and metric in (*AVERAGED, "map")
     over_folds = f"{metric} is the mean over {n_folds} folds" if is_averaged else ""
-    remarks = (over_folds, rows.clusters.remark if is_test else SELECTED)
+    derived = next(iter(tested.values())).scores(name).get("derived", 0)
+    only_given = f"{derived} labels that were derived, not given, are not scored" if derived else ""
+    remarks = (over_folds, only_given, rows.clusters.remark if is_test else SELECTED)
     joined = {m: ensemble(name, tested[m], rows, m) for m in order}
     entries = []
     for rank, method in enumerate(order, 1):
