@@ -27,6 +27,7 @@ from tasks.clusters import COLUMNS, clusters_of
 from tasks.context import Context, ForMethod, Progress
 from tasks.evaluate.grids import probabilities
 from tasks.evaluate.networks import Run, load_runs, sources_of
+from tasks.evaluate.predictions import scored_truth
 from tasks.evaluate.scores import libraries, spread
 from tasks.layout import Layout
 from tasks.report.error_curves import absolute_errors, curves
@@ -133,7 +134,7 @@ def run(
         "convention": CONVENTION,
         "libraries": libraries(),
         "targets": {
-            name: _score(one, source, rows, outputs[name], params, places)
+            name: _score(one, _truth(parts, one.tested, first), outputs[name], params, places[rows])
             for name, one in shared.items()
         },
         "unshared": unshared,
@@ -189,10 +190,32 @@ def _test_parts(source: Source, one: Run, shared: Sequence[Shared]) -> list[Data
     return parts
 
 
+@dataclass(frozen=True)
+class _Truth:
+    """What was said of the tested rows, in terms of the other corpus.
+
+    Attributes:
+        labels: of raters or speakers, as ``scored_truth`` has them.
+        first: place of the label that was listed first (n,), where there are label sets.
+    """
+
+    labels: np.ndarray
+    first: np.ndarray | None
+
+
+def _truth(parts: Sequence[Dataset], target: Target, chosen: np.ndarray) -> _Truth:
+    """Labels of the rows at ``chosen`` of all parts together."""
+    if not parts:
+        shape = (0,) if target.kind == "category" else (0, len(target.names))
+        return _Truth(np.zeros(shape, np.int64 if target.kind == "category" else np.float32), None)
+    labels = np.concatenate([scored_truth(part, target) for part in parts])[chosen]
+    firsts = [part.first for part in parts if part.first is not None]
+    return _Truth(labels, np.concatenate(firsts)[chosen] if firsts else None)
+
+
 def _score(
     shared: Shared,
-    source: Source,
-    rows: np.ndarray,
+    known: _Truth,
     outputs: Sequence[torch.Tensor],
     params: TransferParams,
     places: pl.DataFrame,
@@ -200,7 +223,7 @@ def _score(
     """Mean and sd over networks, with an interval for fresh people and fresh networks."""
     kind, names = shared.trained.kind, shared.names
     headline, sign = HEADLINE[shared.trained.name]
-    everything = source.labels[shared.tested.name][rows]
+    everything = known.labels
     truth = shared.of_truth(everything)
     target = Target(shared.trained.name, kind, names, shared.trained.lower, shared.trained.upper)
     keep = is_labelled(target, truth)
@@ -219,14 +242,14 @@ def _score(
         return found | {"metrics": {}, "remark": "no test row has a shared label"}
     values = [probabilities(target, shared.of_output(output))[keep] for output in outputs]
     guesses = np.stack([v.argmax(1) if kind == "category" else v for v in values])
-    first = source.first[rows][keep] if kind == "labels" and source.first is not None else None
+    first = known.first[keep] if kind == "labels" and known.first is not None else None
     first = first_of(target, truth[keep], None if first is None else shared.of_codes(first))
     shares = values if kind == "category" else [None] * len(values)
     scores = [
         score_target(kind, names, truth[keep], guess, share, first_labels=first)
         for guess, share in zip(guesses, shares, strict=True)
     ]
-    clusters = clusters_of(places[rows][np.flatnonzero(keep)])
+    clusters = clusters_of(places[np.flatnonzero(keep)])
     drawn = resample(
         headline,
         resamplable(headline, kind, names),

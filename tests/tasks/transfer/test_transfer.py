@@ -95,6 +95,8 @@ def test_a_copy_of_the_corpus_scores_as_the_corpus_itself(trained):
         for metric, value in home[name]["test"]["metrics"].items():
             if metric.startswith(("violation_", "mean_cost_")):
                 continue  # of class and VAD together, which is judged at home only
+            if metric.endswith("_calibrated"):
+                continue  # temperatures are of the corpus that was trained on
             assert one["metrics"][metric]["mean"] == pytest.approx(value["mean"]), metric
         head = one["metrics"][one["headline"]]["mean"]
         assert one["ci_low"] < head < one["ci_high"]
