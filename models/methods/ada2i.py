@@ -45,6 +45,7 @@ from models.layers.balance import (
 from models.layers.recurrent import BiLstm
 from models.layers.sequence import ContextEncoder
 from models.method import Data, Method, Spec, Stepper, target_loss
+from models.options import refuse_idle
 
 CHOICES = {
     "encoder": ("transformer", "lstm"),
@@ -99,6 +100,22 @@ class Config:
     has_noise: bool = True
     start_epoch: int = 4
     end_epoch: int = 0
+
+    def __post_init__(self) -> None:
+        for option, allowed in CHOICES.items():
+            if getattr(self, option) not in allowed:
+                raise UserError(
+                    f"ada2i: {option} is '{getattr(self, option)}', expected {' or '.join(allowed)}"
+                )
+        weighting = ("rank", "beta", "afw_target", "feature_weight")
+        modulation = ("modulates", "alpha", "has_noise", "start_epoch", "end_epoch")
+        rules = [
+            (self.afw_layers == 0, "afw_layers: 0", weighting),
+            (self.feature_weight == 0, "feature_weight: 0", ("afw_target",)),
+            (not self.has_amw, "has_amw: false", ("amw_norm", "amw_scale")),
+            (not self.has_modulation, "has_modulation: false", modulation),
+        ]
+        refuse_idle("ada2i", self, rules)
 
 
 class LstmEncoder(nn.Module):
@@ -269,12 +286,6 @@ class Ada2I(Method):
 
     def __init__(self, spec: Spec, config: Config) -> None:
         super().__init__(spec, config)
-        for option, allowed in CHOICES.items():
-            if getattr(config, option) not in allowed:
-                raise UserError(
-                    f"ada2i: {option} is '{getattr(config, option)}', "
-                    f"expected {' or '.join(allowed)}"
-                )
         self.target = spec.targets[0]
         self.names = spec.modalities
         self.encoders = nn.ModuleDict({n: self._encoder(spec.dims[n]) for n in self.names})

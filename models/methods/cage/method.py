@@ -41,6 +41,7 @@ from models.methods.cage.losses import (
     positive_weights,
     printed_weights,
 )
+from models.options import refuse_idle
 
 CHOICES = {
     "variant": ("auto", "discrete", "combined", "valence_arousal"),
@@ -123,6 +124,18 @@ def _check(config: Config) -> None:
     for option, (is_right, expected) in limits.items():
         if not is_right:
             raise UserError(f"cage: {option} is {getattr(config, option)}, expected {expected}")
+    named = config.variant
+    rules = [
+        (named == "discrete", "variant: discrete", ("alpha", "beta")),
+        (named == "combined", "variant: combined", ("beta",)),
+        (
+            named == "valence_arousal",
+            "variant: valence_arousal",
+            ("alpha", "class_weights", "pos_weight"),
+        ),
+        (not config.balanced, "balanced: false", ("balanced_seed",)),
+    ]
+    refuse_idle("cage", config, rules)
 
 
 def _split_targets(

@@ -36,6 +36,7 @@ from models.layers.transformer import DialogueTransformer
 from models.method import Method, Spec, is_known
 from models.methods.corect.cross_modal import CrossModalBranch
 from models.methods.corect.graph import Edges, GraphBranch
+from models.options import refuse_idle
 
 #: Node order of the reference; it only permutes relation ids.
 ORDER = ("text", "audio", "video")
@@ -104,6 +105,21 @@ class Config:
                 "corect: the second number of an official window counts one more than the "
                 "utterances heard; use 1 for none"
             )
+        window, cross = (
+            ("window", "window_semantics"),
+            ("pair_layers", "self_layers", "cross_heads"),
+        )
+        graph = (*window, "edges", "graph_heads", "use_graph_transformer")
+        masks_nothing = self.text_encoder != "transformer" and not self.use_cross_modal
+        rules = [
+            (not self.use_graph, "use_graph: false", graph),
+            (not self.use_graph_transformer, "use_graph_transformer: false", ("graph_heads",)),
+            (self.edges == "cross", "edges: cross", window),
+            (not self.use_cross_modal, "use_cross_modal: false", cross),
+            (not self.use_speaker, "use_speaker: false", ("speaker_scale",)),
+            (masks_nothing, "neither text transformer nor cross-modal branch", ("mask_padding",)),
+        ]
+        refuse_idle("corect", self, rules)
 
     @property
     def heard(self) -> tuple[int, int]:

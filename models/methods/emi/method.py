@@ -39,6 +39,7 @@ from models.methods.emi.losses import (
     usable_columns,
 )
 from models.methods.emi.pooling import AttentionPool
+from models.options import refuse_idle
 
 VadMode = Literal["none", "anchor", "prior", "both"]
 VAD_MODES: tuple[VadMode, ...] = ("none", "anchor", "prior", "both")
@@ -102,6 +103,17 @@ class Config:
                 "emi: prior_means holds three numbers for each target column: valence, arousal "
                 f"and dominance; got {[list(point) for point in self.prior_means]}"
             )
+        shape, anchor = ("prior_sd", "prior_means"), ("anchor_weight",)
+        prior = ("kl_weight", *shape)
+        latent = ("vad_width", *anchor, *prior)
+        rules = [
+            (self.fusion == "late", "fusion: late", ("vad_mode", *latent)),
+            (self.vad_mode == "none", "vad_mode: none", latent),
+            (self.vad_mode == "anchor", "vad_mode: anchor", prior),
+            (self.vad_mode == "prior", "vad_mode: prior", anchor),
+            (self.kl_weight == 0, "kl_weight: 0", shape),
+        ]
+        refuse_idle("emi", self, rules)
 
 
 class Reader(nn.Module):

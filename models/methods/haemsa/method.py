@@ -38,6 +38,7 @@ from models.methods.haemsa.losses import (
     teacher_weights,
     transfer,
 )
+from models.options import refuse_idle
 
 #: Which target is the main one, if it is there.
 MAIN_FIRST = ("sentiment", "category", "categories", "vad", "emi")
@@ -74,6 +75,14 @@ class Config:
     weight_balance: float = 0.01
     temperature: float = 2.0
     teacher_temperature: float = 0.5
+
+    def __post_init__(self) -> None:
+        rules = [
+            (self.no_hierarchy, "no_hierarchy: true", ("no_shared",)),
+            (self.no_router, "no_router: true", ("weight_balance",)),
+            (self.no_transfer, "no_transfer: true", ("temperature", "teacher_temperature")),
+        ]
+        refuse_idle("haemsa", self, rules)
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ from models.methods.huo_ge_vad.consistency import (
 from models.methods.huo_ge_vad.orthogonal import Padding, orthogonality
 from models.methods.huo_ge_vad.resnet import SmallResNet
 from models.metrics.consistency import COST_TABLES, DIMENSIONS, CostTable
+from models.options import refuse_idle
 
 CATEGORY, VAD = "category", "vad"
 LETTERS = dict(zip("vad", DIMENSIONS, strict=True))
@@ -141,11 +142,18 @@ def _check(config: Config) -> None:
                 "and 1, crop_px between 8 and image_px, dropout in [0, 1), width and crops are 1 "
                 "or more and weights are not negative"
             )
-    if config.graded and config.zero_tol:
-        raise UserError(
-            f"huo_ge_vad: zero_tol is {config.zero_tol}, but graded constraints ask for no signs; "
-            "leave zero_tol out, or graded"
-        )
+    constraints = (
+        "table", "relax", "temperature", "anneal", "zero_tol", "detach_class", "detach_vad",
+        "graded", "graded_width",
+    )  # fmt: skip
+    rules = [
+        (config.consistency_weight == 0, "consistency_weight: 0", constraints),
+        (config.graded, "graded: true", ("zero_tol",)),
+        (not config.graded, "graded: false", ("graded_width",)),
+        (config.anneal > 0, f"anneal: {config.anneal}", ("temperature",)),
+        (config.orth_weight == 0, "orth_weight: 0", ("orth_padding",)),
+    ]
+    refuse_idle("huo_ge_vad", config, rules)
 
 
 def _wanted(config: Config) -> list[str]:

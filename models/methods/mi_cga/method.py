@@ -37,6 +37,7 @@ from models.method import Method, Spec, target_loss
 from models.methods.mi_cga.attention import CrossModalAttention, GraphAttention
 from models.methods.mi_cga.estimation import FeatureEstimation, smooth, symmetric_normalise
 from models.methods.mi_cga.missing import ErrorKind, cell_errors, masked_mean, sample_observed
+from models.options import Idle, refuse_idle
 
 #: Dialogues of similar length that are attended over together; a matter of speed only.
 GROUP_SIZE = 8
@@ -119,6 +120,28 @@ class Config:
             raise UserError(f"mi_cga: width is {self.width}; it must be even")
         if not (self.graph_attention or self.cross_attention):
             raise UserError("mi_cga: keep graph_attention or cross_attention; both are off")
+        refuse_idle("mi_cga", self, self._idle())
+
+    def _idle(self) -> list[Idle]:
+        estimate = ("smoothing", "smooth_observed_only")
+        compare = ("reconstruct", "reconstruction_target", "reconstruction_mean")
+        error = ("reconstruction", "reconstruction_weight", *compare)
+        within = ("graph_heads", "head_width", "attention_dropout")
+        has_graph = self.feature_estimation or self.graph_attention
+        return [
+            (self.missing_rate == 0, "missing_rate: 0", ("mask_seed", *error)),
+            (not self.feature_estimation, "feature_estimation: false", (*estimate, *error)),
+            (not self.graph_attention, "graph_attention: false", within),
+            (not has_graph, "no use of the graph", ("window_past", "window_future")),
+            (not self.cross_attention, "cross_attention: false", ("cross_residual",)),
+            (
+                self.reconstruction == "none",
+                "reconstruction: none",
+                ("reconstruction_weight", *compare),
+            ),
+            (self.reconstruction_weight == 0, "reconstruction_weight: 0", compare),
+            (self.smoothing == 0, "smoothing: 0", ("smooth_observed_only", "reconstruct")),
+        ]
 
 
 class UtteranceEncoder(nn.Module):

@@ -35,6 +35,7 @@ from models.errors import UserError
 from models.layers.graph import masked_softmax
 from models.method import Data, Method, Spec
 from models.methods.multidag_cl.dag import DagLayer, Schedule
+from models.options import refuse_idle
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ class Config:
                 raise UserError(
                     f"multidag_cl: {name} is {getattr(self, name)}; at least 1 is needed"
                 )
+        idle = ("buckets", "unlabelled_is_a_class")
+        refuse_idle("multidag_cl", self, [(not self.curriculum, "curriculum: false", idle)])
 
 
 def same_speaker(speakers: Tensor, mask: Tensor) -> Tensor:

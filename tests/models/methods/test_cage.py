@@ -42,7 +42,10 @@ def toy(count: int = 24, targets=(CATEGORY, VAD_TARGET), seed: int = 0, **option
 
 def build(targets=(CATEGORY, VAD_TARGET), seed: int = 0, **options) -> Cage:
     seed_everything(seed)
-    return Cage(Spec({}, tuple(targets)), configure(Config, SMALL | options, "cage"))
+    small = dict(SMALL)
+    if options.get("variant") == "valence_arousal":
+        del small["class_weights"]
+    return Cage(Spec({}, tuple(targets)), configure(Config, small | options, "cage"))
 
 
 def counts(*names: str) -> torch.Tensor:

@@ -48,7 +48,9 @@ def build(targets=(EMI,), dims=None, frame_dims=None, seed: int = 0, **options) 
 
 
 def small(targets=(EMI,), **options) -> Emi:
-    return build(targets, hidden=16, vad_width=4, **options)
+    if options.get("fusion") != "late" and options.get("vad_mode") != "none":
+        options = {"vad_width": 4} | options
+    return build(targets, hidden=16, **options)
 
 
 def toy(target: Target = EMI, rows: int = 24, **options) -> ToyData:

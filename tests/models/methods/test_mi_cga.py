@@ -22,7 +22,8 @@ from tests.models.dialogues import (
     select,
 )
 
-SMALL = {"width": 8, "speaker_width": 6, "hidden": 10, "head_width": 4, "graph_heads": 2}
+NO_GRAPH = {"width": 8, "speaker_width": 6, "hidden": 10}
+SMALL = NO_GRAPH | {"head_width": 4, "graph_heads": 2}
 
 
 def test_smoothing():
@@ -119,7 +120,8 @@ def test_predicts_every_target_from_every_subset(names, target):
     ids=str,
 )
 def test_every_variant_is_free_of_leaks_and_trains(options):
-    method = build("mi_cga", **SMALL, **options)
+    size = SMALL if options.get("graph_attention", True) else NO_GRAPH
+    method = build("mi_cga", **size, **options)
     check_padding_and_mates_change_nothing(method)
     check_padding_and_mates_change_nothing(method, present_share=0.5)
     check_absent_values_change_nothing(method)
@@ -225,6 +227,6 @@ def test_wrong_options_are_explained():
     with pytest.raises(UserError, match="both are off"):
         Config(graph_attention=False, cross_attention=False)
     with pytest.raises(UserError, match="with one modality"):
-        build("mi_cga", ("audio",), graph_attention=False, **SMALL)
+        build("mi_cga", ("audio",), graph_attention=False, **NO_GRAPH)
     with pytest.raises(UserError, match="width is 7; it must be even"):
         Config(width=7)
