@@ -1,7 +1,7 @@
 """Huo and Ge: emotion and valence, arousal, dominance of a face, tied by consistency.
 
-Paper: Huo and Ge, "Multi-task emotion recognition: VAD regression and categories with consistency
-cost", IEEE Access 2024, doi 10.1109/ACCESS.2024.3404990.
+Paper: Huo and Ge, "Multi-Task Emotion Recognition Based on Dimensional Model and Category Label",
+IEEE Access 2024, doi 10.1109/ACCESS.2024.3404990.
 Reference code: YeeHoran's repository, read with its history; nothing copied.
 Licence of the reference: none stated.
 What we changed and why:
