@@ -15,6 +15,9 @@ What we changed and why:
       holds the layer's output (``afw_target: output``);
     - scores for the disparity ratio are exp(-loss), which is the probability of the true class for
       classes and extends the modulation to numbers and label sets;
+    - the rate follows the validation score, the code's the loss on validation data;
+    - biases and norms are not decayed; the code decays all, by 1e-8 (``decay_vectors: true``);
+    - features are standardised on the training split; the code takes them as they are;
     - a modality absent from a dialogue gates nobody (its pooled core is the identity), and an
       absent modality has no vote;
     - ``modulates: update`` scales the optimiser's step, which a factor on Adam's gradient hardly

@@ -18,7 +18,7 @@ class PreNormLayer(nn.Module):
         self.feedforward = nn.Sequential(
             nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width)
         )
-        for module in self.feedforward:
+        for module in (self.attention.outward, *self.feedforward):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)

@@ -13,6 +13,9 @@ What we changed and why:
 * The number of buckets is what the data fill: 20 dialogues in 12 buckets make 10, where the
   reference fails.
 * The layers that the reference allocates and never uses are not there.
+* AdamW divides by sqrt(v) + 1e-8, torch's default; the reference's optimiser, of an old
+  ``transformers``, by sqrt(v) + 1e-6, which slows weights whose gradients are that small.
+* Features are standardised on the training split; the reference takes them as they are.
 * Absent modalities stand as 0 in the concatenation, also after the optional modality encoders.
 * All products of a layer that do not wait for earlier utterances are computed for the whole
   dialogue at once; the recurrence runs in ``dag.py`` with its own backward pass.

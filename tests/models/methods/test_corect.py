@@ -3,6 +3,7 @@ import torch
 
 from models.batch import Target
 from models.errors import UserError
+from models.methods.corect.cross_modal import PreNormLayer
 from models.methods.corect.graph import NodeNorm, RelationalConv, relations, typed_edges
 from models.methods.corect.method import Config
 from tests.models.dialogues import (
@@ -200,6 +201,15 @@ def test_every_ablation_is_free_of_leaks_and_trains(options):
     check_padding_and_mates_change_nothing(method, present_share=0.5)
     check_absent_values_change_nothing(method)
     check_every_parameter_gets_gradient(method)
+
+
+def test_every_projection_of_the_cross_modal_branch_starts_by_xavier():
+    branch = build("corect").cross_modal
+    outward = [m.attention.outward for m in branch.modules() if isinstance(m, PreNormLayer)]
+    assert len(outward) == 6 * 2 + 3 * 3
+    for linear in outward:
+        bound = (6 / sum(linear.weight.shape)) ** 0.5
+        assert float(linear.weight.detach().std()) == pytest.approx(bound / 3**0.5, rel=0.05)
 
 
 @pytest.mark.parametrize("names", [("text",), ("audio",), ("text", "video")])
