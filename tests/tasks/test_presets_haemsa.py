@@ -50,6 +50,16 @@ def test_an_ablation_leaves_out_what_it_is_named_after_and_nothing_else(name):
     )
 
 
+def test_the_preset_gives_it_sequences_of_every_modality():
+    raw = yaml.safe_load((ROOT / "params" / "haemsa.yaml").read_text())
+    params = Params(yaml.safe_load((ROOT / "params.yaml").read_text()) | raw)
+    assert {m: params.encoder(name).sequence for m, name in raw["inputs"].items()} == {
+        "audio": True,
+        "video": True,
+        "text": True,
+    }
+
+
 def test_without_evolution_the_genome_is_the_default_one():
     assert PARAMS.search("haemsa_no_evolution") is None
     assert method_of("haemsa_no_evolution").config.genome == DEFAULT
