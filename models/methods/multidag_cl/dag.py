@@ -4,7 +4,8 @@ The recurrence is sequential by nature: an utterance needs this layer's states o
 What can be saved is everything around it. Dialogues are sorted by length and laid out step by step
 (as in a packed sequence), so a step touches only dialogues that still run; products that do not
 wait are done for all steps at once; the backward pass is written by hand so that the gradients of
-the weights are one product over all steps instead of one small product per step.
+the weights are one product over all steps instead of one small product per step. ``plain`` is the
+same without any of this, and what the tests hold it against.
 """
 
 import torch
@@ -95,6 +96,32 @@ class DagLayer(nn.Module):
 
     def _later(self, context: Tensor, person: Tensor) -> Tensor:
         return torch.cat([context, person])[_blocks(self.width, context.device)]
+
+
+def plain(layer: DagLayer, q: Tensor, edges: Tensor, same: Tensor) -> Tensor:
+    """What ``DagLayer`` computes, as its formulas say; autograd does the rest.
+
+    Args:
+        layer: whose weights.
+        q: (U, H) states below, of one dialogue.
+        edges: (U, U) bool, [target, source].
+        same: (U, U) bool; both utterances are of one speaker.
+
+    Returns:
+        (U, H).
+    """
+    states: list[Tensor] = []
+    for i, state in enumerate(q):
+        message = torch.zeros_like(state)
+        heard = edges[i].nonzero().flatten().tolist()
+        if heard:
+            pairs = torch.stack([torch.cat([state, states[j]]) for j in heard])
+            alpha = layer.attention(pairs).squeeze(1).softmax(0)
+            values = [(layer.same if same[i, j] else layer.other)(states[j]) for j in heard]
+            message = alpha @ torch.stack(values)
+        row, hidden = state[None], message[None]
+        states.append((layer.context(row, hidden) + layer.person(hidden, row))[0])
+    return torch.stack(states)
 
 
 def _blocks(width: int, device: torch.device) -> Tensor:
