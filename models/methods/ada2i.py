@@ -15,7 +15,6 @@ What we changed and why:
       holds the layer's output (``afw_target: output``);
     - scores for the disparity ratio are exp(-loss), which is the probability of the true class for
       classes and extends the modulation to numbers and label sets;
-    - the rate follows the validation score, the code's the loss on validation data;
     - biases and norms are not decayed; the code decays all, by 1e-8 (``decay_vectors: true``);
     - features are standardised on the training split; the code takes them as they are;
     - a modality absent from a dialogue gates nobody (its pooled core is the identity), and an
@@ -283,6 +282,7 @@ class Ada2I(Method):
         "epochs": 50,
         "patience": 20,
         "scheduler": "plateau",
+        "plateau_on": "loss",
         "plateau_factor": 0.1,
         "plateau_patience": 10,
     }

@@ -17,8 +17,6 @@ What we changed and why:
   node hears the others but sends to nobody except itself, and cross-modal attention skips it.
 * Graphs are dense masks per relation; there is no edge list and no scatter.
 * No unused layers: the reference also allocates two heads that nothing reads.
-* The rate follows the validation score; the reference's falls when the loss on validation data,
-  summed over batches, has not fallen for 10 epochs.
 * Biases and norms are not decayed; the reference decays everything, by 1e-8
   (``decay_vectors: true``).
 * Features are standardised on the training split; the reference takes them as they are.
@@ -184,6 +182,7 @@ class Corect(Method):
         "patience": 0,
         "clip_norm": 0.0,
         "scheduler": "plateau",
+        "plateau_on": "loss",
         "plateau_factor": 0.1,
         "plateau_patience": 10,
     }

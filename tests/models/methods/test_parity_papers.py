@@ -10,6 +10,7 @@ from torch import Tensor
 
 from models.batch import Batch, Target
 from models.method import Method, Spec, configure, find_method
+from models.train_config import TrainConfig
 
 FOLDER = Path(__file__).parent / "parity"
 DIMS = {"audio": 10, "video": 4, "text": 6}
@@ -78,6 +79,13 @@ def test_logits_are_those_of_the_published_code(name):
             found = method.predict(batch.without_labels())[SIX.name][0]
         torch.testing.assert_close(found, stored[f"{number}.logits"], atol=5e-6, rtol=1e-5)
         assert float(found.std()) > 0.01
+
+
+@pytest.mark.parametrize("name", ["ada2i", "corect"])
+def test_the_rate_follows_the_validation_loss_as_in_the_published_code(name):
+    train = configure(TrainConfig, find_method(name).recipe, name)
+    assert (train.scheduler, train.plateau_on) == ("plateau", "loss")
+    assert (train.plateau_factor, train.plateau_patience) == (0.1, 10)
 
 
 def test_the_alignment_loss_is_that_of_the_published_code():
