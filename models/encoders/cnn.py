@@ -31,6 +31,7 @@ from models.encoders.hidden import (
     to_numpy,
 )
 from models.errors import UserError
+from models.layers import efficientnet_lite
 
 MODALITY = "video"
 FEATURE_VERSION = 1
@@ -40,6 +41,7 @@ CHUNK = 32
 
 _NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
     mini_xception.NAME: mini_xception.MiniXception,
+    efficientnet_lite.NAME: efficientnet_lite.EfficientNetLite0,
 }
 
 
@@ -92,7 +94,7 @@ class Cnn:
         chosen = spread(len(faces.images), self.settings.max_faces)
         pixels = self.pixels([faces.images[index] for index in chosen]).to(self.device)
         with precision(self.device, self.settings.dtype):
-            vectors = self.model(pixels).float()
+            vectors = self.model.means(pixels).float()
             pooled = pool(vectors, self.settings.pooling)
             if self.settings.unit_norm:
                 pooled = nn.functional.normalize(pooled, dim=-1)

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from models.encoders import mini_xception
+from models import speech_activity
+from models.encoders import ge2e, mini_xception, whisper_ct2
 from models.encoders.containers import Tensors, read_tensors
 from models.errors import UserError
+from models.layers import efficientnet_lite
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,16 @@ class Network:
     )
 
 
+#: What the family ``cnn`` needs to know of EfficientNet-Lite0; TensorFlow's scale of pictures.
+_LITE0 = {
+    "network": efficientnet_lite.NAME,
+    "size_px": 224,
+    "grey": False,
+    "mean": [127 / 255] * 3,
+    "std": [128 / 255] * 3,
+    "trained_on": ["imagenet"],
+}
+
 NETWORKS = (
     Network(
         mini_xception.NAME,
@@ -42,7 +54,30 @@ NETWORKS = (
         mini_xception.from_keras,
         lambda tensors: {"config.json": mini_xception.CONFIG},
     ),
+    Network(whisper_ct2.NAME, whisper_ct2.SIGN, whisper_ct2.from_ct2, whisper_ct2.files),
+    Network(
+        efficientnet_lite.NAME,
+        efficientnet_lite.SIGN,
+        efficientnet_lite.from_published,
+        lambda tensors: {"config.json": _LITE0},
+    ),
+    Network(
+        ge2e.NAME,
+        ge2e.SIGN,
+        ge2e.from_published,
+        lambda tensors: {"config.json": {"network": ge2e.NAME}},
+    ),
+    Network(
+        speech_activity.NAME,
+        speech_activity.SIGN,
+        speech_activity.from_published,
+        lambda tensors: {"config.json": {"network": speech_activity.NAME}},
+    ),
 )
+
+
+def _lacks(error: KeyError | ValueError) -> str:
+    return f"it lacks {error.args[0]}" if isinstance(error, KeyError) else str(error)
 
 
 def convert(file: Path, checkpoint: str, folder: Path) -> None:
@@ -65,9 +100,9 @@ def convert(file: Path, checkpoint: str, folder: Path) -> None:
         )
     try:
         converted = network.convert(tensors)
-    except KeyError as error:
+    except (KeyError, ValueError) as error:
         raise UserError(
-            f"checkpoint '{checkpoint}' is no whole {network.name}: it lacks {error.args[0]}"
+            f"checkpoint '{checkpoint}' is no whole {network.name}: {_lacks(error)}"
         ) from error
     kept = {name: value.contiguous() for name, value in sorted(converted.items())}
     save_file(kept, folder / "model.safetensors", {"format": "pt"})

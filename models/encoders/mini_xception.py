@@ -78,7 +78,7 @@ class Block(nn.Module):
 class MiniXception(nn.Module):
     """The network; see the module's docstring."""
 
-    #: Of what ``forward`` gives.
+    #: Of what ``means`` gives.
     frame_dim = WIDTH + len(CLASSES)
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class MiniXception(nn.Module):
         self.blocks = nn.Sequential(*(Block(one, other) for one, other in pairwise(channels)))
         self.head = nn.Conv2d(WIDTH, len(CLASSES), 3, padding=1)
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def means(self, pixels: Tensor) -> Tensor:
         """(N, 1, 64, 64) to (N, 135): the last block's means over places, then probabilities."""
         maps = self.blocks(self.stem(pixels))
         # scores and their sum in float32: probabilities must sum to 1
