@@ -26,7 +26,7 @@ def test_rendering_twice_gives_the_same_text(raw):
 def test_only_video_encoders_depend_on_faces(raw):
     items = yaml.safe_load(graph.render(raw, ROOT))["stages"]["features"]["foreach"]
     faces = {key for key, item in items.items() if "data/faces/sample.parquet" in item["deps"]}
-    assert faces == {"sample-vit_tiny", "sample-facenet"}
+    assert faces == {"sample-fer", "sample-vit_tiny", "sample-facenet"}
 
 
 def test_an_unknown_family_is_named_with_the_known_ones(raw):

@@ -1,6 +1,7 @@
 """Files in wheels that params.yaml names become checkpoints of the project."""
 
 import pytest
+import yaml
 
 from models.encoders.encoder import Faces, Settings
 from models.encoders.weights import find_weights
@@ -11,7 +12,7 @@ from tasks.checkpoints.wheels import Wanted
 from tasks.layout import Layout
 from tasks.params import Params
 from tasks.stages import STAGES
-from tests.places import QUIET
+from tests.places import QUIET, ROOT
 from tests.wheel_factory import mini_xception_hdf5, sha256, without_pip, write_wheel
 
 PATH = "faces/model.hdf5"
@@ -135,3 +136,13 @@ def test_its_features_depend_on_each_utterance_alone(layout):
         np.testing.assert_allclose(one.sequence[:, 128:].sum(1), 1, atol=1e-6)
     assert together[0].hop_s == 0.2
     assert (together[2].pooled, together[2].reason) == (None, "no_face")
+
+
+def test_the_preset_without_an_index_asks_for_no_wheel():
+    raw = yaml.safe_load((ROOT / "params" / "tiny.yaml").read_text())
+    asked = Params(raw).for_checkpoints()
+    assert not asked.wheels
+    assert not asked.own.wheels
+    params = Params(yaml.safe_load((ROOT / "params.yaml").read_text()))
+    seen = params.encoder(params.raw["inputs"]["video"])
+    assert seen.checkpoint in {wanted.checkpoint for wanted in params.for_checkpoints().wheels}
