@@ -18,6 +18,7 @@ import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from models.encoders.fetching import fetch
 from models.encoders.records import RECORD, check_record, fetched_path, hash_once
@@ -39,12 +40,14 @@ class Weights:
         sha256: hash over names and contents of everything that shapes the result.
         trained: False for weights that nobody trained.
         seed: of weights drawn at random.
+        trained_on: corpora that the checkpoint's own config.json says it was trained on.
     """
 
     path: Path | None
     sha256: str
     trained: bool
     seed: int | None = None
+    trained_on: tuple[str, ...] = ()
 
     @property
     def size_mb(self) -> float:
@@ -77,7 +80,8 @@ def find_weights(
     path = locate(checkpoint, revision, cache, root).resolve()
     if (path / RECORD).is_file():
         check_record(path, checkpoint, cache)
-    return Weights(path, hash_weights(path, cache), is_trained(path))
+    sha256, seen = hash_weights(path, cache), tuple(_config(path).get("trained_on", ()))
+    return Weights(path, sha256, is_trained(path), trained_on=seen)
 
 
 def locate(checkpoint: str, revision: str | None, cache: Path, root: Path = Path()) -> Path:
@@ -112,10 +116,13 @@ def hash_weights(path: Path, cache: Path) -> str:
 
 def is_trained(path: Path) -> bool:
     """False where the checkpoint's own config.json says that nobody trained it."""
-    config = path / "config.json"
-    if not config.is_file():
-        return True
-    return bool(json.loads(config.read_text(encoding="utf-8")).get("affectloom_trained", True))
+    return bool(_config(path).get("affectloom_trained", True))
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """The checkpoint's config.json; empty where it has none."""
+    file = path / "config.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def _local(checkpoint: str, root: Path) -> Path | None:

@@ -149,6 +149,7 @@ def _metadata(
         "revision": params.pin or "none",
         "weights_sha256": weights.sha256,
         "trained": "yes" if weights.trained else "no",
+        **({"trained_on": ", ".join(weights.trained_on)} if weights.trained_on else {}),
         "libraries": json.dumps(identity["libraries"], sort_keys=True),
         "parameters": json.dumps(params.model_dump(mode="json"), sort_keys=True),
         "settings": json.dumps(identity["settings"], sort_keys=True),

@@ -5,6 +5,7 @@ A finding is plain data for JSON: ``kind``, ``severity`` (error, warning, info),
 counts once, however many folds it crosses in.
 """
 
+from collections.abc import Sequence
 from typing import Literal, TypedDict, cast
 
 import numpy as np
@@ -14,7 +15,7 @@ from tasks.leaks.columns import ColumnLeak, column_leaks
 from tasks.leaks.texts import text_leaks
 from tasks.tables import SPLITS
 
-__all__ = ["Finding", "absent_features", "feature_leaks", "find_leaks"]
+__all__ = ["Finding", "absent_features", "feature_leaks", "find_leaks", "trained_on_corpus"]
 
 Severity = Literal["error", "warning", "info"]
 
@@ -34,6 +35,33 @@ class Finding(TypedDict):
     folds: list[int]
     examples: list[str]
     sentence: str
+
+
+def trained_on_corpus(
+    encoder: str, corpus: str, trained_on: Sequence[str], rows: pl.DataFrame
+) -> list[Finding]:
+    """An encoder that was trained on the corpus may have seen the rows that judge it.
+
+    Args:
+        encoder: its key.
+        corpus: whose name is looked for.
+        trained_on: corpora that its checkpoint says it was trained on.
+        rows: with ``split`` and ``utterance_id``, of one fold.
+    """
+    if corpus not in trained_on:
+        return []
+    tested = rows.filter(pl.col("split") == "test").get_column("utterance_id").to_list()
+    return [
+        Finding(
+            kind="encoder_trained_on_corpus",
+            severity="warning",
+            count=len(tested),
+            folds=[],
+            examples=tested[:_EXAMPLES],
+            sentence=f"encoder {encoder} was trained on {corpus} itself: scores on its "
+            f"{len(tested)} test rows say nothing about faces or voices that are new to it",
+        )
+    ]
 
 
 def find_leaks(

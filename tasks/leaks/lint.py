@@ -5,8 +5,14 @@ import polars as pl
 from tasks.batches.source import read_pooled
 from tasks.label_rows import labels_in
 from tasks.layout import Layout
-from tasks.leaks.findings import Finding, absent_features, feature_leaks, find_leaks
-from tasks.tables import FEATURES, LABELS, SPLIT, UTTERANCES, read_table
+from tasks.leaks.findings import (
+    Finding,
+    absent_features,
+    feature_leaks,
+    find_leaks,
+    trained_on_corpus,
+)
+from tasks.tables import FEATURES, LABELS, SPLIT, UTTERANCES, read_metadata, read_table
 from tasks.targets import NUMBERS
 
 #: Columns of the labels that a feature could give away.
@@ -56,6 +62,9 @@ def _lint_features(
     reasons = read_table(FEATURES, folder, ["utterance_id", "reason"])
     found = absent_features(
         encoder, rows.filter(~pl.Series(present)).join(reasons, on="utterance_id")
+    )
+    found += trained_on_corpus(
+        encoder, corpus, read_metadata(folder).get("trained_on", "").split(", "), rows
     )
     rows, values = rows.filter(pl.Series(present)), values[present]
     splits = rows.get_column("split")

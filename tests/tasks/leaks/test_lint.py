@@ -1,5 +1,6 @@
 """``affectloom lint``: features are held against every target that has labels."""
 
+import pyarrow.parquet as pq
 import pytest
 
 from tasks.leaks.lint import lint_corpus
@@ -53,3 +54,17 @@ def test_utterances_without_features_are_counted_by_reason(corpus):
     assert found["severity"] == "info"
     assert found["count"] >= 2
     assert gone[0] in " ".join(found["examples"])
+
+
+def test_an_encoder_that_was_trained_on_the_corpus_is_a_warning(corpus):
+    corpus.write()
+    assert "encoder_trained_on_corpus" not in kinds()
+    for file in here().features(CORPUS, "ears").glob("*.parquet"):
+        table = pq.read_table(file)
+        noted = {**(table.schema.metadata or {}), b"trained_on": f"imagenet, {CORPUS}".encode()}
+        pq.write_table(table.replace_schema_metadata(noted), file)
+    found = kinds()["encoder_trained_on_corpus"]
+    tested = {r["utterance_id"] for r in corpus.splits if (r["fold"], r["split"]) == (0, "test")}
+    assert (found["severity"], found["count"]) == ("warning", len(tested))
+    assert set(found["examples"]) <= tested
+    assert f"ears was trained on {CORPUS} itself" in found["sentence"]
