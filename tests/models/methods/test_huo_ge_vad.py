@@ -418,7 +418,7 @@ def test_only_the_dimensions_asked_for_are_predicted(dims, names):
         (BOTH, {"temperature": 1.0}, "temperature is 1.0"),
         (BOTH, {"crop_px": 50}, "crop_px is 50"),
         (BOTH, {"orth_weight": -1.0}, "orth_weight is -1.0"),
-        (BOTH, {"graded": True, "zero_tol": 0.1}, "zero_tol is 0.1, which has no effect with graded"),
+        (BOTH, {"graded": True, "zero_tol": 0.1}, "zero_tol is 0.1, which has no effect"),
     ],
 )
 def test_what_cannot_be_built_is_said(targets, options, words):
