@@ -25,7 +25,12 @@ from tasks.plain_context import PlainContext
 from tasks.sample.stage import SampleParams
 from tasks.sample.stage import make as make_sample
 from tasks.splits import stage as splits
-from tasks.tables import LABELS, QUARANTINE, SPLIT, SPLITS, UTTERANCES, read_metadata, read_table
+from tasks.tables.labels import LABELS
+from tasks.tables.parquet import read_metadata, read_table
+from tasks.tables.quarantine import QUARANTINE
+from tasks.tables.splits import SPLIT
+from tasks.tables.utterances import UTTERANCES
+from tasks.tables.words import SPLITS
 from tests.places import QUIET
 from tests.tasks.corpora import trees_conversation as talk
 from tests.tasks.corpora import trees_media as media

@@ -40,7 +40,9 @@ from tasks.features.inputs import Loader, plan, read_utterances
 from tasks.features.stage import EncoderParams
 from tasks.layout import Layout
 from tasks.plain_context import PlainContext
-from tasks.tables import FACES, UTTERANCES, write_table
+from tasks.tables.faces import FACES
+from tasks.tables.parquet import write_table
+from tasks.tables.utterances import UTTERANCES
 
 SIZES = {"small": (384, 6, 6), "base": (768, 12, 12)}
 FAMILY = {"audio": "hf_audio", "text": "hf_text", "video": "hf_vision"}

@@ -31,7 +31,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tasks.batches.source import Dataset, Wanted
 from tasks.layout import Layout
-from tasks.tables import FACES, LABELS, SPLIT, UTTERANCES, write_table
+from tasks.tables.faces import FACES
+from tasks.tables.labels import LABELS
+from tasks.tables.parquet import write_table
+from tasks.tables.splits import SPLIT
+from tasks.tables.utterances import UTTERANCES
 
 CORPUS, CLASSES = "toy", ("angry", "happy", "neutral", "sad")
 

@@ -27,7 +27,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tasks.layout import Layout
 from tasks.store.buckets import Row, assemble
 from tasks.store.segments import Entry, Store
-from tasks.tables import FEATURES, UTTERANCES, read_table, write_table
+from tasks.tables.features import FEATURES
+from tasks.tables.parquet import read_table, write_table
+from tasks.tables.utterances import UTTERANCES
 
 SEGMENT = 32
 

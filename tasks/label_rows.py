@@ -7,7 +7,7 @@ def labels_in(labels: pl.DataFrame, fold: int | None = None) -> pl.DataFrame:
     """The one row of each utterance that holds in a fold, without the column ``fold``.
 
     Args:
-        labels: columns of ``tables.LABELS``, ``fold`` among them.
+        labels: columns of ``tables.labels``, ``fold`` among them.
         fold: which; None: the first that there is, for what is shown once for all folds.
     """
     chosen = pl.col("fold").min() if fold is None else pl.lit(fold)

@@ -18,7 +18,7 @@ from tasks.context import ForMethod
 from tasks.selection import encoders_of, inputs_of, methods_of
 from tasks.stages import STAGES
 from tasks.starts import start_of
-from tasks.tables import MODALITIES
+from tasks.tables.words import MODALITIES
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -13,7 +13,7 @@ from models.errors import UserError
 from tasks.layout import Layout
 from tasks.method_reads import method_modules, method_reads
 from tasks.selection import encoders_of, inputs_of, methods_on, searches_of, transfers_of
-from tasks.tables import MODALITIES
+from tasks.tables.words import MODALITIES
 
 Raw = Mapping[str, Any]
 

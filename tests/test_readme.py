@@ -15,7 +15,10 @@ from tasks.labels import stage as labels
 from tasks.params import Params
 from tasks.plain_context import PlainContext
 from tasks.splits import stage as splits
-from tasks.tables import LABELS, SPLIT, UTTERANCES, read_table
+from tasks.tables.labels import LABELS
+from tasks.tables.parquet import read_table
+from tasks.tables.splits import SPLIT
+from tasks.tables.utterances import UTTERANCES
 from tests.places import QUIET, ROOT, here
 
 TEXT = (ROOT / "README.md").read_text()

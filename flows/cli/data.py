@@ -149,8 +149,8 @@ def _pin(entries: dict[str, Any]) -> None:
     from models.encoders.fetching import resolve
     from models.encoders.records import FILES, is_pinned
     from models.encoders.wheels import is_wheel
+    from tasks.atomic import replacing
     from tasks.params_text import with_revision
-    from tasks.tables import replacing
 
     file = Path("params.yaml")
     for name, entry in entries.items():
@@ -222,7 +222,7 @@ def stats(as_json: Json = False) -> None:
 def _users() -> dict[str, list[str]]:
     """Fingerprint, first 32 digits, to the present tables that were made from it."""
     from flows.settings import read_params
-    from tasks.tables import read_metadata
+    from tasks.tables.parquet import read_metadata
 
     raw, layout = read_params(Path()).raw, Layout()
     found: dict[str, list[str]] = {}

@@ -47,7 +47,7 @@ def import_files(
     from dataclasses import asdict
 
     from tasks.corpora.imports import reading as imports
-    from tasks.tables import MODALITIES
+    from tasks.tables.words import MODALITIES
 
     if form not in imports.FORMATS:
         raise UserError(f"--format {form}: choose one of {', '.join(imports.FORMATS)}")

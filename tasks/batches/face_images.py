@@ -25,7 +25,8 @@ from PIL import Image
 from models.errors import UserError
 from tasks.layout import Layout
 from tasks.store.spool import Chunk, Spool, by_row_group, file_hashes, open_spool, places
-from tasks.tables import FACES, ROW_GROUP, read_table
+from tasks.tables.faces import FACES
+from tasks.tables.parquet import ROW_GROUP, read_table
 
 #: How a method looks at one picture: ``models.method.Method.view``.
 View = Callable[[np.ndarray, np.random.Generator | None], np.ndarray]

@@ -16,7 +16,8 @@ import torch
 from models.batch import Frames
 from models.errors import UserError
 from tasks.store.spool import Chunk, by_row_group, file_hashes, open_spool, places
-from tasks.tables import FEATURES, ROW_GROUP, read_table, table_files
+from tasks.tables.features import FEATURES
+from tasks.tables.parquet import ROW_GROUP, read_table, table_files
 
 #: Raised when the same tables give other bytes in the cache.
 _VERSION = 1

@@ -24,7 +24,11 @@ from models.method import Level, Need, Spec
 from tasks.batches.labels import Labels, labels_by_fold
 from tasks.layout import Layout
 from tasks.recipes import Recipe
-from tasks.tables import FEATURES, LABELS, SPLIT, UTTERANCES, read_table
+from tasks.tables.features import FEATURES
+from tasks.tables.labels import LABELS
+from tasks.tables.parquet import read_table
+from tasks.tables.splits import SPLIT
+from tasks.tables.utterances import UTTERANCES
 from tasks.targets import TARGETS, TargetRow
 
 

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.encoders.records import RECORD, check_record, fetched_path, read_record
 from models.errors import UserError
-from tasks.tables import replacing
+from tasks.atomic import replacing
 
 _LIST = "bundle.json"
 _LIST_MAX_BYTES = 16_000_000

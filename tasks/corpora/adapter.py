@@ -49,11 +49,11 @@ class Corpus:
     """A corpus as an adapter found it.
 
     Attributes:
-        utterances: columns of ``tables.UTTERANCES`` except ``media_sha256``, which ingest fills.
+        utterances: columns of ``tables.utterances`` except ``media_sha256``, which ingest fills.
             ``media`` is relative to the corpus's folder; ingest puts the corpus's name before it.
             Ids come without the corpus: ``<dialogue>/<utterance>`` and ``<dialogue>``.
-        annotations: columns of ``tables.ANNOTATIONS``; values on the raw scale.
-        quarantine: columns of ``tables.QUARANTINE``: rows that could not be read, with reasons.
+        annotations: columns of ``tables.annotations``; values on the raw scale.
+        quarantine: columns of ``tables.quarantine``: rows that could not be read, with reasons.
         card: the published protocol.
     """
 

@@ -17,7 +17,9 @@ import pyarrow.csv as pc
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from models.errors import UserError
-from tasks.tables import ANNOTATIONS, QUARANTINE, UTTERANCES
+from tasks.tables.annotations import ANNOTATIONS
+from tasks.tables.quarantine import QUARANTINE
+from tasks.tables.utterances import UTTERANCES
 
 #: Name of the column that counts the data rows of a file from 1.
 ROW = "row"

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 import polars as pl
 
 from models.errors import UserError
-from tasks.tables import QUARANTINE
+from tasks.tables.quarantine import QUARANTINE
 
 #: Folders that this project makes itself below a corpus's folder.
 IMAGES, IMPORTED = "affectloom_images", "imported"

@@ -14,7 +14,8 @@ from tasks.batches.source import Dataset, Source
 from tasks.evaluate.grids import probabilities
 from tasks.evaluate.networks import Run
 from tasks.layout import Layout
-from tasks.tables import predictions_table, write_table
+from tasks.tables.parquet import write_table
+from tasks.tables.predictions import predictions_table
 
 Split = Literal["validation", "test"]
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from models.batch import MODALITIES, Target
 from models.metrics.scoring import CONVENTION
 from models.training import best_device, compute_steadily, predict
+from tasks.atomic import replacing
 from tasks.batches.hiding import subsets
 from tasks.context import Context, ForMethod, Progress
 from tasks.evaluate.calibration import calibrations, temperatures
@@ -26,7 +27,6 @@ from tasks.evaluate.scores import (
     target_details,
 )
 from tasks.layout import Layout
-from tasks.tables import replacing
 
 #: What `dvc metrics` and the columns of `dvc exp show` have beside the headline and its deviation;
 #: more would be unreadable there, and the details file has all.

@@ -32,7 +32,7 @@ from tasks.media.worker import Decoders, Outcome
 from tasks.store.compute import Done, Keeper
 from tasks.store.passing import PASSING
 from tasks.store.segments import Entry, Json, Store
-from tasks.tables import FACES
+from tasks.tables.faces import FACES
 
 #: Clips in one segment of the store: what a kill costs at most, for each worker.
 _CLIPS_PER_SEGMENT = 16

@@ -21,7 +21,9 @@ from tasks.layout import Layout
 from tasks.media.decoding import Region, Span
 from tasks.store.compute import Clips, compute
 from tasks.store.segments import Entry, Store
-from tasks.tables import FACES, UTTERANCES, read_table
+from tasks.tables.faces import FACES
+from tasks.tables.parquet import read_table
+from tasks.tables.utterances import UTTERANCES
 
 __all__ = ["FacesParams", "run"]
 

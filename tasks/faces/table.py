@@ -7,11 +7,14 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks.atomic import replacing
 from tasks.faces.addresses import clip_key
 from tasks.faces.clip import empty_row
 from tasks.faces.windows import ClipRequest
 from tasks.store.segments import Entry, Store
-from tasks.tables import FACES, ROW_GROUP, TableError, replacing
+from tasks.tables.contract import TableError
+from tasks.tables.faces import FACES
+from tasks.tables.parquet import ROW_GROUP
 
 
 def pack(rows: pl.DataFrame) -> bytes:

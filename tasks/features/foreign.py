@@ -13,7 +13,8 @@ from models.errors import UserError
 from tasks.layout import Layout
 from tasks.store.buckets import Row, assemble
 from tasks.store.segments import Entry, Store
-from tasks.tables import UTTERANCES, read_table
+from tasks.tables.parquet import read_table
+from tasks.tables.utterances import UTTERANCES
 
 
 class Foreign(Protocol):

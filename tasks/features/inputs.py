@@ -24,7 +24,9 @@ from models.errors import UserError
 from tasks.features.sound import decode_sound, thread_decoders
 from tasks.layout import Layout
 from tasks.media.spans import Span
-from tasks.tables import FACES, UTTERANCES, read_table, table_files
+from tasks.tables.faces import FACES
+from tasks.tables.parquet import read_table, table_files
+from tasks.tables.utterances import UTTERANCES
 
 Modality = Literal["audio", "video", "text"]
 

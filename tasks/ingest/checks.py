@@ -8,7 +8,11 @@ import polars as pl
 from models.errors import UserError
 from tasks.corpora.adapter import ProtocolCard
 from tasks.row_checks import JUDGEMENT, RowCheck, is_blank, judge
-from tasks.tables import ANNOTATIONS, QUARANTINE, SEXES, SPLITS, UTTERANCES, Table
+from tasks.tables.annotations import ANNOTATIONS
+from tasks.tables.contract import Table
+from tasks.tables.quarantine import QUARANTINE
+from tasks.tables.utterances import SEXES, UTTERANCES
+from tasks.tables.words import SPLITS
 from tasks.targets import FAMILIES
 
 _EXAMPLES = 5

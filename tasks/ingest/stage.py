@@ -25,7 +25,10 @@ from tasks.ingest.checks import (
 )
 from tasks.layout import Layout
 from tasks.media.hashes import hash_media
-from tasks.tables import ANNOTATIONS, QUARANTINE, UTTERANCES, write_table
+from tasks.tables.annotations import ANNOTATIONS
+from tasks.tables.parquet import write_table
+from tasks.tables.quarantine import QUARANTINE
+from tasks.tables.utterances import UTTERANCES
 
 
 class IngestParams(BaseModel):

@@ -12,7 +12,7 @@ import polars as pl
 from models.errors import UserError
 from tasks.labels.scales import Scale, to_unit
 from tasks.row_checks import JUDGEMENT, RowCheck, is_blank, judge
-from tasks.tables import QUARANTINE
+from tasks.tables.quarantine import QUARANTINE
 from tasks.targets import FAMILIES, WORDS
 
 #: Reasons in the order in which they are looked for; the first that holds is given.
@@ -69,7 +69,7 @@ class Screened:
 
     Attributes:
         kept: rows that passed, with columns family, unit (value on [-1, 1]) and the scale used.
-        quarantine: ``tables.QUARANTINE`` rows, one for each judgement set aside.
+        quarantine: ``tables.quarantine`` rows, one for each judgement set aside.
         quarantined_rows: annotation rows set aside, by reason.
         collapsed: exact repetitions folded into one row.
         snapped: values moved onto the end of their scale, all within ``TOLERANCE``.
@@ -86,7 +86,7 @@ def screen(annotations: pl.DataFrame, utterance_ids: pl.Series, rules: Rules) ->
     """Apply every check; rows in = rows kept + rows quarantined + rows collapsed.
 
     Args:
-        annotations: columns of ``tables.ANNOTATIONS`` with targets of ``FAMILIES``, any order.
+        annotations: columns of ``tables.annotations`` with targets of ``FAMILIES``, any order.
         utterance_ids: the utterances that exist.
         rules: what to hold the rows to.
     """

@@ -10,7 +10,7 @@ from tasks.labels.card import Card, rules_of
 from tasks.labels.checks import Rules, Screened, screen
 from tasks.labels.params import Kind, LabelsParams, PriorParams
 from tasks.labels.tables import apply_prior, apply_proxy, merge_labels
-from tasks.tables import ANNOTATIONS
+from tasks.tables.annotations import ANNOTATIONS
 from tasks.targets import FAMILIES
 
 #: Sources whose name says what they hold.
@@ -22,9 +22,9 @@ class Combined:
     """Labels, and what became of every judgement.
 
     Attributes:
-        labels: ``tables.LABELS``.
+        labels: ``tables.labels``.
         screened: judgements after the checks.
-        quarantine: ``tables.QUARANTINE`` rows, of judgements and of votes without a winner.
+        quarantine: ``tables.quarantine`` rows, of judgements and of votes without a winner.
         left_out: rows that were not meant to be merged, by why.
         rules: what the judgements were held to.
         flags: what was noticed in merging; by fold where weights are learnt in each.
@@ -56,7 +56,7 @@ def combine(
     Args:
         params: how to merge.
         utterance_ids: the utterances that exist.
-        annotations: columns of ``tables.ANNOTATIONS``, with or without the optional ones.
+        annotations: columns of ``tables.annotations``, with or without the optional ones.
         card: scales, label map and kinds of the corpus; ``params`` goes before it.
         splits: columns of ``tables.SPLIT``, for weights that are learnt in each fold.
     """

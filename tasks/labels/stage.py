@@ -15,6 +15,7 @@ from pathlib import Path
 import polars as pl
 
 from models.errors import UserError
+from tasks.atomic import replacing
 from tasks.context import Context
 from tasks.label_rows import labels_in
 from tasks.labels.card import Card, read_card
@@ -23,17 +24,12 @@ from tasks.labels.params import LabelsParams
 from tasks.labels.report import describe, sign_flags
 from tasks.labels.tables import count_kinds
 from tasks.layout import Layout
-from tasks.tables import (
-    ANNOTATIONS,
-    LABELS,
-    QUARANTINE,
-    SPLIT,
-    UTTERANCES,
-    read_metadata,
-    read_table,
-    replacing,
-    write_table,
-)
+from tasks.tables.annotations import ANNOTATIONS
+from tasks.tables.labels import LABELS
+from tasks.tables.parquet import read_metadata, read_table, write_table
+from tasks.tables.quarantine import QUARANTINE
+from tasks.tables.splits import SPLIT
+from tasks.tables.utterances import UTTERANCES
 from tasks.targets import VAD
 
 
@@ -74,7 +70,7 @@ def merge(
     Args:
         params: the rules.
         utterance_ids: the utterances that exist.
-        annotations: columns of ``tables.ANNOTATIONS``, with or without the optional ones.
+        annotations: columns of ``tables.annotations``, with or without the optional ones.
         card: scales, label map and kinds of the corpus; ``params`` goes before it.
         splits: columns of ``tables.SPLIT``, for weights that are learnt in each fold.
     """

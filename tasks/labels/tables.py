@@ -10,7 +10,8 @@ from models.errors import UserError
 from tasks.labels.merge import count_votes, merge_numbers
 from tasks.labels.params import LabelsParams
 from tasks.labels.scales import from_unit, to_unit
-from tasks.tables import LABELS, QUARANTINE
+from tasks.tables.labels import LABELS
+from tasks.tables.quarantine import QUARANTINE
 from tasks.targets import KINDS, NUMBERS, ROW_OF, TARGETS, VAD
 
 
@@ -31,7 +32,7 @@ def merge_labels(
     trusted: pl.Series | None = None,
     fold: int | None = None,
 ) -> MergedLabels:
-    """One row of ``tables.LABELS`` per utterance; null where nobody judged.
+    """One row of ``tables.labels`` per utterance; null where nobody judged.
 
     Args:
         params: the rules.

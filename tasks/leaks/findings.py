@@ -13,7 +13,7 @@ import polars as pl
 
 from tasks.leaks.columns import ColumnLeak, column_leaks
 from tasks.leaks.texts import text_leaks
-from tasks.tables import SPLITS
+from tasks.tables.words import SPLITS
 
 __all__ = ["Finding", "absent_features", "feature_leaks", "find_leaks", "trained_on_corpus"]
 
@@ -70,8 +70,8 @@ def find_leaks(
     """Everything that crosses from one split to another, worst first.
 
     Args:
-        utterances: columns of ``tables.UTTERANCES``.
-        labels: columns of ``tables.LABELS``, at least utterance_id and category.
+        utterances: columns of ``tables.utterances``.
+        labels: columns of ``tables.labels``, at least utterance_id and category.
         splits: columns of ``tables.SPLIT``.
     """
     rows = splits.join(utterances, on="utterance_id", how="inner").sort("utterance_id", "fold")

@@ -12,7 +12,11 @@ from tasks.leaks.findings import (
     find_leaks,
     trained_on_corpus,
 )
-from tasks.tables import FEATURES, LABELS, SPLIT, UTTERANCES, read_metadata, read_table
+from tasks.tables.features import FEATURES
+from tasks.tables.labels import LABELS
+from tasks.tables.parquet import read_metadata, read_table
+from tasks.tables.splits import SPLIT
+from tasks.tables.utterances import UTTERANCES
 from tasks.targets import NUMBERS
 
 #: Columns of the labels that a feature could give away.

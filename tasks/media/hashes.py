@@ -8,9 +8,9 @@ from pathlib import Path
 
 import polars as pl
 
+from tasks.atomic import replacing
 from tasks.context import Context, Progress, shard_count
 from tasks.layout import Layout
-from tasks.tables import replacing
 
 #: Files changed so recently may change again without a new modification time: never remembered.
 _SETTLED_S = 2.0

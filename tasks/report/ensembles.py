@@ -11,9 +11,9 @@ from typing import Any
 
 import polars as pl
 
+from tasks.atomic import replacing
 from tasks.layout import Layout
 from tasks.report.tested import Loaded, Tested
-from tasks.tables import replacing
 
 
 def write_ensembles(layout: Layout, loaded: Mapping[str, Loaded]) -> None:

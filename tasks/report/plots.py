@@ -13,10 +13,10 @@ from typing import Any
 
 import polars as pl
 
+from tasks.atomic import replacing
 from tasks.layout import Layout
 from tasks.report.error_curves import curves, predicted_errors
 from tasks.report.tested import Loaded, Tested
-from tasks.tables import replacing
 from tasks.targets import VAD
 
 #: Name of a file to its columns.

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from models.errors import UserError
 from models.metrics.scoring import CONVENTION
 from tasks import failures
+from tasks.atomic import replacing
 from tasks.context import Context, Progress
 from tasks.layout import Layout
 from tasks.report.cross_corpus import cross_corpus, curves_across
@@ -27,16 +28,12 @@ from tasks.report.page.page import render
 from tasks.report.plots import write_plots
 from tasks.report.tested import Loaded, load_tested
 from tasks.selection import encoders_of, methods_of
-from tasks.tables import (
-    FACES,
-    FEATURES,
-    QUARANTINE,
-    SPLIT,
-    UTTERANCES,
-    read_metadata,
-    read_table,
-    replacing,
-)
+from tasks.tables.faces import FACES
+from tasks.tables.features import FEATURES
+from tasks.tables.parquet import read_metadata, read_table
+from tasks.tables.quarantine import QUARANTINE
+from tasks.tables.splits import SPLIT
+from tasks.tables.utterances import UTTERANCES
 
 
 class ReportParams(BaseModel):

@@ -19,7 +19,9 @@ from models.errors import UserError
 from tasks import failures
 from tasks.clusters import COLUMNS, Clusters, clusters_of
 from tasks.layout import Layout
-from tasks.tables import SPLIT, UTTERANCES, read_table
+from tasks.tables.parquet import read_table
+from tasks.tables.splits import SPLIT
+from tasks.tables.utterances import UTTERANCES
 
 Split = Literal["test", "validation"]
 #: Marks every score of rows that took part in a choice, such as that of the epoch. Choosing makes

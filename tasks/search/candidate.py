@@ -32,13 +32,13 @@ from models.training import (
     predict,
     seed_everything,
 )
+from tasks.atomic import replacing
 from tasks.batches.held import Reader
 from tasks.batches.hiding import only, subsets
 from tasks.batches.source import Dataset, Source
 from tasks.context import Context, WorkerDied
 from tasks.layout import Layout
 from tasks.recipes import Recipe, build, resolve
-from tasks.tables import replacing
 from tasks.train.runs import fitness, parts, score
 
 Status = Literal["ok", "diverged", "failed", "late"]

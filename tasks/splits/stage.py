@@ -19,6 +19,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.errors import UserError
+from tasks.atomic import replacing
 from tasks.context import Context
 from tasks.labels.card import read_card
 from tasks.labels.combine import combine_plainly
@@ -26,15 +27,10 @@ from tasks.labels.params import LabelsParams
 from tasks.layout import Layout
 from tasks.leaks.findings import find_leaks
 from tasks.splits.groups import assign, class_counts, link
-from tasks.tables import (
-    ANNOTATIONS,
-    SPLIT,
-    UTTERANCES,
-    read_metadata,
-    read_table,
-    replacing,
-    write_table,
-)
+from tasks.tables.annotations import ANNOTATIONS
+from tasks.tables.parquet import read_metadata, read_table, write_table
+from tasks.tables.splits import SPLIT
+from tasks.tables.utterances import UTTERANCES
 
 Group = Literal["speaker", "session", "dialogue"]
 

@@ -18,8 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.errors import UserError
+from tasks.atomic import replacing
 from tasks.store.segments import Store
-from tasks.tables import FEATURES, ROW_GROUP, replacing
+from tasks.tables.features import FEATURES
+from tasks.tables.parquet import ROW_GROUP
 
 #: Bucket files of a features table.
 BUCKETS = 16

@@ -28,8 +28,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from tasks.atomic import replacing
 from tasks.store.passing import may_pass
-from tasks.tables import replacing
 
 _MAGIC = b"AFLSEG1\n"
 _LENGTH = struct.Struct("<Q")

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from models.errors import UserError
-from tasks.tables import replacing
+from tasks.atomic import replacing
 
 #: Column of the index with the length of each blob in bytes.
 _LENGTH = "spool_length"

@@ -37,12 +37,12 @@ from models.training import (
     fit,
     seed_everything,
 )
+from tasks.atomic import replacing
 from tasks.batches.held import Reader
 from tasks.batches.source import Dataset, Source
 from tasks.context import Context, ForMethod, Progress
 from tasks.layout import Layout
 from tasks.recipes import Recipe, build, resolve
-from tasks.tables import replacing
 from tasks.train.runs import EpochClock, entries_of, parts, score
 from tasks.warm_start import WEIGHTS, find_start, warm_start
 

@@ -22,6 +22,7 @@ from models.metrics.scoring import CONVENTION, HEADLINE, score_target
 from models.statistics.bootstrap import confidence_interval, resample
 from models.statistics.resampling import resamplable
 from models.training import best_device, compute_steadily, predict
+from tasks.atomic import replacing
 from tasks.batches.source import Dataset, Source, first_of, is_labelled
 from tasks.clusters import COLUMNS, clusters_of
 from tasks.context import Context, ForMethod, Progress
@@ -31,7 +32,8 @@ from tasks.evaluate.predictions import scored_truth
 from tasks.evaluate.scores import libraries, spread
 from tasks.layout import Layout
 from tasks.report.error_curves import absolute_errors, curves
-from tasks.tables import UTTERANCES, read_table, replacing
+from tasks.tables.parquet import read_table
+from tasks.tables.utterances import UTTERANCES
 
 _FEWEST_CLASSES = 2
 _METHOD = "this"

@@ -107,6 +107,23 @@ def test_deps_are_the_imports_that_another_reader_finds():
         assert {str(file) for file in closure(modules, ROOT)} == listed, address
 
 
+def test_a_stage_depends_on_the_contracts_of_its_own_tables_only():
+    read = {"utterances", "labels", "splits", "features"}
+    known = {
+        "ingest": {"utterances", "annotations", "quarantine"},
+        "faces": {"utterances", "faces"},
+        "features": {"utterances", "faces", "features"},
+        "train": read,
+        "evaluate": read | {"predictions"},
+    }
+    mechanics = {"contract", "parquet", "words"}
+    for address, _, listed in _instances():
+        stage = address.partition("@")[0]
+        if stage in known:
+            tables = {Path(file).stem for file in listed if file.startswith("tasks/tables/")}
+            assert tables == known[stage] | mechanics, address
+
+
 @pytest.mark.slow
 def test_deps_hold_every_file_that_a_stage_imports(tmp_path):
     root = tmp_path / "project"

@@ -14,7 +14,10 @@ import pytest
 
 from flows import stage
 from tasks import failures
-from tasks.tables import ANNOTATIONS, QUARANTINE, UTTERANCES, write_table
+from tasks.tables.annotations import ANNOTATIONS
+from tasks.tables.parquet import write_table
+from tasks.tables.quarantine import QUARANTINE
+from tasks.tables.utterances import UTTERANCES
 from tests.places import here
 
 LABELS_STAGE = ["labels", "--corpus", "sample"]

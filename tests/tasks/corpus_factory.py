@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tasks.tables import FEATURES, LABELS, SPLIT, UTTERANCES, Table, write_arrow, write_table
+from tasks.tables.contract import Table
+from tasks.tables.features import FEATURES
+from tasks.tables.labels import LABELS
+from tasks.tables.parquet import write_arrow, write_table
+from tasks.tables.splits import SPLIT
+from tasks.tables.utterances import UTTERANCES
 from tasks.targets import VAD
 from tests.places import here
 

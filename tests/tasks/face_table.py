@@ -5,7 +5,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from tasks.tables import FACES, write_table
+from tasks.tables.faces import FACES
+from tasks.tables.parquet import write_table
 from tests.places import here
 from tests.tasks.corpus_factory import CLASSES, CORPUS
 

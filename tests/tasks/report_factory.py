@@ -12,16 +12,13 @@ import polars as pl
 from models.metrics.scoring import CONVENTION, HEADLINE, score_target
 from tasks.evaluate.calibration import reliability
 from tasks.evaluate.scores import spread
-from tasks.tables import (
-    FACES,
-    LABELS,
-    QUARANTINE,
-    SPLIT,
-    UTTERANCES,
-    predictions_table,
-    write_arrow,
-    write_table,
-)
+from tasks.tables.faces import FACES
+from tasks.tables.labels import LABELS
+from tasks.tables.parquet import write_arrow, write_table
+from tasks.tables.predictions import predictions_table
+from tasks.tables.quarantine import QUARANTINE
+from tasks.tables.splits import SPLIT
+from tasks.tables.utterances import UTTERANCES
 from tasks.targets import EMI, VAD
 from tests.places import here
 

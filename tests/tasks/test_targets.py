@@ -16,7 +16,9 @@ from pathlib import Path
 import polars as pl
 from tasks.batches.source import find_targets
 from tasks.labels.stage import Card, LabelsParams, merge
-from tasks.tables import ANNOTATIONS, LABELS, read_table, write_table
+from tasks.tables.annotations import ANNOTATIONS
+from tasks.tables.labels import LABELS
+from tasks.tables.parquet import read_table, write_table
 
 rows = ANNOTATIONS.frame([{
     "utterance_id": "toy/d/a", "rater": "ann", "target": "arousal_now", "value": 4.0,

@@ -24,7 +24,7 @@ from models.errors import UserError
 from tasks.corpora.adapter import Corpus, ProtocolCard
 from tasks.corpora.boxes import add_regions
 from tasks.corpora.source import aside, choose, read_csv, single
-from tasks.tables import QUARANTINE
+from tasks.tables.quarantine import QUARANTINE
 
 #: By number: the eight expressions, then what is none of them.
 EXPRESSIONS = (

@@ -26,7 +26,7 @@ from tasks.corpora.adapter import Corpus, ProtocolCard
 from tasks.corpora.boxes import add_regions
 from tasks.corpora.source import choose, read_csv
 from tasks.plain_context import PlainContext
-from tasks.tables import QUARANTINE
+from tasks.tables.quarantine import QUARANTINE
 from tasks.targets import VAD
 
 LABELS = (

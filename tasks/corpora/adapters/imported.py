@@ -8,7 +8,9 @@ from models.errors import UserError
 from tasks.corpora.adapter import Corpus, ProtocolCard
 from tasks.corpora.imports.found import IMPORTED_UTTERANCES
 from tasks.corpora.source import IMPORTED, choose
-from tasks.tables import ANNOTATIONS, QUARANTINE, read_table
+from tasks.tables.annotations import ANNOTATIONS
+from tasks.tables.parquet import read_table
+from tasks.tables.quarantine import QUARANTINE
 
 
 def read(root: Path, options: Mapping[str, object]) -> Corpus:

@@ -8,7 +8,7 @@ import polars as pl
 from models.errors import UserError
 from tasks.corpora.adapter import Corpus, ProtocolCard
 from tasks.sample.process import CATEGORIES
-from tasks.tables import QUARANTINE
+from tasks.tables.quarantine import QUARANTINE
 from tasks.targets import EMI, VAD
 
 _UTTERANCES = {

@@ -19,7 +19,8 @@ import polars as pl
 
 from models.errors import UserError
 from tasks.corpora.imports.found import Block, Found, aside, text_of, utterance_frame
-from tasks.tables import ANNOTATIONS, QUARANTINE
+from tasks.tables.annotations import ANNOTATIONS
+from tasks.tables.quarantine import QUARANTINE
 
 #: Words in a sequence's name to what it holds.
 _KINDS = {

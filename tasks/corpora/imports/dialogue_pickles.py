@@ -34,7 +34,8 @@ import numpy as np
 from models.errors import UserError
 from tasks.corpora.imports.found import Block, Found, aside, text_of, utterance_frame
 from tasks.corpora.imports.safe_pickle import Record
-from tasks.tables import ANNOTATIONS, QUARANTINE
+from tasks.tables.annotations import ANNOTATIONS
+from tasks.tables.quarantine import QUARANTINE
 
 #: Numbers to categories, by the name that ``--labels`` takes.
 LABELS = {

@@ -8,7 +8,10 @@ import polars as pl
 
 from tasks.corpora.adapter import ProtocolCard
 from tasks.corpora.files import UTTERANCE_COLUMNS
-from tasks.tables import ANNOTATIONS, QUARANTINE, UTTERANCES, Column, Table
+from tasks.tables.annotations import ANNOTATIONS
+from tasks.tables.contract import Column, Table
+from tasks.tables.quarantine import QUARANTINE
+from tasks.tables.utterances import UTTERANCES
 
 #: Utterances of an import: as ingest wants them from an adapter, before media have a hash.
 IMPORTED_UTTERANCES = Table(
@@ -54,8 +57,8 @@ class Found:
         format: the reader's name for it.
         blocks: features.
         utterances: ``UTTERANCE_COLUMNS``, ids without the corpus; empty where the file has none.
-        annotations: ``tables.ANNOTATIONS``, raw scale.
-        quarantine: ``tables.QUARANTINE``: what could not be read.
+        annotations: ``tables.annotations``, raw scale.
+        quarantine: ``tables.quarantine``: what could not be read.
         label_map: of the protocol card.
         scales: of the protocol card: target to lowest, highest, direction.
         splits: how the split came about, one sentence.

@@ -17,7 +17,8 @@ import numpy as np
 
 from models.errors import UserError
 from tasks.corpora.imports.found import Block, Found, aside, text_of, trimmed, utterance_frame
-from tasks.tables import ANNOTATIONS, QUARANTINE
+from tasks.tables.annotations import ANNOTATIONS
+from tasks.tables.quarantine import QUARANTINE
 
 _SPLITS = {"train": "train", "valid": "validation", "test": "test"}
 _BLOCKS = {"text": "text", "audio": "audio", "vision": "video"}

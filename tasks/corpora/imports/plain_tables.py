@@ -17,7 +17,8 @@ import polars as pl
 from models.errors import UserError
 from tasks.corpora.files import read_text
 from tasks.corpora.imports.found import Block, Found, utterance_frame
-from tasks.tables import ANNOTATIONS, MODALITIES, SPLITS
+from tasks.tables.annotations import ANNOTATIONS
+from tasks.tables.words import MODALITIES, SPLITS
 from tasks.targets import NUMBERS
 
 #: Column names by what they hold, best first; matched without regard to case.

@@ -18,6 +18,7 @@ from typing import Literal
 import polars as pl
 
 from models.errors import UserError
+from tasks.atomic import replacing
 from tasks.corpora.imports import safe_pickle
 from tasks.corpora.imports.csd import read_csd
 from tasks.corpora.imports.dialogue_pickles import read_dialogues
@@ -27,7 +28,10 @@ from tasks.corpora.imports.plain_tables import read_arrays, read_frame
 from tasks.corpora.imports.writing import write_features
 from tasks.layout import Layout
 from tasks.media.hashes import hash_file
-from tasks.tables import ANNOTATIONS, QUARANTINE, UTTERANCES, read_table, replacing, write_table
+from tasks.tables.annotations import ANNOTATIONS
+from tasks.tables.parquet import read_table, write_table
+from tasks.tables.quarantine import QUARANTINE
+from tasks.tables.utterances import UTTERANCES
 
 Format = Literal["auto", "dialogues", "mmsa", "csd", "npy", "table"]
 FORMATS: tuple[Format, ...] = ("auto", "dialogues", "mmsa", "csd", "npy", "table")

@@ -1,6 +1,6 @@
 """From what a reader found to files below ``data/raw/<corpus>/imported``, one group at a time.
 
-A features file has the columns of ``tables.FEATURES`` with ids without the corpus. Its rows stand
+A features file has the columns of ``tables.features`` with ids without the corpus. Its rows stand
 in the order of the buckets that they will become, so that the stage features reads it from front to
 back once.
 """
@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks.atomic import replacing
 from tasks.corpora.imports.found import Block
 from tasks.store.buckets import bucket_of
-from tasks.tables import ROW_GROUP, replacing
+from tasks.tables.parquet import ROW_GROUP
 
 _FP16_MAX = 65504.0
 

@@ -12,7 +12,11 @@ import polars as pl
 
 from tasks.label_rows import labels_in
 from tasks.layout import Layout
-from tasks.tables import LABELS, QUARANTINE, SPLITS, UTTERANCES, read_table
+from tasks.tables.labels import LABELS
+from tasks.tables.parquet import read_table
+from tasks.tables.quarantine import QUARANTINE
+from tasks.tables.utterances import UTTERANCES
+from tasks.tables.words import SPLITS
 from tasks.targets import NUMBERS, ROW_OF, VAD
 
 #: Cells of the plane of valence and arousal along each side.

@@ -18,7 +18,10 @@ from PIL import Image
 from tasks.label_rows import labels_in
 from tasks.layout import Layout
 from tasks.report.tested import Tested
-from tasks.tables import FACES, LABELS, UTTERANCES, read_table
+from tasks.tables.faces import FACES
+from tasks.tables.labels import LABELS
+from tasks.tables.parquet import read_table
+from tasks.tables.utterances import UTTERANCES
 
 _NO_CLASS, _NO_VALUE, _STEPS = 255, -32768, 1000
 _FACE_PX = 48

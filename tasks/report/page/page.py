@@ -21,7 +21,8 @@ from tasks.report.page.provenance import provenance, stage_times
 from tasks.report.page.results import results
 from tasks.report.tested import Loaded
 from tasks.selection import encoders_of
-from tasks.tables import SPLIT, read_table
+from tasks.tables.parquet import read_table
+from tasks.tables.splits import SPLIT
 
 _SCRIPTS = ("core.js", "leaderboard.js", "charts.js", "dialogues.js", "corpus.js", "start.js")
 #: Of each curve of errors on another corpus.

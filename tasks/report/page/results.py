@@ -13,7 +13,7 @@ from models.metrics.regression import coverage
 from tasks.report.error_curves import predicted_errors
 from tasks.report.page.corpus import RANGES
 from tasks.report.tested import Tested, encode
-from tasks.tables import MODALITIES
+from tasks.tables.words import MODALITIES
 
 #: Metrics that only serve the coverage curves, which the page draws from predictions.
 _HIDDEN = ("within_", "error_at_", "coverage_area")

@@ -9,7 +9,9 @@ from models.batch import Target
 from models.errors import UserError
 from tasks.batches.labels import labels_by_fold
 from tasks.batches.source import Wanted, first_of
-from tasks.tables import FEATURES, TableError, write_table
+from tasks.tables.contract import TableError
+from tasks.tables.features import FEATURES
+from tasks.tables.parquet import write_table
 from tests.places import here
 from tests.tasks.corpus_factory import CLASSES, CORPUS, DIMS, INPUTS, features_frame, make_corpus
 

@@ -24,15 +24,12 @@ from tasks.labels import stage as labels
 from tasks.labels.stage import LabelsParams
 from tasks.plain_context import PlainContext
 from tasks.store.buckets import bucket_of
-from tasks.tables import (
-    ANNOTATIONS,
-    FEATURES,
-    LABELS,
-    QUARANTINE,
-    UTTERANCES,
-    read_metadata,
-    read_table,
-)
+from tasks.tables.annotations import ANNOTATIONS
+from tasks.tables.features import FEATURES
+from tasks.tables.labels import LABELS
+from tasks.tables.parquet import read_metadata, read_table
+from tasks.tables.quarantine import QUARANTINE
+from tasks.tables.utterances import UTTERANCES
 from tests.places import QUIET, here
 
 SHARED = Path(os.environ.get("AFFECTLOOM_SHARED", "../shared")).resolve() / "data"

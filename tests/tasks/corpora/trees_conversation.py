@@ -11,15 +11,12 @@ from tasks.ingest import stage as ingest
 from tasks.labels import stage as labels
 from tasks.plain_context import PlainContext
 from tasks.splits import stage as splits
-from tasks.tables import (
-    ANNOTATIONS,
-    LABELS,
-    QUARANTINE,
-    SPLIT,
-    UTTERANCES,
-    read_metadata,
-    read_table,
-)
+from tasks.tables.annotations import ANNOTATIONS
+from tasks.tables.labels import LABELS
+from tasks.tables.parquet import read_metadata, read_table
+from tasks.tables.quarantine import QUARANTINE
+from tasks.tables.splits import SPLIT
+from tasks.tables.utterances import UTTERANCES
 from tests.places import QUIET, here
 
 

@@ -17,7 +17,11 @@ from tasks.ingest.stage import IngestParams
 from tasks.labels import stage as labels
 from tasks.labels.stage import LabelsParams
 from tasks.plain_context import PlainContext
-from tasks.tables import ANNOTATIONS, LABELS, QUARANTINE, UTTERANCES, read_metadata, read_table
+from tasks.tables.annotations import ANNOTATIONS
+from tasks.tables.labels import LABELS
+from tasks.tables.parquet import read_metadata, read_table
+from tasks.tables.quarantine import QUARANTINE
+from tasks.tables.utterances import UTTERANCES
 from tests.places import QUIET, here
 
 

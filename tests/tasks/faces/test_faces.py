@@ -22,7 +22,10 @@ from tasks.faces.table import write_faces
 from tasks.faces.windows import ClipRequest, Window, windows
 from tasks.media.decoding import Media, Problem, Region, Span
 from tasks.plain_context import PlainContext
-from tasks.tables import FACES, UTTERANCES, TableError, read_metadata, read_table, write_table
+from tasks.tables.contract import TableError
+from tasks.tables.faces import FACES
+from tasks.tables.parquet import read_metadata, read_table, write_table
+from tasks.tables.utterances import UTTERANCES
 from tests.face_factory import draw_face, room, write_video
 from tests.places import here
 

@@ -17,7 +17,8 @@ from tasks.faces import stage as faces
 from tasks.faces.stage import FacesParams
 from tasks.plain_context import PlainContext
 from tasks.store.segments import stats, verify
-from tasks.tables import UTTERANCES, write_table
+from tasks.tables.parquet import write_table
+from tasks.tables.utterances import UTTERANCES
 from tests.face_factory import draw_face, room, write_video
 from tests.places import ROOT, here
 

@@ -10,7 +10,9 @@ from tasks.faces.crops import decode
 from tasks.faces.stage import FacesParams, run
 from tasks.faces.whole import fit, quality
 from tasks.plain_context import PlainContext
-from tasks.tables import FACES, UTTERANCES, read_metadata, read_table, write_table
+from tasks.tables.faces import FACES
+from tasks.tables.parquet import read_metadata, read_table, write_table
+from tasks.tables.utterances import UTTERANCES
 from tests.face_factory import draw_face, room, write_video
 from tests.places import here
 

@@ -28,7 +28,10 @@ from tasks.features.stage import EncoderParams
 from tasks.layout import Layout
 from tasks.plain_context import PlainContext
 from tasks.store.segments import stats
-from tasks.tables import FACES, FEATURES, UTTERANCES, read_metadata, read_table, write_table
+from tasks.tables.faces import FACES
+from tasks.tables.features import FEATURES
+from tasks.tables.parquet import read_metadata, read_table, write_table
+from tasks.tables.utterances import UTTERANCES
 from tests.places import ROOT, here
 
 HERE = ROOT / "tests" / "tasks"

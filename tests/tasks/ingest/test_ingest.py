@@ -14,13 +14,10 @@ from tasks.corpora.adapter import Corpus, ProtocolCard
 from tasks.ingest import stage as ingest
 from tasks.media import hashes as media_hashes
 from tasks.plain_context import PlainContext
-from tasks.tables import (
-    ANNOTATIONS,
-    QUARANTINE,
-    UTTERANCES,
-    read_metadata,
-    read_table,
-)
+from tasks.tables.annotations import ANNOTATIONS
+from tasks.tables.parquet import read_metadata, read_table
+from tasks.tables.quarantine import QUARANTINE
+from tasks.tables.utterances import UTTERANCES
 from tests.places import here
 
 

@@ -18,7 +18,12 @@ from tasks.labels.checks import REASONS
 from tasks.labels.merge import merge_numbers, rater_correlations
 from tasks.labels.scales import SCALES, SIGNS, from_unit, to_unit
 from tasks.labels.stage import Card, LabelsParams, Result, merge, run
-from tasks.tables import ANNOTATIONS, LABELS, QUARANTINE, SPLIT, UTTERANCES, read_table, write_table
+from tasks.tables.annotations import ANNOTATIONS
+from tasks.tables.labels import LABELS
+from tasks.tables.parquet import read_table, write_table
+from tasks.tables.quarantine import QUARANTINE
+from tasks.tables.splits import SPLIT
+from tasks.tables.utterances import UTTERANCES
 from tasks.targets import VAD
 from tests.places import QUIET, here
 

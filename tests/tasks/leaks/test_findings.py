@@ -13,7 +13,9 @@ from tasks.leaks.findings import feature_leaks, find_leaks
 from tasks.leaks.near_duplicates import SHINGLE, near_pairs
 from tasks.leaks.texts import normalised
 from tasks.splits.stage import SplitsParams, make_splits
-from tasks.tables import LABELS, SPLIT, UTTERANCES
+from tasks.tables.labels import LABELS
+from tasks.tables.splits import SPLIT
+from tasks.tables.utterances import UTTERANCES
 from tests.places import here
 
 SHARED = Path(os.environ.get("AFFECTLOOM_SHARED", "../shared")) / "data"

@@ -8,7 +8,8 @@ import yaml
 from models.errors import UserError
 from tasks.dvc_lock import cause_of, read_lock
 from tasks.report.compare import compare_refs, to_json, to_text
-from tasks.tables import UTTERANCES, read_table
+from tasks.tables.parquet import read_table
+from tasks.tables.utterances import UTTERANCES
 from tests.places import here
 from tests.tasks.report_factory import Scene, make_project
 

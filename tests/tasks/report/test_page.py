@@ -23,7 +23,8 @@ from tasks.report.page.page import embed
 from tasks.report.page.results import shapley, training
 from tasks.report.plots import PLOTS
 from tasks.report.stage import ForReport, ReportParams, draw_page, run
-from tasks.tables import SPLIT, read_table
+from tasks.tables.parquet import read_table
+from tasks.tables.splits import SPLIT
 from tests.places import here
 from tests.tasks.report_factory import Scene, Silent, make_project, write_transfer
 

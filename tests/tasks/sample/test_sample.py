@@ -27,7 +27,8 @@ from tasks.sample.process import draw_factors, stream
 from tasks.sample.stage import AWKWARD, DUPLICATE_OF, SampleParams, make, write_sentences
 from tasks.sample.text import compose
 from tasks.sample.voice import draw_speaker, natural_duration_s, speak, syllables
-from tasks.tables import ANNOTATIONS, UTTERANCES
+from tasks.tables.annotations import ANNOTATIONS
+from tasks.tables.utterances import UTTERANCES
 
 SMALL = SampleParams(
     seed=3, dialogues=6, single_file_dialogues=1, mean_turns=5, min_duration_s=0.6,

@@ -13,15 +13,11 @@ from models.errors import UserError
 from tasks.labels.params import LabelsParams
 from tasks.splits.groups import assign, class_counts, link
 from tasks.splits.stage import ForSplits, SplitsParams, fingerprint, make_splits, run
-from tasks.tables import (
-    ANNOTATIONS,
-    LABELS,
-    SPLIT,
-    UTTERANCES,
-    read_metadata,
-    read_table,
-    write_table,
-)
+from tasks.tables.annotations import ANNOTATIONS
+from tasks.tables.labels import LABELS
+from tasks.tables.parquet import read_metadata, read_table, write_table
+from tasks.tables.splits import SPLIT
+from tasks.tables.utterances import UTTERANCES
 from tests.places import QUIET, here
 
 CATEGORIES = ["happy", "sad", "neutral"]

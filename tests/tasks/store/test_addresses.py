@@ -13,7 +13,9 @@ from tasks.features import stage as features
 from tasks.features.stage import EncoderParams
 from tasks.layout import Layout
 from tasks.store.segments import fingerprint
-from tasks.tables import FACES, UTTERANCES, write_table
+from tasks.tables.faces import FACES
+from tasks.tables.parquet import write_table
+from tasks.tables.utterances import UTTERANCES
 
 #: One clip of each kind; the hash of its bytes is made up.
 CLIPS: list[dict] = [

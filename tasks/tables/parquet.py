@@ -1,0 +1,88 @@
+"""Tables as Parquet files: checked, sorted, written whole, read with their metadata."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.atomic import replacing
+from tasks.tables.contract import Table, TableError
+
+#: Rows in one Parquet row group: small enough to read one without its neighbours.
+ROW_GROUP = 128
+
+
+def write_table(
+    table: Table, frame: pl.DataFrame, path: Path, metadata: Mapping[str, str] | None = None
+) -> Path:
+    """Check ``frame``, sort it by the table's key and write it as Parquet, atomically.
+
+    The same rows give the same bytes, whatever their order was. ``metadata`` goes into the schema.
+    """
+    table.check(frame, str(path))
+    said = [n for n, c in table.columns.items() if not c.optional or _has_values(frame, n)]
+    ordered = frame.select(said).sort([name for name in table.key if name in said], nulls_last=True)
+    arrow = ordered.to_arrow(compat_level=pl.CompatLevel.oldest())
+    encoded = {key: metadata[key] for key in sorted(metadata)} if metadata else None
+    write_arrow(arrow.replace_schema_metadata(encoded), path)
+    return path
+
+
+def _has_values(frame: pl.DataFrame, name: str) -> bool:
+    return name in frame.columns and frame.get_column(name).null_count() < frame.height
+
+
+def write_arrow(arrow: pa.Table, path: Path) -> None:
+    """Write an Arrow table the one way this project does: zstd, fixed row groups, atomic."""
+    with replacing(path) as temporary:
+        pq.write_table(
+            arrow, temporary, compression="zstd", compression_level=1, row_group_size=ROW_GROUP
+        )
+
+
+def read_table(table: Table, path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """Read and check a table; ``path`` is one file or a folder of bucket files.
+
+    Args:
+        table: the contract to hold the file to.
+        path: a Parquet file, or a folder whose ``*.parquet`` files together are the table.
+        columns: read only these.
+    """
+    files = table_files(path, table)
+    try:
+        parts = [pq.read_table(file, columns=list(columns) if columns else None) for file in files]
+    except (pa.ArrowInvalid, OSError) as error:
+        raise TableError(
+            f"{path}: not a readable Parquet file ({error}); rerun {table.made_by}"
+        ) from error
+    frames = [pl.DataFrame(pl.from_arrow(part.replace_schema_metadata(None))) for part in parts]
+    for file, frame in zip(files, frames, strict=True):
+        table.check(frame, str(file), columns)
+        if frame.schema != frames[0].schema:
+            raise TableError(
+                f"{file}: its columns have other types or widths than those of {files[0].name}; "
+                f"rerun {table.made_by}"
+            )
+    whole = pl.concat(frames)
+    if len(frames) > 1:
+        table.check(whole, str(path), columns)  # a key may stand in two files
+    return table.completed(whole) if columns is None else whole
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a table's writer recorded in the schema: encoder, weights, versions, parameters."""
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not files or not files[0].exists():
+        raise TableError(f"{path}: no such table; run the stage that writes it first")
+    found = pq.read_schema(files[0]).metadata or {}
+    return {key.decode(): value.decode() for key, value in found.items() if key != b"ARROW:schema"}
+
+
+def table_files(path: Path, table: Table) -> list[Path]:
+    """The Parquet files of a table, or an error that says which stage makes them."""
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not files or not files[0].exists():
+        raise TableError(f"{path}: no such table; run {table.made_by} first")
+    return files
