@@ -33,7 +33,7 @@ import numpy as np
 
 from models.errors import UserError
 from tasks.corpora.imports.found import Block, Found, aside, text_of, utterance_frame
-from tasks.corpora.imports.safe_pickle import Record
+from tasks.corpora.imports.stand_ins import Record
 from tasks.tables.annotations import ANNOTATIONS
 from tasks.tables.quarantine import QUARANTINE
 
