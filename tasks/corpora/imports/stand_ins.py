@@ -234,31 +234,29 @@ def unwrap(value: Any, seen: dict[int, Any]) -> Any:
         return value
     if id(value) in seen:
         return seen[id(value)]
-    if isinstance(value, list):
-        seen[id(value)] = value
-        for place, item in enumerate(value):
-            if not isinstance(item, _PLAIN):
-                value[place] = unwrap(item, seen)
-        return value
-    if isinstance(value, dict):
-        seen[id(value)] = value
-        for key, item in value.items():
-            value[key] = unwrap(item, seen)
-        return value
+    if not isinstance(value, list | dict | Record):
+        return _made_anew(value, seen)
+    seen[id(value)] = value  # before what it holds, for that may be itself
     if isinstance(value, Record):
-        seen[id(value)] = value
         value.fields = unwrap(value.fields, seen)
         return value
+    for place, item in value.items() if isinstance(value, dict) else enumerate(value):
+        if not isinstance(item, _PLAIN):
+            value[place] = unwrap(item, seen)
+    return value
+
+
+def _made_anew(value: Any, seen: dict[int, Any]) -> Any:
+    """An array, tuple or set out of what cannot change in place."""
     if isinstance(value, _Array):
         if isinstance(value.content, list):
             value.content = unwrap(value.content, seen)
         made: Any = value.real()
-    elif isinstance(value, tuple):
-        made = tuple(unwrap(item, seen) for item in value)
-    elif isinstance(value, set | frozenset):
-        made = value
-        if not all(isinstance(item, _PLAIN) for item in value):
-            made = type(value)(unwrap(item, seen) for item in value)
+    elif isinstance(value, tuple | set | frozenset):
+        items = []
+        for item in value:  # a comprehension would take a frame more of each level
+            items.append(unwrap(item, seen))
+        made = type(value)(items)
     else:
         raise Refused(f"{getattr(value, 'name', type(value).__name__)} as a value")
     seen[id(value)] = made
