@@ -340,9 +340,9 @@ def prepare(corpora: list[str]) -> None:
 
 def _import(corpus: str, modality: str) -> None:
     """One block of features as ``affectloom import`` brings it in."""
-    from tasks.corpora.imports import reading as imports
+    from tasks.corpora.imports import reading
 
-    if (imports.folder(Layout(), corpus) / f"{corpus}_{modality}.parquet").exists():
+    if (reading.folder(Layout(), corpus) / f"{corpus}_{modality}.parquet").exists():
         return
     column = "audio8" if corpus == "iemocap" else modality
     table = pl.read_parquet(Layout().raw(corpus) / FILES[corpus])
@@ -354,10 +354,10 @@ def _import(corpus: str, modality: str) -> None:
         "utterance_id",
         *(pl.col(column).list.get(i).alias(f"{column}_{i:03d}") for i in range(int(width))),
     ).write_parquet(flat)
-    options = imports.ImportOptions(
+    options = reading.ImportOptions(
         format="table", names=(f"{corpus}_{modality}",), modality=modality, features_only=True
     )
-    imports.run(Layout(), flat, corpus, options)
+    reading.run(Layout(), flat, corpus, options)
 
 
 def run(only: list[str]) -> None:

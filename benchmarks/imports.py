@@ -19,10 +19,10 @@ import numpy as np
 CHILD = """
 import json, sys, time
 from pathlib import Path
-from tasks.corpora.imports import reading as imports, safe_pickle
+from tasks.corpora.imports import reading, safe_pickle
 started = time.monotonic()
 if sys.argv[1] == "import":
-    imports.run(Path(sys.argv[2]), "big", imports.ImportOptions())
+    reading.run(Path(sys.argv[2]), "big", reading.ImportOptions())
 elif sys.argv[1] == "load":
     safe_pickle.load(Path(sys.argv[2]))
 # the peak of this program alone; getrusage would remember the parent's at the fork

@@ -46,14 +46,14 @@ def import_files(
     """Bring in features and labels that another project saved; pickles are read safely."""
     from dataclasses import asdict
 
-    from tasks.corpora.imports import reading as imports
+    from tasks.corpora.imports import reading
     from tasks.tables.words import MODALITIES
 
-    if form not in imports.FORMATS:
-        raise UserError(f"--format {form}: choose one of {', '.join(imports.FORMATS)}")
+    if form not in reading.FORMATS:
+        raise UserError(f"--format {form}: choose one of {', '.join(reading.FORMATS)}")
     if modality is not None and modality not in MODALITIES:
         raise UserError(f"--modality {modality}: choose one of {', '.join(MODALITIES)}")
-    options = imports.ImportOptions(
+    options = reading.ImportOptions(
         format=form,
         names=tuple(encoder_name or ()),
         modality=modality,
@@ -64,7 +64,7 @@ def import_files(
     )
     # the command settles in the repository's root; the path was meant from where it was called
     source = path if path.is_absolute() else Path(os.environ.get("PWD", ".")) / path
-    summary = imports.run(Layout(), source if source.exists() else path, corpus, options, _progress)
+    summary = reading.run(Layout(), source if source.exists() else path, corpus, options, _progress)
     if as_json:
         print(json.dumps(asdict(summary), indent=1))
         return

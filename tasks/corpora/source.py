@@ -10,7 +10,7 @@ from models.errors import UserError
 from tasks.tables.quarantine import QUARANTINE
 
 #: Folders that this project makes itself below a corpus's folder.
-IMAGES, IMPORTED = "affectloom_images", "imported"
+IMAGES, IMPORTS = "affectloom_images", "imported"
 
 
 def choose(
@@ -47,7 +47,7 @@ def list_files(root: Path, suffixes: Iterable[str]) -> list[str]:
     wanted = tuple(suffixes)
     found = []
     for folder, folders, names in os.walk(root, followlinks=True):
-        folders[:] = sorted(f for f in folders if f[0] != "." and f not in (IMAGES, IMPORTED))
+        folders[:] = sorted(f for f in folders if f[0] != "." and f not in (IMAGES, IMPORTS))
         place = PurePosixPath(Path(folder).relative_to(root).as_posix())
         found += [
             str(place / name) for name in names if name.lower().endswith(wanted) and name[0] != "."

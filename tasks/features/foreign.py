@@ -1,4 +1,4 @@
-"""Imported features become a features table: the same bucket files, nothing computed again."""
+"""Features of somebody else become a features table: the same bucket files, nothing computed."""
 
 import json
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ def run(params: Foreign, layout: Layout, corpus: str, encoder: str) -> Path:
         The folder of bucket files.
     """
     path = layout.project / str(params.checkpoint)
-    source = _Imported(path, corpus, params.sequence)
+    source = _FeaturesFile(path, corpus, params.sequence)
     ids = read_table(UTTERANCES, layout.utterances(corpus), ["utterance_id"])["utterance_id"]
     rows = [source.row(utterance, corpus) for utterance in ids]
     if rows and not any(row.reason != "not_imported" for row in rows):
@@ -69,8 +69,8 @@ def run(params: Foreign, layout: Layout, corpus: str, encoder: str) -> Path:
     return destination
 
 
-class _Imported:
-    """Rows of an imported file by id; holds one row group at a time."""
+class _FeaturesFile:
+    """Rows of a file of ``affectloom import`` by id; holds one row group at a time."""
 
     def __init__(self, path: Path, corpus: str, sequence: bool) -> None:
         if not path.is_file():

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from models.errors import UserError
 from tasks.corpora.adapter import Corpus, ProtocolCard
-from tasks.corpora.imports.found import IMPORTED_UTTERANCES
-from tasks.corpora.source import IMPORTED, choose
+from tasks.corpora.imports.found import UTTERANCES_OF_IMPORT
+from tasks.corpora.source import IMPORTS, choose
 from tasks.tables.annotations import ANNOTATIONS
 from tasks.tables.parquet import read_table
 from tasks.tables.quarantine import QUARANTINE
@@ -16,7 +16,7 @@ from tasks.tables.quarantine import QUARANTINE
 def read(root: Path, options: Mapping[str, object]) -> Corpus:
     """The tables of an import, with the card that its reader wrote; there are no options."""
     choose("imported", options, {})
-    folder = root / IMPORTED
+    folder = root / IMPORTS
     manifest = folder / "manifest.json"
     again = "run `affectloom import` again with --replace"
     if not manifest.is_file():
@@ -31,7 +31,7 @@ def read(root: Path, options: Mapping[str, object]) -> Corpus:
         scales=scales and {n: s if isinstance(s, str) else tuple(s) for n, s in scales.items()},
     )
     return Corpus(
-        read_table(IMPORTED_UTTERANCES, folder / "utterances.parquet"),
+        read_table(UTTERANCES_OF_IMPORT, folder / "utterances.parquet"),
         read_table(ANNOTATIONS, folder / "annotations.parquet"),
         read_table(QUARANTINE, folder / "quarantine.parquet"),
         card,

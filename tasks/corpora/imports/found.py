@@ -14,7 +14,7 @@ from tasks.tables.quarantine import QUARANTINE
 from tasks.tables.utterances import UTTERANCES
 
 #: Utterances of an import: as ingest wants them from an adapter, before media have a hash.
-IMPORTED_UTTERANCES = Table(
+UTTERANCES_OF_IMPORT = Table(
     "imported utterances",
     {
         name: Column(column.dtype, column.meaning, nullable=True)

@@ -22,10 +22,11 @@ from tasks.atomic import replacing
 from tasks.corpora.imports import safe_pickle
 from tasks.corpora.imports.csd import read_csd
 from tasks.corpora.imports.dialogue_pickles import read_dialogues
-from tasks.corpora.imports.found import IMPORTED_UTTERANCES, Block, Found
+from tasks.corpora.imports.found import UTTERANCES_OF_IMPORT, Block, Found
 from tasks.corpora.imports.mmsa import read_mmsa
 from tasks.corpora.imports.plain_tables import read_arrays, read_frame
 from tasks.corpora.imports.writing import write_features
+from tasks.corpora.source import IMPORTS
 from tasks.layout import Layout
 from tasks.media.hashes import hash_file
 from tasks.tables.annotations import ANNOTATIONS
@@ -113,7 +114,7 @@ class Summary:
 
 def folder(layout: Layout, corpus: str) -> Path:
     """Where imports of a corpus lie."""
-    return layout.raw(corpus) / "imported"
+    return layout.raw(corpus) / IMPORTS
 
 
 def run(
@@ -279,12 +280,12 @@ def _match(layout: Layout, found: Found, corpus: str) -> dict[str, str | None]:
     """Ids of the file to ids of the corpus: the same id, the same dialogue of one turn, or the
     same last part where only one utterance of the corpus has it."""
     table = layout.utterances(corpus)
-    imported = folder(layout, corpus) / "utterances.parquet"
+    brought = folder(layout, corpus) / "utterances.parquet"
     if table.is_file():
         ids = read_table(UTTERANCES, table, ["utterance_id"])["utterance_id"]
         known = [name.removeprefix(f"{corpus}/") for name in ids]
-    elif imported.is_file():
-        known = read_table(IMPORTED_UTTERANCES, imported, ["utterance_id"])[
+    elif brought.is_file():
+        known = read_table(UTTERANCES_OF_IMPORT, brought, ["utterance_id"])[
             "utterance_id"
         ].to_list()
     else:
@@ -314,7 +315,7 @@ def _match(layout: Layout, found: Found, corpus: str) -> dict[str, str | None]:
 
 
 def _write_tables(found: Found, destination: Path, summary: Summary) -> None:
-    write_table(IMPORTED_UTTERANCES, found.utterances, destination / "utterances.parquet")
+    write_table(UTTERANCES_OF_IMPORT, found.utterances, destination / "utterances.parquet")
     write_table(ANNOTATIONS, found.annotations, destination / "annotations.parquet")
     write_table(QUARANTINE, found.quarantine.unique(), destination / "quarantine.parquet")
     rows = found.utterances

@@ -14,9 +14,9 @@ import yaml
 
 from flows.cli.imports import snippet
 from models.errors import UserError
-from tasks.corpora.imports import reading as imports
+from tasks.corpora.imports import reading
 from tasks.corpora.imports.reading import ImportOptions
-from tasks.features import foreign as imported_features
+from tasks.features import foreign
 from tasks.features.stage import EncoderParams
 from tasks.ingest import stage as ingest
 from tasks.ingest.stage import IngestParams
@@ -70,8 +70,8 @@ def iemocap_tuple() -> tuple:
     return (*iemocap_parts().values(), train, ["Ses05F_impro02"])
 
 
-def run(source: Path, corpus: str = "toy", **options) -> imports.Summary:
-    return imports.run(here(), source, corpus, ImportOptions(**options))
+def run(source: Path, corpus: str = "toy", **options) -> reading.Summary:
+    return reading.run(here(), source, corpus, ImportOptions(**options))
 
 
 class Ready:
@@ -92,7 +92,7 @@ def features(
 ) -> pl.DataFrame:
     checkpoint = f"data/raw/{of or corpus}/imported/{name}.parquet"
     params = EncoderParams(family="imported", checkpoint=checkpoint, sequence=sequence)
-    folder = imported_features.run(params, here(), corpus, name)
+    folder = foreign.run(params, here(), corpus, name)
     return read_table(FEATURES, folder)
 
 
@@ -131,7 +131,7 @@ def test_features_are_those_of_the_file_and_say_where_they_come_from():
         )
     metadata = read_metadata(here().features("toy", "toy_text"))
     assert metadata["trained"] == "unknown"
-    assert metadata["source_sha256"] == imports.hash_file(source)
+    assert metadata["source_sha256"] == reading.hash_file(source)
     assert metadata["format"].startswith("dialogue tuple of 9")
     assert metadata["modality"] == "text"
 
@@ -149,9 +149,9 @@ def test_bucket_files_are_where_the_rest_of_the_project_looks():
 def test_the_same_file_gives_the_same_bytes():
     source = save(iemocap_tuple())
     run(source)
-    first = {f.name: f.read_bytes() for f in imports.folder(here(), "toy").iterdir()}
+    first = {f.name: f.read_bytes() for f in reading.folder(here(), "toy").iterdir()}
     run(source, replace=True)
-    assert {f.name: f.read_bytes() for f in imports.folder(here(), "toy").iterdir()} == first
+    assert {f.name: f.read_bytes() for f in reading.folder(here(), "toy").iterdir()} == first
     assert set(first) == {
         "manifest.json",
         "utterances.parquet",
@@ -250,7 +250,7 @@ def test_tuples_of_twelve_have_four_texts_beside_voice_and_picture():
     assert run(last, "meld").format == "dialogue tuple of 13 (MELD)"
 
 
-def with_labels(given, **options) -> imports.Summary:
+def with_labels(given, **options) -> reading.Summary:
     content = list(iemocap_tuple())
     content[2] = per_dialogue(lambda d, n: given[:n])
     return run(save(tuple(content)), **options)
@@ -677,7 +677,7 @@ def test_features_alone_join_the_utterances_that_are_there():
     assert value_of(table, "toy/Ses01F_impro01/Ses01F_impro01_F000")["status"] == "ok"
     counts = dict(table.group_by("status", "reason").len().select("reason", "len").iter_rows())
     assert counts == {None: 2, "not_imported": 5}
-    manifest = json.loads((imports.folder(here(), "toy") / "manifest.json").read_text())
+    manifest = json.loads((reading.folder(here(), "toy") / "manifest.json").read_text())
     assert set(manifest["features"]) == {"smile", "toy_text", "toy_audio", "toy_video"}
     assert manifest["card"]["name"] == "toy"
 
@@ -828,7 +828,7 @@ def test_an_import_is_not_overwritten_by_accident():
     with pytest.raises(UserError, match="--replace"):
         run(save(mmsa()))
     run(save(mmsa()), replace=True, names=["text=t"])
-    assert not (imports.folder(here(), "toy") / "toy_text.parquet").exists()
+    assert not (reading.folder(here(), "toy") / "toy_text.parquet").exists()
 
 
 def test_the_command_prints_lines_for_params(monkeypatch, capsys):
@@ -873,7 +873,7 @@ def test_a_refused_pickle_writes_nothing():
 
     with pytest.raises(UserError, match=r"builtins\.print"):
         run(save({"train": Bad()}))
-    assert not imports.folder(here(), "toy").exists()
+    assert not reading.folder(here(), "toy").exists()
 
 
 def test_imported_features_belong_to_their_corpus():
