@@ -20,9 +20,10 @@ CHILD = """
 import json, sys, time
 from pathlib import Path
 from tasks.corpora.imports import reading, safe_pickle
+from tasks.layout import Layout
 started = time.monotonic()
 if sys.argv[1] == "import":
-    reading.run(Path(sys.argv[2]), "big", reading.ImportOptions())
+    reading.run(Layout(), Path(sys.argv[2]), "big", reading.ImportOptions())
 elif sys.argv[1] == "load":
     safe_pickle.load(Path(sys.argv[2]))
 # the peak of this program alone; getrusage would remember the parent's at the fork
