@@ -9,7 +9,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -115,7 +115,11 @@ class Outcome:
     seconds: float = 0.0
 
 
-def evaluate(layout: Layout, job: Job) -> Outcome:
+#: What comes of a job, by training it. Worker processes get it pickled.
+Trainer = Callable[[Layout, Job], Outcome]
+
+
+def evaluate(layout: Layout, trainer: Trainer, job: Job) -> Outcome:
     """The outcome of ``job``, from the cache where it is known."""
     file = _file(layout, job)
     known = _remembered(file)
@@ -125,19 +129,22 @@ def evaluate(layout: Layout, job: Job) -> Outcome:
         return Outcome("late", FAILED, {}, error="the search had no time left")
     started = time.monotonic()
     with _ONE_AT_A_TIME, _begun(layout, job):
-        found, repeats = _guarded(layout, job)
+        found, repeats = _guarded(layout, trainer, job)
     found = replace(found, seconds=round(time.monotonic() - started, 2))
     if repeats:
         _remember(file, found)
     return found
 
 
-def evaluate_all(layout: Layout, ctx: Context, jobs: Sequence[Job], what: str) -> Iterator[Outcome]:
+def evaluate_all(
+    layout: Layout, ctx: Context, trainer: Trainer, jobs: Sequence[Job], what: str
+) -> Iterator[Outcome]:
     """``evaluate`` of each job, in order; one that kills its process is an outcome like others.
 
     What was begun when a process died gets a process to itself: there it is found out which
     candidate was to blame. So does what a search had begun in its own process when it was killed.
     """
+    outcome_of = partial(evaluate, layout, trainer)
     left = list(jobs)
     begun_before = [job for job in left if _mark(layout, job).exists()]
     if len(begun_before) > 1:  # by workers, whose deaths that search would have heard of
@@ -146,11 +153,11 @@ def evaluate_all(layout: Layout, ctx: Context, jobs: Sequence[Job], what: str) -
     while left:
         if _mark(layout, left[0]).exists():
             ctx.log(f"{what}: a candidate whose process was killed is tried in one of its own")
-            yield _evaluated_alone(layout, ctx, left.pop(0))
+            yield _evaluated_alone(layout, ctx, trainer, left.pop(0))
             continue
         ready = list(takewhile(lambda job: not _mark(layout, job).exists(), left))
         try:
-            for outcome in ctx.map(partial(evaluate, layout), ready, what):
+            for outcome in ctx.map(outcome_of, ready, what):
                 del left[0]
                 yield outcome
         except WorkerDied:
@@ -158,9 +165,9 @@ def evaluate_all(layout: Layout, ctx: Context, jobs: Sequence[Job], what: str) -
                 raise  # it was none of them
 
 
-def _evaluated_alone(layout: Layout, ctx: Context, job: Job) -> Outcome:
+def _evaluated_alone(layout: Layout, ctx: Context, trainer: Trainer, job: Job) -> Outcome:
     try:
-        return ctx.alone(partial(evaluate, layout), job)
+        return ctx.alone(partial(evaluate, layout, trainer), job)
     except WorkerDied:  # and would again: this is remembered
         why = "its process was killed with no other beside it, as happens when memory runs out"
         found = Outcome("failed", FAILED, {}, error=why)
@@ -202,7 +209,7 @@ def _remembered(file: Path) -> Outcome | None:
         return None  # not there, or damaged: it is computed
 
 
-def _guarded(layout: Layout, job: Job) -> tuple[Outcome, bool]:
+def _guarded(layout: Layout, trainer: Trainer, job: Job) -> tuple[Outcome, bool]:
     """A candidate that fails is an outcome, with its reason, and no end of the search.
 
     The second is whether the same job would end in the same way again: a number that cannot be
@@ -210,7 +217,7 @@ def _guarded(layout: Layout, job: Job) -> tuple[Outcome, bool]:
     to mend may be mended.
     """
     try:
-        return _train(layout, job), True
+        return trainer(layout, job), True
     except NotFinite as error:
         return Outcome("diverged", FAILED, {}, error=_one_line(error)), True
     except (MetricInputError, ValueError, ArithmeticError) as error:
@@ -227,7 +234,8 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:500]
 
 
-def _train(layout: Layout, job: Job) -> Outcome:
+def train(layout: Layout, job: Job) -> Outcome:
+    """Train the networks of ``job`` and judge them on its validation rows."""
     compute_steadily()
     recipe = resolve(job.method, job.entry)
     if job.epochs:
@@ -249,14 +257,14 @@ def _fit(
     layout: Layout, job: Job, recipe: Recipe, source: Source, names: tuple[str, ...]
 ) -> tuple[float, dict[str, float], int]:
     """Fitness, its parts and the number of parameters of one network."""
-    train, validation = parts(layout, source, recipe, job.corpus, job.fold, names)
+    training, validation = parts(layout, source, recipe, job.corpus, job.fold, names)
     seed_everything(job.seed)
-    method = build(recipe, source.spec(train))
-    train, validation = train.seen_through(method.view), validation.seen_through(method.view)
-    main = method.main or train.targets[0]
+    method = build(recipe, source.spec(training))
+    training, validation = training.seen_through(method.view), validation.seen_through(method.view)
+    main = method.main or training.targets[0]
     fitted = fit(
         method,
-        thinned(train, job.share, job.min_rows, job.subset_seed, main),
+        thinned(training, job.share, job.min_rows, job.subset_seed, main),
         validation,
         partial(score, validation, method),
         recipe.train,

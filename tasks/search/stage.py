@@ -26,7 +26,7 @@ from tasks.batches.held import Reader
 from tasks.context import Context, ForMethod, Progress
 from tasks.layout import Layout
 from tasks.recipes import Recipe, resolve
-from tasks.search.candidate import Job, Outcome, evaluate_all
+from tasks.search.candidate import Job, Outcome, Trainer, evaluate_all, train
 from tasks.search.params import GenomeSearch, SearchParams
 from tasks.search.samplers import Candidate, make_proposer
 from tasks.train.stage import fingerprint_inputs, parts
@@ -70,6 +70,7 @@ class _Plan:
     code: str
     fold: int
     is_only: bool
+    trainer: Trainer
 
     @property
     def corpus(self) -> str:
@@ -138,7 +139,12 @@ class _Tally:
 
 
 def run(
-    asked: ForMethod[SearchParams], layout: Layout, ctx: Context, corpus: str, method: str
+    asked: ForMethod[SearchParams],
+    layout: Layout,
+    ctx: Context,
+    corpus: str,
+    method: str,
+    trainer: Trainer = train,
 ) -> None:
     """Search the options of ``method`` on ``corpus``, for each fold of its own.
 
@@ -149,6 +155,7 @@ def run(
         ctx: trains candidates side by side.
         corpus: whose training and validation rows.
         method: key under ``methods`` in params.yaml.
+        trainer: what a candidate comes to.
     """
     params, inputs = asked.own, asked.inputs
     entry = {key: value for key, value in asked.entry.items() if key != "search"}
@@ -165,7 +172,7 @@ def run(
     data = fingerprint_inputs(layout, corpus, recipe, inputs)
     is_only = len(source.folds) == 1
     plans = [
-        _Plan(reader, method, entry, names, params, data, ctx.code, fold, is_only)
+        _Plan(reader, method, entry, names, params, data, ctx.code, fold, is_only, trainer)
         for fold in source.folds
     ]
     out = layout.search(corpus, method)
@@ -207,7 +214,8 @@ def _generations(
         while not proposer.is_done:
             asked = proposer.ask()
             jobs = [plan.job(candidate, deadline=deadline) for candidate in asked]
-            outcomes = evaluate_all(layout, ctx, jobs, f"{plan.place}generation {generation}")
+            what = f"{plan.place}generation {generation}"
+            outcomes = evaluate_all(layout, ctx, plan.trainer, jobs, what)
             is_late = False
             for candidate, outcome in zip(asked, outcomes, strict=True):
                 tally.count()
@@ -286,7 +294,7 @@ def _finals(
         for seed in range(plan.params.final_seeds)
     ]
     outcomes: list[Outcome] = []
-    for outcome in evaluate_all(layout, ctx, jobs, "finals"):
+    for outcome in evaluate_all(layout, ctx, plans[0].trainer, jobs, "finals"):
         outcomes.append(outcome)
         ctx.progress(Progress(len(outcomes), len(jobs), "full trainings"))
     left = iter(outcomes)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 
 import pytest
@@ -19,7 +20,7 @@ from tasks.context import ForMethod, WorkerDied
 from tasks.plain_context import PlainContext
 from tasks.search import candidate as search_candidate
 from tasks.search import stage as search
-from tasks.search.candidate import FAILED
+from tasks.search.candidate import FAILED, Outcome, train
 from tasks.search.params import GenomeSearch
 from tests.places import ROOT, here
 from tests.tasks.corpus_factory import CORPUS, INPUTS
@@ -38,10 +39,10 @@ run(sys.argv[1], int(sys.argv[2]))
 """
 
 
-def run(runner="threads", workers: int = 1, params: GenomeSearch = PARAMS) -> dict[str, bytes]:
+def run(runner="threads", workers=1, params=PARAMS, trainer=train) -> dict[str, bytes]:
     """Search in the current folder; every file of it."""
     ctx = PlainContext("search", runner=runner, workers=workers, stream=io.StringIO())
-    search.run(ForMethod(params, ENTRY, INPUTS), here(), ctx, CORPUS, "haemsa")
+    search.run(ForMethod(params, ENTRY, INPUTS), here(), ctx, CORPUS, "haemsa", trainer)
     folder = here().search(CORPUS, "haemsa")
     return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
 
@@ -95,15 +96,29 @@ def test_processes_leave_the_bytes_of_one_also_when_they_are_killed(
 # candidates that kill ----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """Candidates that are not trained: the sum of their genes is their fitness."""
+def quick(layout, job):
+    """Trains nothing: the sum of the genes is the fitness."""
+    return Outcome("ok", sum(job.entry["genome"]) / 100, {}, 10)
 
-    def train(layout, job):
-        return search_candidate.Outcome("ok", sum(job.entry["genome"]) / 100, {}, 10)
 
-    monkeypatch.setattr(search_candidate, "_train", train)
-    return train
+def untrained(layout, job):
+    """Where all is remembered."""
+    raise AssertionError("a candidate was trained again")
+
+
+@dataclass(frozen=True)
+class Deadly:
+    """Trains like ``quick``, but dies of the victims; never in the process of the tests."""
+
+    victims: list[list[int]]
+    tests: int = field(default_factory=os.getpid)
+
+    def __call__(self, layout, job):
+        if job.entry["genome"] in self.victims:
+            assert os.getpid() != self.tests, "a candidate that kills was tried in the main process"
+            time.sleep(0.2)  # others are at work by now
+            os.kill(os.getpid(), signal.SIGKILL)
+        return quick(layout, job)
 
 
 def lines(found) -> list:
@@ -111,76 +126,59 @@ def lines(found) -> list:
 
 
 def in_forks(monkeypatch):
-    """Worker processes that know what this test has patched."""
+    """Worker processes that begin at once: those of a fork server import torch first."""
     fork = multiprocessing.get_context("fork")
     pool = partial(ProcessPoolExecutor, mp_context=fork)
     monkeypatch.setattr(plain_context, "make_pool", lambda runner, workers: pool(workers))
 
 
-def deadly(plain, victims):
-    """Trains like ``plain``, but dies of the victims; never in the process of the tests."""
-    here = os.getpid()
-
-    def train(layout, job):
-        if job.entry["genome"] in victims:
-            assert os.getpid() != here, "a candidate that kills was tried in the main process"
-            time.sleep(0.2)  # others are at work by now
-            os.kill(os.getpid(), signal.SIGKILL)
-        return plain(layout, job)
-
-    return train
-
-
 def test_a_candidate_that_kills_its_worker_is_recorded_and_the_search_goes_on(
-    corpus, quick, monkeypatch, tmp_path
+    corpus, monkeypatch, tmp_path
 ):
     params = GenomeSearch(population=6, generations=1, finalists=0)
-    undisturbed = lines(run(params=params))
+    undisturbed = lines(run(params=params, trainer=quick))
     victims = [undisturbed[i]["options"]["genome"] for i in (1, 4)]
     in_forks(monkeypatch)
-    monkeypatch.setattr(search_candidate, "_train", deadly(quick, victims))
     monkeypatch.setenv("AFFECTLOOM_CACHE", str(tmp_path / "other"))
-    found = run("processes", 2, params)
+    found = run("processes", 2, params, Deadly(victims))
     for i, (was, one) in enumerate(zip(undisturbed, lines(found), strict=True)):
         if i in (1, 4):
             assert (one["status"], one["fitness"]) == ("failed", FAILED)
             assert "its process was killed" in one["error"]
         else:
             assert one == was
-    monkeypatch.setattr(search_candidate, "_train", None)  # all is remembered
-    assert run(params=params) == found
+    assert run(params=params, trainer=untrained) == found
     assert not [*tmp_path.rglob("*.begun")]
 
 
-def left_begun(monkeypatch, places) -> list:
+def left_begun(places) -> list:
     """Make it so that a search was killed in the middle of these candidates; their genomes."""
     jobs = []
 
-    def noting(layout, ctx, some, what):
-        jobs.extend(some)
-        return search_candidate.evaluate_all(layout, ctx, some, what)
+    def noting(layout, job):
+        jobs.append(job)
+        return quick(layout, job)
 
-    with monkeypatch.context() as own:
-        own.setattr(search, "evaluate_all", noting)
-        run(params=THREE)
+    run(params=THREE, trainer=noting)
     for place in places:
         search_candidate._file(here(), jobs[place]).unlink()
         search_candidate._mark(here(), jobs[place]).touch()
     return [jobs[place].entry["genome"] for place in places]
 
 
-def test_what_a_search_had_begun_in_its_own_process_gets_another(corpus, quick, monkeypatch):
-    victims = left_begun(monkeypatch, [1])
+def test_what_a_search_had_begun_in_its_own_process_gets_another(corpus, monkeypatch):
+    victims = left_begun([1])
     in_forks(monkeypatch)
-    monkeypatch.setattr(search_candidate, "_train", deadly(quick, victims))
-    statuses = [one["status"] for one in lines(run(params=THREE))]
+    found = run(params=THREE, trainer=Deadly(victims))
+    statuses = [one["status"] for one in lines(found)]
     assert statuses == ["ok", "failed", "ok"]
 
 
-def test_what_workers_of_a_killed_search_had_begun_is_shared_out_again(corpus, quick, monkeypatch):
-    left_begun(monkeypatch, [1, 2])
+def test_what_workers_of_a_killed_search_had_begun_is_shared_out_again(corpus, monkeypatch):
+    left_begun([1, 2])
     monkeypatch.setattr(PlainContext, "alone", None)
-    assert [one["status"] for one in lines(run(params=THREE))] == ["ok"] * 3
+    found = run(params=THREE, trainer=quick)
+    assert [one["status"] for one in lines(found)] == ["ok"] * 3
 
 
 def test_workers_that_die_before_any_candidate_begins_end_the_search(corpus, monkeypatch):

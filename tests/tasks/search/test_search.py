@@ -18,9 +18,9 @@ from tasks.context import ForMethod
 from tasks.evaluate import stage as evaluate
 from tasks.plain_context import PlainContext
 from tasks.recipes import resolve
-from tasks.search import candidate as search_candidate
 from tasks.search import stage as search
-from tasks.search.candidate import FAILED, thinned
+from tasks.search.candidate import FAILED, Outcome, thinned
+from tasks.search.candidate import train as trained
 from tasks.search.params import GenomeSearch, SpaceSearch
 from tasks.search.result import searched
 from tasks.train import stage as train
@@ -47,9 +47,9 @@ def folded(corpus):
     return corpus.write()
 
 
-def run(params, method="haemsa", entry=ENTRY, **context):
+def run(params, method="haemsa", entry=ENTRY, trainer=trained, **context):
     ctx = PlainContext("search", stream=io.StringIO(), **context)
-    search.run(ForMethod(params, entry, INPUTS), here(), ctx, CORPUS, method)
+    search.run(ForMethod(params, entry, INPUTS), here(), ctx, CORPUS, method, trainer)
     folder = here().search(CORPUS, method)
     files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
@@ -68,20 +68,15 @@ def of_fold(found, fold):
     return {name: text for name, text in found.items() if name.startswith(f"fold{fold}/")}
 
 
-@pytest.fixture
-def toy(monkeypatch):
-    """Candidates that are not trained: counts them and answers with a rule."""
-    seen = []
+class Toy:
+    """Trains no candidate: remembers it and answers with a rule."""
 
-    def use(rule):
-        def train(layout, job):
-            seen.append(job)
-            return search_candidate.Outcome("ok", rule(job), {"full": rule(job)}, 10)
+    def __init__(self, rule):
+        self.rule, self.seen = rule, []
 
-        monkeypatch.setattr(search_candidate, "_train", train)
-        return seen
-
-    return use
+    def __call__(self, layout, job):
+        self.seen.append(job)
+        return Outcome("ok", self.rule(job), {"full": self.rule(job)}, 10)
 
 
 def of_genome(job) -> float:
@@ -159,56 +154,51 @@ def test_labels_of_test_rows_change_nothing(corpus, monkeypatch, tmp_path):
 # going on, failing, stopping --------------------------------------------------------------------
 
 
-def test_a_killed_search_goes_on_without_computing_anything_twice(corpus, toy, monkeypatch):
-    seen = toy(of_genome)
+def test_a_killed_search_goes_on_without_computing_anything_twice(corpus):
+    toy = Toy(of_genome)
+    seen = toy.seen
     params = GenomeSearch(**GENOMES | {"population": 4, "generations": 4})
-    plain = search_candidate._train
 
     def killed(layout, job):
         if len(seen) == 5:
             raise KeyboardInterrupt
-        return plain(layout, job)
+        return toy(layout, job)
 
-    monkeypatch.setattr(search_candidate, "_train", killed)
     with pytest.raises(KeyboardInterrupt):
-        run(params)
+        run(params, trainer=killed)
     assert not here().search(CORPUS, "haemsa").exists()
-    monkeypatch.setattr(search_candidate, "_train", plain)
-    found = run(params)
+    found = run(params, trainer=toy)
     assert len(seen) == len(lines(found)) > 5
     assert len({job.key for job in seen}) == len(seen)
-    run(
-        GenomeSearch(**GENOMES | {"population": 4, "generations": 5})
-    )  # a longer search begins where this ended
+    longer = GenomeSearch(**GENOMES | {"population": 4, "generations": 5})
+    run(longer, trainer=toy)  # begins where this ended
     assert len(seen) <= len(lines(found)) + 2
 
 
-def test_other_data_options_and_code_are_computed_anew(corpus, toy):
-    seen = toy(of_genome)
+def test_other_data_options_and_code_are_computed_anew(corpus):
+    toy = Toy(of_genome)
     params = GenomeSearch(**GENOMES | {"generations": 1})
-    run(params)
-    run(params, entry=ENTRY | {"lr": 0.5})
-    ctx = PlainContext("search", stream=io.StringIO(), code="other")
-    search.run(ForMethod(params, ENTRY, INPUTS), here(), ctx, CORPUS, "haemsa")
+    run(params, trainer=toy)
+    run(params, entry=ENTRY | {"lr": 0.5}, trainer=toy)
+    run(params, trainer=toy, code="other")
     corpus.label(corpus.ids("train")[0])["valence"] = 0.123
     corpus.write()
-    run(params)
-    assert len(seen) == 4 * 3
+    run(params, trainer=toy)
+    assert len(toy.seen) == 4 * 3
 
 
-def test_a_candidate_that_diverges_is_recorded_and_the_search_goes_on(corpus, toy, monkeypatch):
-    toy(of_genome)
-    plain = search_candidate._train
+def test_a_candidate_that_diverges_is_recorded_and_the_search_goes_on(corpus):
+    toy = Toy(of_genome)
 
     def sometimes(layout, job):
         if job.entry["genome"] == list(DEFAULT):
             raise NotFinite("the training loss became nan")
         if job.entry["genome"][0] == 0:
             raise RuntimeError("out of memory\nby far")
-        return plain(layout, job)
+        return toy(layout, job)
 
-    monkeypatch.setattr(search_candidate, "_train", sometimes)
-    found = run(GenomeSearch(**GENOMES | {"population": 8, "generations": 3}))
+    params = GenomeSearch(**GENOMES | {"population": 8, "generations": 3})
+    found = run(params, trainer=sometimes)
     history = lines(found)
     assert (history[0]["status"], history[0]["fitness"]) == ("diverged", FAILED)
     assert "became nan" in history[0]["error"]
@@ -231,47 +221,41 @@ def test_a_candidate_that_diverges_is_recorded_and_the_search_goes_on(corpus, to
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
-def test_a_failure_is_remembered_where_it_would_only_repeat(
-    corpus, toy, monkeypatch, error, status, trained_again
-):
-    toy(of_genome)
-    plain, tries = search_candidate._train, []
+def test_a_failure_is_remembered_where_it_would_only_repeat(corpus, error, status, trained_again):
+    toy, tries = Toy(of_genome), []
 
     def failing(layout, job):
         if job.entry["genome"] != list(DEFAULT):
-            return plain(layout, job)
+            return toy(layout, job)
         tries.append(job)
         raise error
 
-    monkeypatch.setattr(search_candidate, "_train", failing)
-    first = run(GenomeSearch(**GENOMES))
+    first = run(GenomeSearch(**GENOMES), trainer=failing)
     failed = lines(first)[0]
     assert (failed["status"], failed["fitness"]) == (status, FAILED)
     assert str(error) in failed["error"]
-    assert run(GenomeSearch(**GENOMES)) == first
+    assert run(GenomeSearch(**GENOMES), trainer=failing) == first
     assert len(tries) == 1 + trained_again
 
 
-def test_a_search_in_which_nothing_can_be_trained_says_why(corpus, monkeypatch):
+def test_a_search_in_which_nothing_can_be_trained_says_why(corpus):
     def never(layout, job):
         raise NotFinite("the training loss became nan")
 
-    monkeypatch.setattr(search_candidate, "_train", never)
     with pytest.raises(UserError, match=r"none of the first 3 candidates.*became nan"):
-        run(GenomeSearch(**GENOMES))
+        run(GenomeSearch(**GENOMES), trainer=never)
     assert not here().search(CORPUS, "haemsa").exists()
 
 
-def test_mistakes_in_the_code_are_no_failed_candidates(corpus, monkeypatch):
+def test_mistakes_in_the_code_are_no_failed_candidates(corpus):
     def broken(layout, job):
         raise TypeError("a defect")
 
-    monkeypatch.setattr(search_candidate, "_train", broken)
     with pytest.raises(TypeError, match="a defect"):
-        run(GenomeSearch(**GENOMES))
+        run(GenomeSearch(**GENOMES), trainer=broken)
 
 
-def test_a_search_stops_when_its_time_is_over(corpus, toy, monkeypatch):
+def test_a_search_stops_when_its_time_is_over(corpus, monkeypatch):
     clock = [1000.0]
     monkeypatch.setattr("time.time", lambda: clock[0])
 
@@ -279,38 +263,38 @@ def test_a_search_stops_when_its_time_is_over(corpus, toy, monkeypatch):
         clock[0] += 10
         return of_genome(job)
 
-    toy(slow)
-    found = run(GenomeSearch(**GENOMES | {"generations": 9, "max_seconds": 55}))
+    params = GenomeSearch(**GENOMES | {"generations": 9, "max_seconds": 55})
+    found = run(params, trainer=Toy(slow))
     spent = len(lines(found))
     assert 2 <= spent <= 6  # each call of the rule costs ten seconds, two a candidate
     assert best(found)["evaluations"] == spent
     monkeypatch.setattr("time.time", iter(range(10**6)).__next__)
     monkeypatch.setenv("AFFECTLOOM_CACHE", str(here().cache / "empty"))
     with pytest.raises(UserError, match="no time for a single candidate"):
-        run(GenomeSearch(**GENOMES | {"max_seconds": 0.5}))
+        run(GenomeSearch(**GENOMES | {"max_seconds": 0.5}), trainer=Toy(slow))
 
 
-def test_random_search_spends_its_whole_budget_where_evolution_stops(corpus, toy):
-    toy(lambda job: 0.5)
+def test_random_search_spends_its_whole_budget_where_evolution_stops(corpus):
+    toy = Toy(lambda job: 0.5)
     params = GENOMES | {"population": 4, "generations": 6, "patience": 1}
-    assert len(lines(run(GenomeSearch(**params)))) <= 4 + 2
-    drawn = run(GenomeSearch(**params, sampler="random"))
+    assert len(lines(run(GenomeSearch(**params), trainer=toy))) <= 4 + 2
+    drawn = run(GenomeSearch(**params, sampler="random"), trainer=toy)
     assert len(lines(drawn)) == best(drawn)["evaluations"] == 4 + 5 * 2
 
 
 # the best of the best ---------------------------------------------------------------------------
 
 
-def test_finalists_are_trained_in_full_and_the_best_mean_wins(corpus, toy):
+def test_finalists_are_trained_in_full_and_the_best_mean_wins(corpus):
     def rule(job):
         if job.epochs == 1:
             return of_genome(job)
         return -of_genome(job) + job.seed  # in full, what looked best is worst
 
-    seen = toy(rule)
+    toy = Toy(rule)
     params = GENOMES | {"population": 4, "finalists": 3, "final_seeds": 2}
-    found = run(GenomeSearch(**params))
-    full = [job for job in seen if job.epochs == 0]
+    found = run(GenomeSearch(**params), trainer=toy)
+    full = [job for job in toy.seen if job.epochs == 0]
     assert len(full) == 3 * 2
     assert {(job.seed, job.share, job.min_rows) for job in full} == {(0, 1.0, 0), (1, 1.0, 0)}
     short = sorted(lines(found), key=lambda one: -one["fitness"])[:3]
@@ -359,9 +343,8 @@ def wide_in_fold_0(job) -> float:
     return job.entry["hidden"] if job.fold == 0 else -job.entry["hidden"]
 
 
-def test_every_fold_is_trained_and_scored_with_what_its_own_search_found(folded, toy):
-    toy(wide_in_fold_0)
-    found = run(GRID, "early_fusion")
+def test_every_fold_is_trained_and_scored_with_what_its_own_search_found(folded):
+    found = run(GRID, "early_fusion", trainer=Toy(wide_in_fold_0))
     names = {name for name in found if "/" in name}
     assert {name.partition("/")[2] for name in names} == {
         "history.jsonl", "best.json", "population_0.json",
@@ -402,49 +385,47 @@ def test_folds_of_a_search_are_the_same_from_any_number_of_workers(folded, tmp_p
     assert run(GRID, "early_fusion", runner="threads", workers=2) == first
 
 
-def test_every_fold_has_the_whole_budget_and_progress_counts_over_all(folded, toy, monkeypatch):
-    toy(of_genome)
+def test_every_fold_has_the_whole_budget_and_progress_counts_over_all(folded, monkeypatch):
     shown = []
     monkeypatch.setattr(PlainContext, "progress", lambda _, progress: shown.append(progress))
-    found = run(GenomeSearch(**GENOMES | {"population": 4, "max_evaluations": 5}))
+    params = GenomeSearch(**GENOMES | {"population": 4, "max_evaluations": 5})
+    found = run(params, trainer=Toy(of_genome))
     assert [len(lines(found, f"fold{fold}/")) for fold in (0, 1)] == [5, 5]
     assert [one.done for one in shown] == [*range(6), *range(5, 11)]
     assert {(one.total, one.unit) for one in shown} == {(10, "candidates")}
     monkeypatch.setattr("time.time", iter(range(0, 10**6, 10)).__next__)
     monkeypatch.setenv("AFFECTLOOM_CACHE", str(here().cache / "empty"))
     shown.clear()
-    found = run(GenomeSearch(**GENOMES | {"generations": 9, "max_seconds": 25}))
+    params = GenomeSearch(**GENOMES | {"generations": 9, "max_seconds": 25})
+    found = run(params, trainer=Toy(of_genome))
     spent = [len(lines(found, f"fold{fold}/")) for fold in (0, 1)]
     assert spent[0] == spent[1] > 0  # the clock of fold 1 begins with fold 1
     assert shown[-1].done == shown[-1].total == len(shown) - 3
 
 
-def test_a_search_that_was_killed_in_its_second_fold_goes_on_there(folded, toy, monkeypatch):
-    seen = toy(of_genome)
-    plain = search_candidate._train
+def test_a_search_that_was_killed_in_its_second_fold_goes_on_there(folded):
+    toy = Toy(of_genome)
+    seen = toy.seen
 
     def killed(layout, job):
         if job.fold == 1 and len([one for one in seen if one.fold == 1]) == 2:
             raise KeyboardInterrupt
-        return plain(layout, job)
+        return toy(layout, job)
 
-    monkeypatch.setattr(search_candidate, "_train", killed)
     with pytest.raises(KeyboardInterrupt):
-        run(GenomeSearch(**GENOMES))
-    monkeypatch.setattr(search_candidate, "_train", plain)
-    found = run(GenomeSearch(**GENOMES))
+        run(GenomeSearch(**GENOMES), trainer=killed)
+    found = run(GenomeSearch(**GENOMES), trainer=toy)
     assert len(seen) == sum(len(lines(found, f"fold{fold}/")) for fold in (0, 1))
 
 
-def test_a_fold_in_which_nothing_can_be_trained_is_named(folded, toy, monkeypatch):
+def test_a_fold_in_which_nothing_can_be_trained_is_named(folded):
     def only_in_fold_0(layout, job):
         if job.fold == 1:
             raise NotFinite("the training loss became nan")
-        return search_candidate.Outcome("ok", 1.0, {})
+        return Outcome("ok", 1.0, {})
 
-    monkeypatch.setattr(search_candidate, "_train", only_in_fold_0)
     with pytest.raises(UserError, match=r"on tiny: fold 1, none of the first 3.*became nan"):
-        run(GenomeSearch(**GENOMES))
+        run(GenomeSearch(**GENOMES), trainer=only_in_fold_0)
     assert not here().search(CORPUS, "haemsa").exists()
 
 
@@ -452,40 +433,42 @@ def test_a_fold_in_which_nothing_can_be_trained_is_named(folded, toy, monkeypatc
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_sampled_options_repeat_with_the_seed_and_stay_in_their_space(corpus, toy, sampler):
-    toy(lambda job: -abs(job.entry["lr"] - 0.01))
+def test_sampled_options_repeat_with_the_seed_and_stay_in_their_space(corpus, sampler):
+    toy = Toy(lambda job: -abs(job.entry["lr"] - 0.01))
     params = SpaceSearch(sampler=sampler, space=SPACE, trials=10, min_rows=0, finalists=0)
-    found = run(params, "early_fusion")
-    assert found == run(params, "early_fusion")
+    found = run(params, "early_fusion", trainer=toy)
+    assert found == run(params, "early_fusion", trainer=toy)
     history = lines(found)
     assert len(history) == 10
     assert {one["options"]["hidden"] for one in history} <= {2, 8}
     assert all(1e-4 <= one["options"]["lr"] <= 1e-1 for one in history)
     assert best(found)["fitness"] == max(one["fitness"] for one in history)
-    other = run(params.model_copy(update={"seed": 1}), "early_fusion")
+    other = run(params.model_copy(update={"seed": 1}), "early_fusion", trainer=toy)
     assert lines(other)[0]["options"] != history[0]["options"]
 
 
-def test_tpe_learns_from_what_it_saw(corpus, toy):
-    toy(lambda job: -abs(np.log10(job.entry["lr"]) + 2))
+def test_tpe_learns_from_what_it_saw(corpus):
+    toy = Toy(lambda job: -abs(np.log10(job.entry["lr"]) + 2))
     space = {"lr": {"low": 1e-6, "high": 1e-1, "log": True}}
 
     def mean(sampler):
         params = SpaceSearch(sampler=sampler, space=space, trials=40, finalists=0)
-        return np.mean([one["fitness"] for one in lines(run(params, "early_fusion"))[20:]])
+        found = run(params, "early_fusion", trainer=toy)
+        return np.mean([one["fitness"] for one in lines(found)[20:]])
 
     assert mean("tpe") > mean("random")
 
 
-def test_a_grid_is_tried_in_the_order_of_its_lists(corpus, toy):
-    toy(lambda job: job.entry["hidden"] + job.entry["lr"])
+def test_a_grid_is_tried_in_the_order_of_its_lists(corpus):
+    toy = Toy(lambda job: job.entry["hidden"] + job.entry["lr"])
     space = {"hidden": [2, 8, 4], "lr": [0.1, 0.2]}
     params = SpaceSearch(sampler="grid", space=space, trials=100, finalists=0)
-    found = run(params, "early_fusion")
+    found = run(params, "early_fusion", trainer=toy)
     tried = [(one["options"]["hidden"], one["options"]["lr"]) for one in lines(found)]
     assert tried == [*product([2, 8, 4], [0.1, 0.2])]
     assert best(found)["options"] == {"hidden": 8, "lr": 0.2}
-    assert len(lines(run(params.model_copy(update={"trials": 3}), "early_fusion"))) == 3
+    fewer = params.model_copy(update={"trials": 3})
+    assert len(lines(run(fewer, "early_fusion", trainer=toy))) == 3
 
 
 def test_options_are_judged_by_the_validation_score_of_all_targets(corpus):
