@@ -93,7 +93,8 @@ class Batch:
             float, NaN = none, for ``values``; (B, U, C) float 0 or 1, NaN = none, for ``labels``.
         index: (B, U) long; row of each utterance in the data set, -1 on padding.
         people: (B, U) long; index of the speaker among those of the corpus, the same in all its
-            dialogues; -1 on padding and where nobody is named. Means nothing in another corpus.
+            dialogues; -1 on padding, where nobody is named, and for all people of a corpus that the
+            method was not trained on.
         soft: how sure raters were, in training with soft labels only: target name to (B, U, C)
             share of votes for ``category``, (B, U, K) standard deviation over raters for
             ``values``; NaN where unknown.

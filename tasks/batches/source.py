@@ -114,6 +114,10 @@ class Source:
         """The folds of the splits table."""
         return sorted(self.splits.get_column("fold").unique().to_list())
 
+    def of_strangers(self) -> "Source":
+        """The same corpus as networks see it that know none of its people."""
+        return replace(self, people=np.full_like(self.people, -1))
+
     def narrowed(self, recipe: Recipe) -> "Source":
         """The same corpus with no more of its targets than ``recipe`` predicts."""
         narrow = {t.name: (t, recipe.narrowed(t)) for t in self.targets}

@@ -45,12 +45,15 @@ def sources_of(
     """What each run reads of a corpus.
 
     Searched options may differ between folds; of those only the length of sequences changes what
-    is read, and runs that read the same share it.
+    is read, and runs that read the same share it. Networks that were trained on another corpus
+    know nobody here: an index of theirs would be somebody else's.
     """
     found: dict[int, Source] = {}
     for one in runs:
         if one.recipe.max_frames not in found:
-            found[one.recipe.max_frames] = source_for(layout, one.recipe, corpus, inputs)
+            source = source_for(layout, one.recipe, corpus, inputs)
+            is_home = one.report["corpus"] == corpus
+            found[one.recipe.max_frames] = source if is_home else source.of_strangers()
     return [found[one.recipe.max_frames] for one in runs]
 
 

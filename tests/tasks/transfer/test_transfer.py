@@ -17,6 +17,7 @@ from models.training import predict
 from tasks import failures
 from tasks.context import ForMethod
 from tasks.evaluate import stage as evaluate
+from tasks.evaluate.networks import load_runs, part_of, sources_of
 from tasks.plain_context import PlainContext
 from tasks.report.cross_corpus import cross_corpus
 from tasks.selection import transfers_of
@@ -120,6 +121,15 @@ def test_every_test_row_of_every_fold_counts_once(trained):
     labels = pl.read_parquet(here().labels("folded")).drop_nulls("category")
     known = rows.join(labels, on="utterance_id").get_column("utterance_id").n_unique()
     assert score("folded")["targets"]["category"]["n"] == known > 15
+
+
+def test_networks_know_nobody_of_another_corpus(trained):
+    runs = load_runs(here(), CORPUS, "linear")
+    (home, *_), (there, *_) = (sources_of(here(), runs, c, INPUTS) for c in (CORPUS, "copy"))
+    assert home.people.tolist() != there.people.tolist() == [-1] * len(there.ids)
+    part = part_of(there, runs[0], "test")
+    assert (part.batch(range(len(part))).people == -1).all()
+    assert there.speakers.tolist() == home.speakers.tolist()  # within a dialogue they are known
 
 
 def test_test_rows_that_folds_share_are_predicted_once_where_training_computes(
