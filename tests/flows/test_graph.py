@@ -46,7 +46,7 @@ def test_a_method_depends_on_its_backbone_and_plugin(raw):
     stage = yaml.safe_load(graph.render(raw, ROOT))["stages"]["train"]
     items = {key: set(item["deps"]) for key, item in stage["foreach"].items()}
     assert "models/methods/mmgcn.py" in items["sample-spcl"]
-    assert {"models/methods/mm_dfn.py", "models/plugins/fagm.py"} <= items["sample-mixed"]
+    assert {"models/methods/mm_dfn/method.py", "models/plugins/fagm.py"} <= items["sample-mixed"]
     assert "models/plugins/fagm.py" not in items["sample-spcl"]
 
 

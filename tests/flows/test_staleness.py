@@ -40,10 +40,10 @@ def project(tmp_path_factory) -> Path:
                 else:
                     path.mkdir(parents=True, exist_ok=True)
                     (path / "placeholder").write_text(stage.addressing)
-        for name in graph.read_raw_params(root)["checkpoints"]["models"]:
-            folder = root / "data" / "checkpoints" / name
+        named = {d.def_path for stage in repo.index.stages for d in stage.deps}
+        for folder in sorted(root / path for path in named if path.startswith("data/checkpoints/")):
             folder.mkdir(exist_ok=True)
-            (folder / "weights").write_text(name)
+            (folder / "weights").write_text(folder.name)
         with contextlib.chdir(root):
             repo.commit(force=True)
     return root
