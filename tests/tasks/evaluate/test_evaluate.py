@@ -401,8 +401,13 @@ def test_grids_have_all_subsets_and_rates_and_agree_where_nothing_is_hidden(proj
         everything = target["subsets"]["audio+video+text"]
         assert target["missing_rates"]["0"] == everything
         # two folds: pooled before they are scored, like the score that ranks
+        for name, plain in target["test"]["metrics"].items():
+            cell = everything["metrics"].get(name, {})
+            assert cell == {part: pytest.approx(plain[part]) for part in cell}, name
         plain = target["test"]["metrics"][target["headline"]]
-        assert everything == {part: pytest.approx(value) for part, value in plain.items()}
+        shown = {part: value for part, value in everything.items() if part != "metrics"}
+        assert shown == {part: pytest.approx(value) for part, value in plain.items()}
+        assert everything["metrics"][target["headline"]]["mean"] == shown["mean"]
         assert everything != target["subsets"]["audio"]
 
 
