@@ -487,7 +487,9 @@ def test_a_mistake_in_params_is_found_before_any_work(values, message):
 def test_every_family_states_its_constants():
     assert encoder_families.families() == [
         "audio_vad",
+        "cnn",
         "facenet",
+        "ge2e",
         "hf_audio",
         "hf_text",
         "hf_vision",
