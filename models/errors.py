@@ -1,5 +1,8 @@
 """Errors a user can act on: one clear sentence, no traceback needed."""
 
+import difflib
+from collections.abc import Sequence
+
 
 class UserError(Exception):
     """Something in the input is wrong and the message says what, where and how to mend it.
@@ -14,3 +17,21 @@ class MetricInputError(UserError):
 
 class NotFinite(UserError):
     """Training produced a loss or output that is not a number."""
+
+
+def nearest(word: object, known: Sequence[str]) -> str | None:
+    """The name that ``word`` probably stands for; None where none is close."""
+    return next(iter(difflib.get_close_matches(str(word), known, 1)), None)
+
+
+def hint(word: object, known: Sequence[str], otherwise: str | None = None) -> str:
+    """What to try in place of ``word``, for the end of a message.
+
+    Args:
+        word: what was given.
+        known: the names that would have been right.
+        otherwise: said where none of them is close; None lists them.
+    """
+    if near := nearest(word, known):
+        return f"did you mean '{near}'?"
+    return f"known: {', '.join(known) or 'none'}" if otherwise is None else otherwise

@@ -4,7 +4,6 @@
 can predict and what it needs; one trainer (``models/training.py``) serves all of them.
 """
 
-import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, ClassVar, Literal, Protocol, cast
@@ -16,7 +15,7 @@ from torch.nn import functional as F
 
 from models import registry
 from models.batch import MODALITIES, Batch, Frames, Kind, Target
-from models.errors import UserError
+from models.errors import UserError, hint
 
 Level = Literal["dialogue", "utterance", "image"]
 Need = Literal["pooled", "frames", "images"]
@@ -408,9 +407,11 @@ def method_names() -> list[str]:
 def find_method(name: str) -> type[Method]:
     """The ``METHOD`` of the file or folder of that name in ``models/methods``."""
     if name not in method_names():
-        near = difflib.get_close_matches(name, method_names(), 1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise UserError(f"there is no method '{name}'{hint} Methods: {', '.join(method_names())}")
+        near = hint(name, method_names(), "")
+        raise UserError(
+            f"there is no method '{name}'{near and f'; {near}'} "
+            f"Methods: {', '.join(method_names())}"
+        )
     return registry.load("methods", name).METHOD
 
 
@@ -431,9 +432,8 @@ def configure(
     for key in options:
         if key not in known:
             right = [*known, *sorted(also)]
-            near = difflib.get_close_matches(key, right, 1)
-            hint = f"did you mean '{near[0]}'?" if near else f"it has: {', '.join(right) or 'none'}"
-            raise UserError(f"params.yaml: {where} has no option '{key}'; {hint}")
+            near = hint(key, right, f"it has: {', '.join(right) or 'none'}")
+            raise UserError(f"params.yaml: {where} has no option '{key}'; {near}")
     built = kind()
     values: dict[str, object] = {}
     for key, value in options.items():

@@ -5,7 +5,6 @@
 same network without any, to compare with.
 """
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, field, fields, make_dataclass
 from functools import cache
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from models import registry
 from models.backbone import Backbone, joint
 from models.batch import Batch
-from models.errors import UserError
+from models.errors import UserError, hint
 from models.layers.balance import counted_generator
 from models.method import Data, Method, Spec, Stepper, find_method, method_names, total
 
@@ -223,10 +222,10 @@ def find_plugin(name: str) -> type[Plugin] | None:
     if name == "none":
         return None
     if name not in plugin_names():
-        near = difflib.get_close_matches(name, plugin_names(), 1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
+        near = hint(name, plugin_names(), "")
         raise UserError(
-            f"there is no plug-in '{name}'{hint} Plug-ins: none, {', '.join(plugin_names())}"
+            f"there is no plug-in '{name}'{near and f'; {near}'} "
+            f"Plug-ins: none, {', '.join(plugin_names())}"
         )
     return registry.load("plugins", name).PLUGIN
 

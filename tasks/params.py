@@ -4,7 +4,6 @@ Each stage declares its own section beside its code; here they come together. St
 this file, so that a new key of one stage makes no other stage stale.
 """
 
-import difflib
 import importlib
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args
@@ -13,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from models.encoders.wheels import folder_name, is_wheel
-from models.errors import UserError
+from models.errors import UserError, hint
 from tasks.context import ForMethod
 from tasks.selection import encoders_of, inputs_of, methods_of
 from tasks.stages import STAGES
@@ -48,7 +47,7 @@ class Params:
         known = [*_sections(), *_OTHER]
         for key in raw:
             if key not in known:
-                raise UserError(f"params.yaml: there is no section '{key}'; {_near(key, known)}")
+                raise UserError(f"params.yaml: there is no section '{key}'; {hint(key, known)}")
         _check_shape(raw)
         _check_starts(raw)
         self.raw = raw
@@ -176,7 +175,7 @@ class Params:
         entries = self.raw.get(section) or {}
         if name not in entries:
             raise UserError(
-                f"params.yaml: {section} has no entry '{name}'; {_near(name, list(entries))}"
+                f"params.yaml: {section} has no entry '{name}'; {hint(name, list(entries))}"
             )
         return entries[name] or {}
 
@@ -209,18 +208,18 @@ def _check_corpora(only: object, where: str, known: list[str]) -> None:
         raise UserError(f"params.yaml: {where} is {only!r}, expected a list of corpora")
     for corpus in only:
         if corpus not in known:
-            raise UserError(f"params.yaml: {where} names '{corpus}'; {_near(corpus, known)}")
+            raise UserError(f"params.yaml: {where} names '{corpus}'; {hint(corpus, known)}")
 
 
 def _check_inputs(where: str, inputs: Mapping[str, Any], encoders: list[str]) -> None:
     for modality, encoder in inputs.items():
         if modality not in MODALITIES and modality not in (extra := _extra_inputs()):
             known = [*MODALITIES, *extra]
-            raise UserError(f"params.yaml: {where} names '{modality}'; {_near(modality, known)}")
+            raise UserError(f"params.yaml: {where} names '{modality}'; {hint(modality, known)}")
         if encoder not in encoders:
             raise UserError(
                 f"params.yaml: {where}.{modality} is '{encoder}', which is no key of encoders; "
-                f"{_near(encoder, encoders)}"
+                f"{hint(encoder, encoders)}"
             )
 
 
@@ -245,7 +244,7 @@ def _check_starts(raw: Mapping[str, Any]) -> None:
             if word not in known and (word or what == "methods"):
                 raise UserError(
                     f"params.yaml: {where} is '{start}', but '{word}' is no key of {what}; "
-                    f"{_near(word, known)}"
+                    f"{hint(word, known)}"
                 )
         for corpus in [origin] if origin else corpora:
             if (origin or name in methods_of(raw, corpus)) and key not in methods_of(raw, corpus):
@@ -277,7 +276,7 @@ def parse(
         if first["type"] == "extra_forbidden":
             known = [*_fields_at(kind, first["loc"][:-1]), *also]
             raise UserError(
-                f"params.yaml: there is no key {path}; {_near(place[-1], known)}"
+                f"params.yaml: there is no key {path}; {hint(place[-1], known)}"
             ) from error
         if first["type"] == "value_error":  # the section's own sentence
             message = first["msg"].removeprefix("Value error, ")
@@ -327,8 +326,3 @@ def _fields_at(kind: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
 
 def _is_section(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
-
-
-def _near(word: object, known: list[str]) -> str:
-    close = difflib.get_close_matches(str(word), known, 1)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known) or 'none'}"

@@ -5,7 +5,6 @@ An entry is flat: options of the network, trainer settings, and a few keys of it
 Every key is checked against what the method declares.
 """
 
-import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -13,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from models import registry
 from models.batch import MODALITIES, Target
-from models.errors import UserError
+from models.errors import UserError, hint
 from models.hiding import most_hidden
 from models.method import Method, Spec, configure, find_method
 from models.training import TrainConfig
@@ -260,9 +259,7 @@ def _check_choice(value: object, choices: Sequence[object], where: str) -> None:
     if value in choices:
         return
     known = [str(choice) for choice in choices]
-    near = difflib.get_close_matches(str(value), known, 1)
-    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
-    raise UserError(f"params.yaml: {where} has '{value}'; {hint}")
+    raise UserError(f"params.yaml: {where} has '{value}'; {hint(value, known)}")
 
 
 def _find(name: str, entry: Mapping[str, Any]) -> type[Method]:

@@ -5,7 +5,6 @@ what cannot be parsed is set aside with the file and the row it stands in.
 """
 
 import csv
-import difflib
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ import pyarrow as pa
 import pyarrow.csv as pc
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from models.errors import UserError
+from models.errors import UserError, hint, nearest
 from tasks.tables.annotations import ANNOTATIONS
 from tasks.tables.quarantine import QUARANTINE
 from tasks.tables.utterances import UTTERANCES
@@ -60,9 +59,8 @@ def parse_options(kind: type[Kind], options: Mapping[str, object], adapter: str)
         where = f"params.yaml: options of adapter {adapter}"
         if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
             known = list(kind.model_fields)
-            close = difflib.get_close_matches(path, known, 1)
-            hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
-            raise UserError(f"{where}: there is no option '{path}'; {hint}") from error
+            near = hint(path, known)
+            raise UserError(f"{where}: there is no option '{path}'; {near}") from error
         message = first["msg"].removeprefix("Value error, ")
         raise UserError(f"{where}: {path or 'they'}: {message}; correct it") from error
 
@@ -190,8 +188,8 @@ def _hint(missing: str, has: Sequence[str]) -> str:
                 "it with commas"
             )
     plain = {name.strip().lower(): name for name in has}
-    close = difflib.get_close_matches(missing.strip().lower(), list(plain), 1)
-    return f"did you mean '{plain[close[0]]}'?" if close else "check the file"
+    near = nearest(missing.strip().lower(), list(plain))
+    return f"did you mean '{plain[near]}'?" if near else "check the file"
 
 
 def first_existing(root: Path, candidates: Sequence[str]) -> Path | None:

@@ -7,7 +7,6 @@ main, HEAD~1, exp-name           everything as of a git revision or DVC experime
 HEAD~1:linear, v1:meld/linear    one method as of a revision
 """
 
-import difflib
 import io
 import json
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ from typing import NoReturn
 import polars as pl
 import yaml
 
-from models.errors import UserError
+from models.errors import UserError, hint
 from tasks.clusters import COLUMNS
 from tasks.dvc_lock import Locked, read_lock
 from tasks.layout import Layout
@@ -200,6 +199,6 @@ def _reader_at(revision: str) -> Reader | None:
 
 def _unknown(text: str, here: Ref) -> NoReturn:
     names = sorted({m for _, m in here.methods()})
-    close = difflib.get_close_matches(text.rpartition("/")[2], names, 1)
-    hint = f"did you mean '{close[0]}'?" if close else f"methods: {', '.join(names) or 'none'}"
-    raise UserError(f"'{text}' is no method, run folder or git revision; {hint}")
+    known = f"methods: {', '.join(names) or 'none'}"
+    near = hint(text.rpartition("/")[2], names, known)
+    raise UserError(f"'{text}' is no method, run folder or git revision; {near}")

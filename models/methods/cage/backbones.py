@@ -4,7 +4,6 @@ Every network maps (B, 3, h, w) to (B, K). What a fresh task needs anew, its hea
 prefix of its parameters' names, so that the rest can be taken over from another network.
 """
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.errors import UserError
+from models.errors import UserError, hint
 
 SMALL = "small"
 #: These add outputs of their own in training, which no loss here reads.
@@ -144,9 +143,8 @@ def build_network(
         The network and the prefix of the names of its head's parameters.
     """
     if name not in backbone_names():
-        near = difflib.get_close_matches(name, backbone_names(), 1)
-        hint = f"did you mean '{near[0]}'?" if near else "write 'small' or a torchvision classifier"
-        raise UserError(f"there is no image backbone '{name}'; {hint}")
+        near = hint(name, backbone_names(), "write 'small' or a torchvision classifier")
+        raise UserError(f"there is no image backbone '{name}'; {near}")
     if name == SMALL:
         return SmallResidualNet(outputs, dropout=dropout or 0.0), "head."
     net = _stock(name, image_px)
