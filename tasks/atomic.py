@@ -1,5 +1,6 @@
 """Files that are whole or not there: nobody reads a part of one."""
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -36,3 +37,10 @@ def replacing(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: object, *, indent: int | None = 1) -> None:
+    """Write JSON the one way this project does: sorted keys, no NaN, a line end, atomic."""
+    text = json.dumps(value, indent=indent, sort_keys=True, allow_nan=False)
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")

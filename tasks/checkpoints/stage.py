@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from models.errors import UserError
+from tasks.atomic import write_json
 from tasks.checkpoints.wheels import Wanted, WheelFile, bring
 from tasks.context import Context
 from tasks.layout import Layout
@@ -127,7 +128,7 @@ def make_checkpoint(tiny: TinyCheckpoint, seed: int, folder: Path) -> Path:
         model.save_pretrained(folder)
     file = folder / "config.json"
     config = json.loads(file.read_text(encoding="utf-8")) | {"affectloom_trained": False}
-    _write_json(file, config)
+    write_json(file, config, indent=2)
     return folder
 
 
@@ -173,9 +174,10 @@ def _speech(config: type, model: type, norm: Literal["group", "layer"], **more: 
             feat_extract_norm=norm,
         )
         folder.mkdir(parents=True)
-        _write_json(
+        write_json(
             folder / "preprocessor_config.json",
             {"do_normalize": True, "feature_size": 1, "sampling_rate": 16000, "padding_value": 0.0},
+            indent=2,
         )
         return model(config(**(sizes | more)))
 
@@ -216,7 +218,7 @@ def _image_sizes(tiny: TinyCheckpoint) -> _ImageSizes:
 
 def _image_preprocessor(folder: Path) -> None:
     folder.mkdir(parents=True)
-    _write_json(
+    write_json(
         folder / "preprocessor_config.json",
         {
             "do_normalize": True,
@@ -228,6 +230,7 @@ def _image_preprocessor(folder: Path) -> None:
             "rescale_factor": 1 / 255,
             "size": {"height": _IMAGE_PX, "width": _IMAGE_PX},
         },
+        indent=2,
     )
 
 
@@ -308,10 +311,6 @@ def _save_tokenizer(folder: Path, has_types: bool) -> dict[str, int]:
         model_input_names=names,
     ).save_pretrained(folder)
     return vocabulary
-
-
-def _write_json(file: Path, content: Mapping[str, object]) -> None:
-    file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 _MAKERS: dict[Kind, Callable[[TinyCheckpoint, Path], hf.PreTrainedModel]] = {

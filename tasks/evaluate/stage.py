@@ -1,8 +1,6 @@
 """Stage ``evaluate``: scores the runs of a method; the only stage that reads test labels."""
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from models.batch import MODALITIES, Target
 from models.metrics.scoring import CONVENTION
 from models.training import best_device, compute_steadily, predict
-from tasks.atomic import replacing
+from tasks.atomic import write_json
 from tasks.batches.hiding import subsets
 from tasks.context import Context, ForMethod, Progress
 from tasks.evaluate.calibration import calibrations, temperatures
@@ -105,9 +103,9 @@ def run(
         found["test_oracle"] = _oracle(grids, target)
         details["targets"][target.name] = found
     details["runs"] = [_provenance(one) for one in runs]
-    _write_json(layout.calibration(corpus, method), calibrations(targets, predicted))
-    _write_json(layout.details(corpus, method), details)
-    _write_json(layout.metrics(corpus, method), _summary(details))
+    write_json(layout.calibration(corpus, method), calibrations(targets, predicted))
+    write_json(layout.details(corpus, method), details)
+    write_json(layout.metrics(corpus, method), _summary(details))
 
 
 def _oracle(grids: Grids, target: Target) -> dict[str, Any] | None:
@@ -140,9 +138,3 @@ def _summary(details: Mapping[str, Any]) -> dict[str, Any]:
         both = (scores | deviation).items()
         shown[name] = {metric: value for metric, value in both if value is not None}
     return shown
-
-
-def _write_json(path: Path, value: object) -> None:
-    with replacing(path) as temporary:
-        text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
-        temporary.write_text(text + "\n")

@@ -8,14 +8,13 @@ wrong goes to quarantine with a typed reason, what is merely odd is counted in t
 report; nothing is clipped, guessed or dropped in silence.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from models.errors import UserError
-from tasks.atomic import replacing
+from tasks.atomic import write_json
 from tasks.context import Context
 from tasks.label_rows import labels_in
 from tasks.labels.card import Card, read_card
@@ -52,9 +51,7 @@ def run(params: LabelsParams, layout: Layout, ctx: Context, corpus: str) -> Path
     write_table(QUARANTINE, result.quarantine, layout.labels_quarantine(corpus))
     _stop_if_too_many(layout, result, params, corpus)
     write_table(LABELS, result.labels, layout.labels(corpus))
-    with replacing(layout.agreement(corpus)) as temporary:
-        report = {"corpus": corpus, **result.report}
-        temporary.write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")
+    write_json(layout.agreement(corpus), {"corpus": corpus, **result.report})
     return layout.labels(corpus)
 
 

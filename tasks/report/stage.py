@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from models.errors import UserError
 from models.metrics.scoring import CONVENTION
 from tasks import failures
-from tasks.atomic import replacing
+from tasks.atomic import replacing, write_json
 from tasks.context import Context, Progress
 from tasks.layout import Layout
 from tasks.report.cross_corpus import cross_corpus, curves_across
@@ -72,14 +72,13 @@ def run(asked: ForReport, layout: Layout, ctx: Context) -> None:
         board[corpus] = _judge(layout, params, corpus, loaded[corpus])
         ctx.progress(Progress(done + 1, len(corpora), "corpora"))
     content = _content(layout, raw, board)
-    text = json.dumps(content, indent=1, sort_keys=True) + "\n"
-    _write(layout.leaderboard("json"), text)
+    write_json(layout.leaderboard("json"), content)
     _write(layout.leaderboard("csv"), to_csv(board))
     write_ensembles(layout, loaded)
     overviews = write_analysis(layout, list(corpora))
     write_plots(layout, loaded, overviews, curves_across(layout, raw))
     # the board as `affectloom report` will read it
-    _write(layout.page(), render(layout, raw, json.loads(text), loaded, overviews))
+    _write(layout.page(), render(layout, raw, _read_board(layout), loaded, overviews))
 
 
 def _judge(layout: Layout, params: ReportParams, corpus: str, loaded: Loaded) -> dict[str, Judged]:
@@ -97,12 +96,17 @@ def _content(
     return content | {"provenance": provenance(layout, raw, list(board))}
 
 
+def _read_board(layout: Layout) -> dict[str, Any]:
+    """Content of ``leaderboard.json``; empty where there is none."""
+    file = layout.leaderboard("json")
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
 def write_analysis(layout: Layout, corpora: list[str]) -> dict[str, dict[str, Any]]:
     """What the page draws of each data set, also as ``data/reports/analysis/<corpus>.json``."""
     found = _overviews(layout, corpora)
     for corpus, one in found.items():
-        text = json.dumps(one, sort_keys=True, allow_nan=False)
-        _write(layout.analysis / f"{corpus}.json", text + "\n")
+        write_json(layout.analysis / f"{corpus}.json", one, indent=None)
     return found
 
 
@@ -120,8 +124,7 @@ def draw_page(layout: Layout, params: ReportParams, raw: Mapping[str, Any]) -> t
         params: of the comparison.
         raw: all of params.yaml.
     """
-    file = layout.leaderboard("json")
-    content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    content = _read_board(layout)
     is_current = content.get("provenance", {}).get("judged") == judged(layout, raw)
     if not is_current:
         ready = [corpus for corpus in raw.get("corpora") or {} if not unready(layout, corpus)]

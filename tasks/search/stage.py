@@ -22,6 +22,7 @@ from typing import Any
 
 from models import registry
 from models.errors import UserError
+from tasks.atomic import write_json
 from tasks.batches.held import Reader
 from tasks.context import Context, ForMethod, Progress
 from tasks.layout import Layout
@@ -190,7 +191,7 @@ def run(
             file = work / plan.folder / "best.json"
             chosen[str(plan.fold)] = _write_best(file, tried, generations, final, params)
         if not is_only:
-            _write_json(work / "best.json", {"folds": chosen})
+            write_json(work / "best.json", {"folds": chosen})
         if out.exists():
             shutil.rmtree(out)
         work.replace(out)
@@ -230,7 +231,7 @@ def _generations(
             population = [
                 {"options": one.candidate.options, "fitness": one.outcome.fitness} for one in here
             ]
-            _write_json(folder / f"population_{generation}.json", population)
+            write_json(folder / f"population_{generation}.json", population)
             best = _ranked(tried)[0]
             seconds = sum(tried[c.text].outcome.seconds for c in asked if c.text in tried)
             ctx.log(
@@ -343,7 +344,7 @@ def _write_best(
     """Write what was chosen and why; returns the part that training uses."""
     best = _ranked(tried)[0]
     chosen = finals[0] if finals else best.record
-    _write_json(
+    write_json(
         path,
         {
             "options": chosen["options"],
@@ -362,7 +363,3 @@ def _write_best(
 
 def _line(record: Mapping[str, Any]) -> str:
     return json.dumps(record, sort_keys=True, allow_nan=False) + "\n"
-
-
-def _write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")

@@ -19,7 +19,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.errors import UserError
-from tasks.atomic import replacing
+from tasks.atomic import write_json
 from tasks.context import Context
 from tasks.labels.card import read_card
 from tasks.labels.combine import combine_plainly
@@ -125,8 +125,7 @@ def run(params: ForSplits, layout: Layout, ctx: Context, corpus: str) -> Path:
         "notes": json.loads(metadata["notes"]),
         "findings": find_leaks(utterances, labels, splits),
     }
-    with replacing(layout.leaks(corpus)) as temporary:
-        temporary.write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")
+    write_json(layout.leaks(corpus), report)
     return layout.splits(corpus)
 
 

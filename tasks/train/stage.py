@@ -37,7 +37,7 @@ from models.training import (
     fit,
     seed_everything,
 )
-from tasks.atomic import replacing
+from tasks.atomic import replacing, write_json
 from tasks.batches.held import Reader
 from tasks.batches.source import Dataset, Source
 from tasks.context import Context, ForMethod, Progress
@@ -421,7 +421,7 @@ def _write_run(
         "seed": job.seed,
         "fold": job.fold,
     }
-    _write_json(folder / "config.json", config)
+    write_json(folder / "config.json", config)
     report = {
         **config,
         "corpus": common.corpus,
@@ -444,7 +444,7 @@ def _write_run(
         "stopped_early": fitted.stopped_early,
         "history": fitted.history,
     }
-    _write_json(folder / "report.json", report)
+    write_json(folder / "report.json", report)
     if fitted.history:
         (folder / "history.tsv").write_text(history_table(fitted.history))
 
@@ -458,10 +458,6 @@ def history_table(history: Sequence[Mapping[str, float]]) -> str:
         for record in history
     ]
     return "\n".join(lines) + "\n"
-
-
-def _write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
 def fingerprint_inputs(

@@ -6,7 +6,6 @@ networks choose among those, test rows of other classes are left out, and the re
 how many. Nothing is trained or chosen here.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,7 @@ from models.metrics.scoring import CONVENTION, HEADLINE, score_target
 from models.statistics.bootstrap import confidence_interval, resample
 from models.statistics.resampling import resamplable
 from models.training import best_device, compute_steadily, predict
-from tasks.atomic import replacing
+from tasks.atomic import write_json
 from tasks.batches.source import Dataset, Source, first_of, is_labelled
 from tasks.clusters import COLUMNS, clusters_of
 from tasks.context import Context, ForMethod, Progress
@@ -142,9 +141,7 @@ def run(
         "unshared": unshared,
         "shared_media": _shared_media(layout, corpus, onto, source.ids[rows]),
     }
-    with replacing(layout.transfer(corpus, method, onto)) as temporary:
-        text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_json(layout.transfer(corpus, method, onto), content)
 
 
 def find_shared(

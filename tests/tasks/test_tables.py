@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import UserError
-from tasks.atomic import replacing
+from tasks.atomic import replacing, write_json
 from tasks.tables.annotations import ANNOTATIONS
 from tasks.tables.contract import TableError
 from tasks.tables.faces import FACES
@@ -201,4 +201,25 @@ def test_an_interrupted_write_leaves_no_trace(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize(
+    ("how", "wanted"),
+    [
+        ({}, '{\n "a": [\n  1\n ],\n "b": "\\u00e9"\n}\n'),
+        ({"indent": 2}, '{\n  "a": [\n    1\n  ],\n  "b": "\\u00e9"\n}\n'),
+        ({"indent": None}, '{"a": [1], "b": "\\u00e9"}\n'),
+    ],
+)
+def test_json_has_its_keys_sorted_and_ends_its_last_line(tmp_path, how, wanted):
+    write_json(tmp_path / "new" / "a.json", {"b": "é", "a": [1]}, **how)
+    assert (tmp_path / "new" / "a.json").read_text() == wanted
+
+
+def test_no_json_takes_a_number_that_is_none(tmp_path):
+    write_json(tmp_path / "a.json", {"a": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"a": float("nan")})
+    assert (tmp_path / "a.json").read_text() == '{\n "a": 1\n}\n'
     assert os.listdir(tmp_path) == ["a.json"]

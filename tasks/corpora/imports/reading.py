@@ -18,7 +18,7 @@ from typing import Literal
 import polars as pl
 
 from models.errors import UserError
-from tasks.atomic import replacing
+from tasks.atomic import write_json
 from tasks.corpora.imports import safe_pickle
 from tasks.corpora.imports.csd import read_csd
 from tasks.corpora.imports.dialogue_pickles import read_dialogues
@@ -188,8 +188,7 @@ def run(
         has_frames = bool(pl.read_parquet(written, columns=["frames"]).to_series().sum())
         summary.features[name] = Features(block.modality, block.dim, told, has_frames)
     manifest |= {"importer_version": IMPORTER_VERSION, "features": features}
-    with replacing(destination / "manifest.json") as temporary:
-        temporary.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    write_json(destination / "manifest.json", manifest)
     return summary
 
 
