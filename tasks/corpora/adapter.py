@@ -19,7 +19,6 @@ class ProtocolCard:
         name: the corpus.
         citation: paper or page that describes it.
         licence: terms in one sentence.
-        metric: headline metric of its protocol, e.g. ``weighted_f1``.
         expected_utterances: published count; None where none is known.
         expected_dialogues: published count; None where none is known.
         label_map: raw label to our category; a label mapped to None is set aside on purpose.
@@ -34,7 +33,6 @@ class ProtocolCard:
     name: str
     citation: str = ""
     licence: str = ""
-    metric: str = "weighted_f1"
     expected_utterances: int | None = None
     expected_dialogues: int | None = None
     label_map: Mapping[str, str | None] | None = None

@@ -133,7 +133,6 @@ class TableOptions(Options):
         expected: counts to check.
         citation: for the report.
         licence: for the report.
-        metric: headline metric, for the report.
     """
 
     file: str
@@ -150,7 +149,6 @@ class TableOptions(Options):
     expected: ExpectedOptions = ExpectedOptions()
     citation: str = ""
     licence: str = ""
-    metric: str = "weighted_f1"
 
     @model_validator(mode="after")
     def _check(self) -> "TableOptions":

@@ -54,7 +54,6 @@ CARD = ProtocolCard(
     name="affectnet",
     citation="Mollahosseini et al., IEEE Trans. Affective Computing 10(1), 2019",
     licence="by agreement with the makers, for research",
-    metric="accuracy",
     expected_utterances=_COUNTS["release", 8],
     label_map={
         "neutral": "neutral",

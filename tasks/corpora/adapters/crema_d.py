@@ -46,7 +46,6 @@ CARD = ProtocolCard(
     name="crema_d",
     citation="Cao et al., IEEE Trans. Affective Computing 5(4), 2014",
     licence="Open Database License 1.0",
-    metric="unweighted_accuracy",
     expected_utterances=7442,
     label_map={
         "ANG": "angry",

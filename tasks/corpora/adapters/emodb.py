@@ -51,7 +51,6 @@ CARD = ProtocolCard(
     name="emodb",
     citation="Burkhardt et al., A Database of German Emotional Speech, Interspeech 2005",
     licence="free for research",
-    metric="unweighted_accuracy",
     expected_utterances=535,
     label_map={
         "anger": "angry",

@@ -64,7 +64,6 @@ CARD = ProtocolCard(
     name="emotic",
     citation="Kosti et al., IEEE TPAMI 42(11), 2020",
     licence="by agreement with the makers, for research",
-    metric="mean_average_precision",
     # persons with labels and VAD: 23,266 train, 3,315 validation, 7,203 test
     expected_utterances=33_784,
     scales=dict.fromkeys(VAD, "emotic"),

@@ -52,7 +52,6 @@ CARD = ProtocolCard(
     name="fer2013",
     citation="Goodfellow et al., ICML 2013 challenges; VAD: Huo and Ge, IEEE Access 2024",
     licence="web images, for research",
-    metric="accuracy",
     expected_utterances=35_887,
     label_map={name: name for name in EMOTIONS},
     scales=dict.fromkeys(VAD, "fer_vad"),

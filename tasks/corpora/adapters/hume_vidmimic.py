@@ -33,7 +33,6 @@ CARD = ProtocolCard(
     name="hume_vidmimic",
     citation="Kollias et al., the Affective Behavior Analysis in-the-wild (ABAW) competitions",
     licence="by agreement with the organisers, for research",
-    metric="mean_pearson",
     scales={name: (0.0, 1.0, 1) for name in EMI},
     splits="the challenge's: speakers of one split are in no other; test labels are hidden",
 )

@@ -226,7 +226,6 @@ def _card(options: IemocapOptions, release: Release) -> ProtocolCard:
         citation="Busso et al. 2008, IEMOCAP: Interactive emotional dyadic motion capture "
         "database, Language Resources and Evaluation 42(4)",
         licence="USC's release form: academic use, no redistribution",
-        metric="weighted_f1",
         expected_utterances=_EXPECTED[options.protocol],
         expected_dialogues=151,
         label_map={raw: kept.get(name) for raw, name in _NAMES.items()} | {_NO_MAJORITY: None},

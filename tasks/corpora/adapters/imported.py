@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 
 from models.errors import UserError
@@ -22,12 +23,14 @@ def read(root: Path, options: Mapping[str, object]) -> Corpus:
     if not manifest.is_file():
         raise UserError(f"{manifest} does not exist; run `affectloom import` first")
     try:
-        fields = json.loads(manifest.read_text())["card"]
+        noted = json.loads(manifest.read_text())["card"]
     except (ValueError, KeyError) as error:
         raise UserError(f"{manifest}: holds no protocol card; {again}") from error
-    scales = fields.pop("scales")
+    # an import of an earlier version notes more than cards have today
+    known = {item.name: noted[item.name] for item in fields(ProtocolCard) if item.name in noted}
+    scales = known.pop("scales")
     card = ProtocolCard(
-        **fields,
+        **known,
         scales=scales and {n: s if isinstance(s, str) else tuple(s) for n, s in scales.items()},
     )
     return Corpus(

@@ -159,7 +159,6 @@ def _card(options: MeldOptions) -> ProtocolCard:
         citation="Poria et al. 2019, MELD: A Multimodal Multi-Party Dataset for Emotion "
         "Recognition in Conversations, ACL",
         licence="GPL-3.0 for the annotation; the recordings belong to the makers of Friends",
-        metric="weighted_f1",
         expected_utterances=13_708,
         # the paper counts 1,433; the training table skips the number of one dialogue
         expected_dialogues=1_432,

@@ -208,7 +208,6 @@ def _card(utterances: int, dialogues: int) -> ProtocolCard:
         citation="Zadeh et al. 2018, Multimodal Language Analysis in the Wild: CMU-MOSEI Dataset "
         "and Interpretable Dynamic Fusion Graph, ACL",
         licence="CMU's terms: research use; the videos belong to their makers",
-        metric="acc2_non0",
         expected_utterances=utterances,
         expected_dialogues=dialogues,
         label_map={**{name: name for name in EMOTIONS}, "anger": "angry"},

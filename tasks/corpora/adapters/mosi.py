@@ -39,7 +39,6 @@ CARD = ProtocolCard(
     citation="Zadeh et al. 2016, MOSI: Multimodal Corpus of Sentiment Intensity and Subjectivity "
     "Analysis in Online Opinion Videos",
     licence="CMU's terms: research use; the videos belong to their makers",
-    metric="acc2_non0",
     expected_utterances=2_199,
     expected_dialogues=93,
     scales={"sentiment": (-3.0, 3.0, 1)},

@@ -37,7 +37,6 @@ CARD = ProtocolCard(
     name="ravdess",
     citation="Livingstone and Russo, PLoS ONE 13(5): e0196391, 2018",
     licence="CC BY-NC-SA 4.0",
-    metric="unweighted_accuracy",
     expected_utterances=_COUNTS["speech"],
     label_map={
         name: {"fearful": "fear", "surprised": "surprise"}.get(name, name) for name in EMOTIONS

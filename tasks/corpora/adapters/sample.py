@@ -37,7 +37,6 @@ CARD = ProtocolCard(
     name="sample",
     citation="made by affectloom's own stage `sample`",
     licence="generated, Apache-2.0 like the project",
-    metric="weighted_f1",
     label_map={category: category for category in CATEGORIES},
     scales={
         **{dim: (1.0, 5.0, 1) for dim in VAD},

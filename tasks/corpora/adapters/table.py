@@ -327,7 +327,6 @@ def _card(options: TableOptions) -> ProtocolCard:
         name=options.file,
         citation=options.citation,
         licence=options.licence,
-        metric=options.metric,
         expected_utterances=options.expected.utterances,
         expected_dialogues=options.expected.dialogues,
         label_map=options.label_map,

@@ -682,6 +682,16 @@ def test_features_alone_join_the_utterances_that_are_there():
     assert manifest["card"]["name"] == "toy"
 
 
+def test_an_import_of_an_earlier_version_keeps_its_place():
+    run(save(iemocap_tuple()))
+    file = reading.folder(here(), "toy") / "manifest.json"
+    manifest = json.loads(file.read_text())
+    assert "metric" not in manifest["card"]
+    manifest["card"]["metric"] = "weighted_f1"
+    file.write_text(json.dumps(manifest))
+    assert Ready().utterances.height
+
+
 def test_features_that_match_nothing_are_an_error():
     run(save(iemocap_tuple()))
     Path("npy").mkdir()

@@ -260,6 +260,7 @@ def test_regions_come_from_one_column_or_four(root):
         ({"labels": {"target": "what"}}, "needs `value`, `label` or both"),
         ({"encoding": "ascii-8"}, "no encoding is called 'ascii-8'"),
         ({"colums": {}}, "did you mean 'columns'"),
+        ({"metric": "accuracy"}, "there is no option 'metric'"),
     ],
 )
 def test_mistakes_in_options_say_what_to_do(root, change, says):
