@@ -23,6 +23,7 @@ from models.metrics.inputs import Metric
 from tasks.batches.source import is_labelled
 from tasks.evaluate.grids import probabilities
 from tasks.evaluate.predictions import Predicted, scored_truth
+from tasks.score_files import Bins
 
 #: Ends of the scores of scaled probabilities.
 CALIBRATED = "_calibrated"
@@ -108,7 +109,7 @@ def calibrated_scores(truth: np.ndarray, scaled: np.ndarray) -> Mapping[str, Met
     }
 
 
-def reliability(truth: np.ndarray, shares: np.ndarray) -> dict[str, Any]:
+def reliability(truth: np.ndarray, shares: np.ndarray) -> Bins:
     """Bins of confidence with their accuracy, and the error rate of the most confident rows."""
     bins = calibration_bins(truth, shares)
     return {

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -18,6 +18,7 @@ from tasks.tables.parquet import write_table
 from tasks.tables.predictions import predictions_table
 
 Split = Literal["validation", "test"]
+SCORED_SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 @dataclass(frozen=True)

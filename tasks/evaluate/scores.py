@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +13,8 @@ from models.metrics.scoring import HEADLINE, score_target, undefined_reasons
 from tasks.batches.source import Dataset, first_of, is_labelled
 from tasks.evaluate.calibration import calibrated_scores, reliability
 from tasks.evaluate.grids import probabilities
-from tasks.evaluate.predictions import Predicted, Split, scored_truth
+from tasks.evaluate.predictions import SCORED_SPLITS, Predicted, Split, scored_truth
+from tasks.score_files import Cell, Reliability, SplitScores, Spread, TargetScores
 
 
 def score(
@@ -54,7 +55,7 @@ def target_details(
     predicted: Sequence[Predicted],
     rates: Mapping[tuple[str, int], Mapping[str, Any]],
     heat: Mapping[tuple[int, int], float],
-) -> dict[str, Any]:
+) -> TargetScores:
     """Scores of one target.
 
     Args:
@@ -64,8 +65,13 @@ def target_details(
         heat: temperature of each network, by seed and fold; empty leaves probabilities as they are.
     """
     headline, sign = HEADLINE[target.name]
-    per_split: dict[str, Any] = {}
-    for split in get_args(Split):
+    details: TargetScores = {
+        "headline": headline,
+        "higher_is_better": sign > 0,
+        "kind": target.kind,
+        "names": list(target.names),
+    }
+    for split in SCORED_SPLITS:
         by_seed = _pooled(target, split, predicted)
         scores = {
             seed: {**score(target, *found), **rates.get((split, seed), {})}
@@ -74,19 +80,18 @@ def target_details(
         }
         if not scores:
             continue  # some corpora keep the labels of their test rows to themselves
-        bins = {}
+        bins: Reliability = {}
         if target.kind == "category" and split == "test":
             truth, raw, scaled = _probabilities(target, predicted, heat)
             for seed in scores if scaled else ():
                 scores[seed] |= calibrated_scores(truth[seed], scaled[seed])
             everything = np.concatenate(list(truth.values()))
-            bins = {
-                name: reliability(everything, np.concatenate(list(shares.values())))
-                for name, shares in (("raw", raw), ("calibrated", scaled))
-                if shares
-            }
+            if raw:
+                bins["raw"] = reliability(everything, np.concatenate(list(raw.values())))
+            if scaled:
+                bins["calibrated"] = reliability(everything, np.concatenate(list(scaled.values())))
         names = next(iter(scores.values()))
-        per_split[split] = {
+        found: SplitScores = {
             "n": int(max(is_labelled(target, truth).sum() for truth, *_ in by_seed.values())),
             "metrics": {
                 name: spread([float(found[name]) for found in scores.values()]) for name in names
@@ -101,18 +106,14 @@ def target_details(
                 if undefined_reasons(found)
             },
             "derived": _derived(target, split, predicted),
-            **({"reliability": bins} if bins else {}),
         }
-    return {
-        "headline": headline,
-        "higher_is_better": sign > 0,
-        "kind": target.kind,
-        "names": list(target.names),
-        **per_split,
-    }
+        if bins:
+            found["reliability"] = bins
+        details[split] = found
+    return details
 
 
-def _derived(target: Target, split: str, predicted: Sequence[Predicted]) -> int:
+def _derived(target: Target, split: Split, predicted: Sequence[Predicted]) -> int:
     """Labels of a split that nobody gave, and that are not scored: of one seed, all its folds."""
     mine = [one for one in predicted if one.split == split and target.name in one.outputs]
     total = 0
@@ -147,7 +148,7 @@ def _pooled(
     return pooled
 
 
-def cell_details(headline: str, scores: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+def cell_details(headline: str, scores: Sequence[Mapping[str, float]]) -> Cell:
     """One cell of a grid: mean and deviation of the headline, and of every metric."""
     metrics = {
         name: spread([float(found[name]) for found in scores]) for name in scores[0] if all(scores)
@@ -189,7 +190,7 @@ def libraries() -> dict[str, str]:
     return {"numpy": np.__version__, "torch": str(torch.__version__)}
 
 
-def spread(values: Sequence[float]) -> dict[str, float | None]:
+def spread(values: Sequence[float]) -> Spread:
     """Mean and sample standard deviation; null where undefined."""
     array = np.asarray(values, float)
     std = float(array.std(ddof=1)) if len(array) > 1 else math.nan

@@ -1,7 +1,6 @@
 """Stage ``evaluate``: scores the runs of a method; the only stage that reads test labels."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, get_args
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,7 +15,7 @@ from tasks.evaluate.cells import fill
 from tasks.evaluate.consistency import violation_rates
 from tasks.evaluate.grids import CHOSEN, Grids
 from tasks.evaluate.networks import Run, load_runs, part_of, sources_of, targets_of
-from tasks.evaluate.predictions import Predicted, Split, write_predictions
+from tasks.evaluate.predictions import SCORED_SPLITS, Predicted, write_predictions
 from tasks.evaluate.scores import (
     cell_details,
     libraries,
@@ -25,6 +24,7 @@ from tasks.evaluate.scores import (
     target_details,
 )
 from tasks.layout import Layout
+from tasks.score_files import Details, Oracle, RunDetails, TargetDetails
 
 #: What `dvc metrics` and the columns of `dvc exp show` have beside the headline and its deviation;
 #: more would be unreadable there, and the details file has all.
@@ -77,7 +77,7 @@ def run(
     grids = Grids()
     for done, (one, seen) in enumerate(zip(runs, sources, strict=True)):
         names = [m for m in MODALITIES if m in inputs or m in seen.present]
-        for split in get_args(Split):
+        for split in SCORED_SPLITS:
             data = part_of(seen, one, split)
             if len(data):
                 found = predict(one.method, data, device=best_device())
@@ -90,25 +90,37 @@ def run(
     subset_names = ["+".join(subset) for subset in subsets(source.modalities)]
     rate_names = [f"{rate:g}" for rate in params.missing_rates]
     rates = violation_rates(write_predictions(layout, corpus, method, targets, predicted, source))
-    details: dict[str, Any] = {"corpus": corpus, "method": method, "targets": {}}
-    details |= {"convention": CONVENTION, "libraries": libraries()}
+    scored: dict[str, TargetDetails] = {}
     for target in targets:
         heat = temperatures(target, predicted) if params.calibrate else {}
         found = target_details(target, predicted, rates if target.name == "vad" else {}, heat)
-        cells = [grids.scores(target, names, score) for names in (subset_names, rate_names)]
-        found["subsets"], found["missing_rates"] = (
-            {cell: cell_details(found["headline"], scores) for cell, scores in grid.items()}
-            for grid in cells
+        subset_cells, rate_cells = (
+            {
+                cell: cell_details(found["headline"], scores)
+                for cell, scores in grids.scores(target, names, score).items()
+            }
+            for names in (subset_names, rate_names)
         )
-        found["test_oracle"] = _oracle(grids, target)
-        details["targets"][target.name] = found
-    details["runs"] = [_provenance(one) for one in runs]
+        scored[target.name] = {
+            **found,
+            "subsets": subset_cells,
+            "missing_rates": rate_cells,
+            "test_oracle": _oracle(grids, target),
+        }
+    details: Details = {
+        "corpus": corpus,
+        "method": method,
+        "convention": CONVENTION,
+        "libraries": libraries(),
+        "targets": scored,
+        "runs": [_provenance(one) for one in runs],
+    }
     write_json(layout.calibration(corpus, method), calibrations(targets, predicted))
     write_json(layout.details(corpus, method), details)
     write_json(layout.metrics(corpus, method), _summary(details))
 
 
-def _oracle(grids: Grids, target: Target) -> dict[str, Any] | None:
+def _oracle(grids: Grids, target: Target) -> Oracle | None:
     """What choosing the epoch on the test split would have given: for information only."""
     scores = grids.oracle(target, CHOSEN)
     if not scores:
@@ -116,22 +128,26 @@ def _oracle(grids: Grids, target: Target) -> dict[str, Any] | None:
     return {**spread(scores), "epochs_tried": grids.epochs_tried(target)}
 
 
-def _provenance(one: Run) -> dict[str, Any]:
-    keys = ("parameters", "chosen_epoch", "validation_score", "stopped_early", "rows", "data")
+def _provenance(one: Run) -> RunDetails:
     return {
         "seed": one.seed,
         "fold": one.fold,
         "targets": [target.name for target in one.targets],
         "history": one.report["history"],
-        **{key: one.report[key] for key in keys},
+        "parameters": one.report["parameters"],
+        "chosen_epoch": one.report["chosen_epoch"],
+        "validation_score": one.report["validation_score"],
+        "stopped_early": one.report["stopped_early"],
+        "rows": one.report["rows"],
+        "data": one.report["data"],
     }
 
 
-def _summary(details: Mapping[str, Any]) -> dict[str, Any]:
+def _summary(details: Details) -> dict[str, dict[str, float]]:
     """What `dvc metrics` shows: means over seeds on test, and the headline's deviation."""
-    shown: dict[str, Any] = {}
+    shown: dict[str, dict[str, float]] = {}
     for name, target in details["targets"].items():
-        found = target.get("test", {}).get("metrics", {})
+        found = target["test"]["metrics"] if "test" in target else {}
         headline = target["headline"]
         scores = {m: found[m]["mean"] for m in (headline, *_SHOWN[name]) if m in found}
         deviation = {f"{headline}_sd": found[headline]["std"]} if headline in found else {}

@@ -244,10 +244,13 @@ def _means(one: Tested, target: str, seeds: Sequence[int]) -> dict[str, float]:
     """Mean over the compared seeds of every whole-target metric that is defined in all."""
     by_seed = one.scores(target)["by_seed"]
     chosen = [by_seed[str(seed)] for seed in seeds]
-    return {
-        name: sum(found[name] for found in chosen) / len(chosen)
+    values = {
+        name: [value for found in chosen if (value := found.get(name)) is not None]
         for name in chosen[0]
-        if "/" not in name and all(found.get(name) is not None for found in chosen)
+        if "/" not in name
+    }
+    return {
+        name: sum(found) / len(found) for name, found in values.items() if len(found) == len(chosen)
     }
 
 

@@ -7,13 +7,13 @@ largest mean probability. ``leaderboard.json`` has the score of these where the 
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from tasks.atomic import replacing
 from tasks.layout import Layout
 from tasks.report.tested import Loaded, Tested
+from tasks.score_files import TargetScores
 
 
 def write_ensembles(layout: Layout, loaded: Mapping[str, Loaded]) -> None:
@@ -37,7 +37,7 @@ def mean_predictions(one: Tested) -> pl.DataFrame:
     Args:
         one: what evaluation left of a method.
     """
-    targets: Mapping[str, Mapping[str, Any]] = one.details["targets"]
+    targets = one.details["targets"]
     means = [mean for name, target in targets.items() for mean in _means(name, target)]
     rows = one.table.group_by("utterance_id").agg(means).sort("utterance_id")
     for name, target in targets.items():
@@ -51,7 +51,7 @@ def mean_predictions(one: Tested) -> pl.DataFrame:
     return rows
 
 
-def _means(name: str, target: Mapping[str, Any]) -> list[pl.Expr]:
+def _means(name: str, target: TargetScores) -> list[pl.Expr]:
     if target["kind"] == "values":
         return [pl.col(f"prediction_{n}").mean() for n in target["names"]]
     is_category = target["kind"] == "category"

@@ -6,13 +6,13 @@ together. The area above a curve is the mean absolute error.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import polars as pl
 
 from models.metrics.inputs import Floats
 from models.metrics.regression import COVERAGE_STEP, coverage_curve, joint_errors
+from tasks.score_files import Curve
 
 #: Points of a curve at most; only errors far outside the scale make the steps wider.
 _MOST_STEPS = 1_000
@@ -47,9 +47,9 @@ def predicted_errors(rows: pl.DataFrame, names: Sequence[str]) -> dict[str, Floa
     return absolute_errors(truth, guess, names)
 
 
-def curves(errors: Mapping[str, Floats]) -> dict[str, dict[str, Any]]:
+def curves(errors: Mapping[str, Floats]) -> dict[str, Curve]:
     """Dimension to ``step`` and ``shares``: coverage at 0, step, ... up to the largest error."""
-    found = {}
+    found: dict[str, Curve] = {}
     for name, one in errors.items():
         step = COVERAGE_STEP * max(1, math.ceil(one.max() / (COVERAGE_STEP * _MOST_STEPS)))
         _, shares = coverage_curve(one, step)

@@ -10,7 +10,6 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -32,6 +31,7 @@ from tasks.report.tested import (
     load_tested,
     read_places,
 )
+from tasks.score_files import Against, Entry, Spread, TargetDetails
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Judged:
         higher_is_better: direction of the headline metric.
     """
 
-    entries: list[dict[str, Any]]
+    entries: list[Entry]
     comparisons: list[Comparison]
     metric: str
     higher_is_better: bool
@@ -120,7 +120,7 @@ def _judge_target(
     only_given = f"{derived} labels that were derived, not given, are not scored" if derived else ""
     remarks = (over_folds, only_given, rows.clusters.remark if is_test else SELECTED)
     joined = {m: ensemble(name, tested[m], rows, m) for m in order}
-    entries = []
+    entries: list[Entry] = []
     for rank, method in enumerate(order, 1):
         mine = tested[method].targets[name]
         interval = confidence_interval(drawn, method)
@@ -151,7 +151,7 @@ def _judge_target(
                 "clustered_by": rows.clusters.by,
                 "significant_vs_next": bool(pair and pair.is_significant()),
                 "verdict": verdict(pair, higher_is_better=higher) if pair else "",
-                "validation": mine.get("validation", {}).get("metrics", {}).get(metric),
+                "validation": _on_validation(mine, metric),
                 "test_oracle": mine["test_oracle"],
                 "ensemble": joined[method],
                 "parameters": max(
@@ -194,7 +194,7 @@ def ensemble(name: str, one: Tested, rows: Rows, method: str) -> float | None:
     return None if score == UNDEFINED_SCORE else HEADLINE[name][1] * score
 
 
-def _against(pair: Comparison, higher_is_better: bool) -> dict[str, Any]:
+def _against(pair: Comparison, higher_is_better: bool) -> Against:
     """The paired test of a method against one ranked below it."""
     return {
         "method": pair.second,
@@ -208,20 +208,29 @@ def _against(pair: Comparison, higher_is_better: bool) -> dict[str, Any]:
     }
 
 
-def _all_rows(metrics: Mapping[str, Mapping[str, float | None]], metric: str) -> float | None:
+def _all_rows(metrics: Mapping[str, Spread], metric: str) -> float | None:
     """A metric over the rows of all folds together, where the score is a mean over folds."""
     found = metrics.get(f"{metric}{ALL_ROWS}")
     return None if found is None else found["mean"]
 
 
-def _failed_entry(method: str, metric: str, split: str, reason: str) -> dict[str, Any]:
-    nothing = dict.fromkeys(("mean", "std", "ci_low", "ci_high"))
+def _on_validation(target: TargetDetails, metric: str) -> Spread | None:
+    return target["validation"]["metrics"].get(metric) if "validation" in target else None
+
+
+def _failed_entry(method: str, metric: str, split: str, reason: str) -> Entry:
     return {
         "method": method,
         "rank": None,
         "split": split,
         "selected": split != "test",
-        "metric": {"name": metric, **nothing},
+        "metric": {
+            "name": metric,
+            "mean": None,
+            "std": None,
+            "ci_low": None,
+            "ci_high": None,
+        },
         "metrics": {},
         "all_rows": None,
         "seeds": 0,
@@ -267,18 +276,21 @@ def to_csv(board: Mapping[str, Mapping[str, Judged]]) -> str:
         for target, judged in targets.items():
             for entry in judged.entries:
                 score = entry["metric"]
-                validation, oracle = entry["validation"] or {}, entry["test_oracle"] or {}
                 writer.writerow(
                     [
                         corpus, target, entry["rank"], entry["method"], score["name"],
                         *(_short(score[key]) for key in ("mean", "std", "ci_low", "ci_high")),
                         entry["seeds"], entry["n_test"], entry["significant_vs_next"],
-                        _short(validation.get("mean")), _short(oracle.get("mean")),
+                        _mean(entry["validation"]), _mean(entry["test_oracle"]),
                         _short(entry["ensemble"]), entry["parameters"], entry.get("failed", ""),
                         entry["split"], entry["n"], _short(entry["all_rows"]), entry["remark"],
                     ]
                 )  # fmt: skip
     return stream.getvalue()
+
+
+def _mean(score: Spread | None) -> str:
+    return "" if score is None else _short(score["mean"])
 
 
 def _short(value: float | None) -> str:

@@ -10,7 +10,7 @@ that they were selected on these rows, and nothing is tested or bold.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from models.statistics.bootstrap import Resamples, compare_all, resample
 from models.statistics.resampling import Resamplable, resamplable
 from tasks.layout import Layout
 from tasks.report.tested import SELECTED, Rows, Tested, align, check_seeds, load_tested, read_places
+from tasks.score_files import Cell as GridCell
 
 Style = Literal["latex", "markdown"]
 
@@ -276,7 +277,7 @@ def _rates(
     return PaperTable(caption, (*rates, "Average"), _with_failed(cells, failed))
 
 
-def _mean(cell: Mapping[str, Any] | None) -> float:
+def _mean(cell: GridCell | None) -> float:
     value = None if cell is None else cell["mean"]
     return math.nan if value is None else float(value)
 

@@ -17,6 +17,7 @@ from tasks.atomic import replacing
 from tasks.layout import Layout
 from tasks.report.error_curves import curves, predicted_errors
 from tasks.report.tested import Loaded, Tested
+from tasks.score_files import Curve, CurvesAcross
 from tasks.targets import VAD
 
 #: Name of a file to its columns.
@@ -49,7 +50,7 @@ def write_plots(
     layout: Layout,
     loaded: Mapping[str, Loaded],
     overviews: Mapping[str, Mapping[str, Any]],
-    across: Sequence[Mapping[str, Any]],
+    across: Sequence[CurvesAcross],
 ) -> list[Path]:
     """Write every file; empty ones keep their header, so that DVC finds what it tracks.
 
@@ -150,7 +151,7 @@ def _coverage(corpus: str, method: str, one: Tested) -> list[Row]:
     return found
 
 
-def _curve_rows(place: Row, found: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+def _curve_rows(place: Row, found: Mapping[str, Curve]) -> list[Row]:
     return [
         (*place, name, f"{i * curve['step']:.6g}", f"{share:.6g}")
         for name, curve in found.items()

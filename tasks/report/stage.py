@@ -27,6 +27,7 @@ from tasks.report.page.corpus import overview
 from tasks.report.page.page import render
 from tasks.report.plots import write_plots
 from tasks.report.tested import Loaded, load_tested
+from tasks.score_files import Account, Board, Provenance
 from tasks.selection import encoders_of, methods_of
 from tasks.tables.faces import FACES
 from tasks.tables.features import FEATURES
@@ -71,35 +72,34 @@ def run(asked: ForReport, layout: Layout, ctx: Context) -> None:
         loaded[corpus] = load_tested(layout, corpus, methods)
         board[corpus] = _judge(layout, params, corpus, loaded[corpus])
         ctx.progress(Progress(done + 1, len(corpora), "corpora"))
-    content = _content(layout, raw, board)
-    write_json(layout.leaderboard("json"), content)
+    write_json(layout.leaderboard("json"), _board(layout, raw, board).to_json())
     _write(layout.leaderboard("csv"), to_csv(board))
     write_ensembles(layout, loaded)
     overviews = write_analysis(layout, list(corpora))
     write_plots(layout, loaded, overviews, curves_across(layout, raw))
-    # the board as `affectloom report` will read it
-    _write(layout.page(), render(layout, raw, _read_board(layout), loaded, overviews))
+    written = _read_board(layout)  # as `affectloom report` will read it
+    assert written is not None
+    _write(layout.page(), render(layout, raw, written, loaded, overviews))
 
 
 def _judge(layout: Layout, params: ReportParams, corpus: str, loaded: Loaded) -> dict[str, Judged]:
     return judge_loaded(layout, corpus, loaded, resamples=params.resamples, seed=params.seed)
 
 
-def _content(
-    layout: Layout, raw: Mapping[str, Any], board: Mapping[str, Mapping[str, Judged]]
-) -> dict[str, Any]:
-    """What ``leaderboard.json`` holds."""
-    content: dict[str, Any] = {
-        corpus: {target: judged.entries for target, judged in targets.items()}
-        for corpus, targets in board.items()
+def _board(
+    layout: Layout, raw: Mapping[str, Any], judged: Mapping[str, Mapping[str, Judged]]
+) -> Board:
+    entries = {
+        corpus: {target: one.entries for target, one in targets.items()}
+        for corpus, targets in judged.items()
     }
-    return content | {"provenance": provenance(layout, raw, list(board))}
+    return Board(entries, provenance(layout, raw, list(judged)))
 
 
-def _read_board(layout: Layout) -> dict[str, Any]:
-    """Content of ``leaderboard.json``; empty where there is none."""
+def _read_board(layout: Layout) -> Board | None:
+    """The leaderboard as it was written; None where there is none."""
     file = layout.leaderboard("json")
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return Board.of_json(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
 
 
 def write_analysis(layout: Layout, corpora: list[str]) -> dict[str, dict[str, Any]]:
@@ -124,9 +124,9 @@ def draw_page(layout: Layout, params: ReportParams, raw: Mapping[str, Any]) -> t
         params: of the comparison.
         raw: all of params.yaml.
     """
-    content = _read_board(layout)
-    is_current = content.get("provenance", {}).get("judged") == judged(layout, raw)
-    if not is_current:
+    board = _read_board(layout)
+    is_current = board is not None and board.provenance.get("judged") == judged(layout, raw)
+    if board is None or not is_current:
         ready = [corpus for corpus in raw.get("corpora") or {} if not unready(layout, corpus)]
         if not ready:
             reasons = {c: unready(layout, c) for c in raw.get("corpora") or {}}
@@ -134,12 +134,12 @@ def draw_page(layout: Layout, params: ReportParams, raw: Mapping[str, Any]) -> t
             raise UserError(f"there is nothing to draw yet ({why or 'params.yaml has no corpus'})")
         shown = ready
     else:
-        shown = [corpus for corpus in raw.get("corpora") or {} if corpus in content]
+        shown = [corpus for corpus in raw.get("corpora") or {} if corpus in board.corpora]
     loaded = {corpus: load_tested(layout, corpus, methods_of(raw, corpus)) for corpus in shown}
-    if not is_current:
-        board = {c: _judge(layout, params, c, one) for c, one in loaded.items()}
-        content = _content(layout, raw, board)
-    page = render(layout, raw, content, loaded, _overviews(layout, shown))
+    if board is None or not is_current:
+        fresh = {c: _judge(layout, params, c, one) for c, one in loaded.items()}
+        board = _board(layout, raw, fresh)
+    page = render(layout, raw, board, loaded, _overviews(layout, shown))
     _write(layout.page(), page)
     return layout.page(), is_current
 
@@ -171,7 +171,7 @@ def unready(layout: Layout, corpus: str) -> str:
     return ""
 
 
-def provenance(layout: Layout, raw: Mapping[str, Any], corpora: list[str]) -> dict[str, Any]:
+def provenance(layout: Layout, raw: Mapping[str, Any], corpora: list[str]) -> Provenance:
     """What the numbers were made from: parameters, encoders trained or not, clip accounting.
 
     Args:
@@ -190,9 +190,7 @@ def provenance(layout: Layout, raw: Mapping[str, Any], corpora: list[str]) -> di
                 for key in ("family", "checkpoint", "revision", "weights_sha256", "trained")
             }
             versions |= json.loads(found.get("libraries") or "{}")
-    transfer = cross_corpus(layout, raw)
-    return {
-        **({"cross_corpus": transfer} if transfer else {}),
+    recorded: Provenance = {
         "judged": judged(layout, raw),
         "convention": CONVENTION,
         "parameters": {key: value for key, value in raw.items() if key != "execution"},
@@ -200,13 +198,16 @@ def provenance(layout: Layout, raw: Mapping[str, Any], corpora: list[str]) -> di
         "versions": dict(sorted(versions.items())),
         "clips": {corpus: account(layout, corpus, encoders_of(raw, corpus)) for corpus in corpora},
     }
+    if transfer := cross_corpus(layout, raw):
+        recorded["cross_corpus"] = transfer
+    return recorded
 
 
-def account(layout: Layout, corpus: str, encoders: list[str]) -> dict[str, Any]:
+def account(layout: Layout, corpus: str, encoders: list[str]) -> dict[str, Account]:
     """Every clip of a corpus by stage and status, with reasons."""
     utterances = read_table(UTTERANCES, layout.utterances(corpus), ["utterance_id"])
     quarantine = read_table(QUARANTINE, layout.quarantine(corpus))
-    stages = {
+    stages: dict[str, Account] = {
         "ingest": {
             "ok": utterances.height,
             "quarantined": quarantine.height,
@@ -230,12 +231,12 @@ def account(layout: Layout, corpus: str, encoders: list[str]) -> dict[str, Any]:
     return stages
 
 
-def _unfinished(layout: Layout, address: str) -> dict[str, Any]:
+def _unfinished(layout: Layout, address: str) -> Account:
     reason = failures.standing(layout).get(address)
     return {"unfinished": f"failed: {reason}" if reason else "not finished", "reasons": {}}
 
 
-def _by_status(table: pl.DataFrame) -> dict[str, Any]:
+def _by_status(table: pl.DataFrame) -> Account:
     bad = table.filter(pl.col("status") != "ok")
     return {
         **_counts(table.get_column("status")),

@@ -19,6 +19,7 @@ from models.errors import UserError
 from tasks import failures
 from tasks.clusters import COLUMNS, Clusters, clusters_of
 from tasks.layout import Layout
+from tasks.score_files import Details, SplitScores, TargetDetails, TargetScores
 from tasks.tables.parquet import read_table
 from tasks.tables.splits import SPLIT
 from tasks.tables.utterances import UTTERANCES
@@ -64,14 +65,14 @@ class Tested:
             to say of it: its scores are in its details, but over other columns they rank nothing.
     """
 
-    details: Mapping[str, Any]
+    details: Details
     table: pl.DataFrame
     where: str
     validation: pl.DataFrame = field(default_factory=pl.DataFrame)
     partial: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def targets(self) -> Mapping[str, Mapping[str, Any]]:
+    def targets(self) -> Mapping[str, TargetDetails]:
         """Targets with a score that compares, on validation where the labels of test are hidden."""
         found = {name: t for name, t in self.details["targets"].items() if name not in self.partial}
         return {name: t for name, t in found.items() if "test" in t or "validation" in t}
@@ -80,9 +81,12 @@ class Tested:
         """Where a target is judged: on validation if no test row has a label."""
         return "test" if "test" in self.targets[name] else "validation"
 
-    def scores(self, name: str) -> Mapping[str, Any]:
+    def scores(self, name: str) -> SplitScores:
         """Scores of a target on the split where it is judged."""
-        return self.targets[name][self.split(name)]
+        target = self.targets[name]
+        found = target.get("test", target.get("validation"))
+        assert found is not None  # or it were none of the targets
+        return found
 
     def rows(self, name: str) -> pl.DataFrame:
         """Predictions on the split where a target is judged."""
@@ -160,7 +164,7 @@ def read_tested(layout: Layout, corpus: str, method: str, splits: pl.DataFrame) 
 
 
 def check_tested(
-    details: Mapping[str, Any], table: pl.DataFrame, splits: pl.DataFrame | None, where: str
+    details: Details, table: pl.DataFrame, splits: pl.DataFrame | None, where: str
 ) -> Tested:
     """Hold predictions to what every comparison relies on.
 
@@ -220,7 +224,7 @@ def _check_rows(rows: pl.DataFrame, where: str) -> None:
             )
 
 
-def _check_seeds(details: Mapping[str, Any], rows: pl.DataFrame, where: str) -> None:
+def _check_seeds(details: Details, rows: pl.DataFrame, where: str) -> None:
     trained = sorted({run["seed"] for run in details["runs"]})
     present = rows.get_column("seed").unique().sort().to_list()
     missing = [seed for seed in trained if seed not in present]
@@ -228,7 +232,7 @@ def _check_seeds(details: Mapping[str, Any], rows: pl.DataFrame, where: str) -> 
         raise UserError(f"{where}: there is no prediction of seed {missing[0]}; {_REMEDY}")
 
 
-def _check_predicted(name: str, target: Mapping[str, Any], rows: pl.DataFrame, where: str) -> None:
+def _check_predicted(name: str, target: TargetScores, rows: pl.DataFrame, where: str) -> None:
     """Every column of a target is there, and has a value of the right length beside every truth."""
     truths, guesses = columns_of(name, target)
     kind = {"category": pl.String, "labels": pl.List(pl.Float64)}.get(target["kind"], pl.Float64)
@@ -373,7 +377,7 @@ def read_places(layout: Layout, corpus: str) -> pl.DataFrame:
     return read_table(UTTERANCES, layout.utterances(corpus), COLUMNS)
 
 
-def columns_of(name: str, target: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+def columns_of(name: str, target: TargetScores) -> tuple[list[str], list[str]]:
     """Columns of truth and of predictions of a target."""
     if target["kind"] == "values":
         names = target["names"]
@@ -405,7 +409,7 @@ def _check_same(truth: pl.DataFrame, reference: pl.DataFrame | None, where: str,
 
 
 def encode(
-    frame: pl.DataFrame, target: Mapping[str, Any], where: str, is_truth: bool = False
+    frame: pl.DataFrame, target: TargetScores, where: str, is_truth: bool = False
 ) -> np.ndarray:
     """Columns of a target as numbers: class codes (n,), values (n, K) or labels (n, L)."""
     names = list(target["names"])

@@ -8,7 +8,6 @@ how many. Nothing is trained or chosen here.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -31,6 +30,7 @@ from tasks.evaluate.predictions import scored_truth
 from tasks.evaluate.scores import libraries, spread
 from tasks.layout import Layout
 from tasks.report.error_curves import absolute_errors, curves
+from tasks.score_files import Transfer, TransferTarget
 from tasks.tables.parquet import read_table
 from tasks.tables.utterances import UTTERANCES
 
@@ -128,7 +128,7 @@ def run(
     places = pl.DataFrame({"utterance_id": source.ids}).join(
         utterances, on="utterance_id", how="left", maintain_order="left"
     )
-    content = {
+    content: Transfer = {
         "trained_on": corpus,
         "tested_on": onto,
         "method": method,
@@ -218,7 +218,7 @@ def _score(
     outputs: Sequence[torch.Tensor],
     params: TransferParams,
     places: pl.DataFrame,
-) -> dict[str, Any]:
+) -> TransferTarget:
     """Mean and sd over networks, with an interval for fresh people and fresh networks."""
     kind, names = shared.trained.kind, shared.names
     headline, sign = HEADLINE[shared.trained.name]
@@ -226,7 +226,7 @@ def _score(
     truth = shared.of_truth(everything)
     target = Target(shared.trained.name, kind, names, shared.trained.lower, shared.trained.upper)
     keep = is_labelled(target, truth)
-    found: dict[str, Any] = {
+    found: TransferTarget = {
         "headline": headline,
         "higher_is_better": sign > 0,
         "kind": kind,
@@ -236,9 +236,11 @@ def _score(
         "n": int(keep.sum()),
         "rows_left_out": int(is_labelled(shared.tested, everything).sum() - keep.sum()),
         "networks": len(outputs),
+        "metrics": {},
+        "remark": "no test row has a shared label",
     }
     if not keep.any():
-        return found | {"metrics": {}, "remark": "no test row has a shared label"}
+        return found
     values = [probabilities(target, shared.of_output(output))[keep] for output in outputs]
     guesses = np.stack([v.argmax(1) if kind == "category" else v for v in values])
     first = known.first[keep] if kind == "labels" and known.first is not None else None
@@ -259,17 +261,22 @@ def _score(
         seed=params.seed,
     )
     interval = confidence_interval(drawn, _METHOD)
-    ends = {"ci_low": interval.low, "ci_high": interval.high}
     if kind == "values":
         everyone = np.concatenate([truth[keep]] * len(guesses))
         found["coverage"] = curves(absolute_errors(everyone, np.concatenate(guesses), names))
-    return found | {
+    return {
+        **found,
         "metrics": {name: spread([float(s[name]) for s in scores]) for name in scores[0]},
-        **{name: value if np.isfinite(value) else None for name, value in ends.items()},
+        "ci_low": _plain(interval.low),
+        "ci_high": _plain(interval.high),
         "n_dialogues": clusters.n_dialogues,
         "n_clusters": drawn.n_clusters,
         "remark": "; ".join(filter(None, (interval.remark, clusters.remark))),
     }
+
+
+def _plain(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def _shared_media(layout: Layout, corpus: str, onto: str, tested: np.ndarray) -> int:

@@ -12,6 +12,7 @@ import polars as pl
 
 from tasks.label_rows import labels_in
 from tasks.layout import Layout
+from tasks.score_files import Account
 from tasks.tables.labels import LABELS
 from tasks.tables.parquet import read_table
 from tasks.tables.quarantine import QUARANTINE
@@ -204,7 +205,7 @@ def _sets(rows: pl.DataFrame) -> dict[str, Any]:
     }
 
 
-def clips(layout: Layout, corpus: str, account: Mapping[str, Any]) -> dict[str, Any]:
+def clips(layout: Layout, corpus: str, account: Mapping[str, Account]) -> dict[str, Any]:
     """Clips by stage and status with reasons, and the first rows that were set aside."""
     aside = pl.concat(
         [

@@ -18,6 +18,7 @@ from PIL import Image
 from tasks.label_rows import labels_in
 from tasks.layout import Layout
 from tasks.report.tested import Tested
+from tasks.score_files import TargetDetails
 from tasks.tables.faces import FACES
 from tasks.tables.labels import LABELS
 from tasks.tables.parquet import read_table
@@ -99,8 +100,8 @@ def _first_dialogues(rows: pl.DataFrame, most: int) -> pl.DataFrame:
     return rows.join(kept, on="dialogue_id", how="semi", maintain_order="left")
 
 
-def _targets(tested: Mapping[str, Tested]) -> dict[str, Mapping[str, Any]]:
-    found: dict[str, Mapping[str, Any]] = {}
+def _targets(tested: Mapping[str, Tested]) -> dict[str, TargetDetails]:
+    found: dict[str, TargetDetails] = {}
     for one in tested.values():
         for name, target in one.targets.items():
             if target["kind"] != "labels" or len(target["names"]) <= 31:
@@ -110,7 +111,7 @@ def _targets(tested: Mapping[str, Tested]) -> dict[str, Mapping[str, Any]]:
 
 def _pack_methods(
     tested: Mapping[str, Tested],
-    targets: Mapping[str, Mapping[str, Any]],
+    targets: Mapping[str, TargetDetails],
     ids: pl.Series,
     budget: Budget,
 ) -> tuple[list[int], dict[str, Any]]:
@@ -138,7 +139,7 @@ def _pack_methods(
     return seeds, packed
 
 
-def _pack(name: str, target: Mapping[str, Any], rows: pl.DataFrame, prefix: str = "") -> str:
+def _pack(name: str, target: TargetDetails, rows: pl.DataFrame, prefix: str = "") -> str:
     names: Sequence[str] = target["names"]
     if target["kind"] == "category":
         codes = rows.get_column(f"{prefix}{name}").replace_strict(

@@ -20,6 +20,7 @@ from tasks.report.page.dialogues import Budget, dialogues
 from tasks.report.page.provenance import provenance, stage_times
 from tasks.report.page.results import results
 from tasks.report.tested import Loaded
+from tasks.score_files import Board
 from tasks.selection import encoders_of
 from tasks.tables.parquet import read_table
 from tasks.tables.splits import SPLIT
@@ -33,7 +34,7 @@ _VENDOR = ("d3.min.js", "plot.min.js")
 def render(
     layout: Layout,
     raw: Mapping[str, Any],
-    board: Mapping[str, Any],
+    board: Board,
     loaded: Mapping[str, Loaded],
     overviews: Mapping[str, Mapping[str, Any]],
 ) -> str:
@@ -42,11 +43,11 @@ def render(
     Args:
         layout: where the tables lie.
         raw: all of params.yaml.
-        board: content of leaderboard.json; corpora that it lacks are not shown.
+        board: the leaderboard; corpora that it lacks are not shown.
         loaded: corpus to what was evaluated.
         overviews: corpus to ``page.corpus.overview``.
     """
-    corpora = [corpus for corpus in raw.get("corpora") or {} if corpus in board]
+    corpora = [corpus for corpus in raw.get("corpora") or {} if corpus in board.corpora]
     budget = Budget(corpora=len(corpora))
     content = {
         "corpora": {
@@ -54,9 +55,11 @@ def render(
             | {"overview": overviews[corpus]}
             for corpus in corpora
         },
-        "unready": {c: behind(layout, c) for c in raw.get("corpora") or {} if c not in board},
-        "provenance": provenance(raw, board["provenance"]),
-        "cross_corpus": board["provenance"].get("cross_corpus", []),
+        "unready": {
+            c: behind(layout, c) for c in raw.get("corpora") or {} if c not in board.corpora
+        },
+        "provenance": provenance(raw, board.provenance),
+        "cross_corpus": board.provenance.get("cross_corpus", []),
         "curves_across": thinned(curves_across(layout, raw), _POINTS),
         "times": stage_times(layout),
     }
@@ -89,19 +92,19 @@ def _corpus(
     layout: Layout,
     corpus: str,
     raw: Mapping[str, Any],
-    board: Mapping[str, Any],
+    board: Board,
     loaded: Loaded,
     budget: Budget,
 ) -> dict[str, Any]:
     tested, failed = loaded
-    entries: Mapping[str, Any] = board.get(corpus) or {}
+    entries = board.corpora[corpus]
     splits = read_table(SPLIT, layout.splits(corpus))
     test = splits.filter(pl.col("split") == "test")
     return {
         "targets": {target: results(target, tested, failed, entries[target]) for target in entries},
         "failed": failed,
         "dialogues": dialogues(layout, corpus, tested, test, _may_show_faces(corpus, raw), budget),
-        "clips": clips(layout, corpus, board["provenance"]["clips"].get(corpus, {})),
+        "clips": clips(layout, corpus, board.provenance["clips"].get(corpus, {})),
         "agreement": json.loads(layout.agreement(corpus).read_text(encoding="utf-8")),
         "leaks": _leaks(layout, corpus, encoders_of(raw, corpus)),
     }

@@ -7,9 +7,10 @@ from typing import Any
 
 from tasks.dvc_lock import flatten, read_lock
 from tasks.layout import Layout
+from tasks.score_files import Provenance
 
 
-def provenance(raw: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str, Any]:
+def provenance(raw: Mapping[str, Any], recorded: Provenance) -> dict[str, Any]:
     """Encoders, parameters, and short hashes of code and data for every method.
 
     Args:

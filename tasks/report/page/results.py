@@ -13,6 +13,7 @@ from models.metrics.regression import coverage
 from tasks.report.error_curves import predicted_errors
 from tasks.report.page.corpus import RANGES
 from tasks.report.tested import Tested, encode
+from tasks.score_files import Cell, Entry, RunDetails, Spread
 from tasks.tables.words import MODALITIES
 
 #: Metrics that only serve the coverage curves, which the page draws from predictions.
@@ -25,7 +26,7 @@ def results(
     name: str,
     tested: Mapping[str, Tested],
     failed: Mapping[str, str],
-    entries: Sequence[Mapping[str, Any]],
+    entries: Sequence[Entry],
 ) -> dict[str, Any]:
     """One target, ready for JSON.
 
@@ -43,14 +44,14 @@ def results(
         for m, reason in failed.items()
         if m not in listed
     ]
-    target = next(iter(mine.values())).targets[name] if mine else {}
-    kind = target.get("kind", "")
+    first = next(iter(mine.values()), None)
+    target = first.targets[name] if first else None
     found: dict[str, Any] = {
-        "split": next(iter(mine.values())).split(name) if mine else "test",
-        "kind": kind,
-        "names": list(target.get("names", [])),
-        "metric": target.get("headline", ""),
-        "higher": bool(target.get("higher_is_better", True)),
+        "split": first.split(name) if first else "test",
+        "kind": target["kind"] if target else "",
+        "names": list(target["names"]) if target else [],
+        "metric": target["headline"] if target else "",
+        "higher": target["higher_is_better"] if target else True,
         "entries": [_entry(entry) for entry in known] + lost,
         "metrics": _metrics({m: one.scores(name)["metrics"] for m, one in mine.items()}),
         "subsets": {m: _means(one.targets[name]["subsets"]) for m, one in mine.items()},
@@ -58,21 +59,21 @@ def results(
     }
     found["training"] = {m: training(name, one.details["runs"]) for m, one in mine.items()}
     found["contribution"] = _contributions(found)
-    if kind == "category":
+    if target and target["kind"] == "category":
         found["confusion"] = {m: _confusions(name, one) for m, one in mine.items()}
         found["reliability"] = {
             m: bins for m, one in mine.items() if (bins := one.scores(name).get("reliability"))
         }
-    if kind == "values":
+    if target and target["kind"] == "values":
         found["coverage"] = _coverages(name, mine, target["names"])
     return found
 
 
-def _entry(entry: Mapping[str, Any]) -> dict[str, Any]:
+def _entry(entry: Entry) -> dict[str, Any]:
     return {"against": [], **{key: value for key, value in entry.items() if key != "metrics"}}
 
 
-def training(name: str, runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def training(name: str, runs: Sequence[RunDetails]) -> list[dict[str, Any]]:
     """Validation scores of the runs of a target, at most ``_EPOCHS`` of each.
 
     ``late`` says that the kept epoch was among the last tenth of all that were allowed, so that
@@ -101,7 +102,7 @@ def training(name: str, runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
     return found
 
 
-def _metrics(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _metrics(scores: Mapping[str, Mapping[str, Spread]]) -> dict[str, Any]:
     """Mean and sd of every metric, each name once: method to two lists."""
     names = list(
         dict.fromkeys(
@@ -109,13 +110,16 @@ def _metrics(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         )
     )
     table = {
-        method: [[_short(found.get(n, {}).get(part)) for n in names] for part in ("mean", "std")]
+        method: [
+            [_short(found[n][part] if n in found else None) for n in names]
+            for part in ("mean", "std")
+        ]
         for method, found in scores.items()
     }
     return {"names": names, "values": table}
 
 
-def _means(cells: Mapping[str, Mapping[str, float | None]]) -> dict[str, list[float | None]]:
+def _means(cells: Mapping[str, Cell]) -> dict[str, list[float | None]]:
     return {cell: [_short(found["mean"]), _short(found["std"])] for cell, found in cells.items()}
 
 

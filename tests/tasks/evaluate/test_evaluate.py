@@ -25,9 +25,11 @@ from tasks.evaluate.stage import EvaluateParams
 from tasks.plain_context import PlainContext
 from tasks.recipes import build, resolve
 from tasks.report.leaderboard import judge, to_csv
+from tasks.score_files import Details
 from tasks.targets import VAD
 from tasks.train import stage as train
 from tests.places import here
+from tests.tasks.conforming import misfits
 from tests.tasks.corpus_factory import CORPUS, INPUTS, make_corpus
 
 ENTRIES = {
@@ -72,6 +74,12 @@ def fit_and_score(method, patch, inputs=INPUTS, entry=None):
 
 def read_details(method="linear"):
     return json.loads(here().details(CORPUS, method).read_text())["targets"]
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("method", ENTRIES)
+def test_details_are_what_their_type_says(method):
+    assert misfits(json.loads(here().details(CORPUS, method).read_text()), Details) == []
 
 
 def rows(method="linear", split="test", seed=0):

@@ -8,8 +8,11 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score
 
 from tasks.report.leaderboard import judge
+from tasks.report.stage import ForReport, ReportParams, run
+from tasks.score_files import Board, Entry, Provenance
 from tests.places import here
-from tests.tasks.report_factory import CLASSES, NAMES, Scene, make_project
+from tests.tasks.conforming import misfits
+from tests.tasks.report_factory import CLASSES, NAMES, Scene, Silent, make_project, write_transfer
 
 SEEDS = (0, 1, 2)
 
@@ -44,6 +47,20 @@ def test_a_method_of_fewer_columns_is_told_but_not_ranked(tmp_path, monkeypatch)
     )
     assert "predicts arousal alone" in entries["constant"]["failed"]
     assert sorted(e["rank"] for e in board["category"].entries) == [1, 2, 3]
+
+
+def test_the_file_is_what_its_type_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AFFECTLOOM_CACHE", raising=False)
+    raw = make_project(tmp_path, Scene(corpora=("toy", "two"), hidden=("sentiment",)))
+    raw["transfer"] = {"enabled": True}
+    write_transfer(tmp_path, "linear", "toy", "two")
+    here().details("toy", "corect").unlink()
+    run(ForReport(ReportParams(resamples=100), raw), here(), Silent())
+    board = Board.of_json(json.loads(here().leaderboard("json").read_text()))
+    assert misfits(board.corpora, dict[str, dict[str, list[Entry]]]) == []
+    assert misfits(board.provenance, Provenance) == []
+    assert {"failed" in entry for entry in board.corpora["toy"]["vad"]} == {True, False}
 
 
 def together(target):

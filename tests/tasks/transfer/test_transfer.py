@@ -20,12 +20,14 @@ from tasks.evaluate import stage as evaluate
 from tasks.evaluate.networks import load_runs, part_of, sources_of
 from tasks.plain_context import PlainContext
 from tasks.report.cross_corpus import cross_corpus
+from tasks.score_files import Transfer
 from tasks.selection import transfers_of
 from tasks.targets import VAD
 from tasks.train import stage as train
 from tasks.transfer import stage as transfer
 from tests.places import here
 from tests.tasks import corpus_factory
+from tests.tasks.conforming import misfits
 from tests.tasks.corpus_factory import CLASSES, CORPUS, INPUTS, make_corpus
 
 ENTRY = {"epochs": 12, "patience": 0, "lr": 0.02}
@@ -193,6 +195,10 @@ def test_categories_without_a_common_name_are_not_compared(trained):
 
 def test_results_name_the_definitions_behind_them(trained):
     assert score("copy")["convention"] == CONVENTION
+
+
+def test_scores_are_what_their_type_says(trained):
+    assert misfits(score("copy"), Transfer) == []
 
 
 def test_clips_that_both_corpora_hold_are_counted(trained):
