@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from models.metrics.folds import ALL_ROWS, AVERAGED
 from models.metrics.scoring import HEADLINE, UNDEFINED_SCORE, selection_score
-from models.statistics.bootstrap import compare_all, confidence_interval, resample
+from models.statistics.bootstrap import Resamples, compare_all, confidence_interval, resample
 from models.statistics.comparison import Comparison, verdict
 from models.statistics.resampling import resamplable
 from tasks.layout import Layout
@@ -25,6 +25,7 @@ from tasks.report.tested import (
     SELECTED,
     Loaded,
     Rows,
+    Split,
     Tested,
     align,
     check_seeds,
@@ -85,6 +86,34 @@ def judge_loaded(
     return judged
 
 
+@dataclass(frozen=True)
+class _Case:
+    """One target with everything that its entries are made from.
+
+    Attributes:
+        name: of the target.
+        target: what it is, as the first method has it.
+        split: where it is judged.
+        tested: methods that predict it.
+        rows: the aligned rows.
+        drawn: resamples of the headline metric.
+        comparisons: every pair of methods; none where the scores were selected.
+    """
+
+    name: str
+    target: TargetDetails
+    split: Split
+    tested: Mapping[str, Tested]
+    rows: Rows
+    drawn: Resamples
+    comparisons: list[Comparison]
+
+    @property
+    def is_test(self) -> bool:
+        """Whether the scores are of rows that chose nothing."""
+        return self.split == "test"
+
+
 def _judge_target(
     name: str,
     tested: Mapping[str, Tested],
@@ -93,78 +122,106 @@ def _judge_target(
     resamples: int,
     seed: int,
 ) -> Judged:
-    target = next(iter(tested.values())).targets[name]
-    metric, higher = target["headline"], target["higher_is_better"]
-    split = next(iter(tested.values())).split(name)
-    is_test = split == "test"
-    drawn = resample(
+    one = next(iter(tested.values()))
+    target, split = one.targets[name], one.split(name)
+    # a selected score has no interval
+    drawn = _draw(target, rows, resamples if split == "test" else 1, seed)
+    comparisons = compare_all(drawn) if split == "test" else []
+    case = _Case(name, target, split, tested, rows, drawn, comparisons)
+    order = _ranking(drawn, target["higher_is_better"])
+    entries = [_entry(case, order, rank) for rank in range(1, len(order) + 1)]
+    metric = target["headline"]
+    entries += [_failed_entry(method, metric, split, reason) for method, reason in failed.items()]
+    return Judged(entries, comparisons, metric, target["higher_is_better"])
+
+
+def _draw(target: TargetDetails, rows: Rows, resamples: int, seed: int) -> Resamples:
+    metric = target["headline"]
+    return resample(
         metric,
         resamplable(metric, target["kind"], target["names"], rows.folds),
         rows.truth,
         rows.predictions,
         rows.clusters.codes,
-        n_resamples=resamples if is_test else 1,  # a selected score has no interval
+        n_resamples=resamples,
         seed=seed,
     )
-    comparisons = compare_all(drawn) if is_test else []
-    sign = 1 if higher else -1
-    means = {m: float(drawn.estimates[m].mean()) for m in rows.predictions}
-    # an undefined score ranks last; equal scores rank by name, so that the order is stable
-    order = sorted(
-        means, key=lambda m: (-sign * means[m] if math.isfinite(means[m]) else math.inf, m)
+
+
+def _ranking(drawn: Resamples, higher_is_better: bool) -> list[str]:
+    """Methods from the best to the worst mean over seeds.
+
+    An undefined score ranks last; equal scores rank by name, so that the order is stable.
+    """
+    sign = -1 if higher_is_better else 1
+    means = {method: float(values.mean()) for method, values in drawn.estimates.items()}
+    return sorted(
+        means, key=lambda m: (sign * means[m] if math.isfinite(means[m]) else math.inf, m)
     )
-    n_folds = len(np.unique(rows.folds))
+
+
+def _entry(case: _Case, order: Sequence[str], rank: int) -> Entry:
+    method = order[rank - 1]
+    one, metric, rows = case.tested[method], case.target["headline"], case.rows
+    interval = confidence_interval(case.drawn, method)
+    if not case.is_test:
+        interval = replace(interval, low=math.nan, high=math.nan, remark="")
+    against = _all_against(case, order, rank)
+    metrics = one.scores(case.name)["metrics"]
+    return {
+        "method": method,
+        "rank": rank,
+        "split": case.split,
+        "selected": not case.is_test,
+        "metric": {
+            "name": metric,
+            "mean": _plain(interval.mean),
+            "std": _plain(interval.std),
+            "ci_low": _plain(interval.low),
+            "ci_high": _plain(interval.high),
+        },
+        "metrics": metrics,
+        "all_rows": _all_rows(metrics, metric),
+        "seeds": len(rows.seeds[method]),
+        "n": len(rows.truth),
+        "n_test": len(rows.truth) if case.is_test else 0,
+        "n_dialogues": rows.clusters.n_dialogues,
+        "n_clusters": case.drawn.n_clusters,
+        "clustered_by": rows.clusters.by,
+        "significant_vs_next": bool(against and against[0]["significant"]),
+        "verdict": against[0]["verdict"] if against else "",
+        "validation": _on_validation(one.targets[case.name], metric),
+        "test_oracle": one.targets[case.name]["test_oracle"],
+        "ensemble": ensemble(case.name, one, rows, method),
+        "parameters": _parameters(case.name, one),
+        "remark": "; ".join(filter(None, (interval.remark, *_remarks(case)))),
+        "against": against,
+    }
+
+
+def _all_against(case: _Case, order: Sequence[str], rank: int) -> list[Against]:
+    """The paired tests of the method at a rank against every one below it."""
+    if not case.is_test:
+        return []
+    method, higher = order[rank - 1], case.target["higher_is_better"]
+    return [_against(_pair(case.comparisons, method, other), higher) for other in order[rank:]]
+
+
+def _remarks(case: _Case) -> tuple[str, ...]:
+    """What has to be known of every score of a target."""
+    metric, n_folds = case.target["headline"], len(np.unique(case.rows.folds))
     is_averaged = n_folds > 1 and metric in (*AVERAGED, "map")
-    over_folds = f"{metric} is the mean over {n_folds} folds" if is_averaged else ""
-    derived = next(iter(tested.values())).scores(name).get("derived", 0)
-    only_given = f"{derived} labels that were derived, not given, are not scored" if derived else ""
-    remarks = (over_folds, only_given, rows.clusters.remark if is_test else SELECTED)
-    joined = {m: ensemble(name, tested[m], rows, m) for m in order}
-    entries: list[Entry] = []
-    for rank, method in enumerate(order, 1):
-        mine = tested[method].targets[name]
-        interval = confidence_interval(drawn, method)
-        if not is_test:
-            interval = replace(interval, low=math.nan, high=math.nan, remark="")
-        below = order[rank:] if is_test else []
-        pair = _pair(comparisons, method, below[0]) if below else None
-        entries.append(
-            {
-                "method": method,
-                "rank": rank,
-                "split": split,
-                "selected": not is_test,
-                "metric": {
-                    "name": metric,
-                    "mean": _plain(interval.mean),
-                    "std": _plain(interval.std),
-                    "ci_low": _plain(interval.low),
-                    "ci_high": _plain(interval.high),
-                },
-                "metrics": tested[method].scores(name)["metrics"],
-                "all_rows": _all_rows(tested[method].scores(name)["metrics"], metric),
-                "seeds": len(rows.seeds[method]),
-                "n": len(rows.truth),
-                "n_test": len(rows.truth) if split == "test" else 0,
-                "n_dialogues": rows.clusters.n_dialogues,
-                "n_clusters": drawn.n_clusters,
-                "clustered_by": rows.clusters.by,
-                "significant_vs_next": bool(pair and pair.is_significant()),
-                "verdict": verdict(pair, higher_is_better=higher) if pair else "",
-                "validation": _on_validation(mine, metric),
-                "test_oracle": mine["test_oracle"],
-                "ensemble": joined[method],
-                "parameters": max(
-                    run["parameters"]
-                    for run in tested[method].details["runs"]
-                    if name in run["targets"]
-                ),
-                "remark": "; ".join(filter(None, (interval.remark, *remarks))),
-                "against": [_against(_pair(comparisons, method, other), higher) for other in below],
-            }
-        )
-    entries += [_failed_entry(method, metric, split, reason) for method, reason in failed.items()]
-    return Judged(entries, comparisons, metric, higher)
+    derived = next(iter(case.tested.values())).scores(case.name).get("derived", 0)
+    return (
+        f"{metric} is the mean over {n_folds} folds" if is_averaged else "",
+        f"{derived} labels that were derived, not given, are not scored" if derived else "",
+        case.rows.clusters.remark if case.is_test else SELECTED,
+    )
+
+
+def _parameters(name: str, one: Tested) -> int:
+    """Of the largest network that predicts a target."""
+    return max(run["parameters"] for run in one.details["runs"] if name in run["targets"])
 
 
 def ensemble(name: str, one: Tested, rows: Rows, method: str) -> float | None:
