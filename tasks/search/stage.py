@@ -30,7 +30,8 @@ from tasks.recipes import Recipe, resolve
 from tasks.search.candidate import Job, Outcome, Trainer, evaluate_all, train
 from tasks.search.params import GenomeSearch, SearchParams
 from tasks.search.samplers import Candidate, make_proposer
-from tasks.train.stage import fingerprint_inputs, parts
+from tasks.train.fingerprints import fingerprint_inputs
+from tasks.train.runs import parts
 
 
 @dataclass(frozen=True)

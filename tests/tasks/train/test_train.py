@@ -18,8 +18,10 @@ from models.errors import UserError
 from tasks.batches.source import Wanted
 from tasks.context import ForMethod
 from tasks.plain_context import PlainContext
+from tasks.train import fitting, saving
 from tasks.train import stage as train
-from tasks.train.stage import TrainParams, history_table
+from tasks.train.record import history_table
+from tasks.train.stage import TrainParams
 from tests.places import ROOT, here
 from tests.tasks.corpus_factory import CORPUS, DIMS, INPUTS, make_corpus
 
@@ -166,7 +168,7 @@ class Killed(BaseException):
 
 def kill_at(call, monkeypatch, count):
     """Let the ``count``-th call of ``train.<call>`` be the last one."""
-    owner, name = (train._Snapshots, "keep") if call == "keep" else (train, "_save_state")
+    owner, name = (saving.Snapshots, "keep") if call == "keep" else (saving, "save_state")
     original, calls = getattr(owner, name), []
 
     def deadly(*args):
@@ -176,7 +178,7 @@ def kill_at(call, monkeypatch, count):
             raise Killed
 
     monkeypatch.setattr(owner, name, deadly)
-    monkeypatch.setattr(train._Saver, "share", math.inf)  # after every epoch
+    monkeypatch.setattr(saving.Saver, "share", math.inf)  # after every epoch
 
 
 @pytest.mark.parametrize("call", ["keep", "_save_state"])
@@ -194,13 +196,13 @@ def test_a_killed_run_goes_on_to_the_same_bytes(corpus, tmp_path, monkeypatch, c
     for name in (".epoch0003.safetensors.x1.tmp", ".tmpM3cHBN"):  # ours and that of safetensors
         (state.parent / "snapshots" / name).write_bytes(b"half a file")
     epochs = []
-    keep = train._Snapshots.keep
+    keep = saving.Snapshots.keep
 
     def counted(self, epoch, state):
         epochs.append(epoch)
         keep(self, epoch, state)
 
-    monkeypatch.setattr(train._Snapshots, "keep", counted)
+    monkeypatch.setattr(saving.Snapshots, "keep", counted)
     assert run(seeds=(0, 1)) == undisturbed
     first = epochs[0]
     assert first > 1, "it began again from nothing"
@@ -264,7 +266,7 @@ def no_training(monkeypatch):
     def fit(*_, **__):
         raise AssertionError("training began")
 
-    monkeypatch.setattr(train, "fit", fit)
+    monkeypatch.setattr(fitting, "fit", fit)
 
 
 def test_one_class_in_the_last_fold_is_an_error_before_training(corpus, monkeypatch):
@@ -371,14 +373,14 @@ def test_kill_9_in_the_middle_of_training_changes_no_byte(corpus, tmp_path, monk
 
 def test_saving_takes_a_twentieth_of_the_time_and_the_rest_trains(tmp_path, monkeypatch):
     now, written = [0.0], []
-    monkeypatch.setattr(train.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(saving.time, "monotonic", lambda: now[0])
 
     def slow(path, state):
         written.append(state["epoch"])
         now[0] += 1.0
 
-    monkeypatch.setattr(train, "_save_state", slow)
-    saver = train._Saver(tmp_path / "state.pt")
+    monkeypatch.setattr(saving, "save_state", slow)
+    saver = saving.Saver(tmp_path / "state.pt")
     for epoch in range(100):
         now[0] += 2.0
         saver(lambda epoch=epoch: {"epoch": epoch})

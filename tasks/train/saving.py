@@ -1,0 +1,61 @@
+"""What a run keeps on its way: its state, to go on from, and weights of some epochs."""
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from models.method import Method
+from models.training import TrainConfig
+from tasks.atomic import replacing
+
+
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write the state of an unfinished run, whole or not at all."""
+    with replacing(path) as temporary:
+        torch.save(state, temporary)
+
+
+class Saver:
+    """Saves the state of a run for a killed one to go on from, at a small share of the time."""
+
+    share = 0.05
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.not_before = path, 0.0
+
+    def __call__(self, state: Callable[[], Mapping[str, Any]]) -> None:
+        """Save ``state()``, unless that was done a short while ago."""
+        began = time.monotonic()
+        if began < self.not_before:
+            return
+        save_state(self.path, state())
+        ended = time.monotonic()
+        self.not_before = ended + (ended - began) / self.share
+
+
+class Snapshots:
+    """Keeps the validated weights of evenly spaced epochs, as many as the budget allows."""
+
+    def __init__(self, method: Method, config: TrainConfig, budget_mb: float, folder: Path) -> None:
+        size_mb = sum(v.numel() * v.element_size() for v in method.state_dict().values()) / 1e6
+        count = int(budget_mb / size_mb) if size_mb else 0
+        self.stride = max(1, -(-config.epochs // count)) if count else 0
+        self.folder = folder
+
+    def keep(self, epoch: int, state: Mapping[str, torch.Tensor]) -> None:
+        """Keep the weights of ``epoch`` if it is one of those chosen."""
+        if self.stride and epoch % self.stride == 0:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with replacing(self.folder / f"epoch{epoch:04d}.safetensors") as temporary:
+                save_file(dict(state), temporary)
+
+    def write(self, run: Path) -> None:
+        """Put the kept weights beside the chosen ones."""
+        if self.folder.exists():
+            unfinished = shutil.ignore_patterns(".*")  # what a kill in the middle of writing left
+            shutil.copytree(self.folder, run / "snapshots", ignore=unfinished)
