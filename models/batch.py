@@ -92,9 +92,9 @@ class Batch:
         targets: target name to labels: (B, U) long, -1 = none, for ``category``; (B, U, K)
             float, NaN = none, for ``values``; (B, U, C) float 0 or 1, NaN = none, for ``labels``.
         index: (B, U) long; row of each utterance in the data set, -1 on padding.
-        people: (B, U) long; index of the speaker among those of the corpus, the same in all its
-            dialogues; -1 on padding, where nobody is named, and for all people of a corpus that the
-            method was not trained on.
+        people: (B, U) long; index of the speaker among those of the training rows, the same in all
+            dialogues; -1 on padding, where nobody is named, for people whom training never met, and
+            so for everybody of another corpus.
         soft: how sure raters were, in training with soft labels only: target name to (B, U, C)
             share of votes for ``category``, (B, U, K) standard deviation over raters for
             ``values``; NaN where unknown.

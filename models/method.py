@@ -32,7 +32,7 @@ class Spec:
         speakers: most speakers in one dialogue of the training data (ids at or above it are
             clamped to the last).
         frame_dims: modality to width of its frames; only for methods that need ``frames``.
-        people: named speakers of the corpus, those of test rows too; ``Batch.people`` is below it.
+        people: named speakers of the training rows; ``Batch.people`` is below it.
     """
 
     dims: Mapping[str, int]

@@ -101,8 +101,9 @@ class Source:
 
     def spec(self, train: "Dataset") -> Spec:
         """What a method is built for that learns from ``train``."""
-        people = int(self.people.max(initial=-1)) + 1
-        return Spec(self.dims, train.targets, train.most_speakers, self.frame_dims, people)
+        return Spec(
+            self.dims, train.targets, train.most_speakers, self.frame_dims, train.people_met
+        )
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -149,10 +150,19 @@ class Source:
             labelled: drop items without any label of ``targets``.
             seen: drop items that have no modality at all.
         """
+        labels, people, rows = self.judged[fold], self._met(fold), self._rows(fold, split)
+        return Dataset(self, labels, people, rows, level, tuple(targets), labelled, seen)
+
+    def _rows(self, fold: int, split: str) -> np.ndarray:
         chosen = self.splits.filter((pl.col("fold") == fold) & (pl.col("split") == split))
         ids = pl.Series(self.ids, dtype=pl.String)  # np.isin compares objects all with all
-        rows = np.flatnonzero(ids.is_in(chosen.get_column("utterance_id").implode()).to_numpy())
-        return Dataset(self, self.judged[fold], rows, level, tuple(targets), labelled, seen)
+        return np.flatnonzero(ids.is_in(chosen.get_column("utterance_id").implode()).to_numpy())
+
+    def _met(self, fold: int) -> np.ndarray:
+        """(N,) index of the speaker among those of the training rows of ``fold``; -1 for others."""
+        met = np.unique(self.people[self._rows(fold, "train")])
+        met = met[met >= 0]
+        return np.where(np.isin(self.people, met), np.searchsorted(met, self.people), -1)
 
 
 def source_for(layout: Layout, recipe: Recipe, corpus: str, inputs: Mapping[str, str]) -> Source:
@@ -343,13 +353,14 @@ class Dataset:
         self,
         source: Source,
         labels: Labels,
+        people: np.ndarray,
         rows: np.ndarray,
         level: Level,
         targets: tuple[Target, ...],
         labelled: bool,
         seen: bool = False,
     ) -> None:
-        self._source, self._labels = source, labels
+        self._source, self._labels, self._people = source, labels, people
         self._view: Callable[..., np.ndarray] | None = None
         self._is_soft = False
         self._shots = 1
@@ -387,6 +398,11 @@ class Dataset:
         if not len(self.rows):
             return 1
         return int(self._source.speakers[self.rows].max()) + 1
+
+    @property
+    def people_met(self) -> int:
+        """Named speakers of the training rows."""
+        return int(self._people.max(initial=-1)) + 1
 
     def truth(self, target: Target) -> Tensor:
         """Labels of ``target`` in the order of ``rows``."""
@@ -494,7 +510,7 @@ class Dataset:
         return Batch(
             mask=mask,
             speakers=torch.from_numpy(source.speakers[at]) * mask,
-            people=torch.from_numpy(source.people[at]).masked_fill(~mask, -1),
+            people=torch.from_numpy(self._people[at]).masked_fill(~mask, -1),
             features=features,
             present=present,
             targets={

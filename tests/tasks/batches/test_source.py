@@ -97,6 +97,25 @@ def test_a_speaker_has_one_index_in_the_whole_corpus(corpus):
     assert set(batch.people[batch.mask].tolist()) == {-1, 0, 1}
 
 
+def test_only_people_of_the_training_rows_are_known(corpus):
+    trained = {*corpus.ids("train")}
+    for row in corpus.utterances:
+        if row["utterance_id"] not in trained:
+            row["speaker"] = "ada" if row["turn"] else f"a{row['utterance_id']}"
+        elif row["turn"] < 2:
+            row["speaker"] = ["zoe", "ada"][row["turn"]]
+    corpus.write()
+    source = load()
+    data, batch = whole(source)
+    spec = source.spec(data)
+    names = {row["speaker"] for row in corpus.utterances if row["utterance_id"] in trained}
+    assert spec.people == len(names) < len({row["speaker"] for row in corpus.utterances})
+    assert set(batch.people[batch.mask].tolist()) == set(range(spec.people))
+    assert batch.people[0, 1] == 0  # ada, whoever else has a name before hers
+    _, unseen = whole(source, split="test")
+    assert (unseen.people == torch.where(torch.arange(5) > 0, 0, -1)).all()
+
+
 def test_dialogues_are_padded_with_nothing(corpus):
     gone = f"{CORPUS}/d00/u4"
     for rows in (corpus.utterances, corpus.labels, corpus.splits):
