@@ -17,6 +17,8 @@ What we changed and why:
     - windows, relations and weights are dense (target, source) matrices, so a batch of dialogues is
       a few products and nothing loops over utterances;
     - ``original`` concatenates the modalities, ``spcl`` has one network for each and sums votes.
+
+Speakers: relations by index within the dialogue, as published; P people would make 2 P P of them.
 """
 
 from collections.abc import Iterable, Mapping

@@ -11,6 +11,8 @@ What we changed and why:
       the votes, which is what balancing plug-ins need;
     - sizes, rate and epochs are those published for MELD unless an entry says otherwise; IEMOCAP's
       are larger, slower and class-weighted (``presets``).
+
+Speakers: one state for each index within the dialogue; there are no vectors of speakers.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

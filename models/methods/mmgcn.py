@@ -13,6 +13,9 @@ What we changed and why:
       that plug-ins see each modality's vote;
     - the focal loss is the proper one (``focal_gamma``); the reference's, which it uses on MELD,
       averages over all classes, so the preset there is cross-entropy.
+
+Speakers: a vector for each index within the dialogue; ``speakers: corpus`` adds one for each
+person of the training rows. Variant ``spcl`` has none.
 """
 
 from collections.abc import Iterable, Mapping
@@ -36,7 +39,9 @@ from models.errors import UserError
 from models.layers.multimodal_graph import Gcnii
 from models.layers.recurrent import BiLstm
 from models.layers.sequence import ContextEncoder
+from models.layers.speakers import Speakers, SpeakerVectors, check_speakers
 from models.method import Spec
+from models.options import refuse_idle
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class Config(BackboneConfig):
         decay: lambda of the identity mapping.
         dropout: in encoders, graph and before the classifier.
         speaker_embedding: modalities that get it, ``text``, ``all`` or ``none``.
+        speakers: vectors by index within the ``dialogue``, or also by person of the ``corpus``.
     """
 
     unified: int | None = None
@@ -60,6 +66,10 @@ class Config(BackboneConfig):
     decay: float = 0.5
     dropout: float = 0.4
     speaker_embedding: str | None = None
+    speakers: Speakers = "dialogue"
+
+    def __post_init__(self) -> None:
+        check_speakers("mmgcn", self.speakers)
 
 
 class SequenceEncoder(nn.Module):
@@ -106,8 +116,10 @@ class Mmgcn(Backbone):
             {name: self._encoder(name, dim, unified) for name, dim in self.stream_dims().items()}
         )
         self.speaking = self._speaking()
-        self.parties = max(spec.speakers, 1)
-        self.speaker = nn.Embedding(self.parties, unified) if self.speaking else None
+        refuse_idle("mmgcn", config, [(not self.speaking, "no speaker embedding", ("speakers",))])
+        self.speaker: SpeakerVectors | None = None
+        if self.speaking:
+            self.speaker = SpeakerVectors(spec, unified, config.speakers)
         self.graph = Gcnii(
             unified, hidden, self.setting("layers"), config.dropout, config.alpha, config.decay
         )
@@ -160,7 +172,7 @@ class Mmgcn(Backbone):
         else:
             nodes = encoder(x)
         if self.speaker is not None and name in self.speaking:
-            nodes = nodes + self.speaker(batch.speakers.clamp(max=self.parties - 1))
+            nodes = nodes + self.speaker(batch)
         return nodes
 
     def encoder(self, stream: str) -> Iterable[nn.Module]:

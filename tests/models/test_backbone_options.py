@@ -38,6 +38,7 @@ OTHERS = {
     "alpha": (0.7, {}),
     "decay": (0.1, {}),
     "speaker_embedding": ("all", {}),
+    "speakers": ("corpus", {}),
     "speaker_weights": ((0.5, 0.5, 1.5), {}),
     "rna_weight": (5.0, {}),
     "ogm_alpha": (0.8, {}),

@@ -16,7 +16,7 @@ IDLE: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
         ({"use_graph_transformer": False}, {"graph_heads": 2}),
         ({"edges": "cross"}, {"window": [3, 3], "window_semantics": "paper"}),
         ({"use_cross_modal": False}, {"pair_layers": 1, "self_layers": 1, "cross_heads": 1}),
-        ({"use_speaker": False}, {"speaker_scale": 2.0}),
+        ({"use_speaker": False}, {"speaker_scale": 2.0, "speakers": "corpus"}),
         ({"use_cross_modal": False, "text_encoder": "lstm"}, {"mask_padding": False}),
     ],
     "multidag_cl": [({"curriculum": False}, {"buckets": 3, "unlabelled_is_a_class": True})],

@@ -16,6 +16,8 @@ What we changed and why:
     - the readout's softmax over a single value is dropped: it is always 1;
     - in ``spcl``, context attention is a running average (``streams.py``), so the dropout of a
       remembered state is drawn once; the code draws it anew at every step.
+
+Speakers: one state for each index within the dialogue; there are no vectors of speakers.
 """
 
 from collections.abc import Iterable, Mapping

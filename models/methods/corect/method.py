@@ -20,6 +20,9 @@ What we changed and why:
 * Biases and norms are not decayed; the reference decays everything, by 1e-8
   (``decay_vectors: true``).
 * Features are standardised on the training split; the reference takes them as they are.
+
+Speakers: a vector for each index within the dialogue; ``speakers: corpus`` adds one for each
+person of the training rows.
 """
 
 from collections.abc import Mapping
@@ -35,6 +38,7 @@ from models.batch import Batch
 from models.errors import UserError
 from models.layers.ragged import Ragged
 from models.layers.recurrent import BiLstm
+from models.layers.speakers import Speakers, SpeakerVectors, check_speakers
 from models.layers.transformer import DialogueTransformer
 from models.method import Method, Spec, is_known
 from models.methods.corect.cross_modal import CrossModalBranch
@@ -68,6 +72,7 @@ class Config:
         use_cross_modal: keep the pairwise cross-modal branch.
         use_speaker: add the speaker vector.
         speaker_scale: factor of the speaker vector.
+        speakers: vectors by index within the ``dialogue``, or also by person of the ``corpus``.
         mask_padding: False = attend to padding, as the reference does.
         class_weights: weight of each class in the loss, ``category`` only; empty = 1.
     """
@@ -87,6 +92,7 @@ class Config:
     use_cross_modal: bool = True
     use_speaker: bool = True
     speaker_scale: float = 1.0
+    speakers: Speakers = "dialogue"
     mask_padding: bool = True
     class_weights: tuple[float, ...] = ()
 
@@ -101,6 +107,7 @@ class Config:
                 raise UserError(
                     f"corect: {name} is '{getattr(self, name)}'; use one of {', '.join(allowed)}"
                 )
+        check_speakers("corect", self.speakers)
         if len(self.window) != 2 or min(self.window) < -1:
             raise UserError(f"corect: window is {self.window}; give two numbers of at least -1")
         if self.window_semantics == "official" and self.window[1] == 0:
@@ -119,7 +126,7 @@ class Config:
             (not self.use_graph_transformer, "use_graph_transformer: false", ("graph_heads",)),
             (self.edges == "cross", "edges: cross", window),
             (not self.use_cross_modal, "use_cross_modal: false", cross),
-            (not self.use_speaker, "use_speaker: false", ("speaker_scale",)),
+            (not self.use_speaker, "use_speaker: false", ("speaker_scale", "speakers")),
             (masks_nothing, "neither text transformer nor cross-modal branch", ("mask_padding",)),
         ]
         refuse_idle("corect", self, rules)
@@ -199,7 +206,9 @@ class Corect(Method):
                 for name in self.order
             }
         )
-        self.speaker = nn.Embedding(spec.speakers, config.width) if config.use_speaker else None
+        self.speaker: SpeakerVectors | None = None
+        if config.use_speaker:
+            self.speaker = SpeakerVectors(spec, config.width, config.speakers)
         self.graph: GraphBranch | None = None
         if config.use_graph:
             heads = config.graph_heads if config.use_graph_transformer else 0
@@ -254,8 +263,7 @@ class Corect(Method):
         x = torch.stack(streams, 1)
         if self.speaker is None:
             return x
-        ids = batch.speakers.clamp(max=self.spec.speakers - 1)
-        return x + self.config.speaker_scale * self.speaker(ids).unsqueeze(1)
+        return x + self.config.speaker_scale * self.speaker(batch).unsqueeze(1)
 
     def pair_rows(self, encoded: Tensor, present: Tensor, real: Ragged) -> Tensor:
         """Cross-modal branch on the real utterances: (L, D * M * (M - 1)) rows."""

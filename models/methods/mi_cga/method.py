@@ -17,6 +17,9 @@ What we changed and why:
   trained on; reconstruction is asked only where the truth is known. They come from a generator
   seeded by a step counter kept in a buffer, so that a resumed run draws the same ones.
 * Absent cells of the data are missing cells: ``predict`` takes ``batch.present`` as it is.
+
+Speakers: a vector for each index within the dialogue; ``speakers: corpus`` adds one for each
+person of the training rows.
 """
 
 from collections.abc import Mapping
@@ -33,6 +36,7 @@ from models.errors import UserError
 from models.layers.graph import window_mask
 from models.layers.ragged import Ragged
 from models.layers.recurrent import BiLstm
+from models.layers.speakers import Speakers, SpeakerVectors, check_speakers
 from models.method import Method, Spec, target_loss
 from models.methods.mi_cga.attention import CrossModalAttention, GraphAttention
 from models.methods.mi_cga.estimation import FeatureEstimation, smooth, symmetric_normalise
@@ -55,6 +59,7 @@ class Config:
         width: width d of each modality's encoding; even.
         speaker_width: width of the speaker vector.
         speaker_scale: factor of the speaker vector.
+        speakers: vectors by index within the ``dialogue``, or also by person of the ``corpus``.
         hidden: width of feature estimation and of the classifier.
         graph_heads: heads of graph attention.
         head_width: width of each.
@@ -81,6 +86,7 @@ class Config:
     width: int = 100
     speaker_width: int = 100
     speaker_scale: float = 1.0
+    speakers: Speakers = "dialogue"
     hidden: int = 200
     graph_heads: int = 4
     head_width: int = 50
@@ -113,6 +119,7 @@ class Config:
                 raise UserError(
                     f"mi_cga: {name} is '{getattr(self, name)}'; use one of {', '.join(allowed)}"
                 )
+        check_speakers("mi_cga", self.speakers)
         for name in ("missing_rate", "smoothing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"mi_cga: {name} is {getattr(self, name)}; it lies in 0..1")
@@ -230,7 +237,7 @@ class MiCga(Method):
             }
         )
         self.dropout = nn.Dropout(config.dropout)
-        self.speaker = nn.Embedding(spec.speakers, config.speaker_width)
+        self.speaker = SpeakerVectors(spec, config.speaker_width, config.speakers)
         joined = config.speaker_width + count * width
         self.estimate: FeatureEstimation | None = None
         if config.feature_estimation:
@@ -379,8 +386,8 @@ class MiCga(Method):
 
     def with_speaker(self, batch: Batch, latents: Tensor, ragged: Ragged) -> Tensor:
         """(L, M, d) to (L, D): speaker vector in front of the modality blocks."""
-        ids = ragged.pack(batch.speakers).clamp(max=self.spec.speakers - 1)
-        return torch.cat([self.config.speaker_scale * self.speaker(ids), latents.flatten(1)], -1)
+        speaker = self.config.speaker_scale * ragged.pack(self.speaker(batch))
+        return torch.cat([speaker, latents.flatten(1)], -1)
 
     def blocks(self, joined: Tensor) -> Tensor:
         """(L, D) to the modality blocks (L, M, d), without the speaker."""

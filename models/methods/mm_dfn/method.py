@@ -18,6 +18,8 @@ What we changed and why:
       and selects on test;
     - in ``spcl`` an absent partner leaves a modality as it is (gate 1), so nothing is fused with
       zeros.
+
+Speakers: a context for each index within the dialogue; there are no vectors of speakers.
 """
 
 from collections.abc import Iterable, Mapping

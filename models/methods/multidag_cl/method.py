@@ -20,6 +20,8 @@ What we changed and why:
 * All products of a layer that do not wait for earlier utterances are computed for the whole
   dialogue at once; the recurrence runs in ``dag.py`` with its own backward pass.
 
+Speakers: whether two utterances of a dialogue have the same one; there are no vectors of speakers.
+
 Curriculum needs a ``category`` target; for other kinds all dialogues are used from the start.
 
 Known property, kept: attention is a softmax over h_j scores plus a term of the query alone, which
