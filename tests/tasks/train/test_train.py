@@ -335,12 +335,15 @@ def test_a_loss_that_some_epochs_lack_shifts_no_column():
 
 _DRIVER = """
 import io, json, sys
-from tasks.train import stage as train
+from tasks.context import ForMethod
 from tasks.plain_context import PlainContext
+from tasks.train import stage as train
+from tests.places import here
 entry = json.loads(sys.argv[1])
 ctx = PlainContext("train", stream=io.StringIO())
 inputs = {"audio": "ears", "video": "eyes", "text": "words"}
-train.run(train.TrainParams(seeds=[0]), "tiny", "early_fusion", entry, inputs, ctx)
+asked = ForMethod(train.TrainParams(seeds=[0]), entry, inputs)
+train.run(asked, here(), ctx, "tiny", "early_fusion")
 """
 
 
