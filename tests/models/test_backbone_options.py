@@ -102,6 +102,7 @@ def gradients(method):
     return float(loss.detach()), told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "form", "option"), FORMS)
 def test_an_option_of_a_backbone_does_something_or_is_refused(name, form, option):
     kind = find_method(name)
@@ -147,6 +148,7 @@ def trained(plugin, backbone="bc_lstm", **options):
     return torch.cat([weight.detach().flatten() for weight in method.parameters()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("plugin", "option"), PLUGGED)
 def test_an_option_of_a_plugin_does_something(plugin, option):
     value, beside = OTHERS[option]

@@ -78,6 +78,7 @@ def together() -> dict[str, Fitted | UserError]:
     return parallel.launch(2, work)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_make_the_weights_of_one(together, case):
     alone = train(case)
@@ -85,6 +86,7 @@ def test_two_processes_make_the_weights_of_one(together, case):
         torch.testing.assert_close(together[case].state[name], value, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_the_history_of_two_processes_is_that_of_the_whole_batch(together, case):
     alone = train(case)
@@ -92,6 +94,7 @@ def test_the_history_of_two_processes_is_that_of_the_whole_batch(together, case)
         assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_one_process_whose_loss_is_not_finite_ends_all_with_one_sentence(together):
     assert "training loss became" in str(together["not finite"])
 
@@ -100,6 +103,7 @@ def fail(team: parallel.Team) -> None:
     raise UserError(f"process {team.rank} has no data")
 
 
+@pytest.mark.slow
 def test_an_error_of_the_user_comes_back_as_one():
     with pytest.raises(UserError, match="process 0 has no data"):
         parallel.launch(2, fail)

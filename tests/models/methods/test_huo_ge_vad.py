@@ -488,6 +488,7 @@ class SignedData(ToyData):
         self._labels["vad"] = (signal + 0.35 * noise).clamp(-1, 1)
 
 
+@pytest.mark.slow
 def test_the_consistency_loss_lowers_the_violation_rate_and_keeps_the_accuracy():
     config = TrainConfig(
         **(METHOD.recipe | {"epochs": 12, "patience": 0, "batch_size": 16, "lr": 0.02})

@@ -144,6 +144,7 @@ def test_a_method_stays_bold_that_differs_from_the_best_only_among_pairs_with_th
     assert ties(lower, is_higher_better=True) == {*means} - {"m0"}
 
 
+@pytest.mark.slow
 def test_equal_methods_rarely_lose_their_bold():
     """In 4.7 % of tables of 10 equal methods; three standard errors of 200 tables are 4.5 %."""
     rng = np.random.default_rng(0)

@@ -74,6 +74,7 @@ def kill_after(candidates: int, runner: str, workers: int) -> None:
     assert not here().search(CORPUS, "haemsa").exists()
 
 
+@pytest.mark.slow
 def test_a_search_killed_in_the_middle_and_resumed_leaves_the_bytes_of_an_undisturbed_one(
     undisturbed,
 ):
