@@ -69,7 +69,8 @@ def visible(tab, section):
 
 def test_every_section_is_drawn(tab):
     titles = tab.run("[...document.querySelectorAll('main h2')].map((e) => e.textContent)")
-    assert len(titles) == 17
+    assert len(titles) == 18
+    assert "Can the confidence be believed?" in titles
     assert tab.run("document.querySelectorAll('#robustness svg path').length") > 4
     assert tab.run("document.querySelectorAll('#circumplex svg').length") > 0
     assert tab.run("document.querySelectorAll('#training svg circle').length") == 2
@@ -296,16 +297,16 @@ def test_scores_of_validation_are_marked_everywhere(tab, tmp_path, monkeypatch):
     pick(tab, "target", "emi")
     summary = "document.getElementById('summary').textContent"
     board = "document.getElementById('leaderboard').textContent"
-    assert "emi, on validation: " in tab.run(summary)
+    assert "on validation; selected on these rows, so not tested" in tab.run(summary)
     assert "48 validation utterances" in tab.run(board)
-    assert "Validation, not test" in tab.run(board)
+    assert "Selected on these rows" in tab.run(board)
     assert "on validation" in tab.run("document.getElementById('coverage').textContent")
     assert not visible(tab, "robustness")
     chosen = "[...document.querySelectorAll('#target option')].map((o) => o.textContent)"
     assert tab.run(chosen) == ["emi (validation)", "sentiment"]
     pick(tab, "target", "sentiment")
     assert "on validation" not in tab.run(summary)
-    assert "Validation, not test" not in tab.run(board)
+    assert "Selected on these rows" not in tab.run(board)
     assert visible(tab, "robustness")
 
 
