@@ -32,6 +32,14 @@ if "WITNESS" in os.environ:
     atexit.register(_note)
 """
 
+_ASK = """\
+import flows.stage
+from pathlib import Path
+from flows.settings import read_params
+from tasks.stages import STAGES
+STAGES[{name!r}].asked(read_params(Path()), **{ids!r})
+"""
+
 _SMALL = {
     "corpora": {"sample": {"adapter": "sample"}, "again": {"adapter": "sample"}},
     "sample": {"dialogues": 12, "mean_turns": 5, "speakers": 12, "sessions": 4, "fps": 8},
@@ -137,20 +145,22 @@ def test_deps_hold_every_file_that_a_stage_imports(tmp_path):
     (root / "data/raw/again").symlink_to("sample")
     raw = graph.read_raw_params(root)
     graph.sync(raw, root)
-    free = _imported(root, ["-c", "import flows.stage"], tmp_path / "steering")
-    assert {str(file) for file in STEERING} <= free
     seen = 0
     for stage in STAGES.values():
         for ids in stage.instances_of(raw):
             words = [word for key, value in ids.items() for word in (f"--{key}", value)]
             command = ["-m", "flows.stage", stage.name, *words]
             imported = _imported(root, command, tmp_path / stage.address(ids))
+            # reading the parameters steers: sections of other stages are looked at there
+            asking = ["-c", _ASK.format(name=stage.name, ids=ids)]
+            free = _imported(root, asking, tmp_path / f"asking {stage.address(ids)}")
             listed = {str(file) for file in closure(graph.stage_code(stage, ids, raw), root)}
             unlisted = {
                 file for file in imported - listed - free
                 if not file.startswith("flows/") and not holds_nothing(root / file)
             }  # fmt: skip
             assert not unlisted, stage.address(ids)
+            assert {str(file) for file in STEERING} <= free
             assert f"tasks/{stage.name}/stage.py" in imported
             seen += 1
     assert seen > 25
