@@ -16,7 +16,8 @@ from os import PathLike
 from pathlib import Path
 
 from models.errors import UserError
-from tasks.media.opening import MediaFault, check_file, picture_format
+from tasks.media.formats import picture_format
+from tasks.media.opening import MediaFault, check_file
 from tasks.media.probing import probe_tracks
 from tasks.media.spans import Span
 from tasks.media.stills import decode_picture, probe_picture

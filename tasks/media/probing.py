@@ -8,7 +8,9 @@ from pathlib import Path
 import av
 from av.error import FFmpegError
 
-from tasks.media.opening import MediaFault, Tracks, explain, open_tracks
+from tasks.media.choosing import Tracks, open_tracks
+from tasks.media.formats import explain
+from tasks.media.opening import MediaFault
 from tasks.media.pictures import frame_orientation, pixel_aspect
 from tasks.media.sound import frame_phase
 from tasks.media.types import Media, Problem

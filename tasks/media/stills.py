@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tasks.media.opening import MAX_PIXELS, MediaFault, check_whole_png, explain
+from tasks.media.formats import check_whole_png, explain
+from tasks.media.opening import MAX_PIXELS, MediaFault
 from tasks.media.pictures import EXIF_ORIENTATIONS, FrameCollector, Orientation, crop
 from tasks.media.types import Clip, FrameSampling, Media, Problem, Region, no_frames
 

@@ -15,7 +15,8 @@ import numpy as np
 from av.error import FFmpegError
 from av.stream import Discard
 
-from tasks.media.opening import Tracks, cut_short, open_tracks
+from tasks.media.choosing import Tracks, open_tracks
+from tasks.media.formats import cut_short
 from tasks.media.pictures import Converter, FrameCollector, pixel_aspect
 from tasks.media.probing import length_of, nothing_found, sound_phase
 from tasks.media.sound import TOLERATED_S, SoundCollector, margin_s
