@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import av
 from av.audio.stream import AudioStream
@@ -19,8 +18,8 @@ from av.error import FFmpegError
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
-from tasks.media.formats import HEIF_BRANDS, explain, head_of
-from tasks.media.opening import MAX_PIXELS, MediaFault
+from tasks.media.formats import HEIF_BRANDS, explain
+from tasks.media.opening import MAX_PIXELS, MediaFault, Medium
 from tasks.media.types import Problem
 
 _UNWANTED = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.dependent
@@ -32,11 +31,13 @@ class Tracks:
     """An open container and the tracks chosen from it.
 
     Attributes:
+        medium: The file that the container reads.
         origin_us: What the container's clock shows at the beginning of the file, in microseconds.
         stated_s: Duration that the container states, or None.
         is_still: A picture in a video container (HEIF).
     """
 
+    medium: Medium
     container: InputContainer
     video: VideoStream | None
     audio: AudioStream | None
@@ -51,24 +52,27 @@ class Tracks:
 
 
 @contextmanager
-def open_tracks(path: Path) -> Iterator[Tracks]:
-    """Open a sound or video file and choose its tracks; raises `MediaFault` where it cannot."""
-    with open(path, "rb") as file:
-        try:
-            container = av.open(file, mode="r", metadata_errors="replace")
-        # An index error is what a container without one usable stream gives in some demuxers.
-        except (FFmpegError, IndexError, ValueError, UnicodeError) as error:
-            raise MediaFault(explain(path, error)) from None
-        with container:
-            yield _choose(path, container)
+def open_tracks(medium: Medium) -> Iterator[Tracks]:
+    """Choose the tracks of a sound or video file; raises `MediaFault` where it cannot.
+
+    Whatever reads packets leaves the container elsewhere, so each pass from the beginning opens
+    one of its own, over the same handle.
+    """
+    try:
+        container = av.open(medium.reader(), mode="r", metadata_errors="replace")
+    # An index error is what a container without one usable stream gives in some demuxers.
+    except (FFmpegError, IndexError, ValueError, UnicodeError) as error:
+        raise MediaFault(explain(medium, error)) from None
+    with container:
+        yield _choose(medium, container)
 
 
-def _choose(path: Path, container: InputContainer) -> Tracks:
+def _choose(medium: Medium, container: InputContainer) -> Tracks:
     """Take the tracks a player would: default ones first, then the largest or clearest."""
-    is_still = head_of(path)[4:8] == b"ftyp" and head_of(path)[8:12] in HEIF_BRANDS
+    is_still = medium.head[4:8] == b"ftyp" and medium.head[8:12] in HEIF_BRANDS
     if is_still and any(s.disposition & Disposition.dependent for s in container.streams.video):
         raise MediaFault(
-            Problem("unsupported", f"{path} is a HEIF picture made of tiles; convert it to JPEG")
+            Problem("unsupported", f"{medium} is a HEIF picture made of tiles; convert it to JPEG")
         )
     videos = [
         stream
@@ -79,17 +83,17 @@ def _choose(path: Path, container: InputContainer) -> Tracks:
     video = max(videos, key=_video_rank, default=None)
     audio = max(audios, key=_audio_rank, default=None)
     if video is None and audio is None:
-        problem = explain(path)
+        problem = explain(medium)
         if problem.reason != "truncated" and any(
             s.type in ("video", "audio") and s.codec_context is None for s in container.streams
         ):
-            problem = Problem("unsupported", f"{path} has no track that can be decoded here")
+            problem = Problem("unsupported", f"{medium} has no track that can be decoded here")
         elif problem.reason != "truncated" and not container.streams.video:
-            problem = Problem("no_content", f"{path} has a header and no tracks")
+            problem = Problem("no_content", f"{medium} has a header and no tracks")
         raise MediaFault(problem)
     if video is not None and video.width * video.height > MAX_PIXELS:
         raise MediaFault(
-            Problem("too_large", f"{path} has frames of {video.width}x{video.height} pixels")
+            Problem("too_large", f"{medium} has frames of {video.width}x{video.height} pixels")
         )
     for stream in container.streams:
         if stream not in (video, audio):
@@ -98,6 +102,7 @@ def _choose(path: Path, container: InputContainer) -> Tracks:
             stream.codec_context.thread_count = 1  # clips run side by side, not their frames
     start, length = container.start_time, container.duration
     return Tracks(
+        medium=medium,
         container=container,
         video=video,
         audio=audio,
