@@ -74,23 +74,11 @@ def _choose(medium: Medium, container: InputContainer) -> Tracks:
         raise MediaFault(
             Problem("unsupported", f"{medium} is a HEIF picture made of tiles; convert it to JPEG")
         )
-    videos = [
-        stream
-        for stream in container.streams.video
-        if stream.codec_context is not None and not stream.disposition & _UNWANTED
-    ]
+    video = max(_videos(container), key=_video_rank, default=None)
     audios = [s for s in container.streams.audio if s.codec_context is not None]
-    video = max(videos, key=_video_rank, default=None)
     audio = max(audios, key=_audio_rank, default=None)
     if video is None and audio is None:
-        problem = explain(medium)
-        if problem.reason != "truncated" and any(
-            s.type in ("video", "audio") and s.codec_context is None for s in container.streams
-        ):
-            problem = Problem("unsupported", f"{medium} has no track that can be decoded here")
-        elif problem.reason != "truncated" and not container.streams.video:
-            problem = Problem("no_content", f"{medium} has a header and no tracks")
-        raise MediaFault(problem)
+        raise MediaFault(_no_tracks(medium, container))
     if video is not None and video.width * video.height > MAX_PIXELS:
         raise MediaFault(
             Problem("too_large", f"{medium} has frames of {video.width}x{video.height} pixels")
@@ -100,16 +88,37 @@ def _choose(medium: Medium, container: InputContainer) -> Tracks:
             stream.discard = Discard.all
         else:
             stream.codec_context.thread_count = 1  # clips run side by side, not their frames
-    start, length = container.start_time, container.duration
+    length = container.duration
     return Tracks(
         medium=medium,
         container=container,
         video=video,
         audio=audio,
-        origin_us=start or 0,
+        origin_us=container.start_time or 0,
         stated_s=length / av.time_base if length is not None and length > 0 else None,
         is_still=is_still,
     )
+
+
+def _videos(container: InputContainer) -> list[VideoStream]:
+    """Picture tracks that can be decoded and are no cover art."""
+    return [
+        stream
+        for stream in container.streams.video
+        if stream.codec_context is not None and not stream.disposition & _UNWANTED
+    ]
+
+
+def _no_tracks(medium: Medium, container: InputContainer) -> Problem:
+    """Why an opened file has no track to decode."""
+    problem = explain(medium)
+    if problem.reason == "truncated":
+        return problem
+    if any(s.type in ("video", "audio") and s.codec_context is None for s in container.streams):
+        return Problem("unsupported", f"{medium} has no track that can be decoded here")
+    if not container.streams.video:
+        return Problem("no_content", f"{medium} has a header and no tracks")
+    return problem
 
 
 def _video_rank(stream: VideoStream) -> tuple[int, ...]:
