@@ -41,6 +41,7 @@ from benchmarks import project
 from benchmarks.planted import FILE as PLANTED
 from benchmarks.planted import LOPSIDED, lopsided, planted
 from benchmarks.project import ROOT, SHARED
+from tasks.inputs import names_in
 from tasks.layout import Layout
 
 FILES = {
@@ -329,7 +330,7 @@ def prepare(corpora: list[str]) -> None:
             if not made.exists():
                 ctx = PlainContext(f"{stage} {corpus}")
                 run_stage(stage, {"corpus": corpus}, found, Layout(), ctx)
-        for encoder in found.inputs(corpus).values():
+        for (encoder,) in map(names_in, found.inputs(corpus).values()):
             if encoder != "minilm":
                 _import(corpus, encoder.rpartition("_")[2])
             if not Layout().features(corpus, encoder).exists():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks import wiring
 from tasks.layout import Layout
-from tasks.selection import features_of, methods_on, searches_of, transfers_of
+from tasks.selection import features_of, methods_on, searches_of, seen_corpora, transfers_of
 
 if TYPE_CHECKING:
     from tasks.params import Params
@@ -122,6 +122,7 @@ _ROWS = (
     ),
     Stage(
         "faces", CORPUS, "tasks.faces.stage:FacesParams",
+        instances=seen_corpora,
         reads=lambda d, corpus: [d.utterances(corpus)],
         writes=lambda d, corpus: [d.faces(corpus)],
     ),

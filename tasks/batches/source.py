@@ -5,7 +5,7 @@ neither does not depend on their code.
 """
 
 import copy
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import chain, tee
@@ -22,6 +22,7 @@ from models.batch import MODALITIES, Batch, Frames, Target
 from models.errors import UserError
 from models.method import Level, Need, Spec
 from tasks.batches.labels import Labels, labels_by_fold
+from tasks.inputs import Named, names_in
 from tasks.layout import Layout
 from tasks.recipes import Recipe
 from tasks.tables.features import FEATURES
@@ -69,8 +70,10 @@ class Source:
         judged: fold to the labels that hold in it.
         splits: fold, utterance_id, split.
         frames: modality to ``tasks.batches.sequences.Sequences``, for methods that need frames.
-        pooled_only: modalities whose table has no sequences though frames were
-            asked for; they come as one vector an utterance.
+        pooled_only: modalities that come as one vector an utterance though frames were asked
+            for, with the first encoder whose table has no sequences.
+        partial: modality of several encoders to how many rows have vectors of some of them only;
+            the modality is absent there.
         images: ``tasks.batches.face_images.FaceImages``, for methods that need images.
         extra: further input to (N, D) float32; NaN where absent.
     """
@@ -85,7 +88,8 @@ class Source:
     judged: Mapping[int, Labels]
     splits: pl.DataFrame
     frames: Mapping[str, Any] = field(default_factory=dict)
-    pooled_only: tuple[str, ...] = ()
+    pooled_only: Mapping[str, str] = field(default_factory=dict)
+    partial: Mapping[str, int] = field(default_factory=dict)
     images: Any = None
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)
 
@@ -114,6 +118,14 @@ class Source:
     def folds(self) -> list[int]:
         """The folds of the splits table."""
         return sorted(self.splits.get_column("fold").unique().to_list())
+
+    def notes(self) -> list[str]:
+        """A line for a person for each modality that rows lose for want of one of its encoders."""
+        return [
+            f"{count} utterances have features of some encoders of {modality} and not of all: "
+            f"there {modality} counts as missing; `affectloom lint` names the encoders"
+            for modality, count in self.partial.items()
+        ]
 
     def of_strangers(self) -> "Source":
         """The same corpus as networks see it that know none of its people."""
@@ -165,13 +177,13 @@ class Source:
         return np.where(np.isin(self.people, met), np.searchsorted(met, self.people), -1)
 
 
-def source_for(layout: Layout, recipe: Recipe, corpus: str, inputs: Mapping[str, str]) -> Source:
+def source_for(layout: Layout, recipe: Recipe, corpus: str, inputs: Mapping[str, Named]) -> Source:
     """What ``recipe`` reads of a corpus.
 
     Args:
         recipe: the method with its options.
         corpus: whose tables.
-        inputs: modality or further input to encoder, as params.yaml has them.
+        inputs: modality or further input to its encoders, as params.yaml has them.
     """
     return Wanted.by(recipe, inputs).source(layout, corpus).narrowed(recipe)
 
@@ -181,19 +193,19 @@ class Wanted:
     """What is to be read of a corpus; what recipes want alike can be read once.
 
     Attributes:
-        inputs: modality to encoder; may be empty for methods that need images, or nothing.
+        inputs: modality to its encoders; may be empty for methods that need images, or nothing.
         needs: ``frames`` and ``images`` are read only where they are named.
         max_frames: longer sequences are thinned evenly to so many frames; 0 = never.
         extra: further input to encoder.
     """
 
-    inputs: Mapping[str, str]
+    inputs: Mapping[str, Named]
     needs: Collection[Need] = ("pooled",)
     max_frames: int = 0
     extra: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def by(cls, recipe: Recipe, inputs: Mapping[str, str]) -> "Wanted":
+    def by(cls, recipe: Recipe, inputs: Mapping[str, Named]) -> "Wanted":
         """What ``recipe`` reads of these inputs."""
         mine = recipe.inputs(inputs)
         needs = () if recipe.method.is_blind and not mine else recipe.method.needs
@@ -212,11 +224,13 @@ class Wanted:
         _check_known(ids, labels, layout.labels(corpus))
         _check_known(ids, splits, layout.splits(corpus))
         targets = find_targets(labels)
-        features, present = self._features(layout, corpus, ids)
-        frames = self._frames(layout, corpus, ids, features)
-        pooled_only = [m for m, found in frames.items() if found is None and present[m].any()]
-        if "frames" in self.needs:
-            frames = {m: _sequences(f, features[m], present[m]) for m, f in frames.items()}
+        parts = self._parts(layout, corpus, ids)
+        features = {modality: _side_by_side(found) for modality, found in parts.items()}
+        present = {m: _of_all(found) for m, found in parts.items()}
+        some = {m: np.any([there for _, there in found], 0) for m, found in parts.items()}
+        partial = {m: int((some[m] & ~present[m]).sum()) for m in some}
+        frames, pooled_only = self._frames(layout, corpus, ids, features, present)
+        if frames:
             present = {m: present[m] & (found.counts > 0) for m, found in frames.items()}
         images = None
         if "images" in self.needs:
@@ -237,7 +251,8 @@ class Wanted:
             ),
             splits=splits,
             frames=frames,
-            pooled_only=tuple(pooled_only),
+            pooled_only=pooled_only,
+            partial={m: count for m, count in partial.items() if count},
             images=images,
             extra={
                 name: _read_extra(ids, layout.features(corpus, encoder))
@@ -245,39 +260,69 @@ class Wanted:
             },
         )
 
-    def _features(
+    def _parts(
         self, layout: Layout, corpus: str, ids: pl.Series
-    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Pooled features and presence of each modality, in the project's order."""
+    ) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
+        """Pooled features and presence of each encoder of a modality, in the project's order."""
         found = {
-            modality: read_pooled(ids, layout.features(corpus, self.inputs[modality]))
+            modality: [read_pooled(ids, layout.features(corpus, name)) for name in names_in(named)]
             for modality in MODALITIES
-            if modality in self.inputs
+            if (named := self.inputs.get(modality))
         }
         if not found and self.needs and "images" not in self.needs:
             raise UserError(
                 "params.yaml: inputs names no encoder; give one for audio, video or text"
             )
-        return {m: values for m, (values, _) in found.items()}, {
-            m: there for m, (_, there) in found.items()
-        }
+        return found
 
     def _frames(
-        self, layout: Layout, corpus: str, ids: pl.Series, modalities: Iterable[str]
-    ) -> dict[str, Any]:
-        """Sequences of each modality, None where its table has none; nothing unless needed."""
+        self,
+        layout: Layout,
+        corpus: str,
+        ids: pl.Series,
+        features: Mapping[str, np.ndarray],
+        present: Mapping[str, np.ndarray],
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """Sequences of each modality, and ``Source.pooled_only``; nothing unless needed.
+
+        Where one of a modality's encoders keeps no frames, the pooled vectors of all are sequences
+        of length 1.
+        """
         if "frames" not in self.needs:
-            return {}
-        read = registry.part("tasks.batches.sequences").read_sequences
-        folders = {m: layout.features(corpus, self.inputs[m]) for m in modalities}
-        return {m: read(ids, at, layout.cache, self.max_frames) for m, at in folders.items()}
+            return {}, {}
+        sequences = registry.part("tasks.batches.sequences")
+        frames: dict[str, Any] = {}
+        pooled_only: dict[str, str] = {}
+        for modality, named in ((m, self.inputs[m]) for m in features):
+            folders = {name: layout.features(corpus, name) for name in names_in(named)}
+            parts = {
+                name: sequences.read_sequences(ids, folder, layout.cache, self.max_frames)
+                for name, folder in folders.items()
+            }
+            bare = [name for name, found in parts.items() if found is None]
+            if bare:
+                frames[modality] = sequences.pooled_as_sequences(
+                    features[modality], present[modality]
+                )
+                if present[modality].any():
+                    pooled_only[modality] = bare[0]
+            else:
+                frames[modality] = sequences.side_by_side(parts, present[modality], ids, modality)
+        return frames, pooled_only
 
 
-def _sequences(found: Any, pooled: np.ndarray, present: np.ndarray) -> Any:
-    """Sequences as they are, or pooled vectors as sequences where there are none."""
-    if found is not None:
-        return found
-    return registry.part("tasks.batches.sequences").pooled_as_sequences(pooled, present)
+def _of_all(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """(N,) bool: rows that every encoder has: what one lacks is not made up with zeros."""
+    return np.logical_and.reduce([there for _, there in parts])
+
+
+def _side_by_side(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Vectors of several encoders as (N, D); 0 where one of them is absent."""
+    if len(parts) == 1:
+        return parts[0][0]
+    values = np.hstack([values for values, _ in parts])
+    values[~_of_all(parts)] = 0.0
+    return values
 
 
 def _by_appearance(utterances: pl.DataFrame) -> np.ndarray:

@@ -70,6 +70,7 @@ _SMALL = {
         "emi": {"epochs": 1, "targets": ["vad"], "corpora": ["sample"]},
         "cage": {"epochs": 1, "targets": ["category"], "corpora": ["sample"]},
         "linear": {
+            "inputs": {"audio": "hubert_tiny", "video": ["vit_tiny", "facenet"]},
             "epochs": 1, "targets": ["category"], "corpora": ["sample"],
             "search": {"sampler": "random", "trials": 1, "space": {"lr": [1e-3, 1e-2]}},
         },

@@ -69,13 +69,13 @@ def test_every_encoder_of_a_preset_is_known_and_pinned(preset, name):
 def test_the_preset_of_emi_gives_it_frames_and_a_teacher():
     params = Params(yaml.safe_load((FOLDER / "emi.yaml").read_text()))
     params.check_everything()
-    inputs = params.inputs("hume_vidmimic")
+    inputs = params.inputs("hume_vidmimic", "emi")
     teacher = params.encoder(inputs["vad_teacher"])
     voice = params.encoder(inputs["audio"])
     assert teacher.family == "audio_vad"
     assert (voice.family, voice.cut_s, teacher.cut_s) == ("hf_audio", 12.0, 12.0)
     recipe = resolve("emi", params.method("emi"))
-    assert recipe.notes(inputs, ()) == []
+    assert recipe.notes(inputs, {}) == []
     assert recipe.max_frames >= 12 * 50  # nothing is thinned
 
 

@@ -320,3 +320,29 @@ def test_epochs_are_chosen_on_rated_values_where_there_are_any(corpus):
     assert np.isnan(data.truth_to_select_by(vad)[0]).all()
     scored[:] = False
     assert np.array_equal(data.truth_to_select_by(vad), data.truth(vad).numpy(), equal_nan=True)
+
+
+def test_vectors_of_several_encoders_stand_side_by_side(corpus):
+    corpus.write()
+    both, ears, words = (load({"audio": named}) for named in (["ears", "words"], "ears", ["words"]))
+    np.testing.assert_array_equal(
+        both.features["audio"], np.hstack([ears.features["audio"], words.features["audio"]])
+    )
+    assert both.dims == {"audio": DIMS["ears"] + DIMS["words"]}
+    assert both.present["audio"].all()
+    assert not both.partial
+    assert not both.notes()
+
+
+def test_a_row_that_lacks_one_of_the_encoders_lacks_the_modality(corpus):
+    corpus.write()
+    source = load({"video": ["ears", "eyes"]})
+    row = at(source, NO_VIDEO)
+    assert not source.present["video"][row]
+    assert not source.features["video"][row].any()
+    without = int((~load({"video": "eyes"}).present["video"]).sum())
+    assert source.partial == {"video": without}
+    (note,) = source.notes()
+    assert note.startswith(f"{without} utterances have features of some encoders of video")
+    _, batch = whole(source)
+    assert not (batch.features["video"] * ~batch.present["video"].unsqueeze(-1)).any()
