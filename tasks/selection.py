@@ -63,6 +63,15 @@ def features_of(raw: Mapping[str, Any]) -> list[dict[str, str]]:
     ]
 
 
+def extractable(raw: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Every corpus with every encoder that may run on it, read by something or not."""
+    return [
+        {"corpus": corpus, "encoder": encoder}
+        for corpus in raw.get("corpora") or {}
+        for encoder in registered(raw, corpus)
+    ]
+
+
 def methods_on(raw: Mapping[str, Any]) -> list[dict[str, str]]:
     """Every corpus with every method that runs on it."""
     return [
