@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 import random
 import re
@@ -450,6 +451,41 @@ def test_reduced_precision_is_measured_once_and_said(tmp_path, forwards, caplog)
     assert forwards == ["bfloat16"]
     write_texts(tmp_path, 20)
     assert run(tmp_path, params, cache="other") == before
+
+
+def test_a_precision_that_is_wrong_on_this_processor_is_not_used(
+    tmp_path, forwards, caplog, monkeypatch
+):
+    from models.encoders.hf_text import HfText
+
+    counting = HfText._run
+
+    def faulty(self, *arguments):
+        found = counting(self, *arguments)
+        if self.settings.dtype == "bfloat16":
+            found["last_hidden_state"] = 1.3 * found["last_hidden_state"]
+        return found
+
+    write_texts(tmp_path, 20)
+    exact = run(tmp_path, bert(tmp_path), cache="exact")
+    values = table(tmp_path)["pooled"].to_numpy()
+    monkeypatch.setattr(HfText, "_run", faulty)
+    encoder_families._loaded.clear()
+    params = bert(tmp_path, dtype="bfloat16")
+    with caplog.at_level("INFO"):
+        found = run(tmp_path, params)
+    (line,) = [line for line in caplog.messages if "bfloat16" in line]
+    assert line.endswith("float32 is used instead")
+    np.testing.assert_array_equal(table(tmp_path)["pooled"].to_numpy(), values)
+    marks = read_metadata(tmp_path / here().features("c", "enc"))
+    assert marks["dtype_refused"] == "bfloat16"
+    assert json.loads(marks["settings"])["dtype"] == "float32"
+    # known from now on, without a network; what was computed in float32 serves
+    forwards.clear()
+    assert run(tmp_path, params) == found
+    assert forwards == []
+    assert exact.keys() == found.keys()
+    assert sum(usage.entries for usage in stats(tmp_path / "cache/features")) == 20
 
 
 def test_what_needs_no_weights_has_one_fingerprint_on_every_processor():
