@@ -116,8 +116,8 @@ def read_by(raw: Mapping[str, Any], corpus: str, method: str) -> dict[str, tuple
 def transfers_of(raw: Mapping[str, Any]) -> list[dict[str, str]]:
     """Every ``corpus``, ``method`` and other corpus ``onto`` where it reads the same encoders.
 
-    Methods on pictures read none. Empty with a single corpus, or where ``transfer.enabled`` is
-    false.
+    Methods on pictures read none, but both need faces. Empty with a single corpus, or where
+    ``transfer.enabled`` is false.
     """
     corpora = list(raw.get("corpora") or {})
     if len(corpora) < 2 or not (raw.get("transfer") or {}).get("enabled", True):
@@ -137,11 +137,13 @@ def transfers_of(raw: Mapping[str, Any]) -> list[dict[str, str]]:
 def _compared(
     raw: Mapping[str, Any], corpus: str, method: str
 ) -> dict[str, tuple[str, ...]] | None:
-    """What a method reads; None where it needs an encoder and has none.
+    """What a method reads; None where it needs an encoder, or faces, and has none.
 
     Further inputs may be absent and do not count.
     """
     reads, found = method_reads(method, raw["methods"][method]), read_by(raw, corpus, method)
+    if "images" in reads.needs and {"corpus": corpus} not in seen_corpora(raw):
+        return None
     return found if found or "images" in reads.needs or reads.is_blind else None
 
 

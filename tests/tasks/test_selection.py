@@ -73,3 +73,17 @@ def test_one_encoder_and_a_list_of_it_are_the_same_to_transfers():
 
 def test_a_file_without_sections_selects_nothing():
     assert (encoders_of({}, "one"), methods_of({}, "one"), inputs_of({}, "one")) == ([], [], {})
+
+
+def test_methods_on_pictures_are_tested_only_where_faces_are_looked_for():
+    raw = {
+        "corpora": {"seen": {}, "heard": {"inputs": {"audio": "prosody"}}},
+        "encoders": {"prosody": {"family": "prosody"}},
+        "methods": {"cage": {"corpora": ["seen"]}},
+    }
+    assert transfers_of(raw) == []
+    raw["methods"]["cage"] = {}
+    assert {(found["corpus"], found["onto"]) for found in transfers_of(raw)} == {
+        ("seen", "heard"),
+        ("heard", "seen"),
+    }
