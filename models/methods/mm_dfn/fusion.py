@@ -71,16 +71,7 @@ class PartyContext(nn.Module):
 
 @dataclass(frozen=True)
 class Shape:
-    """What either network is built with.
-
-    Attributes:
-        unified: width that every modality is brought to.
-        hidden: width of the graph layers.
-        layers: graph layers K.
-        alpha: share of the initial features in every layer.
-        decay: lambda of the identity mapping.
-        dropout: in encoders, graph and before the classifier.
-    """
+    """What either network is built with: the options of these names, where none is None."""
 
     unified: int
     hidden: int
