@@ -7,8 +7,9 @@ from safetensors.torch import load_file
 
 from models.batch import MODALITIES
 from models.training import best_device, predict
+from tasks.batches.dataset import Dataset
 from tasks.batches.hiding import Hidden, draw_masks, only, subsets
-from tasks.batches.source import Dataset, Source
+from tasks.batches.source import Source
 from tasks.evaluate.grids import CHOSEN, Grids
 from tasks.evaluate.networks import Run
 from tasks.evaluate.predictions import scored_truth

@@ -33,9 +33,10 @@ from models.training import (
     seed_everything,
 )
 from tasks.atomic import replacing
+from tasks.batches.dataset import Dataset
 from tasks.batches.held import Reader
 from tasks.batches.hiding import only, subsets
-from tasks.batches.source import Dataset, Source
+from tasks.batches.source import Source
 from tasks.context import Context, WorkerDied
 from tasks.inputs import Named
 from tasks.layout import Layout

@@ -7,8 +7,9 @@ import torch
 
 from models.batch import Target
 from models.errors import UserError
+from tasks.batches.dataset import first_of
 from tasks.batches.labels import labels_by_fold
-from tasks.batches.source import Wanted, first_of
+from tasks.batches.source import Wanted
 from tasks.tables.contract import TableError
 from tasks.tables.features import FEATURES
 from tasks.tables.parquet import write_table
