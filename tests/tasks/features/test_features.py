@@ -11,13 +11,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 import soundfile
+import torch
 from PIL import Image
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+from transformers import BertModel
 
 from models.encoders.encoder import Settings
 from models.encoders.prosody import Prosody
@@ -385,21 +392,35 @@ def bert(root: Path, **options) -> EncoderParams:
     )
 
 
+def _precision() -> str:
+    return "bfloat16" if torch.is_autocast_enabled("cpu") else "float32"
+
+
 @pytest.fixture
-def forwards(monkeypatch) -> list[str]:
+def forwards() -> Iterator[list[str]]:
     """One entry for each forward pass of a text network, saying in which precision."""
-    from models.encoders.hf_text import HfText
-
     seen: list[str] = []
-    run_network = HfText._run
 
-    def spy(self, *arguments):
-        seen.append(self.settings.dtype)
-        return run_network(self, *arguments)
+    def note(module, *_):
+        if isinstance(module, BertModel):
+            seen.append(_precision())
 
-    monkeypatch.setattr(HfText, "_run", spy)
-    encoder_families._loaded.clear()
-    return seen
+    handle = register_module_forward_pre_hook(note)
+    yield seen
+    handle.remove()
+
+
+@pytest.fixture
+def faulty() -> Iterator[None]:
+    """A processor on which text networks are wrong in bfloat16."""
+
+    def spoil(module, _, found):
+        if isinstance(module, BertModel) and _precision() == "bfloat16":
+            found["last_hidden_state"] = 1.3 * found["last_hidden_state"]
+
+    handle = register_module_forward_hook(spoil)
+    yield
+    handle.remove()
 
 
 def write_texts(root: Path, count: int) -> None:
@@ -454,23 +475,11 @@ def test_reduced_precision_is_measured_once_and_said(tmp_path, forwards, caplog)
 
 
 def test_a_precision_that_is_wrong_on_this_processor_is_not_used(
-    tmp_path, forwards, caplog, monkeypatch
+    tmp_path, forwards, faulty, caplog
 ):
-    from models.encoders.hf_text import HfText
-
-    counting = HfText._run
-
-    def faulty(self, *arguments):
-        found = counting(self, *arguments)
-        if self.settings.dtype == "bfloat16":
-            found["last_hidden_state"] = 1.3 * found["last_hidden_state"]
-        return found
-
     write_texts(tmp_path, 20)
     exact = run(tmp_path, bert(tmp_path), cache="exact")
     values = table(tmp_path)["pooled"].to_numpy()
-    monkeypatch.setattr(HfText, "_run", faulty)
-    encoder_families._loaded.clear()
     params = bert(tmp_path, dtype="bfloat16")
     with caplog.at_level("INFO"):
         found = run(tmp_path, params)
