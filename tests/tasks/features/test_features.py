@@ -1,6 +1,7 @@
 """Stage features: every utterance accounted for, each clip computed once, the same bytes always."""
 
 import hashlib
+import importlib
 import io
 import json
 import os
@@ -26,6 +27,7 @@ from torch.nn.modules.module import (
 )
 from transformers import BertModel
 
+from models import encoders
 from models.encoders.encoder import Settings
 from models.encoders.prosody import Prosody
 from models.errors import UserError
@@ -100,22 +102,14 @@ def fake(tmp_path, monkeypatch) -> EncoderParams:
     folder = tmp_path / "families"
     folder.mkdir()
     shutil.copy(HERE / "fake_family.py", folder / "fake_family.py")
-    monkeypatch.setattr(encoder_families, "_FAMILIES", folder)
-    monkeypatch.setitem(sys.modules, "models.encoders.fake_family", _load(folder))
+    encoders.__path__.append(str(folder))
     monkeypatch.setenv("FAKE_COUNT", str(tmp_path / "count"))
     encoder_families.family_constants.cache_clear()
     yield EncoderParams(family="fake_family", sequence=True, dtype="float32")
+    encoders.__path__.remove(str(folder))
+    sys.modules.pop("models.encoders.fake_family", None)
     encoder_families.family_constants.cache_clear()
     encoder_families._loaded.clear()
-
-
-def _load(folder: Path):
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("fake_family", folder / "fake_family.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def computed(root: Path) -> int:
@@ -274,14 +268,14 @@ def test_damage_in_the_store_is_mended_and_never_served(tmp_path, fake):
 
 def test_values_that_fit_no_half_float_keep_the_pooled_vector(tmp_path, fake, monkeypatch):
     write_corpus(tmp_path, 1)
-    family = sys.modules["models.encoders.fake_family"]
-    plain = family.Fake._one
+    family = importlib.import_module("models.encoders.fake_family")
+    plain = family.Fake.one
 
     def loud(self, samples):
         found = plain(self, samples)
         return family.Encoded(found.pooled, found.sequence * 1e9, 0.1)
 
-    monkeypatch.setattr(family.Fake, "_one", loud)
+    monkeypatch.setattr(family.Fake, "one", loud)
     run(tmp_path, fake)
     row = table(tmp_path).row(0, named=True)
     assert (row["status"], row["reason"]) == ("degraded", "sequence_beyond_fp16")
@@ -291,9 +285,9 @@ def test_values_that_fit_no_half_float_keep_the_pooled_vector(tmp_path, fake, mo
 
 def test_features_that_are_not_finite_are_quarantined(tmp_path, fake, monkeypatch):
     write_corpus(tmp_path, 1)
-    family = sys.modules["models.encoders.fake_family"]
+    family = importlib.import_module("models.encoders.fake_family")
     nothing = family.Encoded(np.full(12, np.nan, np.float32), None)
-    monkeypatch.setattr(family.Fake, "_one", lambda self, samples: nothing)
+    monkeypatch.setattr(family.Fake, "one", lambda self, samples: nothing)
     run(tmp_path, fake)
     row = table(tmp_path).row(0, named=True)
     assert (row["status"], row["reason"], row["pooled"]) == ("quarantined", "not_finite", None)
@@ -557,16 +551,13 @@ def test_other_settings_mean_another_fingerprint_and_a_name_does_not(tmp_path):
 
 
 _CHILD = """
-import importlib.util, io, pathlib, sys
+import io, pathlib, sys
+from models import encoders
 from tasks.layout import Layout
-from tasks.features import families as encoder_families, stage as features
+from tasks.features import stage as features
 from tasks.plain_context import PlainContext
 root = pathlib.Path(sys.argv[1])
-encoder_families._FAMILIES = root / "families"
-spec = importlib.util.spec_from_file_location("fake_family", root / "families/fake_family.py")
-module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
-sys.modules["models.encoders.fake_family"] = module
+encoders.__path__.append(str(root / "families"))
 params = features.EncoderParams(family="fake_family", sequence=True, dtype="float32")
 layout = Layout(root / "data", cache=root / "cache", project=root)
 features.run(params, layout, PlainContext(stream=io.StringIO()), "c", "enc")
