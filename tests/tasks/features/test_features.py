@@ -37,7 +37,7 @@ from tasks.features import stage as features
 from tasks.features.stage import EncoderParams
 from tasks.layout import Layout
 from tasks.plain_context import PlainContext
-from tasks.store.segments import stats
+from tasks.store.segments import Store, stats
 from tasks.tables.faces import FACES
 from tasks.tables.features import FEATURES
 from tasks.tables.parquet import read_metadata, read_table, write_table
@@ -130,12 +130,17 @@ def test_warm_and_cold_runs_write_the_same_bytes(tmp_path, fake):
     assert computed(tmp_path) == 20
 
 
-def test_workers_and_shards_do_not_change_the_bytes(tmp_path, fake, monkeypatch):
+def test_workers_and_shards_do_not_change_the_bytes(tmp_path, fake):
     write_corpus(tmp_path, 20)
     first = run(tmp_path, fake)
-    monkeypatch.setattr(features, "_SPREAD_FROM_S", 0.0)
+    # a store that remembers slow clips has its work spread
+    weights = features.find_weights(None, None, Path())
+    identity = features.encoder_identity(fake, weights, features.make_settings(fake, weights))
+    Store(tmp_path / "other/features", identity).note("cost_s", 60.0)
     assert run(tmp_path, fake, cache="other", workers=3) == first
     assert computed(tmp_path) == 40
+    (few,), (many,) = stats(tmp_path / "cache/features"), stats(tmp_path / "other/features")
+    assert (few.segments, many.segments) == (5, 20)  # one shard; one for each clip
 
 
 def test_one_more_clip_computes_one_and_changes_one_bucket(tmp_path, fake):
