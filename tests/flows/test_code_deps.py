@@ -68,7 +68,10 @@ _SMALL = {
             "corpora": ["sample"],
         },
         "emi": {"epochs": 1, "targets": ["vad"], "corpora": ["sample"]},
-        "cage": {"epochs": 1, "targets": ["category"], "corpora": ["sample"]},
+        "cage": {
+            "backbone": "small", "pretrained": "", "epochs": 1, "targets": ["category"],
+            "corpora": ["sample"],
+        },
         "linear": {
             "inputs": {"audio": "hubert_tiny", "video": ["vit_tiny", "facenet"]},
             "epochs": 1, "targets": ["category"], "corpora": ["sample"],
