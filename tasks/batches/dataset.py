@@ -61,6 +61,9 @@ class Dataset:
             is_there = np.any(list(source.present.values()), axis=0)
             items = [item for item in items if is_there[item].any()]
         self.unseen = labelled_items - len(items)
+        self._set(items)
+
+    def _set(self, items: list[np.ndarray]) -> None:
         self._items = items
         self.rows = np.concatenate(items) if items else np.zeros(0, np.int64)
         self._starts = np.cumsum([0, *(len(item) for item in items)])
@@ -76,6 +79,12 @@ class Dataset:
     def places(self, item: int) -> np.ndarray:
         """Where the rows of an item stand in ``rows``."""
         return np.arange(self._starts[item], self._starts[item + 1])
+
+    def again(self, items: Sequence[int]) -> Dataset:
+        """A data set of these items, each as often as it is named: to be seen in several ways."""
+        other = copy.copy(self)
+        other._set([self._items[item] for item in items])
+        return other
 
     @property
     def most_speakers(self) -> int:

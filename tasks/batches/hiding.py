@@ -63,14 +63,6 @@ class Hidden(View):
         super().__init__(data)
         self._observed = {name: torch.from_numpy(mask) for name, mask in observed.items()}
 
-    def cells(self, present: Mapping[str, np.ndarray]) -> tuple[bytes, ...]:
-        """What is left to see: equal for masks that look the same to who reads only ``present``.
-
-        Args:
-            present: modality to (N,) bool, what there is without masks.
-        """
-        return tuple((there & self._observed[m].numpy()).tobytes() for m, there in present.items())
-
     def seen(self, batch: Batch) -> Batch:
         """See ``View.seen``."""
         return batch.with_present(

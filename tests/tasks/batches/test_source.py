@@ -347,3 +347,14 @@ def test_a_row_that_lacks_one_of_the_encoders_lacks_the_modality(corpus):
     assert note.startswith(f"{without} utterances have features of some encoders of video")
     _, batch = whole(source)
     assert not (batch.features["video"] * ~batch.present["video"].unsqueeze(-1)).any()
+
+
+def test_items_that_are_named_again_are_rows_of_their_own(corpus):
+    corpus.write()
+    data, _ = whole(load())
+    twice = data.again([1, 0, 1])
+    assert twice.rows.tolist() == [*data.rows[data.places(1)], *data.rows[data.places(0)],
+                                   *data.rows[data.places(1)]]  # fmt: skip
+    assert torch.equal(twice.batch([2]).features["text"], data.batch([1]).features["text"])
+    assert twice.batch([2]).index[0, 0] == len(data.places(1)) + len(data.places(0))
+    assert len(data) != len(twice)
