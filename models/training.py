@@ -87,7 +87,7 @@ def compute_steadily() -> None:
     """
     torch.set_num_threads(1)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # the next line needs it on a GPU
-    # use_deterministic_algorithms would import the compiler to tell it too: a second of every process
+    # use_deterministic_algorithms would tell the compiler too: a second's import in every process
     torch.set_deterministic_debug_mode("error")
 
 
