@@ -29,29 +29,33 @@ CUES = {
     "text": ("text_valence", "text_dominance"),
 }
 
+# Compared with earlier values on generator seeds 21 to 32, never on scores of the shipped one:
+# regressions on what encoders keep of the cues gain more, in VAD, by fusion over the best modality
+# (0.36 against 0.31 of CCC) and by neighbouring turns over fusion (0.17 against 0.13).
+
 # How far a mood moves from turn to turn, in the order of ``vad``.
 _INERTIA = np.array([0.33, 0.33, 0.36])
 _INFLUENCE = np.array([0.66, 0.66, -0.63])
-_INNOVATION = 0.09
-_CLIMATE = 0.35  # what the conversation is about sets where it starts
-_SPREAD = 2.4  # pushes moods towards the ends of the scale
-_TEMPERAMENT = 0.10  # standard deviation of a speaker's resting point
+_INNOVATION = 0.05
+_CLIMATE = 0.5  # what the conversation is about sets where it starts
+_SPREAD = 3.5  # pushes moods towards the ends of the scale
+_TEMPERAMENT = 0.08  # standard deviation of a speaker's resting point
 
 # What each modality shows: cue = weight * truth + noise, in the order of ``vad``.
-_FACE_WEIGHT, _FACE_NOISE = np.array([0.95, 0.60, 0.40]), np.array([0.47, 0.63, 0.72])
-_VOICE_WEIGHT, _VOICE_NOISE = np.array([0.20, 0.95, 0.80]), np.array([0.72, 0.47, 0.61])
-_TEXT_NOISE = {"valence": 0.38, "dominance": 0.45}
+_FACE_WEIGHT, _FACE_NOISE = np.array([0.95, 0.35, 0.15]), np.array([0.62, 0.65, 0.70])
+_VOICE_WEIGHT, _VOICE_NOISE = np.array([0.15, 0.95, 0.50]), np.array([0.70, 0.62, 0.68])
+_TEXT_NOISE = {"valence": 0.50, "dominance": 0.50}
 _NEUTRAL_SENTENCE, _SARCASM = 0.20, 0.08  # shares of sentences; sarcasm only says bad as good
 
 # Category regions: the nearest of these points of VAD space names the category.
 _CENTRES = np.array(
     [
         [0.00, -0.05, 0.00],  # neutral
-        [0.60, 0.25, 0.20],  # happy
-        [-0.45, -0.50, -0.30],  # sad
-        [-0.50, 0.35, 0.50],  # angry
-        [-0.45, 0.40, -0.45],  # fear
-        [0.20, 0.65, -0.20],  # surprise
+        [0.75, 0.30, 0.25],  # happy
+        [-0.55, -0.60, -0.35],  # sad
+        [-0.60, 0.40, 0.60],  # angry
+        [-0.55, 0.50, -0.55],  # fear
+        [0.25, 0.80, -0.25],  # surprise
     ]
 )
 _MULTI_DIRECTIONS = np.array(
@@ -66,7 +70,7 @@ _MULTI_DIRECTIONS = np.array(
         [-0.9, 0.4, 0.1],  # upset
     ]
 )
-_RATER_BIAS, _RATER_NOISE = 0.08, 0.16
+_RATER_BIAS, _RATER_NOISE = 0.08, 0.12
 
 Stream = Literal["cast", "mood", "cues", "sentence", "look", "face", "voice", "scene", "raters"]
 _STREAMS: dict[str, int] = {
