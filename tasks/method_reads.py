@@ -55,6 +55,15 @@ def method_reads(name: str, entry: Mapping[str, Any] | None) -> Reads:
     )
 
 
+def method_level(name: str, entry: Mapping[str, Any] | None) -> str:
+    """``Method.level`` of an entry's method: ``dialogue`` where its file says nothing."""
+    entry = entry or {}
+    plugged = entry.get("backbone") if entry.get("plugin") else None
+    file = registry.source("methods", plugged or entry.get("method") or name)
+    level = registry.class_value(file, "level") if file.exists() else None
+    return str(level.value) if isinstance(level, ast.Constant) else "dialogue"
+
+
 def method_modules(name: str, entry: Mapping[str, Any] | None) -> list[str]:
     """The modules of an entry's method, of its plug-in and of the backbone that it trains."""
     entry = entry or {}

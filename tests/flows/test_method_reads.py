@@ -5,7 +5,7 @@ import yaml
 
 from flows import graph
 from models.method import find_method, method_names
-from tasks.method_reads import Reads, method_reads
+from tasks.method_reads import Reads, method_level, method_reads
 from tests.places import ROOT
 
 FACES = "data/faces/sample.parquet"
@@ -32,6 +32,7 @@ def test_what_a_file_says_is_what_its_method_declares(name):
     found = method_reads(name, None)
     extra = tuple(method.extra_inputs)
     assert found == Reads(method.needs, extra, method.can_use, method.is_blind)
+    assert method_level(name, None) == method.level
 
 
 def test_an_entry_reads_what_its_method_or_backbone_reads():

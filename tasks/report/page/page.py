@@ -19,6 +19,7 @@ from tasks.report.page.corpus import clips
 from tasks.report.page.dialogues import Budget, dialogues
 from tasks.report.page.provenance import provenance, stage_times
 from tasks.report.page.results import results
+from tasks.report.page.story import kinds, story
 from tasks.report.tested import Loaded
 from tasks.score_files import Board
 from tasks.selection import encoders_of
@@ -101,7 +102,11 @@ def _corpus(
     splits = read_table(SPLIT, layout.splits(corpus))
     test = splits.filter(pl.col("split") == "test")
     return {
-        "targets": {target: results(target, tested, failed, entries[target]) for target in entries},
+        "targets": {
+            target: results(target, tested, failed, entries[target])
+            | {"story": story(entries[target], kinds(raw, corpus))}
+            for target in entries
+        },
         "failed": failed,
         "dialogues": dialogues(layout, corpus, tested, test, _may_show_faces(corpus, raw), budget),
         "clips": clips(layout, corpus, board.provenance["clips"].get(corpus, {})),

@@ -120,6 +120,7 @@ def test_every_part_of_the_page_has_its_data(project):
     corpus = found["corpora"]["toy"]
     category, vad = corpus["targets"]["category"], corpus["targets"]["vad"]
     assert set(category["confusion"]) == {"constant", "linear", "corect"}
+    assert any("which sees nothing" in sentence for sentence in category["story"])
     assert set(vad["coverage"]["curves"]["linear"]) == {
         "valence", "arousal", "dominance", "joint",
     }  # fmt: skip

@@ -116,6 +116,7 @@ section("leaderboard", "Leaderboard", "Ranks follow the score of the epoch chose
   const sentences = ranked().filter((e) => e.verdict).map((e) => h("li", {}, e.verdict));
   const remarks = [...new Set(ranked().map((e) => e.remark).filter(Boolean))];
   return [isHidden() ? h("p", { class: "warning", role: "note" }, h("strong", {}, "Selected on these rows: "), `the corpus keeps the labels of its test part to itself, so every score of ${words(state.target)} here is of validation, which also chose the epochs. It is no test score, so it has neither interval nor test. Mean predictions for the test part are in data/reports/ensembles.`) : null,
+    target().story.length ? h("ul", { class: "story" }, target().story.map((sentence) => h("li", {}, sentence))) : null,
     h("div", { class: "tools" }, h("label", {}, "Filter methods ", input)), holder,
     remarks.length ? h("p", { class: "note" }, `Mind: ${remarks.join("; ")}.`) : null,
     h("details", {}, h("summary", {}, "What the columns mean"), h("dl", {}, columns().filter((c) => c.help).map((c) => [h("dt", {}, c.name), h("dd", {}, `${c.help}.`)]))),
