@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from flows.cli.data import is_local
-from models.batch import Target
+from models.batch import MODALITIES, Target
 from models.encoders.records import FILES, is_pinned
 from models.encoders.wheels import folder_name, is_wheel
 from models.method import Method, Spec
@@ -229,7 +229,9 @@ NINE = (
 def test_the_default_graph_trains_the_nine_beside_baselines():
     params = Params(yaml.safe_load((ROOT / "params.yaml").read_text()))
     trained = {ids["method"] for ids in STAGES["train"].instances_of(params.raw)}
-    assert {*NINE, "constant", "linear", "early_fusion", "late_fusion", "dialogue_gcn"} <= trained
+    single = {f"linear_{modality}" for modality in MODALITIES}
+    fused = {"constant", "linear", "early_fusion", "late_fusion", "dialogue_gcn"}
+    assert {*NINE, *single, *fused} <= trained
     assert not trained & set(yaml.safe_load((FOLDER / "methods.yaml").read_text())["methods"])
 
 
