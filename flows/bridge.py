@@ -1,10 +1,8 @@
 """Where a stage meets Prefect: shards become task runs when an API answers, else nothing else."""
 
-import http.client
 import os
 import signal
 import threading
-import urllib.request
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flows.execution import worker_count
+from flows.prefect.home import api_url, has_api, prepare_environment
 from models.errors import UserError
 from tasks.context import Context, Progress
 from tasks.params import ExecutionParams
@@ -29,34 +28,6 @@ Out = TypeVar("Out")
 PIPELINE_RUN = "AFFECTLOOM_PIPELINE_RUN"
 #: Process id of the pipeline, in the environment of its stages, which must not outlive it.
 PIPELINE_PID = "AFFECTLOOM_PIPELINE_PID"
-DEFAULT_API = "http://127.0.0.1:4200/api"
-_PROBE_S = 1.5
-
-
-def api_url() -> str:
-    """Where the Prefect API is looked for."""
-    return (os.environ.get("PREFECT_API_URL") or DEFAULT_API).rstrip("/")
-
-
-def has_api() -> bool:
-    """Does a Prefect API answer? Asked without importing prefect, within 1.5 seconds."""
-    if os.environ.get("AFFECTLOOM_PREFECT") == "off":
-        return False
-    try:
-        with urllib.request.urlopen(f"{api_url()}/health", timeout=_PROBE_S) as answer:
-            # other servers like port 4200 too, and some answer every path with a page
-            return answer.status == 200 and answer.read(16).strip() == b"true"
-    except (OSError, ValueError, http.client.HTTPException):
-        return False
-
-
-def prepare_environment(root: Path) -> None:
-    """Settings that Prefect reads while it is imported; what the user has set stays."""
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    os.environ.setdefault("PREFECT_API_URL", api_url())
-    os.environ.setdefault("PREFECT_HOME", str(root.resolve() / ".prefect"))
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
 
 
 @contextmanager
@@ -69,7 +40,7 @@ def open_context(name: str, settings: ExecutionParams, code: str = "") -> Iterat
         if not is_local:
             raise UserError(
                 f"execution.runner is {settings.runner}, which needs a Prefect API, but none "
-                f"answers at {api_url()}; start one with `affectloom ui` or use processes"
+                f"answers at {api_url() or 'any address'}; start one with `affectloom ui` or use processes"
             )
         yield plain
         return

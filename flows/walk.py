@@ -199,7 +199,7 @@ class _Walker:
                 continue
             del self.running[address]
             if code != 0:
-                self._end(Outcome(address, "failed", _why(child.lines, code), seconds))
+                self._end(Outcome(address, "failed", why(child.lines, code), seconds))
             else:
                 self._end(Outcome(address, self._what_happened(child), "", seconds))
 
@@ -216,21 +216,29 @@ class _Walker:
         self.watcher.ended(outcome)
 
     def stop_all(self) -> None:
-        """Signal every process group, harder each time, until none is left."""
+        """End every stage that is at work."""
         groups = {address: child.process for address, child in self.running.items()}
-        for number, patience_s in _SIGNALS:
-            for process in groups.values():
-                if process.poll() is None:
-                    try:
-                        os.killpg(process.pid, number)
-                    except ProcessLookupError:
-                        continue
-            end = time.monotonic() + patience_s
-            while time.monotonic() < end and any(p.poll() is None for p in groups.values()):
-                time.sleep(0.05)
+        stop_groups(list(groups.values()))
         for address in groups:
             self.running.pop(address, None)
             self._end(Outcome(address, "stopped"))
+
+
+def stop_groups(
+    processes: Sequence[subprocess.Popen[str]],
+    signals: Sequence[tuple[signal.Signals, float]] = _SIGNALS,
+) -> None:
+    """Signal every process group, harder each time, until none is left."""
+    for number, patience_s in signals:
+        for process in processes:
+            if process.poll() is None:
+                try:
+                    os.killpg(process.pid, number)
+                except ProcessLookupError:
+                    continue
+        end = time.monotonic() + patience_s
+        while time.monotonic() < end and any(p.poll() is None for p in processes):
+            time.sleep(0.05)
 
 
 def _is_bad(outcome: Outcome) -> bool:
@@ -245,7 +253,7 @@ def _is_of(address: str, line: str) -> bool:
     return ":" in line and (word == address or word.startswith(f"{stage} ") or corpus)
 
 
-def _why(lines: list[str], code: int) -> str:
+def why(lines: list[str], code: int) -> str:
     """The stage's own sentence, else the last exception, else DVC's last line."""
     for line in reversed(lines):
         if line.startswith("error: "):

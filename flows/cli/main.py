@@ -3,10 +3,7 @@
 import json
 import logging
 import os
-import shutil
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +12,7 @@ import typer
 from flows.cli.data import fetch, lint, store_app
 from flows.cli.imports import EPILOG, import_files
 from flows.cli.reports import compare, report
+from flows.cli.ui import serve, ui
 from flows.sentences import sentence
 from models.errors import UserError
 from tasks.layout import find_root
@@ -161,49 +159,14 @@ def doctor(
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: affectloom ui --port 4200")
-def ui(
-    port: Annotated[int, typer.Option(help="Port of the server.")] = 4200,
-    background: Annotated[bool, typer.Option(help="Return at once; stop with --stop.")] = False,
-    stop: Annotated[bool, typer.Option("--stop", help="Stop a server in the background.")] = False,
-) -> None:
-    """Start the Prefect server and UI of this project; runs show up there from then on."""
-    from flows.bridge import prepare_environment
-
-    url = f"http://127.0.0.1:{port}"
-    os.environ.setdefault("PREFECT_API_URL", f"{url}/api")
-    prepare_environment(Path.cwd())
-    executable = shutil.which("prefect", path=str(Path(sys.executable).parent))
-    if executable is None:
-        raise UserError("prefect is not installed beside affectloom; run `make setup`")
-    if stop:
-        raise typer.Exit(subprocess.run([executable, "server", "stop"]).returncode)
-    print(f"Prefect UI: {url}  (runs of this project show up there; stop with Ctrl-C)")
-    command = [executable, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    if not background:
-        raise typer.Exit(subprocess.run(command).returncode)
-    code = subprocess.run([*command, "--background"]).returncode
-    if code == 0:
-        _wait_for(url)
-    raise typer.Exit(code)
-
-
 app.command("import", epilog=EPILOG)(import_files)
 app.command(epilog="Example: affectloom lint --strict")(lint)
 app.command(epilog="Example: affectloom fetch wav2vec2_base")(fetch)
 app.command(epilog="Example: affectloom report --markdown")(report)
 app.command(epilog="Example: affectloom compare early_fusion late_fusion")(compare)
+app.command(epilog="Example: affectloom ui --port 4201")(ui)
+app.command(epilog="Example: affectloom serve --cron '0 3 * * *'")(serve)
 app.add_typer(store_app)
-
-
-def _wait_for(url: str, patience_s: float = 120.0) -> None:
-    from flows.bridge import has_api
-
-    end = time.monotonic() + patience_s
-    while not has_api():
-        if time.monotonic() > end:
-            raise UserError(f"the server at {url} did not answer within {patience_s:.0f} s")
-        time.sleep(0.5)
 
 
 def main() -> None:

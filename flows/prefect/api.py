@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-from flows.bridge import api_url
+from flows.prefect.home import api_url, auth_string
 
 #: Longest wait for one answer.
 TIMEOUT_S = 3.0
@@ -23,14 +23,6 @@ class Refused(Exception):
 
 class Api:
     """One server; ``OSError`` or ``ValueError`` where it gives no proper answer."""
-
-    def __init__(self) -> None:
-        self.url = api_url()
-        self._headers = {"Content-Type": "application/json"}
-        if key := os.environ.get("PREFECT_API_KEY"):
-            self._headers["Authorization"] = f"Bearer {key}"
-        elif auth := os.environ.get("PREFECT_API_AUTH_STRING"):
-            self._headers["Authorization"] = f"Basic {base64.b64encode(auth.encode()).decode()}"
 
     def get(self, path: str) -> Any:
         """What the server says of something."""
@@ -46,7 +38,8 @@ class Api:
 
     def _ask(self, method: str, path: str, body: Any) -> Any:
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self.url}/{path}", data, self._headers, method=method)
+        url = f"{api_url()}/{path}"  # looked up each time: a new server may have another port
+        request = urllib.request.Request(url, data, _headers(), method=method)
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
                 text = answer.read()
@@ -57,3 +50,12 @@ class Api:
                 raise Refused(f"{method} {path}: {error.code} {said}") from error
             raise
         return json.loads(text) if text else None
+
+
+def _headers() -> dict[str, str]:
+    headers = {"Content-Type": "application/json"}
+    if key := os.environ.get("PREFECT_API_KEY"):
+        headers["Authorization"] = f"Bearer {key}"
+    elif auth := auth_string():
+        headers["Authorization"] = f"Basic {base64.b64encode(auth.encode()).decode()}"
+    return headers

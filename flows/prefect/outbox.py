@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from urllib.error import HTTPError
 
-from flows.bridge import has_api
 from flows.prefect.api import Refused
+from flows.prefect.home import has_api
 
 log = logging.getLogger("affectloom")
 

@@ -57,3 +57,21 @@ def edit(clone):
         (clone / "params.yaml").write_text(text.replace(old, new, 1))
 
     return replace
+
+
+@pytest.fixture(scope="module")
+def small_project(tmp_path_factory) -> Path:
+    """This project with a corpus of few dialogues."""
+    root = tmp_path_factory.mktemp("small")
+    for package in ("flows", "tasks", "models"):
+        skipped = shutil.ignore_patterns("__pycache__", "*.tmp")
+        shutil.copytree(ROOT / package, root / package, ignore=skipped)
+    for name in (".dvcignore", "prefect.toml"):
+        shutil.copy(ROOT / name, root / name)
+    text = few_methods()
+    for name, value in (("dialogues", 12), ("mean_turns", 5), ("fps", 4)):
+        text = re.sub(rf"(?m)^  {name}: \d+", f"  {name}: {value}", text)
+    (root / "params.yaml").write_text(text)
+    graph.sync(graph.read_raw_params(root), root)
+    Repo.init(str(root), no_scm=True).close()
+    return root
