@@ -44,8 +44,9 @@ lint: $(READY)  ## formatting, types and import contracts
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-lock:  ## resolve requirements.lock anew for every platform, with hashes and no index address
+lock:  ## resolve the locks anew for every platform, with hashes and no index address
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-annotate --no-header --upgrade -q -o requirements.lock
+	printf 'distributed>=2026.1\nray>=2.50\n' | $(BIN)/uv pip compile - --python-version 3.11 --constraint requirements.lock --universal --generate-hashes --no-annotate --no-header --upgrade -q -o requirements-cluster.lock
 
 clean:  ## remove the environment, caches and everything the pipeline made; corpora in data/raw stay
 	rm -rf .venv .cache .prefect .pytest_cache .ruff_cache .hypothesis .dvc/cache .dvc/tmp

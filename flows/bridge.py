@@ -7,13 +7,11 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flows.execution import worker_count
-from flows.prefect.home import api_url, has_api, prepare_environment
-from models.errors import UserError
+from flows.prefect.home import has_api
 from tasks.context import Context, Progress
 from tasks.params import ExecutionParams
 from tasks.plain_context import PlainContext, in_order, make_pool, progress_line
@@ -31,21 +29,21 @@ PIPELINE_PID = "AFFECTLOOM_PIPELINE_PID"
 
 
 @contextmanager
-def open_context(name: str, settings: ExecutionParams, code: str = "") -> Iterator[Context]:
-    """The context for one stage: reporting to Prefect when its API answers, plain otherwise."""
-    runner = settings.runner if settings.runner in ("threads", "processes") else "processes"
-    is_local = runner == settings.runner
+def open_context(
+    name: str, settings: ExecutionParams, code: str = "", run: uuid.UUID | None = None
+) -> Iterator[Context]:
+    """The context for one stage: reporting to Prefect when its API answers, plain otherwise.
+
+    ``run`` is the flow run that Prefect opened for the stage, where it was started there.
+    """
+    is_local = settings.runner in ("threads", "processes")
+    runner = "threads" if settings.runner == "threads" else "processes"
     plain = PlainContext(name, runner=runner, workers=worker_count(settings), code=code)
-    if not has_api():
-        if not is_local:
-            raise UserError(
-                f"execution.runner is {settings.runner}, which needs a Prefect API, but none "
-                f"answers at {api_url() or 'any address'}; start one with `affectloom ui` or use processes"
-            )
+    is_shown = has_api()
+    if is_local and not is_shown:
         yield plain
         return
-    prepare_environment(Path.cwd())
-    context = PrefectContext(plain, settings)
+    context = StageContext(plain, settings, run, is_shown)
     try:
         yield context
     except KeyboardInterrupt:
@@ -57,11 +55,18 @@ def open_context(name: str, settings: ExecutionParams, code: str = "") -> Iterat
     context.close("completed")
 
 
-class PrefectContext:
-    """A ``Context`` whose shards are task runs of a flow run, opened when there are several."""
+class StageContext:
+    """A ``Context`` whose shards may be task runs of a flow run, and may run on a cluster.
 
-    def __init__(self, plain: PlainContext, settings: ExecutionParams) -> None:
-        self.plain, self.settings = plain, settings
+    Both begin with the first work that has several shards: small stages pay for neither.
+    """
+
+    def __init__(
+        self, plain: PlainContext, settings: ExecutionParams, run: uuid.UUID | None, is_shown: bool
+    ) -> None:
+        self.plain, self.settings, self.run, self.is_shown = plain, settings, run, is_shown
+        self._cluster: tuple[Executor, int] | None = None
+        self._opened = ExitStack()
         self._report: FlowReport | None = None
 
     @property
@@ -91,47 +96,64 @@ class PrefectContext:
         """See ``Context.table``."""
         self.plain.table(title, rows)
         if self._report:
-            self._report.table(title, rows)
+            self._report.table(f"{self.plain.stage} {title}", rows)
 
     def map(self, function: Callable[[In], Out], shards: Sequence[In], what: str) -> Iterable[Out]:
         """See ``Context.map``."""
         if len(shards) < 2:
             return self.plain.map(function, shards, what)
-        report = self._open()
         if self.settings.runner in ("dask", "ray"):
-            from flows.prefect.clusters import map_on_cluster
-
-            return map_on_cluster(function, shards, what, self.settings)
-        return self._map_here(function, shards, what, report)
+            return self._map(*self._open_cluster(), function, shards, what)
+        return self._map_here(function, shards, what)
 
     def alone(self, function: Callable[[In], Out], shard: In) -> Out:
         """See ``Context.alone``."""
         return self.plain.alone(function, shard)
 
     def _map_here(
-        self, function: Callable[[In], Out], shards: Sequence[In], what: str, report: "FlowReport"
+        self, function: Callable[[In], Out], shards: Sequence[In], what: str
     ) -> Iterable[Out]:
         workers = min(self.workers, len(shards))
         with make_pool(self.plain.runner, workers) as pool:
-            shown = _ShownPool(pool, workers, report, f"{what} {{}}/{len(shards)}")
-            yield from in_order(shown, function, shards, ahead=2 * workers)
+            yield from self._map(pool, workers, function, shards, what)
+
+    def _map(
+        self, pool: Executor, workers: int, function: Callable[[In], Out], shards: Sequence[In],
+        what: str,
+    ) -> Iterable[Out]:  # fmt: skip
+        if self.is_shown:
+            name = f"{what} {{}}/{len(shards)}"
+            pool = _ShownPool(pool, workers, self._open(), name)
+        return in_order(pool, function, shards, ahead=2 * workers)
+
+    def _open_cluster(self) -> tuple[Executor, int]:
+        if self._cluster is None:
+            from flows.clusters import cluster_pool  # whose packages few have
+
+            self._cluster = self._opened.enter_context(cluster_pool(self.settings))
+        return self._cluster
 
     def _open(self) -> "FlowReport":
         if self._report is None:
             from flows.prefect.reporting import FlowReport
 
             stage = self.plain.stage
+            tags = ["affectloom", f"stage:{stage}"]
+            if self.run is not None:
+                self._report = FlowReport.join(self.run, stage, tags, _interrupt)
+                return self._report
             self._report = FlowReport.open(
                 flow=f"stage-{stage.split('@')[0]}",
                 run=stage,
-                tags=["affectloom", f"stage:{stage}"],
+                tags=tags,
                 parent=os.environ.get(PIPELINE_RUN),
                 on_cancel=_interrupt,
             )
         return self._report
 
     def close(self, ending: "Ending", message: str = "") -> None:
-        """Set the flow run's final state, where one was opened."""
+        """End the cluster and set the flow run's final state, where there is one."""
+        self._opened.close()
         if self._report:
             self._report.finish(ending, message)
 

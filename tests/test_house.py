@@ -61,6 +61,20 @@ def test_lock_has_hashes_and_no_address():
     assert "--index-url" not in text
 
 
+def test_the_lock_of_clusters_adds_to_the_lock_and_changes_nothing():
+    found = {}
+    for name in ("requirements.lock", "requirements-cluster.lock"):
+        text = (ROOT / name).read_text()
+        found[name] = dict(re.findall(r"^([a-zA-Z0-9_.-]+)==(\S+) \\$", text, re.MULTILINE))
+        assert "://" not in text
+    base, more = found.values()
+    assert {"distributed", "ray"} <= set(more)
+    assert not {"distributed", "ray"} & set(base)
+    assert {name: more[name] for name in more if name in base} == {
+        name: base[name] for name in more if name in base
+    }
+
+
 def test_pins_that_matter_are_kept():
     text = (ROOT / "requirements.lock").read_text()
     version = re.search(r"^fastapi==0\.(\d+)", text, re.MULTILINE)

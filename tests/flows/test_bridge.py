@@ -105,11 +105,12 @@ def test_without_an_api_the_context_is_plain_and_prefect_is_not_imported(monkeyp
     assert "prefect" not in sys.modules
 
 
-@pytest.mark.parametrize("runner", ["dask", "ray"])
-def test_a_cluster_without_an_api_is_refused(runner):
-    context = bridge.open_context("stage", ExecutionParams(runner=runner, workers=1))
-    with pytest.raises(UserError, match=rf"runner is {runner}, which needs a Prefect API"):
-        context.__enter__()
+@pytest.mark.parametrize(("runner", "package"), [("dask", "distributed"), ("ray", "ray")])
+def test_a_cluster_whose_extra_is_absent_says_how_to_install_it(monkeypatch, runner, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with bridge.open_context("stage", ExecutionParams(runner=runner, workers=1)) as ctx:  # noqa: SIM117
+        with pytest.raises(UserError, match=rf"{package} is not installed.*\[{runner}\]"):
+            ctx.map(abs, [-1, -2], "shard")
 
 
 class Recorder:
