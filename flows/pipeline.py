@@ -8,14 +8,17 @@ for anything that the walk waits for, so a server that dies changes nothing.
 import fcntl
 import logging
 import os
+import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from flows import graph
-from flows.bridge import has_api
 from flows.plan import Plan, read_plan
+from flows.prefect.home import has_api
 from flows.prefect.reporting import Ending, FlowReport, reconcile_zombies
 from flows.settings import check_before_graph, read_params
 from flows.telling import has_failed, walk_plan
@@ -28,7 +31,11 @@ _STOPPED = "stopped; run the same command again to go on from here"
 
 
 def run_pipeline(
-    root: Path, names: Sequence[str] = (), jobs: int | None = None, pull: bool = False
+    root: Path,
+    names: Sequence[str] = (),
+    jobs: int | None = None,
+    pull: bool = False,
+    run: uuid.UUID | None = None,
 ) -> list[Outcome]:
     """Bring ``names`` (default: everything) up to date; what they need comes first.
 
@@ -37,6 +44,7 @@ def run_pipeline(
         names: stages or single instances.
         jobs: stages at once (default: half the cores, at least one).
         pull: fetch missing data from the DVC remote first.
+        run: the flow run that Prefect opened for it, where it was started there.
     """
     params = read_params(root)
     check_before_graph(params)
@@ -48,35 +56,62 @@ def run_pipeline(
             plan = plan.upstream_of(plan.match(names))
         if plan.maybe:  # else nothing changed since these parameters worked; importing costs 4 s
             params.check_everything()
-        return walk_shown(root, plan, names, jobs, pull)
+        return walk_shown(root, plan, names, jobs, pull, run)
 
 
 def walk_shown(
-    root: Path, plan: Plan, names: Sequence[str], jobs: int | None, pull: bool
+    root: Path,
+    plan: Plan,
+    names: Sequence[str],
+    jobs: int | None,
+    pull: bool,
+    run: uuid.UUID | None = None,
 ) -> list[Outcome]:
     """Walk the plan, as a flow run where a Prefect API answers."""
     if not has_api():
         return walk_plan(root, plan, jobs, pull, None)
-    report = FlowReport.open(
-        "pipeline",
-        f"pipeline {' '.join(names)}".strip(),
-        ["affectloom"],
-        parameters={"stages": list(names), "jobs": jobs, "pull": pull},
-    )
-    report.outbox.put(lambda: reconcile_zombies(report.api))
-    try:
+    count = f"{len(plan.maybe)} stage{'s' * (len(plan.maybe) != 1)}"
+    title = " ".join(["pipeline", *names, count])
+    asked = {"stages": list(names), "jobs": jobs, "pull": pull}
+    report = open_report(title, asked, run)
+    with finish_on_error(report):
         outcomes = walk_plan(root, plan, jobs, pull, report)
-    except KeyboardInterrupt:
-        report.finish("cancelled", _STOPPED)
-        raise
-    except BaseException as error:
-        report.finish("failed", str(error) or type(error).__name__)
-        raise
-    report.finish(*_ending(outcomes))
+    report.finish(*ending(outcomes))
     return outcomes
 
 
-def _ending(outcomes: Sequence[Outcome]) -> tuple[Ending, str]:
+def open_report(title: str, asked: Mapping[str, Any], run: uuid.UUID | None = None) -> FlowReport:
+    """A flow run of ``pipeline``: a new one, or ``run``, which Prefect opened."""
+    tags = ["affectloom", *_revision()]
+    if run is None:
+        report = FlowReport.open("pipeline", title[:200], tags, parameters=asked)
+    else:
+        report = FlowReport.join(run, title[:200], tags)
+    report.outbox.put(lambda: reconcile_zombies(report.api))
+    return report
+
+
+def _revision() -> list[str]:
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return [f"git:{found.stdout.strip()}"] if found.returncode == 0 else []
+
+
+@contextmanager
+def finish_on_error(report: FlowReport | None) -> Iterator[None]:
+    """End the flow run when what is inside ends early."""
+    try:
+        yield
+    except BaseException as error:
+        if report and isinstance(error, KeyboardInterrupt):
+            report.finish("cancelled", _STOPPED)
+        elif report:
+            report.finish("failed", str(error) or type(error).__name__)
+        raise
+
+
+def ending(outcomes: Sequence[Outcome]) -> tuple[Ending, str]:
+    """The flow run's final state, and why."""
     if any(outcome.state == "stopped" for outcome in outcomes):
         return "cancelled", _STOPPED
     bad = [f"{o.address}: {o.reason}" for o in outcomes if o.state == "failed"]

@@ -5,6 +5,7 @@ server is started behind the user's back.
 """
 
 import argparse
+import errno
 import hashlib
 import importlib
 import json
@@ -12,6 +13,7 @@ import logging
 import os
 import sys
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,13 +26,18 @@ from flows.sentences import sentence
 from flows.settings import read_params
 from models.errors import UserError
 from tasks import failures
-from tasks.context import Context
+from tasks.context import Context, WorkerDied
 from tasks.layout import Layout, find_root
 from tasks.params import Params
 from tasks.plain_context import end_with
 from tasks.stages import STAGES, Stage
 
 log = logging.getLogger("affectloom")
+
+#: Seconds before each further try of a stage whose failure may pass.
+RETRIES_S = (10.0,)
+#: What network folders say when their server is away for a moment.
+_PASSING = {errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ENETDOWN, errno.ENETUNREACH}
 
 
 def run_stage(
@@ -49,8 +56,22 @@ def _code_fingerprint(stage: Stage, ids: Mapping[str, str], raw: Mapping[str, An
     return digest.hexdigest()
 
 
-def execute(name: str, ids: Mapping[str, str], layout: Layout | None = None) -> None:
-    """Run one stage instance of the current folder, reporting to Prefect where it answers."""
+def execute(
+    name: str,
+    ids: Mapping[str, str],
+    layout: Layout | None = None,
+    run: uuid.UUID | None = None,
+) -> None:
+    """Run one stage instance of the current folder, reporting to Prefect where it answers.
+
+    What may pass, a dropped connection or a worker that died, is tried again.
+
+    Args:
+        name: of the stage.
+        ids: of the instance.
+        layout: default: the project's own.
+        run: the flow run that Prefect opened for it, where it was started there.
+    """
     layout = layout or Layout()
     params = read_params(Path())
     raw, stage = params.raw, STAGES[name]
@@ -64,12 +85,37 @@ def execute(name: str, ids: Mapping[str, str], layout: Layout | None = None) -> 
     started = time.monotonic()
     code = _code_fingerprint(stage, ids, raw)
     try:
-        with open_context(address, execution(raw), code) as ctx:
-            run_stage(name, ids, params, layout, ctx)
+        with open_context(address, execution(raw), code, run) as ctx:
+            _run_patiently(name, ids, params, layout, ctx)
     except Exception as error:
         _note(layout, address, str(error) or type(error).__name__, outs)
         raise
     _note(layout, address, None, outs, time.monotonic() - started)
+
+
+def _run_patiently(
+    name: str, ids: Mapping[str, str], params: Params, layout: Layout, ctx: Context
+) -> None:
+    for pause_s in RETRIES_S:
+        try:
+            return run_stage(name, ids, params, layout, ctx)
+        except Exception as error:
+            if not may_pass(error):
+                raise
+            ctx.log(f"{str(error) or type(error).__name__}; trying again in {pause_s:g} s")
+            time.sleep(pause_s)
+    return run_stage(name, ids, params, layout, ctx)
+
+
+def may_pass(error: BaseException | None) -> bool:
+    """Whether a failure, or what caused it, may be gone when the work is tried again."""
+    while error is not None:
+        if isinstance(error, ConnectionError | TimeoutError | WorkerDied):
+            return True
+        if isinstance(error, OSError) and error.errno in _PASSING:
+            return True
+        error = error.__cause__
+    return False
 
 
 def _note(

@@ -1,10 +1,12 @@
 """Walking a plan while telling the terminal, and Prefect where it listens, what happens."""
 
+import csv
 import logging
 import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,7 +111,7 @@ class Teller:
             if now - self._told[address] < _PAUSE_S:
                 return
             self._told[address] = now
-        print(f"  {line}", file=sys.stderr, flush=True)
+        self._say(f"  {line}")
 
     def ended(self, outcome: Outcome) -> None:
         """See ``Watcher.ended``."""
@@ -164,11 +166,34 @@ class Teller:
                 for o in outcomes
             ]
             self.report.table("stages", rows)
+            if any(o.address == "report" and o.state in _GOOD for o in outcomes):
+                self.report.markdown("leaderboard", leaderboard(Layout().leaderboard("csv")))
 
     def _say(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
         if self.report:
             self.report.say(line)
+
+
+def leaderboard(file: Path) -> str:
+    """The leaderboard as Markdown: for each corpus and target who leads, and whether clearly."""
+    with file.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    lines = []
+    for key, found in groupby(rows, lambda row: (row["corpus"], row["target"])):
+        entries = list(found)
+        first = entries[0]
+        is_clear = first["significant_vs_next"] == "True"
+        verdict = "clearly ahead of" if is_clear else "not clearly ahead of"
+        lines += [f"## {key[0]}, {key[1]}", ""]
+        if len(entries) > 1:
+            lines += [f"{first['method']} is {verdict} {entries[1]['method']}.", ""]
+        lines += [f"| rank | method | {first['metric']} | interval |", "|---|---|---|---|"]
+        for row in entries:
+            interval = f"{row['ci_low']} to {row['ci_high']}"
+            lines.append(f"| {row['rank']} | {row['method']} | {row['mean']} | {interval} |")
+        lines.append("")
+    return "\n".join(lines)
 
 
 def has_failed(outcomes: Sequence[Outcome]) -> bool:

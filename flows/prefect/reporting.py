@@ -54,7 +54,7 @@ class FlowReport:
         self.name = name
         self.id: uuid.UUID | None = None
         self.is_cancelled = False
-        self._on_cancel = on_cancel
+        self.on_cancel = on_cancel
         self._has_id = threading.Event()
         self._lines: deque[dict[str, Any]] = deque(maxlen=5000)
         self._progress_id: str | None = None
@@ -90,18 +90,26 @@ class FlowReport:
         return report
 
     @classmethod
-    def join(cls, run: uuid.UUID, on_cancel: Callable[[], None] = lambda: None) -> "FlowReport":
+    def join(
+        cls,
+        run: uuid.UUID,
+        name: str,
+        tags: Sequence[str] = (),
+        on_cancel: Callable[[], None] = lambda: None,
+    ) -> "FlowReport":
         """Report into a flow run that Prefect itself opened; only Prefect ends it."""
-        report = cls("pipeline", on_cancel)
+        report = cls(name, on_cancel)
         report.id = run
         report._has_id.set()
-        report.outbox.put(report._add_tags)
-        return report
 
-    def _add_tags(self) -> None:
-        found = self.api.get(f"flow_runs/{self.id}")["tags"]
-        tags = dict.fromkeys([*found, "affectloom", *host_tags()])
-        self.api.patch(f"flow_runs/{self.id}", {"tags": list(tags)})
+        def rename() -> None:
+            found = report.api.get(f"flow_runs/{run}")["tags"]
+            kept = [tag for tag in found if not tag.startswith(("host:", "pid:"))]
+            every = list(dict.fromkeys([*kept, *tags, *host_tags()]))
+            report.api.patch(f"flow_runs/{run}", {"name": name, "tags": every})
+
+        report.outbox.put(rename)
+        return report
 
     def _create(self, flow: str, body: Mapping[str, Any]) -> None:
         found = self.api.post("flows/", {"name": flow})
@@ -198,7 +206,7 @@ class FlowReport:
 
         def show() -> None:
             if self._progress_id is None:
-                key = slug(f"progress-{self.name}")
+                key = slug(f"{self.name}-progress")
                 made = self._artifact(key, "progress", share, line)
                 self._progress_id = made["id"]
             else:
@@ -212,8 +220,7 @@ class FlowReport:
         data = [
             {k: v if isinstance(v, int | float) else str(v) for k, v in r.items()} for r in rows
         ]
-        key = slug(f"{title}-{self.name}")
-        self.outbox.put(lambda: self._artifact(key, "table", data, title))
+        self.outbox.put(lambda: self._artifact(slug(title), "table", data, title))
 
     def markdown(self, title: str, text: str) -> None:
         """A markdown artifact of the run."""
@@ -252,7 +259,7 @@ class FlowReport:
         self._looked_at = now
         if self.api.get(f"flow_runs/{self.id}")["state_type"] in ("CANCELLING", "CANCELLED"):
             self.is_cancelled = True
-            self._on_cancel()
+            self.on_cancel()
 
     def _flush(self) -> None:
         while self._lines and self.id is not None:

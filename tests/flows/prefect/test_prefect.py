@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,7 @@ def test_a_stage_shows_one_task_run_for_each_shard(inside):
 
 def test_queued_shards_are_pending(inside):
     seen = {}
+    both = threading.Barrier(2, timeout=60)  # neither worker goes on before both have looked
 
     def work(shard: int) -> int:
         if shard == 0:
@@ -61,10 +63,10 @@ def test_queued_shards_are_pending(inside):
             wait_for(lambda: len(task_states(inside, str(run))) == 4)
             wait_for(lambda: task_states(inside, str(run))["shard 2/6"][0] == "RUNNING")
             seen.update(task_states(inside, str(run)))
+            both.wait()
         return shard
 
     with bridge.open_context("queued", SETTINGS) as ctx:
-        # the second shard waits for the first, so that the third and fourth have no worker
         assert list(ctx.map(work, [0, 0, 1, 2, 3, 4], "shard")) == [0, 0, 1, 2, 3, 4]
     assert {seen[f"shard {n}/6"][0] for n in (3, 4)} == {"PENDING"}
 
