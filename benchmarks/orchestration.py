@@ -1,0 +1,145 @@
+"""What Prefect costs: the same run without a server, with one, with one that hangs or dies.
+
+    python -m benchmarks.orchestration --seconds 60
+
+Four stages of sleeping shards stand for the work, so that the figures are waiting, not company on
+the cores. `--seconds` is how long one run works; the times of the project's own commands follow.
+"""
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+from dvc.repo import Repo
+
+ROOT = Path(__file__).resolve().parents[1]
+_STAGE = """
+import sys, time
+from flows.bridge import open_context
+from tasks.params import ExecutionParams
+name, shards, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+with open_context(name, ExecutionParams(runner="threads", workers=2)) as ctx:
+    list(ctx.map(time.sleep, [seconds] * shards, "shard"))
+open(name, "w").write("done")
+"""
+_RUN = """
+import sys
+from pathlib import Path
+from flows.pipeline import stop_on_signal, walk_shown
+from flows.plan import read_plan
+from flows.telling import has_failed
+stop_on_signal()
+root = Path.cwd()
+sys.exit(has_failed(walk_shown(root, read_plan(root), [], 1, False)))
+"""
+
+
+def make_project(root: Path, seconds: float) -> None:
+    Repo.init(str(root), no_scm=True).close()
+    (root / "params.yaml").write_text("corpora: {}\n")
+    (root / "stage.py").write_text(_STAGE)
+    names = ["first", "second", "third", "fourth"]
+    shard_s = seconds / len(names) / 5  # five rounds of two shards a stage
+    stages = {}
+    for before, name in zip([None, *names], names, strict=False):
+        stages[name] = {
+            "cmd": f"python stage.py {name} 10 {shard_s:g}",
+            "deps": ["stage.py", *([before] if before else [])],
+            "outs": [name],
+        }
+    (root / "dvc.yaml").write_text(yaml.dump({"stages": stages}, sort_keys=False))
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "AFFECTLOOM_"))}
+    return kept | {"PYTHONPATH": str(ROOT)} | more
+
+
+def run_once(root: Path, fault: signal.Signals | None = None, server: int = 0, **more: str) -> str:
+    """Seconds of a run of everything, and how it ended; ``fault`` hits the server after a third."""
+    for made in ("first", "second", "third", "fourth", "dvc.lock"):
+        (root / made).unlink(missing_ok=True)
+    for cached in (root / ".dvc/cache", root / ".dvc/tmp"):
+        subprocess.run(["rm", "-rf", cached], check=True)
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-c", _RUN], cwd=root, env=environment(**more),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    if fault:
+        while not (root / "first").exists():
+            time.sleep(0.1)
+        os.killpg(server, fault)
+    code = process.wait()
+    took = time.monotonic() - began
+    if fault == signal.SIGSTOP:
+        os.killpg(server, signal.SIGCONT)
+    return f"{took:7.1f} s, exit status {code}"
+
+
+def command_s(*words: str, **more: str) -> float:
+    began = time.monotonic()
+    subprocess.run(
+        [sys.executable, "-m", "flows.cli.main", *words],
+        cwd=ROOT, env=environment(**more), check=True, capture_output=True,
+    )  # fmt: skip
+    return time.monotonic() - began
+
+
+def start_server(home: Path) -> tuple[subprocess.Popen, str]:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/api"
+    with (home / "server.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "server", "start", "--port", str(port), "--no-ui"],
+            cwd=home, env=environment(PREFECT_HOME=str(home), PREFECT_API_URL=url),
+            stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    os.environ["PREFECT_API_URL"] = url
+    from flows.prefect.home import has_api
+
+    while not has_api():
+        time.sleep(0.3)
+    return process, url
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=60.0, help="of work in one run")
+    parser.add_argument("--faults", type=int, default=2, help="runs with each kind of fault")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root, home = Path(folder) / "project", Path(folder) / "home"
+        root.mkdir()
+        home.mkdir()
+        make_project(root, asked.seconds)
+        print(f"work                     {asked.seconds:7.1f} s")
+        print(f"without a server         {run_once(root, AFFECTLOOM_PREFECT='off')}")
+        server, url = start_server(home)
+        try:
+            print(f"with a server            {run_once(root, PREFECT_API_URL=url)}")
+            for number in range(asked.faults):
+                took = run_once(root, signal.SIGSTOP, server.pid, PREFECT_API_URL=url)
+                print(f"server hangs, {number + 1}          {took}", flush=True)
+            for number in range(asked.faults):
+                took = run_once(root, signal.SIGKILL, server.pid, PREFECT_API_URL=url)
+                print(f"server killed, {number + 1}         {took}", flush=True)
+                server.wait()
+                server, url = start_server(home)
+        finally:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+    print(f"affectloom --help        {command_s('--help'):7.1f} s")
+
+
+if __name__ == "__main__":
+    main()
