@@ -1,0 +1,67 @@
+"""The files of an answer, and the folder that they go to."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.errors import UserError
+from tasks.context import Context
+from tasks.predict.engine import Result
+from tasks.predict.writing import write_csv, write_json
+
+#: One of these is in every folder that was written by an earlier call, and may be written again.
+_MARKS = ("predictions.json", "index.html")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Files beside ``predictions.json``, ``predictions.csv`` and ``timeline.html``.
+
+    Attributes:
+        faces: boxes of all faces in ``predictions.json``.
+        eaf: for ELAN.
+        textgrid: for Praat.
+        srt: subtitles.
+        overlay: of a video, one with the answer drawn into it.
+    """
+
+    faces: bool = False
+    eaf: bool = False
+    textgrid: bool = False
+    srt: bool = False
+    overlay: bool = True
+
+
+def check_folder(out: Path) -> None:
+    """Refuse a folder that other files live in or that cannot be written, before hours of work."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out} is a file; name a folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        names = sorted(entry.name for entry in out.iterdir())
+    except OSError as error:
+        raise UserError(
+            f"--out {out} cannot be used ({error.strerror or error}); name another folder"
+        ) from error
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise UserError(f"--out {out} is read-only; name another folder")
+    is_ours = set(names) & set(_MARKS) or any((out / name / _MARKS[0]).exists() for name in names)
+    if names and not is_ours:
+        raise UserError(
+            f"--out {out} holds other files ({names[0]}); name a folder that is new or empty"
+        )
+
+
+def write_answer(
+    result: Result, folder: Path, wanted: Wanted, contexts: Callable[[str], Context]
+) -> None:
+    """Every file of one answer; ``result`` has one."""
+    answer = result.answer
+    assert answer is not None
+    write_json(answer, folder / "predictions.json", faces=wanted.faces)
+    write_csv(answer, folder / "predictions.csv")
+
+
+def write_overview(results: Sequence[Result], out: Path) -> None:
+    """The page that leads to the answers of several media."""
