@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 from models.errors import UserError
 
@@ -108,7 +109,7 @@ def checked(name: str, rows: Iterable[Row], length_s: float | None, note: Note) 
 def _ended(name: str, rows: list[Row], length_s: float | None) -> list[Row]:
     """Rows with an end: one that has none ends where the next begins, the last with the medium."""
     found = []
-    for row, after in zip(rows, [*rows[1:], None], strict=True):
+    for row, after in zip_longest(rows, rows[1:]):
         if row.end_s is None:
             end_s = length_s if after is None else after.start_s
             if end_s is None:

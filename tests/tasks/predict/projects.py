@@ -25,6 +25,7 @@ from tests.places import QUIET
 from tests.tasks.media_factory import tone, write
 
 CORPUS, METHOD = "tiny", "linear"
+NAME = f"{CORPUS}/{METHOD}"
 #: Dialogues 4 and 5 are test rows.
 SPLITS = ["train"] * 3 + ["validation"] + ["test"] * 2
 SPANS = ((0.0, 1.2), (1.2, 2.3333333333333335), (2.3333333333333335, 4.0))

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import polars as pl
 import pytest
-import torch
 
 from models.errors import UserError
 from tasks.batches.source import read_pooled
@@ -28,24 +27,9 @@ from tasks.predict.outputs import outputs_of
 from tasks.predict.plan import plan_of_turns
 from tests.places import QUIET
 from tests.tasks.media_factory import tone, write
-from tests.tasks.predict.projects import CORPUS, METHOD, SPANS, make_project, write_talk
+from tests.tasks.predict.projects import CORPUS, METHOD, NAME, SPANS, write_talk
 
-NAME = f"{CORPUS}/{METHOD}"
 MODALITIES = ("audio", "video", "text")
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        root = tmp_path_factory.mktemp("project")
-        patch.chdir(root)
-        yield make_project(root)
-        torch.use_deterministic_algorithms(False)
-
-
-@pytest.fixture(scope="module")
-def model(project):
-    return model_of_run(NAME, project.layout, project.params)
 
 
 @dataclass
