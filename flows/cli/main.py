@@ -15,7 +15,7 @@ import typer
 from flows.cli.data import fetch, lint, store_app
 from flows.cli.imports import EPILOG, import_files
 from flows.cli.predict import EPILOG as PREDICT_EPILOG
-from flows.cli.predict import predict
+from flows.cli.predict import EXPORT_EPILOG, export, predict
 from flows.cli.reports import compare, report
 from flows.sentences import sentence
 from models.errors import UserError
@@ -192,6 +192,7 @@ def ui(
 
 app.command("import", epilog=EPILOG)(import_files)
 app.command(epilog=PREDICT_EPILOG)(predict)
+app.command(epilog=EXPORT_EPILOG)(export)
 app.command(epilog="Example: affectloom lint --strict")(lint)
 app.command(epilog="Example: affectloom fetch wav2vec2_base")(fetch)
 app.command(epilog="Example: affectloom report --markdown")(report)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 EPILOG = "Example: affectloom predict talk.mp4 --transcript talk.srt --out answers"
+EXPORT_EPILOG = "Example: affectloom export iemocap/mmgcn --out mmgcn_model"
 
 
 def predict(
@@ -65,3 +66,16 @@ def predict(
         print(json.dumps(found, indent=1, allow_nan=False))
     if not any(result.answer for result in results):
         raise typer.Exit(1)
+
+
+def export(
+    run: Annotated[str, typer.Argument(help="CORPUS/METHOD that was trained.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; new or empty.")],
+) -> None:
+    """Write a trained run as a folder that `predict --model` reads anywhere."""
+    from flows.settings import read_params
+    from tasks.layout import Layout
+    from tasks.predict.export import export as export_run
+
+    base = Path(os.environ.get("PWD", "."))
+    print(export_run(run, Layout(), read_params(Path()), base / out))

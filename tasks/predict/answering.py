@@ -16,7 +16,7 @@ from tasks.predict.outputs import Said
 
 #: Share of validation rows within the range of a value, and the quantiles at its ends.
 COVERAGE = 0.9
-_LOW, _HIGH = "0.05", "0.95"
+ENDS = ("0.05", "0.95")
 
 
 def classes_of(part: Part, said: Said) -> dict[str, list[Classes]]:
@@ -89,6 +89,6 @@ def _value(
     value = float(np.clip(mean, low, high))
     if residuals is None:
         return Value(value, None, None, float(spread))
-    ends = (mean + residuals["quantiles"][share] for share in (_LOW, _HIGH))
+    ends = (mean + residuals["quantiles"][share] for share in ENDS)
     start, end = (float(np.clip(found, low, high)) for found in ends)
     return Value(value, start, end, float(spread))

@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from models.batch import MODALITIES, Kind
+from models.batch import Kind
 from models.errors import UserError
 from tasks.evaluate.networks import Run, network_of
 from tasks.faces.params import FacesParams
 from tasks.features.params import EncoderParams
+from tasks.predict.answering import ENDS
 from tasks.predict.distance import Range
 from tasks.predict.model import Expected, Model, Part
 
@@ -104,10 +105,17 @@ class KnownFile(_Strict):
 
 
 class ResidualsFile(_Strict):
-    """Quantiles of the residuals of a column."""
+    """Quantiles of the residuals of a column; those at the ends of a range have to be there."""
 
     n: int
     quantiles: dict[str, float]
+
+    @field_validator("quantiles")
+    @classmethod
+    def _has_ends(cls, found: dict[str, float]) -> dict[str, float]:
+        if not set(ENDS) <= set(found):
+            raise ValueError(f"expected {' and '.join(ENDS)} among them")
+        return found
 
 
 class CalibrationFile(_Strict):
@@ -141,20 +149,23 @@ def read_model(folder: Path) -> Model:
 def _part(folder: Path) -> Part:
     read = _read(folder / ENCODERS, EncodersFile)
     for encoder, entry in read.encoders.items():
-        _check_source(folder / ENCODERS, encoder, entry)
+        check_source(folder / ENCODERS, encoder, entry)
         if not re.fullmatch(_SUM, read.weights_sha256.get(encoder, "")):
             raise UserError(f"{folder / ENCODERS}: weights_sha256.{encoder} is no SHA-256")
-    for name, encoder in read.inputs.items():
-        if name in MODALITIES and encoder not in read.encoders:
-            raise UserError(f"{folder / ENCODERS}: inputs.{name} is {encoder}, no key of encoders")
     files = [file for file in sorted(folder.rglob(CONFIG)) if PARTS not in _below(file, folder)]
     if not files:
         raise UserError(f"{folder}: there is no network in it ({CONFIG} and {WEIGHTS})")
     runs = tuple(_network(file, read.inputs) for file in files)
     _check_alike(folder, runs)
+    for run in runs:
+        used = run.recipe.inputs(read.inputs) | run.recipe.extra(read.inputs)
+        for name, encoder in used.items():
+            if encoder not in read.encoders:
+                raise UserError(f"{folder / ENCODERS}: {name} is {encoder}, no key of encoders")
     known = CalibrationFile()
     if (folder / CALIBRATION).exists():
         known = _read(folder / CALIBRATION, CalibrationFile)
+        _check_widths(folder / CALIBRATION, known, runs[0].method.spec.dims)
     return Part(
         name=folder.name,
         runs=runs,
@@ -170,6 +181,12 @@ def _part(folder: Path) -> Part:
         },
         expected={name: Expected(read.weights_sha256[name]) for name in read.encoders},
     )
+
+
+def _check_widths(file: Path, known: CalibrationFile, dims: Mapping[str, int]) -> None:
+    for name, one in known.ranges.items():
+        if not len(one.mean) == len(one.scale) == dims.get(name, len(one.mean)):
+            raise UserError(f"{file}: ranges.{name} is not as wide as the features of its networks")
 
 
 def _below(file: Path, folder: Path) -> tuple[str, ...]:
@@ -194,7 +211,7 @@ def _first(error: ValidationError) -> str:
     return f"{where}: {first['msg'].lower()}" if where else first["msg"].lower()
 
 
-def _check_source(file: Path, encoder: str, entry: EncoderParams) -> None:
+def check_source(file: Path, encoder: str, entry: EncoderParams) -> None:
     """Weights come from names that say what they are, never from any file of this machine."""
     checkpoint = entry.checkpoint or ""
     is_free = checkpoint.startswith(("/", ".", "~")) or ".." in checkpoint.split("/")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from models.errors import UserError
 from tasks.context import Context
+from tasks.predict.annotations import write_eaf, write_srt, write_textgrid
 from tasks.predict.engine import Result
 from tasks.predict.writing import write_csv, write_json
 
@@ -57,10 +58,19 @@ def write_answer(
     result: Result, folder: Path, wanted: Wanted, contexts: Callable[[str], Context]
 ) -> None:
     """Every file of one answer; ``result`` has one."""
-    answer = result.answer
+    answer, medium = result.answer, result.found.path
     assert answer is not None
     write_json(answer, folder / "predictions.json", faces=wanted.faces)
     write_csv(answer, folder / "predictions.csv")
+    if answer.medium.kind == "image":
+        return  # the others are about time
+    for is_wanted, write, name in (
+        (wanted.eaf, write_eaf, "predictions.eaf"),
+        (wanted.textgrid, write_textgrid, "predictions.TextGrid"),
+        (wanted.srt, write_srt, "predictions.srt"),
+    ):
+        if is_wanted:
+            write(answer, medium, folder / name)
 
 
 def write_overview(results: Sequence[Result], out: Path) -> None:
