@@ -19,6 +19,8 @@ from tasks.tables.faces import FACES
 from tasks.tables.parquet import table_files
 
 _FACE_COLUMNS = ["utterance_id", "time_s", "track", "box_px", "confidence"]
+#: Between the reasons of an utterance.
+_AND = "; "
 _READ = {"audio": "sound", "video": "faces", "text": "words"}
 
 
@@ -104,7 +106,7 @@ def _utterance(medium: Prepared, dialogue: int, turn: int, parts: Sequence[PartS
 
 
 def _why_not(seen: Mapping[str, Seen]) -> str:
-    return "; ".join(dict.fromkeys(one.detail for one in seen.values() if one.detail))
+    return _AND.join(dict.fromkeys(one.detail for one in seen.values() if one.detail))
 
 
 def _joined(parts: Sequence[Utterance]) -> Iterator[Gap]:
@@ -141,12 +143,13 @@ def _faces(path: Path, dialogue: int, shown: set[str]) -> Iterator[Face]:
 def nothing_said(answer: Answer, model: Model, project: Layout) -> str:
     """Why nothing was predicted of a medium, and what could be used instead."""
     reasons = [one.reason for one in (*answer.utterances, *answer.gaps) if one.reason]
-    why = "; ".join(dict.fromkeys(reasons)) or "there is nothing to see or hear"
-    reads = " and ".join(_READ[name] for name in model.modalities)
+    single = dict.fromkeys(part for reason in reasons for part in reason.split(_AND))
+    why = ", ".join(single) or "there is nothing to see or hear"
+    names = [_READ[name] for name in model.modalities]
+    reads = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
     others = _others(answer, model)
     could = runs_that_read(project, others) if others else []
-    names = {part.name for part in model.parts}
-    could = [name for name in could if name not in names]
+    could = [name for name in could if name not in {part.name for part in model.parts}]
     remedy = f"; trained runs that could: {', '.join(could[:6])}" if could else ""
     return f"the model reads {reads}: {why}{remedy}"
 

@@ -146,7 +146,8 @@ def _together(
         media = list(group)
         voices = project.checkpoint(_VOICES)
         if (voices / "model.safetensors").exists():
-            voice = EncoderParams(family="ge2e", checkpoint=str(voices), dtype="float32")
+            entry = {"family": "ge2e", "checkpoint": str(voices), "dtype": "float32"}
+            voice = EncoderParams.model_validate(entry)
             layout = replace(project, root=root / "voices", media=root)
             media = with_speakers(media, voice, layout, contexts)
         parts = []

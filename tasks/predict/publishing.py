@@ -3,12 +3,14 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from models.errors import UserError
-from tasks.context import Context
+from tasks.context import Context, Progress
 from tasks.predict.annotations import write_eaf, write_srt, write_textgrid
 from tasks.predict.engine import Result
+from tasks.predict.overlay import write_overlay
 from tasks.predict.writing import write_csv, write_json
 
 #: One of these is in every folder that was written by an earlier call, and may be written again.
@@ -56,21 +58,40 @@ def check_folder(out: Path) -> None:
 
 def write_answer(
     result: Result, folder: Path, wanted: Wanted, contexts: Callable[[str], Context]
-) -> None:
-    """Every file of one answer; ``result`` has one."""
+) -> list[str]:
+    """Every file of one answer; ``result`` has one.
+
+    Returns:
+        Sentences about files that could not be made of this medium; the answer itself is written.
+    """
     answer, medium = result.answer, result.found.path
     assert answer is not None
     write_json(answer, folder / "predictions.json", faces=wanted.faces)
     write_csv(answer, folder / "predictions.csv")
     if answer.medium.kind == "image":
-        return  # the others are about time
-    for is_wanted, write, name in (
-        (wanted.eaf, write_eaf, "predictions.eaf"),
-        (wanted.textgrid, write_textgrid, "predictions.TextGrid"),
-        (wanted.srt, write_srt, "predictions.srt"),
-    ):
-        if is_wanted:
-            write(answer, medium, folder / name)
+        return []  # the others are about time
+    makers: dict[str, Callable[[Path], None]] = {}
+    if wanted.eaf:
+        makers["predictions.eaf"] = partial(write_eaf, answer, medium)
+    if wanted.textgrid:
+        makers["predictions.TextGrid"] = partial(write_textgrid, answer, medium)
+    if wanted.srt:
+        makers["predictions.srt"] = partial(write_srt, answer, medium)
+    if wanted.overlay and answer.medium.kind == "video":
+        told = _progress(contexts("overlay"), answer.medium.duration_s)
+        makers["overlay.mp4"] = partial(write_overlay, answer, medium, progress=told)
+    faults = []
+    for name, make in makers.items():
+        try:
+            make(folder / name)
+        except UserError as error:
+            faults.append(f"{name} is not there: {error}")
+    return faults
+
+
+def _progress(ctx: Context, length_s: float) -> Callable[[float], None]:
+    total = max(1, round(length_s))
+    return lambda done_s: ctx.progress(Progress(min(round(done_s), total), total, "s"))
 
 
 def write_overview(results: Sequence[Result], out: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from tasks.layout import Layout
@@ -30,7 +31,7 @@ def sentence(reason: str) -> str:
 
 
 def seen_of(
-    part: Part, layout: Layout, present: Mapping[str, Sequence[bool]], ids: Sequence[str]
+    part: Part, layout: Layout, present: Mapping[str, np.ndarray], ids: Sequence[str]
 ) -> list[dict[str, Seen]]:
     """For each utterance, what the networks had of each modality.
 
@@ -66,7 +67,7 @@ def _ends(part: Part, layout: Layout, modality: str) -> dict[str, tuple[str, str
     """Utterance to status and reason, in the table that the networks read."""
     columns = ["utterance_id", "status", "reason"]
     encoder = part.inputs.get(modality)
-    if encoder in part.encoders:
+    if encoder is not None and encoder in part.encoders:
         frame = read_table(FEATURES, layout.features(CORPUS, encoder), columns)
     else:
         frame = _faces(layout.faces(CORPUS), columns)

@@ -69,9 +69,10 @@ def run(
     results = []
     for result in predict(media, model, layout, contexts, asked):
         folder = request.out if len(media) == 1 else request.out / result.found.name
+        faults = []
         if result.answer is not None:
-            result = _written(result, folder, request.wanted, contexts)
-        say(told(result, folder))
+            faults = write_answer(result, folder, request.wanted, contexts)
+        say("\n".join([told(result, folder), *(f"  note: {fault}" for fault in faults)]))
         results.append(result)
     if len(media) > 1:
         write_overview(results, request.out)
@@ -122,16 +123,6 @@ def choose_model(
         "there is no model to choose: no run on real data fits these media (runs on drawn people "
         f"count only when they are named); name one with --run CORPUS/METHOD; {there_is}"
     )
-
-
-def _written(
-    result: Result, folder: Path, wanted: Wanted, contexts: Callable[[str], Context]
-) -> Result:
-    try:
-        write_answer(result, folder, wanted, contexts)
-    except UserError as error:  # of this medium; the next may do better
-        return replace(result, answer=None, reason=str(error))
-    return result
 
 
 def told(result: Result, folder: Path) -> str:

@@ -81,6 +81,27 @@ def test_words_come_from_the_transcript(project, call, tmp_path):
     assert (one.start_s, one.end_s, one.seen["text"].status) == (0.0, 2.0, "ok")
 
 
+def test_what_was_asked_for_beside_is_there(project, call, tmp_path):
+    wanted = Wanted(faces=True, eaf=True, textgrid=True, srt=True, overlay=True)
+    results, _ = call(project.medium(4), wanted=wanted)
+    names = {file.name for file in (tmp_path / "out").iterdir()}
+    assert {f"predictions.{end}" for end in ("json", "csv", "eaf", "TextGrid", "srt")} <= names
+    assert "overlay.mp4" in names
+    written = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert len(written["faces"]) == len(results[0].answer.faces) > 0
+
+
+def test_what_cannot_be_drawn_is_said_and_the_answer_stays(project, call, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise UserError("no encoder for H.264")
+
+    monkeypatch.setattr("tasks.predict.publishing.write_overlay", broken)
+    results, lines = call(project.medium(4), wanted=Wanted())
+    assert results[0].answer
+    assert lines[-1].endswith("note: overlay.mp4 is not there: no encoder for H.264")
+    assert (tmp_path / "out" / "predictions.json").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
