@@ -1,10 +1,9 @@
 """Answers out of what networks say: means, spread, calibrated probabilities, ranges, reasons."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 
 from models.batch import Target
 from models.errors import UserError
@@ -22,7 +21,7 @@ ENDS = ("0.05", "0.95")
 def classes_of(part: Part, said: Said) -> dict[str, list[Classes]]:
     """Target to the categories of each row."""
     return {
-        target.name: _classes(target, said.outputs[target.name], _known(part, target))
+        target.name: _classes(target, said, _known(part, target))
         for target in said.targets
         if target.kind != "values"
     }
@@ -31,7 +30,7 @@ def classes_of(part: Part, said: Said) -> dict[str, list[Classes]]:
 def values_of(part: Part, said: Said) -> dict[str, list[dict[str, Value]]]:
     """Target to the numbers of each row, by column."""
     return {
-        target.name: _values(target, said.outputs[target.name], _known(part, target))
+        target.name: _values(target, said, _known(part, target))
         for target in said.targets
         if target.kind == "values"
     }
@@ -48,13 +47,11 @@ def _known(part: Part, target: Target) -> Mapping[str, Any]:
     return found
 
 
-def _classes(
-    target: Target, outputs: Sequence[torch.Tensor], known: Mapping[str, Any]
-) -> list[Classes]:
-    shares = np.stack([probabilities(target, output) for output in outputs])  # (networks, N, C)
+def _classes(target: Target, said: Said, known: Mapping[str, Any]) -> list[Classes]:
+    shares = np.stack([probabilities(target, output) for output in said.outputs[target.name]])
     if target.kind == "category" and "temperature" in known:
         shares = np.stack([tempered(one, known["temperature"]) for one in shares])
-    mean, spread = shares.mean(axis=0), shares.std(axis=0)
+    mean, spread = _over_networks(shares, said.fair[target.name])
     best = mean.argmax(axis=1)
     return [
         Classes(
@@ -66,11 +63,9 @@ def _classes(
     ]
 
 
-def _values(
-    target: Target, outputs: Sequence[torch.Tensor], known: Mapping[str, Any]
-) -> list[dict[str, Value]]:
-    numbers = np.stack([output.double().numpy() for output in outputs])  # (networks, N, K)
-    mean, spread = numbers.mean(axis=0), numbers.std(axis=0)
+def _values(target: Target, said: Said, known: Mapping[str, Any]) -> list[dict[str, Value]]:
+    numbers = np.stack([output.double().numpy() for output in said.outputs[target.name]])
+    mean, spread = _over_networks(numbers, said.fair[target.name])
     residuals = known.get("residuals", {})
     return [
         {
@@ -79,6 +74,17 @@ def _values(
         }
         for row in range(len(mean))
     ]
+
+
+def _over_networks(values: np.ndarray, fair: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (N, C) over the networks that are fair to ask.
+
+    Args:
+        values: (networks, N, C).
+        fair: (networks, N) bool.
+    """
+    kept = np.broadcast_to(fair[:, :, None], values.shape)
+    return values.mean(axis=0, where=kept), values.std(axis=0, where=kept)
 
 
 def _value(

@@ -72,8 +72,21 @@ def answer_of(
         model.modalities,
         model.networks,
         COVERAGE,
-        plan.notes,
+        (*plan.notes, *_learnt_from(medium, model)),
     )
+
+
+def _learnt_from(medium: Prepared, model: Model) -> Iterator[str]:
+    """Sentences about networks that know this very medium."""
+    for part in model.parts:
+        count = sum(medium.sha256 in part.learnt.get(run.fold, ()) for run in part.runs)
+        if count == len(part.runs):
+            yield f"{part.name} learnt from this medium, so the answer tells nothing about new ones"
+        elif count:
+            yield (
+                f"{count} of the {len(part.runs)} networks of {part.name} learnt from this medium "
+                "and were not asked"
+            )
 
 
 def _utterance(medium: Prepared, dialogue: int, turn: int, parts: Sequence[PartSays]) -> Utterance:

@@ -21,6 +21,7 @@ from tasks.params import Params
 from tasks.predict.distance import Range
 from tasks.tables.parquet import read_metadata, read_table
 from tasks.tables.splits import SPLIT
+from tasks.tables.utterances import UTTERANCES
 
 #: What a project's best run is judged by: the first of these that any of its runs predicts.
 _JUDGED_BY = ("category", "vad", "sentiment")
@@ -62,6 +63,8 @@ class Part:
         calibration: ``targets`` of the file of temperatures and residuals; may be empty.
         ranges: modality to where the training rows lie; empty where that is not known.
         expected: encoder to what it was at training, where that is known.
+        learnt: fold to the hashes of media that its networks were trained or chosen on, where that
+            is known.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Part:
     calibration: Mapping[str, Any] = field(default_factory=dict)
     ranges: Mapping[str, Range] = field(default_factory=dict)
     expected: Mapping[str, Expected] = field(default_factory=dict)
+    learnt: Mapping[int, frozenset[str]] = field(default_factory=dict)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -163,6 +167,7 @@ def part_of_run(corpus: str, method: str, layout: Layout, params: Params) -> Par
         calibration=calibration,
         ranges=_ranges(layout, corpus, modalities),
         expected=_expected(layout, corpus, encoders),
+        learnt=_learnt(layout, corpus),
     )
 
 
@@ -188,6 +193,18 @@ def _ranges(layout: Layout, corpus: str, inputs: Mapping[str, str]) -> dict[str,
         if present.any():
             found[modality] = Range.of(values[present])
     return found
+
+
+def _learnt(layout: Layout, corpus: str) -> dict[int, frozenset[str]]:
+    if not (layout.splits(corpus).exists() and layout.utterances(corpus).exists()):
+        return {}
+    media = read_table(UTTERANCES, layout.utterances(corpus), ["utterance_id", "media_sha256"])
+    known = read_table(SPLIT, layout.splits(corpus)).filter(pl.col("split") != "test")
+    joined = known.join(media.drop_nulls(), on="utterance_id")
+    return {
+        int(str(fold)): frozenset(rows.get_column("media_sha256"))
+        for (fold,), rows in joined.group_by("fold")
+    }
 
 
 def _expected(layout: Layout, corpus: str, encoders: Collection[str]) -> dict[str, Expected]:

@@ -14,6 +14,8 @@ from tasks.layout import Layout
 from tasks.predict.corpus import CORPUS, without_sound
 from tasks.predict.distance import beyond
 from tasks.predict.model import Part
+from tasks.tables.parquet import read_table
+from tasks.tables.utterances import UTTERANCES
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Said:
         ids: utterances, in the order of the rows.
         targets: every target that a network predicts.
         outputs: target name to the outputs (N, C) of each network that predicts it.
+        fair: target name to (networks, N) bool: False where the network learnt from the medium,
+            and others did not.
         present: modality to (N,) bool: what there was to see.
         far: for each row the modalities that are unlike the training data.
     """
@@ -31,6 +35,7 @@ class Said:
     ids: tuple[str, ...]
     targets: tuple[Target, ...]
     outputs: Mapping[str, Sequence[torch.Tensor]]
+    fair: Mapping[str, np.ndarray]
     present: Mapping[str, np.ndarray]
     far: Sequence[Sequence[str]]
 
@@ -55,14 +60,20 @@ def outputs_of(part: Part, layout: Layout, silent: set[str]) -> Said:
         for one in sources
     ]
     first = sources[0]  # ids and presence are the same in all
+    hashes = _hashes(layout, first.ids.tolist())
     outputs: dict[str, list[torch.Tensor]] = {}
+    strange: dict[str, list[np.ndarray]] = {}
     for run, source in zip(part.runs, sources, strict=True):
+        learnt = part.learnt.get(run.fold, frozenset())
+        is_new = np.array([sha256 not in learnt for sha256 in hashes], bool)
         for name, values in _of_network(run, source).items():
             outputs.setdefault(name, []).append(values)
+            strange.setdefault(name, []).append(is_new)
     return Said(
         tuple(first.ids.tolist()),
         tuple(targets_of(part.runs)),
         outputs,
+        {name: _or_all(np.stack(rows)) for name, rows in strange.items()},
         first.present,
         beyond(part.ranges, first.features, first.present),
     )
@@ -75,3 +86,15 @@ def _of_network(run: Run, source: Source) -> dict[str, torch.Tensor]:
     found = predict(run.method, data, device=best_device())
     back = np.argsort(data.rows)
     return {target.name: found[target.name][back] for target in run.targets}
+
+
+def _hashes(layout: Layout, ids: Sequence[str]) -> list[str]:
+    """Of the media, in the order of ``ids``."""
+    table = read_table(UTTERANCES, layout.utterances(CORPUS), ["utterance_id", "media_sha256"])
+    known = dict(table.iter_rows())
+    return [known[name] for name in ids]
+
+
+def _or_all(is_new: np.ndarray) -> np.ndarray:
+    """(networks, N) the same, but all networks where every one of them learnt from the medium."""
+    return is_new | ~is_new.any(axis=0)

@@ -131,6 +131,27 @@ def test_predicting_again_computes_nothing(project, model):
     assert not list((project.layout.cache / "predict").glob("work-*"))
 
 
+def test_networks_that_learnt_from_a_medium_are_not_asked_about_it(project, model):
+    part = model.parts[0]
+    sha256 = media_sha256(project.medium(4))
+    assert media_sha256(project.medium(0)) in part.learnt[0]
+    assert sha256 not in part.learnt[0]
+    first, second = part.runs[0], next(run for run in part.runs if run.seed == 1)
+    both = replace(part, runs=(first, replace(second, fold=1)), learnt={1: frozenset([sha256])})
+    alone = replace(both, runs=(first,))
+    mixed, lone = (
+        only(answer(project, replace(model, parts=(one,)), project.medium(4))).answer
+        for one in (both, alone)
+    )
+    assert mixed.utterances[0].classes == lone.utterances[0].classes
+    (note,) = mixed.notes
+    assert note == "1 of the 2 networks of tiny/linear learnt from this medium and were not asked"
+    everyone = replace(both, learnt={0: frozenset([sha256]), 1: frozenset([sha256])})
+    whole = only(answer(project, replace(model, parts=(everyone,)), project.medium(4))).answer
+    assert whole.utterances[0].classes["category"].spread > 0
+    assert "learnt from this medium, so" in whole.notes[0]
+
+
 # what a medium lacks ------------------------------------------------------------------------------
 
 
