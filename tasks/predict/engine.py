@@ -46,7 +46,7 @@ class Asked:
         turns: words of the only medium.
         transcript: name of the file that they stand in.
         notes: sentences about what was mended in it.
-        faces: every face in every frame that was looked at.
+        faces: look for them even where the model does not.
     """
 
     turns: Sequence[Turn] | None = None
@@ -158,7 +158,8 @@ def _together(
             said = outputs_of(part, layout, unheard(media))
             seen = seen_of(part, layout, said.present, said.ids)
             parts.append(PartSays(said, seen, classes_of(part, said), values_of(part, said)))
-        boxes = _faces(model, media, root, project, contexts) if asked.faces else None
+        sees = asked.faces or "video" in model.modalities
+        boxes = _faces(model, media, root, project, contexts) if sees else None
         return [
             _result(answer_of(medium, dialogue, parts, model, boxes), medium, model, project)
             for dialogue, medium in enumerate(media)

@@ -10,7 +10,9 @@ from models.errors import UserError
 from tasks.context import Context, Progress
 from tasks.predict.annotations import write_eaf, write_srt, write_textgrid
 from tasks.predict.engine import Result
+from tasks.predict.index import write_index
 from tasks.predict.overlay import write_overlay
+from tasks.predict.timeline import write_timeline
 from tasks.predict.writing import write_csv, write_json
 
 #: One of these is in every folder that was written by an earlier call, and may be written again.
@@ -68,14 +70,15 @@ def write_answer(
     assert answer is not None
     write_json(answer, folder / "predictions.json", faces=wanted.faces)
     write_csv(answer, folder / "predictions.csv")
-    if answer.medium.kind == "image":
-        return []  # the others are about time
-    makers: dict[str, Callable[[Path], None]] = {}
-    if wanted.eaf:
+    makers: dict[str, Callable[[Path], None]] = {
+        "timeline.html": partial(write_timeline, answer, medium)
+    }
+    is_timed = answer.medium.kind != "image"
+    if wanted.eaf and is_timed:
         makers["predictions.eaf"] = partial(write_eaf, answer, medium)
-    if wanted.textgrid:
+    if wanted.textgrid and is_timed:
         makers["predictions.TextGrid"] = partial(write_textgrid, answer, medium)
-    if wanted.srt:
+    if wanted.srt and is_timed:
         makers["predictions.srt"] = partial(write_srt, answer, medium)
     if wanted.overlay and answer.medium.kind == "video":
         told = _progress(contexts("overlay"), answer.medium.duration_s)
@@ -96,3 +99,4 @@ def _progress(ctx: Context, length_s: float) -> Callable[[float], None]:
 
 def write_overview(results: Sequence[Result], out: Path) -> None:
     """The page that leads to the answers of several media."""
+    write_index([(r.found.name, r.answer, r.reason) for r in results], out / "index.html")

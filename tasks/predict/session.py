@@ -66,16 +66,18 @@ def run(
     asked = _asked(request, media)
     model = choose_model(request, layout, params, modalities_of(media, asked))
     say(model.told)
-    results = []
-    for result in predict(media, model, layout, contexts, asked):
-        folder = request.out if len(media) == 1 else request.out / result.found.name
-        faults = []
-        if result.answer is not None:
-            faults = write_answer(result, folder, request.wanted, contexts)
-        say("\n".join([told(result, folder), *(f"  note: {fault}" for fault in faults)]))
-        results.append(result)
-    if len(media) > 1:
-        write_overview(results, request.out)
+    results: list[Result] = []
+    try:
+        for result in predict(media, model, layout, contexts, asked):
+            folder = request.out if len(media) == 1 else request.out / result.found.name
+            faults = []
+            if result.answer is not None:
+                faults = write_answer(result, folder, request.wanted, contexts)
+            say("\n".join([told(result, folder), *(f"  note: {fault}" for fault in faults)]))
+            results.append(result)
+    finally:  # also of what is there when somebody stops the rest
+        if len(media) > 1:
+            write_overview(results, request.out)
     return results
 
 

@@ -44,6 +44,7 @@ def test_one_medium_lies_straight_in_the_folder_and_several_have_one_each(projec
     call(project.medium(4), project.medium(5), out=tmp_path / "both")
     found = sorted(file.parent.name for file in (tmp_path / "both").glob("*/predictions.json"))
     assert found == ["d4", "d5"]
+    assert "d5/timeline.html" in (tmp_path / "both" / "index.html").read_text()
 
 
 def test_the_same_medium_gives_the_same_bytes(project, call, tmp_path):
@@ -86,7 +87,7 @@ def test_what_was_asked_for_beside_is_there(project, call, tmp_path):
     results, _ = call(project.medium(4), wanted=wanted)
     names = {file.name for file in (tmp_path / "out").iterdir()}
     assert {f"predictions.{end}" for end in ("json", "csv", "eaf", "TextGrid", "srt")} <= names
-    assert "overlay.mp4" in names
+    assert {"overlay.mp4", "timeline.html"} <= names
     written = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert len(written["faces"]) == len(results[0].answer.faces) > 0
 
@@ -158,3 +159,4 @@ def test_what_is_written_stays_when_somebody_stops_the_rest(project, call, tmp_p
     with pytest.raises(KeyboardInterrupt):
         call(project.medium(4), "late.mp4")
     assert (tmp_path / "out" / "d4" / "predictions.json").exists()
+    assert "d4/timeline.html" in (tmp_path / "out" / "index.html").read_text()
