@@ -101,7 +101,7 @@ def compute_features(part: Part, layout: Layout, contexts: Contexts) -> None:
     if "video" in part.modalities:
         faces.run(part.faces, layout, contexts("faces"), CORPUS)
     for name, encoder in part.encoders.items():
-        folder = features.run(encoder, layout, contexts(f"features of {name}"), CORPUS, name)
+        folder = features.run(encoder, layout, contexts(name), CORPUS, name)
         _check_same(part, name, folder)
 
 

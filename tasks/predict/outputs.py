@@ -16,6 +16,7 @@ from tasks.predict.distance import beyond
 from tasks.predict.model import Part
 from tasks.tables.parquet import read_table
 from tasks.tables.utterances import UTTERANCES
+from tasks.targets import TARGETS
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def outputs_of(part: Part, layout: Layout, silent: set[str]) -> Said:
             strange.setdefault(name, []).append(is_new)
     return Said(
         tuple(first.ids.tolist()),
-        tuple(targets_of(part.runs)),
+        tuple(sorted(targets_of(part.runs), key=lambda one: list(TARGETS).index(one.name))),
         outputs,
         {name: _or_all(np.stack(rows)) for name, rows in strange.items()},
         first.present,
