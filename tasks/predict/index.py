@@ -1,6 +1,5 @@
 """``index.html``: what was said of several files, each with a link to its folder."""
 
-from collections import Counter
 from collections.abc import Iterable
 from html import escape
 from importlib.resources import files
@@ -81,19 +80,19 @@ def _row(name: str, answer: Answer | None, reason: str) -> str:
 
 def in_short(answer: Answer) -> str:
     """An answer in a line: the share of time of the likeliest categories, and mean values."""
-    time_s: Counter[str] = Counter()
+    time_s: dict[str, float] = {}
     means: dict[str, list[tuple[float, float]]] = {}
     for utterance in answer.utterances:
         length_s = max(utterance.end_s - utterance.start_s, 1e-3)
         for classes in list(utterance.classes.values())[:1]:
-            time_s[classes.label] += length_s  # pyright: ignore[reportArgumentType]
+            time_s[classes.label] = time_s.get(classes.label, 0.0) + length_s
         for values in utterance.values.values():
             for column, number in values.items():
                 means.setdefault(column, []).append((number.value, length_s))
     total = sum(time_s.values())
     parts = [
         f"{label.replace('_', ' ')} {100 * share / total:.0f} %"
-        for label, share in time_s.most_common(3)
+        for label, share in sorted(time_s.items(), key=lambda item: -item[1])[:3]
     ]
     for column, found in list(means.items())[:3]:
         mean = sum(value * s for value, s in found) / sum(s for _, s in found)

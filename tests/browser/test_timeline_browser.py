@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from tasks.predict.answer import Medium
+from tasks.predict.answer import Face, Medium
 from tasks.predict.timeline import write_timeline
 from tests.browser.chromium import EXECUTABLE, browser
 from tests.tasks import media_factory
@@ -36,6 +37,12 @@ def tab(tmp_path_factory):
     write_timeline(found, medium, folder / "timeline.html")
     long = replace(answer(1000, step_s=3.0), medium=Medium("long.mp4", "video", 3000.0, (320, 240)))
     write_timeline(long, folder / "none.mp4", folder / "long.html")
+    Image.new("RGB", (300, 400), "grey").save(folder / "face.png")
+    face = replace(
+        answer(0, kind="image", size_px=(300, 400), last=utterance(1, 0, 0, text=None)),
+        faces=(Face("1", 0.0, 0, (90, 100, 200, 230), 0.9),),
+    )
+    write_timeline(face, folder / "face.png", folder / "picture.html")
     with browser() as opened:
         opened.folder = folder
         yield opened
@@ -51,7 +58,11 @@ def fresh(tab):
     until(tab, "document.querySelector('video').readyState >= 2")
     yield
     assert tab.complaints == []
-    assert {url.rpartition("/")[2] for url in tab.requests} <= {"timeline.html", "long.html"}
+    assert {url.rpartition("/")[2] for url in tab.requests} <= {
+        "timeline.html",
+        "long.html",
+        "picture.html",
+    }
 
 
 def until(tab, condition):
@@ -161,3 +172,12 @@ def test_a_thousand_utterances_without_their_medium_stay_usable(tab):
     until(tab, "Number(seek.value) > 2697.9")
     press(tab, " ", "ArrowDown")
     assert "utterance 901" in now(tab)
+
+
+def test_a_picture_has_no_time_but_its_face_and_its_answer(tab):
+    tab.open(tab.folder / "picture.html")
+    assert "joy 60 %" in now(tab)
+    assert tab.run("document.querySelectorAll('#boxes rect').length") == 1
+    assert not tab.run(
+        "['over-time', 'transport'].some((id) => document.getElementById(id).offsetHeight)"
+    )

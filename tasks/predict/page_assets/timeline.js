@@ -25,6 +25,7 @@ function clock(s, tenths = false) {
   const rest = tenths ? (t % 60).toFixed(1).padStart(4, "0") : two(t % 60);
   return t >= 3600 ? `${Math.floor(t / 3600)}:${two(Math.floor(t / 60) % 60)}:${rest}` : `${Math.floor(t / 60)}:${rest}`;
 }
+const spanOf = (g) => `${clock(g.start_s, g.end_s - g.start_s < 2)} to ${clock(g.end_s, g.end_s - g.start_s < 2)}`;
 const percent = (p) => `${Math.round(100 * p)} %`;
 const signed = (v) => (v < 0 ? "−" : "+") + Math.abs(v).toFixed(2);
 const plain = (text) => String(text).replaceAll("_", " ");
@@ -42,6 +43,7 @@ function scale(column) {
   return [known.reduce((a, b) => Math.min(a, b), -1), known.reduce((a, b) => Math.max(a, b), 1)];
 }
 const scales = columns.map(scale);
+const isPicture = data.medium.kind === "image"; // no time passes in it
 const speakers = [...new Set(all.map((u) => u.speaker))];
 const voice = (name) => name ?? "speech";
 
@@ -108,7 +110,7 @@ function boxAt(path, s) {
   const [a, b] = [path[after - 1], path[after]];
   if (a && b && b[0] - a[0] <= 2.5) return a[1].map((v, i) => v + ((s - a[0]) / (b[0] - a[0])) * (b[1][i] - v));
   const near = [a ?? (after < 0 ? path[path.length - 1] : null), b].filter(Boolean).find(([t]) => Math.abs(t - s) <= 0.25);
-  return data.medium.kind === "image" ? path[0][1] : near?.[1];
+  return isPicture ? path[0][1] : near?.[1];
 }
 function drawBoxes(current, s) {
   const room = $("boxes");
@@ -209,7 +211,7 @@ function drawLanes() {
   if (data.gaps.length) {
     const top = lane("gaps", 16);
     for (const g of data.gaps) {
-      svg.append(h("rect", { class: "gap", x: x(g.start_s), y: top, width: Math.max(1, x(g.end_s) - x(g.start_s)), height: 16, fill: "url(#hatch)" }, h("title", {}, `${clock(g.start_s)} to ${clock(g.end_s)}: ${plain(g.reason)}`)));
+      svg.append(h("rect", { class: "gap", x: x(g.start_s), y: top, width: Math.max(1, x(g.end_s) - x(g.start_s)), height: 16, fill: "url(#hatch)" }, h("title", {}, `${spanOf(g)}: ${plain(g.reason)}`)));
       if (x(g.end_s) - x(g.start_s) > 8 + 7 * g.reason.length) svg.append(h("text", { x: x(g.start_s) + 4, y: top + 12 }, plain(g.reason)));
     }
   }
@@ -235,7 +237,7 @@ function setZoom(factor) {
 function drawWords() {
   const gaps = [...data.gaps];
   const items = [];
-  const addGaps = (until) => { while (gaps.length && gaps[0].start_s < until) { const g = gaps.shift(); items.push(h("li", { class: "gap" }, `${clock(g.start_s)} to ${clock(g.end_s)}: ${plain(g.reason)}`)); } };
+  const addGaps = (until) => { while (gaps.length && gaps[0].start_s < until) { const g = gaps.shift(); items.push(h("li", { class: "gap" }, `${spanOf(g)}: ${plain(g.reason)}`)); } };
   for (const u of all) {
     addGaps(u.start_s);
     const c = verdict(u);
@@ -252,7 +254,7 @@ function drawWords() {
 }
 
 function show(reveal, s = time()) {
-  const current = all.filter((u) => u.start_s <= s + 1e-3 && s < u.end_s - 1e-3);
+  const current = isPicture ? all : all.filter((u) => u.start_s <= s + 1e-3 && s < u.end_s - 1e-3);
   const key = current.map((u) => u.id).join(" ") || `gap ${data.gaps.findIndex((g) => g.start_s <= s && s < g.end_s)}`;
   $("clock").textContent = `${clock(s, true)} / ${clock(length_s)}`;
   $("seek").value = s;
@@ -282,7 +284,7 @@ const KEYS = {
 };
 document.addEventListener("keydown", (event) => {
   const isButton = event.target.closest?.("button, a, audio") && event.key === " ";
-  if (event.ctrlKey || event.metaKey || event.altKey || isButton || !KEYS[event.key]) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || isButton || isPicture || !KEYS[event.key]) return;
   event.preventDefault();
   KEYS[event.key]();
 });
@@ -308,12 +310,13 @@ $("theme").addEventListener("click", () => {
 });
 
 const answered = all.filter((u) => Object.keys(u.classes).length || Object.keys(u.values).length).length;
-$("summary").textContent = `${data.medium.name}${data.medium.kind === "image" ? "" : `, ${clock(length_s)}`}: ${answered} of ${all.length} utterances understood, from ${data.modalities.join(", ") || "nothing"}; mean of ${data.networks} network${data.networks === 1 ? "" : "s"}, bands hold ${percent(data.coverage)} of validation rows.`;
+$("summary").textContent = `${data.medium.name}${isPicture ? "" : `, ${clock(length_s)}`}: ${answered} of ${all.length} utterances understood, from ${data.modalities.join(", ") || "nothing"}; mean of ${data.networks} network${data.networks === 1 ? "" : "s"}, bands hold ${percent(data.coverage)} of validation rows.`;
 $("notes").append(...data.notes.map((note) => h("p", { class: "warning" }, note)));
 $("legend").append(...names.map((name) => {
   const mark = h("svg", { width: 12, height: 12, "aria-hidden": "true" }, h("rect", { width: 12, height: 12, rx: 2, fill: colour(name) }));
   return h("li", {}, mark, plain(name));
 }), h("li", { class: "soft" }, "hatched: not understood, missing or nobody speaks"));
+$("over-time").hidden = $("transport").hidden = isPicture;
 drawPlayer();
 drawWords();
 drawLanes();
