@@ -31,10 +31,12 @@ def embedded_subtitles(medium: Path) -> list[Turn]:
             rows = [_row(track, packet, origin_s) for packet in container.demux(track)]
     except (FFmpegError, OSError, IndexError, ValueError) as error:
         raise UserError(f"{explain(medium, error).detail}; give another file") from error
+    # nobody wrote these by hand: what cannot be used is passed over, never an error
     spoken = [row for row in rows if row is not None and row.text.strip()]
-    if not spoken:
+    timed = [row for row in spoken if row.end_s is not None and row.end_s > row.start_s]
+    if not timed:
         return []
-    return checked(f"subtitles of {medium.name}", spoken, None, lambda sentence: None)
+    return checked(f"subtitles of {medium.name}", timed, None, lambda sentence: None)
 
 
 def _row(track: SubtitleStream, packet: av.Packet, origin_s: float) -> Row | None:

@@ -7,6 +7,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from av.subtitles.subtitle import SubtitleSet
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -254,10 +255,10 @@ def test_a_transcript_that_is_not_there_is_named(tmp_path):
         read_transcript(tmp_path / "none.srt")
 
 
-@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "mov_text"), ("a.mkv", "srt")])
-def test_subtitles_inside_a_video_are_read(tmp_path, name, codec):
-    plain = media_factory.write(tmp_path / "plain.mp4", times_s=np.arange(50) / 10)
-    with av.open(str(plain)) as source, av.open(str(tmp_path / name), "w") as out:
+def with_subtitles(folder, name, codec, cues):
+    """A video of 5 s with cues (start in ms, length in ms, text)."""
+    plain = media_factory.write(folder / "plain.mp4", times_s=np.arange(50) / 10)
+    with av.open(str(plain)) as source, av.open(str(folder / name), "w") as out:
         video = out.add_stream_from_template(source.streams.video[0])
         words = out.add_stream(codec)
         words.codec_context.time_base = Fraction(1, 1000)
@@ -266,19 +267,27 @@ def test_subtitles_inside_a_video_are_read(tmp_path, name, codec):
             if packet.dts is not None:
                 packet.stream = video
                 out.mux(packet)
-        for start_ms, text in ((500, "Hello <i>there</i>."), (2250, "Oh, “you”!")):
+        for start_ms, length_ms, text in cues:
             line = f"0,0,Default,,0,0,0,,{text}"
-            found = av.subtitles.subtitle.SubtitleSet.create(
-                line.encode(), 0, 1500, start_ms * 1000
-            )
+            found = SubtitleSet.create(line.encode(), 0, length_ms, start_ms * 1000)
             packet = words.codec_context.encode_subtitle(found)
             packet.stream, packet.time_base = words, Fraction(1, 1000)
             packet.pts = packet.dts = start_ms
-            packet.duration = 1500
+            packet.duration = length_ms
             out.mux(packet)
-    assert embedded_subtitles(tmp_path / name) == [
+    return folder / name
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "mov_text"), ("a.mkv", "srt")])
+def test_subtitles_inside_a_video_are_read(tmp_path, name, codec):
+    cues = [(500, 1500, "Hello <i>there</i>."), (2250, 1500, "Oh, “you”!")]
+    assert embedded_subtitles(with_subtitles(tmp_path, name, codec, cues)) == [
         Turn(0.5, 2.0, None, "Hello there."), Turn(2.25, 3.75, None, "Oh, “you”!")
     ]  # fmt: skip
+
+
+def test_subtitles_inside_a_video_that_last_no_time_are_none(tmp_path):
+    assert embedded_subtitles(with_subtitles(tmp_path, "a.mkv", "srt", [(500, 0, "Hello")])) == []
 
 
 _HEADER = (
