@@ -92,6 +92,7 @@ def test_everything_is_drawn(tab):
     assert tab.run("document.querySelectorAll('#lanes path.band').length") == 3
     assert tab.run("document.querySelectorAll('#lanes rect.gap').length") == 9
     assert tab.run("document.querySelectorAll('#words button').length") == 9
+    assert tab.run("document.querySelectorAll('#lanes rect.turn[stroke]').length") == 1  # far
     assert "silence" in now(tab)
 
 

@@ -144,7 +144,7 @@ function panel(u) {
     return [h("span", {}, plain(column[1])), h("span", { class: "rail" }, range, dot), h("span", { class: "num" }, signed(n.value) + interval)];
   });
   return h("div", {},
-    h("p", { class: "who" }, `${u.speaker ? `${u.speaker}, ` : ""}${clock(u.start_s, true)} to ${clock(u.end_s, true)}${u.language ? `, ${u.language}` : ""}`),
+    h("p", { class: "who" }, [u.speaker, isPicture ? null : `${clock(u.start_s, true)} to ${clock(u.end_s, true)}`, u.language].filter(Boolean).join(", ")),
     u.text ? h("p", {}, u.text) : null, said,
     u.reason ? h("p", { class: "warning" }, u.reason) : null, u.far ? h("p", { class: "warning" }, u.far) : null,
     values.length ? h("div", { class: "bars" }, values) : null,
@@ -178,7 +178,8 @@ function drawLanes() {
     for (const u of all) {
       if (u.speaker !== who) continue;
       const c = verdict(u), wide = Math.max(1.5, x(u.end_s) - x(u.start_s) - 0.5);
-      svg.append(h("rect", { class: "turn", "data-id": u.id, x: x(u.start_s), y: top, width: wide, height: 24, rx: 3, fill: c ? colour(c.label) : "url(#hatch)", "fill-opacity": c ? 0.35 + 0.65 * c.probabilities[c.label] : 1 },
+      svg.append(h("rect", { class: "turn", "data-id": u.id, x: x(u.start_s), y: top, width: wide, height: 24, rx: 3, fill: c ? colour(c.label) : "url(#hatch)", "fill-opacity": c ? 0.35 + 0.65 * c.probabilities[c.label] : 1,
+        stroke: u.far ? "var(--ink)" : null, "stroke-width": 1.5, "stroke-dasharray": "4 3" },
         h("title", {}, `${clock(u.start_s)} ${c ? `${plain(c.label)} ${percent(c.probabilities[c.label])}` : u.reason}${u.text ? `: ${u.text.slice(0, 160)}` : ""}`)));
       if (c && wide > 7 * c.label.length + 8) svg.append(h("text", { class: "on", x: x(u.start_s) + 5, y: top + 16 }, plain(c.label)));
     }
@@ -235,7 +236,7 @@ function setZoom(factor) {
 
 // Words -------------------------------------------------------------------------------------
 function drawWords() {
-  const gaps = [...data.gaps];
+  const gaps = data.gaps.filter((g) => g.end_s - g.start_s >= 1); // the lane has the short ones
   const items = [];
   const addGaps = (until) => { while (gaps.length && gaps[0].start_s < until) { const g = gaps.shift(); items.push(h("li", { class: "gap" }, `${spanOf(g)}: ${plain(g.reason)}`)); } };
   for (const u of all) {
@@ -315,7 +316,9 @@ $("notes").append(...data.notes.map((note) => h("p", { class: "warning" }, note)
 $("legend").append(...names.map((name) => {
   const mark = h("svg", { width: 12, height: 12, "aria-hidden": "true" }, h("rect", { width: 12, height: 12, rx: 2, fill: colour(name) }));
   return h("li", {}, mark, plain(name));
-}), h("li", { class: "soft" }, "hatched: not understood, missing or nobody speaks"));
+}), h("li", { class: "soft" }, "fainter: less sure"),
+  all.some((u) => u.far) ? h("li", { class: "soft" }, "dashed edge: unlike the training data") : "",
+  h("li", { class: "soft" }, "hatched: not understood, missing or nobody speaks"));
 $("over-time").hidden = $("transport").hidden = isPicture;
 drawPlayer();
 drawWords();
