@@ -55,7 +55,9 @@ def predict(
         ),
         Layout(),
         params,
-        lambda what: PlainContext(what, workers=workers, runner="processes"),
+        lambda what, is_long: PlainContext(
+            what, runner="processes", workers=workers if is_long else 1
+        ),
         lambda line: print(line, file=sys.stderr if as_json else sys.stdout, flush=True),
     )
     if as_json:

@@ -18,6 +18,7 @@ from tasks.predict.transcripts import read_transcript
 
 #: A model that comes with the project.
 STARTER = Path("models/starter")
+_LONG_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def run(
     request: Request,
     layout: Layout,
     params: Params,
-    contexts: Callable[[str], Context],
+    make_context: Callable[[str, bool], Context],
     say: Callable[[str], None],
 ) -> list[Result]:
     """Answer; what is written stays when a later medium fails or somebody stops the rest.
@@ -56,7 +57,8 @@ def run(
         request: what is wanted.
         layout: of the project.
         params: of the project.
-        contexts: who does a piece of work, by its name.
+        make_context: who does a piece of work, by its name and whether it is worth several
+            processes: to start them takes longer than to look at a few minutes.
         say: takes lines for a person as soon as they are known.
     """
     if request.run is not None and request.model is not None:
@@ -66,6 +68,11 @@ def run(
     asked = _asked(request, media)
     model = choose_model(request, layout, params, modalities_of(media, asked))
     say(model.told)
+    is_long = sum(found.length_s for found in media) > _LONG_S
+
+    def contexts(what: str) -> Context:
+        return make_context(what, is_long)
+
     results: list[Result] = []
     try:
         for result in predict(media, model, layout, contexts, asked):
