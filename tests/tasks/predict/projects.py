@@ -46,7 +46,11 @@ RAW: dict[str, Any] = {
     },
     "inputs": {"audio": "prosody", "video": "vit", "text": "bert"},
     "faces": {"rate_hz": 3.0, "detect_height_px": 240, "crop_px": 64, "crops_per_utterance": 3},
-    "methods": {METHOD: {"epochs": 4, "patience": 0, "lr": 0.01}, "constant": {}},
+    "methods": {
+        METHOD: {"epochs": 4, "patience": 0, "lr": 0.01},
+        "words": {"method": METHOD, "modalities": ["text"], "epochs": 2, "patience": 0},
+        "constant": {},
+    },
 }
 
 
@@ -109,7 +113,7 @@ def make_project(root: Path) -> Project:
     faces.run(params.section("faces", CORPUS), layout, QUIET, CORPUS)
     for encoder in RAW["encoders"]:
         features.run(params.encoder(encoder), layout, QUIET, CORPUS, encoder)
-    for method in (METHOD, "constant"):
+    for method in RAW["methods"]:
         fit(project, method)
     return project
 

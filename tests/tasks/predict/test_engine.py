@@ -183,6 +183,19 @@ def test_nothing_to_see_or_hear_is_one_sentence(project, model):
     assert "no face is to be seen" in result.reason
 
 
+def test_where_a_model_lacks_all_that_it_reads_others_are_named(project):
+    words = model_of_run(f"{CORPUS}/words", project.layout, project.params)
+    assert words.modalities == ("text",)
+    result = only(answer(project, words, project.medium(4)))
+    assert result.answer is None
+    assert result.reason == (
+        f"the model reads words: its words are not known; trained runs that could: {NAME}"
+    )
+    spoken = only(answer(project, words, project.medium(4), turns=project.turns(4)))
+    assert spoken.answer.modalities == ("text",)
+    assert all(one.is_answered for one in spoken.answer.utterances)
+
+
 def test_a_short_sound_is_one_utterance(project, model):
     path = write(project.root / "short.wav", sound=tone(0.3, 16000), format="wav")
     (one,) = only(answer(project, model, path)).answer.utterances

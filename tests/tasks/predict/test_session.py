@@ -2,15 +2,18 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from models.errors import UserError
+from tasks.params import Params
+from tasks.predict.export import export
 from tasks.predict.publishing import Wanted
-from tasks.predict.session import Request, run
+from tasks.predict.session import Request, choose_model, run
 from tests.places import QUIET
-from tests.tasks.predict.projects import NAME, write_talk
+from tests.tasks.predict.projects import CORPUS, NAME, RAW, write_talk
 
 PLAIN = Wanted(overlay=False)
 SRT = "1\n00:00:00,000 --> 00:00:02,000\nso it is\n\n"
@@ -105,6 +108,18 @@ def test_what_cannot_be_drawn_is_said_and_the_answer_stays(project, call, tmp_pa
     assert results[0].answer
     assert lines[-1].endswith("note: overlay.mp4 is not there: no encoder for H.264")
     assert (tmp_path / "out" / "predictions.json").exists()
+
+
+def test_the_model_that_comes_with_the_project_answers_where_no_run_does(project, tmp_path):
+    drawn = Params({**RAW, "corpora": {CORPUS: {"adapter": "sample"}}})
+    request = Request(("x.mp4",), tmp_path, tmp_path / "out")
+    layout = replace(project.layout, project=tmp_path)
+    with pytest.raises(UserError, match=r"no model to choose.*trained are: tiny/constant, tiny/"):
+        choose_model(request, layout, drawn, ("audio",))
+    export(NAME, project.layout, project.params, tmp_path / "models" / "starter")
+    chosen = choose_model(request, layout, drawn, ("audio",))
+    assert chosen.told.startswith("model: folder starter (4 networks); no run of the project fits")
+    assert chosen.modalities == ("audio", "video", "text")
 
 
 @pytest.mark.parametrize(
