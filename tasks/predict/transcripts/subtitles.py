@@ -21,6 +21,7 @@ _LINE = re.compile(
     r"(?:\s*[:\t]\s*|\s+|$)(.*)"
 )
 _BEGINNING = re.compile(rf"\s*[\[(]?\s*({_TIME})\s*s?\s*[\])]?(?:\s*[-–\t]\s*|\s+)(.*)")
+_MARKED = re.compile(r"[:.,\t\[(>]")
 _NAMED = re.compile(r"(?:\[([^\]]{1,40})\]|([^\W\d_][^:\n]{0,39}?)):\s+")
 
 
@@ -125,9 +126,9 @@ def read_timed_text(name: str, text: str, note: Note) -> list[Row] | None:
 
 def _line_times(line: str) -> tuple[list[str], str]:
     """One or two times that a line begins with, and the words after them."""
-    if found := _LINE.fullmatch(line):
+    # whole numbers alone are no times: sentences begin with numbers and years
+    if (found := _LINE.fullmatch(line)) and _MARKED.search(line[: found.start(3)]):
         return [found[1], found[2]], found[3]
-    # a number alone is no time: sentences begin with numbers
     if (found := _BEGINNING.fullmatch(line)) and ":" in found[1]:
         return [found[1]], found[2]
     return [], line

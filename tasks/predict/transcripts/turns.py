@@ -78,9 +78,9 @@ def checked(name: str, rows: Iterable[Row], length_s: float | None, note: Note) 
     """
     rows = _ended(name, list(rows), length_s)
     whole = [row for row in rows if row.text.strip()]
-    _tell(note, name, len(rows) - len(whole), "without words", "left out")
+    _tell(note, name, len(rows) - len(whole), "turns without words", "left out")
     timed = [row for row in whole if _is_timed(name, row)]
-    _tell(note, name, len(whole) - len(timed), "that last no time", "left out")
+    _tell(note, name, len(whole) - len(timed), "turns that last no time", "left out")
     kept = timed
     if length_s is not None:
         kept = [row for row in timed if row.start_s < length_s]
@@ -91,18 +91,18 @@ def checked(name: str, rows: Iterable[Row], length_s: float | None, note: Note) 
                 f"{name}, {late.where}: begins at {late.start_s:g} s, but the medium ends at "
                 f"{length_s:g} s; is it the transcript of another file?"
             )
-        _tell(note, name, beyond, "that begin after the medium's end", "left out")
+        _tell(note, name, beyond, "turns after the medium's end", "left out")
         long = sum((row.end_s or 0.0) > length_s + _TOLERATED_S for row in kept)
-        _tell(note, name, long, "that end after the medium", "cut to it")
+        _tell(note, name, long, "turns that end after the medium", "cut to it")
     turns = [_turn(row, length_s) for row in kept]
     ordered = sorted(turns, key=lambda turn: (turn.start_s, turn.end_s))
     if ordered != turns:
         note(f"{name}: its turns are not in order of time; they were sorted")
     single = list(dict.fromkeys(ordered))
-    _tell(note, name, len(ordered) - len(single), "that stand there twice", "read once")
+    _tell(note, name, len(ordered) - len(single), "turns that stand there twice", "read once")
     if not single:
         raise UserError(f"{name} has no turn with words; give a transcript that has one")
-    _tell(note, name, _overlaps(single), "that begin before the same speaker's last ends", "kept")
+    _tell(note, name, _overlaps(single), "turns over the same speaker's last", "kept")
     return single
 
 
@@ -153,4 +153,4 @@ def _overlaps(turns: list[Turn]) -> int:
 
 def _tell(note: Note, name: str, count: int, what: str, done: str) -> None:
     if count:
-        note(f"{name}: {count} {'turn' if count == 1 else 'turns'} {what} ({done})")
+        note(f"{name}: {what}: {count} ({done})")

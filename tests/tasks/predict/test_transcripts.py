@@ -196,12 +196,12 @@ def test_a_script_in_a_cue_stays_text_or_goes(tmp_path):
     ("text", "note"),
     [
         ("start,end,text\n3,4,b\n1,2,a\n", "not in order of time; they were sorted"),
-        ("start,end,text\n1,2,a\n1,2,a\n", "1 turn that stand there twice (read once)"),
-        ("start,end,text\n1,2,a\n3,3,b\n", "1 turn that last no time (left out)"),
-        ("start,end,text\n1,2,a\n3,4,\n", "1 turn without words (left out)"),
-        ("start,end,text\n1,3,a\n2,4,b\n", "1 turn that begin before the same speaker's last"),
-        ("start,end,text\n1,2,a\n9,12,b\n", "1 turn that end after the medium (cut to it)"),
-        ("start,end,text\n1,2,a\n2,3,b\n11,12,c\n", "1 turn that begin after the medium's end"),
+        ("start,end,text\n1,2,a\n1,2,a\n", "turns that stand there twice: 1 (read once)"),
+        ("start,end,text\n1,2,a\n3,3,b\n", "turns that last no time: 1 (left out)"),
+        ("start,end,text\n1,2,a\n3,4,\n", "turns without words: 1 (left out)"),
+        ("start,end,text\n1,3,a\n2,4,b\n", "turns over the same speaker's last: 1 (kept)"),
+        ("start,end,text\n1,2,a\n9,12,b\n", "turns that end after the medium: 1 (cut to it)"),
+        ("start,end,text\n1,2,a\n2,3,b\n11,12,c\n", "turns after the medium's end: 1 (left out)"),
     ],
 )
 def test_what_is_harmless_is_mended_and_told(tmp_path, text, note):
@@ -219,6 +219,7 @@ def test_what_is_harmless_is_mended_and_told(tmp_path, text, note):
         ("", "is empty"),
         (" \n\n", "is empty"),
         ("Hello there.\nNo times here.\n", "no transcript with times"),
+        ("1990 - 1995 we lived there.\n12 30 people came.\n", "no transcript with times"),
         ("1\n00:00:03,000 --> 00:00:02,000\nHi\n", "line 2: ends at 2 s, before it begins at 3 s"),
         ("1\n00:00:xx,000 --> 00:00:02,000\nHi\n\n2\n00:00:03,000 --> 00:00:04,000\nHo", "line 2"),
         ("1\n00:00:03,000 --> 00:99:74,000\nHi\n", "60 minutes and 60 seconds"),
