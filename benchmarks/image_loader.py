@@ -29,7 +29,8 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tasks.batches.source import Dataset, Wanted
+from tasks.batches.dataset import Dataset
+from tasks.batches.source import Wanted
 from tasks.layout import Layout
 from tasks.tables.faces import FACES
 from tasks.tables.labels import LABELS

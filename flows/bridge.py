@@ -2,12 +2,16 @@
 
 import http.client
 import os
+import signal
+import threading
 import urllib.request
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flows.execution import worker_count
 from models.errors import UserError
@@ -136,32 +140,14 @@ class PrefectContext:
     def _map_here(
         self, function: Callable[[In], Out], shards: Sequence[In], what: str, report: "FlowReport"
     ) -> Iterable[Out]:
-        tasks: dict[int, uuid.UUID | None] = {}
         workers = min(self.workers, len(shards))
-
-        def started(index: int) -> None:
-            tasks[index] = report.task(f"{what} {index + 1}/{len(shards)}")
-
         with make_pool(self.plain.runner, workers) as pool:
-            results = in_order(pool, function, shards, ahead=2 * workers, started=started)
-            index = 0
-            try:
-                for result in results:
-                    report.end_task(tasks.pop(index, None), "completed")
-                    index += 1
-                    yield result
-            except Exception:
-                report.end_task(tasks.pop(index, None), "failed")
-                raise
-            finally:
-                for task in tasks.values():  # sent ahead of a failure or an interruption
-                    report.end_task(task, "cancelled")
+            shown = _ShownPool(pool, workers, report, f"{what} {{}}/{len(shards)}")
+            yield from in_order(shown, function, shards, ahead=2 * workers)
 
     def _open(self) -> "FlowReport":
         if self._report is None:
-            from flows.prefect.reporting import (
-                FlowReport,  # imports prefect: 2 s that a small stage saves
-            )
+            from flows.prefect.reporting import FlowReport
 
             stage = self.plain.stage
             self._report = FlowReport.open(
@@ -169,6 +155,7 @@ class PrefectContext:
                 run=stage,
                 tags=["affectloom", f"stage:{stage}"],
                 parent=os.environ.get(PIPELINE_RUN),
+                on_cancel=_interrupt,
             )
         return self._report
 
@@ -176,3 +163,51 @@ class PrefectContext:
         """Set the flow run's final state, where one was opened."""
         if self._report:
             self._report.finish(ending, message)
+
+
+class _ShownPool(Executor):
+    """A pool whose every call is a task run: pending until one of the workers is free for it."""
+
+    def __init__(self, pool: Executor, workers: int, report: "FlowReport", name: str) -> None:
+        self._pool, self._free, self._report, self._name = pool, workers, report, name
+        self._sent = 0
+        self._queued: deque[uuid.UUID] = deque()
+        self._lock = threading.Lock()
+
+    def submit(self, fn: Callable[..., Out], /, *args: Any, **kwargs: Any) -> Future[Out]:
+        """See ``Executor.submit``."""
+        future = self._pool.submit(fn, *args, **kwargs)
+        self._sent += 1
+        task = self._report.task(self._name.format(self._sent))
+        with self._lock:
+            self._queued.append(task)
+            self._begin()
+        future.add_done_callback(lambda done: self._ended(task, done))
+        return future
+
+    def _begin(self) -> None:
+        while self._free > 0 and self._queued:  # pools take calls in the order they came
+            self._free -= 1
+            self._report.start_task(self._queued.popleft())
+
+    def _ended(self, task: uuid.UUID, done: Future[Any]) -> None:
+        with self._lock:
+            if task in self._queued:
+                self._queued.remove(task)
+            else:
+                self._free += 1
+            if not done.cancelled():
+                self._begin()
+        if done.cancelled():
+            self._report.end_task(task, "cancelled", "not begun when another shard failed")
+        elif error := done.exception():
+            self._report.end_task(task, "failed", str(error) or type(error).__name__)
+        else:
+            self._report.end_task(task, "completed")
+
+
+def _interrupt() -> None:
+    """Somebody cancelled this run in the UI: end like Ctrl-C."""
+    main = threading.main_thread().ident
+    if main is not None:
+        signal.pthread_kill(main, signal.SIGINT)

@@ -37,6 +37,7 @@ def examine(root: Path, fix: bool = False) -> list[Finding]:
         _leftovers(root, fix),
         _prefect(),
         _device(),
+        _numerics(),
     ]
 
 
@@ -163,3 +164,19 @@ def _device() -> Finding:
     if torch.cuda.is_available():
         return Finding("device", True, f"{torch.cuda.get_device_name(0)}, {cores} cores")
     return Finding("device", True, f"no GPU; {cores} cores")
+
+
+def _numerics() -> Finding:
+    """How the processor computes bfloat16 where torch was seen to go wrong on some with AMX."""
+    try:
+        hidden = importlib.import_module("models.encoders.hidden")
+    except Exception as error:  # whatever a broken library raises; "libraries" says it too
+        return Finding("numerics", False, f"torch does not import ({error})")
+    dtype, error = hidden.best_dtype(), hidden.narrow_error()
+    detail = f"encoders with `dtype: auto` compute in {dtype}"
+    if error > 0.05:
+        detail += (
+            f"; bfloat16 convolutions of few channels are wrong here (off by {error:.2g}), so they "
+            "and encoders that a check finds wrong compute in float32"
+        )
+    return Finding("numerics", True, detail)

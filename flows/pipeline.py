@@ -1,7 +1,8 @@
 """``affectloom run``: the whole graph, stale stages side by side, shown in Prefect if it answers.
 
-With an API the walk is the Prefect flow ``pipeline``; its stages hang below it as task runs, and
-those with several shards as child flow runs. Without one the same walk runs without Prefect.
+With an API the walk is a run of the Prefect flow ``pipeline``; its stages hang below it as task
+runs, and those with several shards as child flow runs. Prefect is told of the walk and never asked
+for anything that the walk waits for, so a server that dies changes nothing.
 """
 
 import fcntl
@@ -11,20 +12,19 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flows import graph
-from flows.bridge import has_api, prepare_environment
-from flows.plan import read_plan
+from flows.bridge import has_api
+from flows.plan import Plan, read_plan
+from flows.prefect.reporting import Ending, FlowReport, reconcile_zombies
 from flows.settings import check_before_graph, read_params
-from flows.telling import walk_plan
+from flows.telling import has_failed, walk_plan
 from flows.walk import Outcome
 from models.errors import UserError
 
-if TYPE_CHECKING:
-    pass
-
 log = logging.getLogger("affectloom")
+
+_STOPPED = "stopped; run the same command again to go on from here"
 
 
 def run_pipeline(
@@ -48,12 +48,39 @@ def run_pipeline(
             plan = plan.upstream_of(plan.match(names))
         if plan.maybe:  # else nothing changed since these parameters worked; importing costs 4 s
             params.check_everything()
-        if has_api():
-            prepare_environment(root)
-            from flows.prefect.pipeline import pipeline
+        return walk_shown(root, plan, names, jobs, pull)
 
-            return pipeline(root, plan, names, jobs, pull)
+
+def walk_shown(
+    root: Path, plan: Plan, names: Sequence[str], jobs: int | None, pull: bool
+) -> list[Outcome]:
+    """Walk the plan, as a flow run where a Prefect API answers."""
+    if not has_api():
         return walk_plan(root, plan, jobs, pull, None)
+    report = FlowReport.open(
+        "pipeline",
+        f"pipeline {' '.join(names)}".strip(),
+        ["affectloom"],
+        parameters={"stages": list(names), "jobs": jobs, "pull": pull},
+    )
+    report.outbox.put(lambda: reconcile_zombies(report.api))
+    try:
+        outcomes = walk_plan(root, plan, jobs, pull, report)
+    except KeyboardInterrupt:
+        report.finish("cancelled", _STOPPED)
+        raise
+    except BaseException as error:
+        report.finish("failed", str(error) or type(error).__name__)
+        raise
+    report.finish(*_ending(outcomes))
+    return outcomes
+
+
+def _ending(outcomes: Sequence[Outcome]) -> tuple[Ending, str]:
+    if any(outcome.state == "stopped" for outcome in outcomes):
+        return "cancelled", _STOPPED
+    bad = [f"{o.address}: {o.reason}" for o in outcomes if o.state == "failed"]
+    return ("failed", "; ".join(bad)) if has_failed(outcomes) else ("completed", "")
 
 
 @contextmanager

@@ -7,6 +7,8 @@ from typing import Any
 from flows import graph
 from flows.execution import execution
 from models.errors import UserError
+from tasks.corpora.raw_folders import check_folder
+from tasks.layout import Layout
 from tasks.params import Params
 
 #: Sections whose entries are named by the user.
@@ -29,6 +31,7 @@ def check_before_graph(params: Params) -> None:
     execution(params.raw)
     for name in params.raw.get("corpora") or {}:
         params.ingest(name)
+        check_folder(Layout().raw(name))  # before DVC reads it all, and hangs
     for name in params.raw.get("encoders") or {}:
         params.encoder(name)
 

@@ -86,7 +86,7 @@ def _note(
 
 def _check_ids(stage: Stage, ids: Mapping[str, str], raw: Mapping[str, Any]) -> None:
     known = stage.instances_of(raw)
-    if dict(ids) not in known:
+    if dict(ids) not in [*known, *stage.on_request(raw)]:
         names = ", ".join(stage.address(found) for found in known) or "none"
         raise UserError(f"there is no {stage.address(ids)} in params.yaml; there is: {names}")
 

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flows import graph
 from flows.bridge import PIPELINE_RUN
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("affectloom")
 
 _GOOD = ("cached", "reproduced", "restored")
+#: What Prefect calls the states of stages that ended well.
+_NAMES = {"cached": "Cached", "restored": "RunCache", "reproduced": "Reproduced"}
 #: What stages say of how far they are: ``120/200 clips``, ``epoch 3 of at most 60``.
 _PROGRESS = re.compile(r": (\d+/\d+ |epoch \d+ of )")
 #: Shortest time between two such lines of a stage.
@@ -39,7 +41,8 @@ def walk_plan(
     watcher.begin()
     # every stage spreads its own shards over all cores; two stages fill each other's gaps
     slots = jobs or max(1, worker_count(execution(graph.read_raw_params(root))))
-    environment = {PIPELINE_RUN: str(report.id)} if report and report.id else {}
+    run = report.wait_for_id() if report else None
+    environment = {PIPELINE_RUN: str(run)} if run else {}
     options = ["--pull", "--allow-missing"] if pull else []
     noted = failures.latest(Layout())
     outcomes = walk(root, plan, watcher, slots, environment, options)
@@ -82,10 +85,8 @@ class Teller:
         self.plan, self.report = plan, report
         self.total = len(plan.maybe)
         self.count = 0
-        self.tasks: dict[str, Any] = {}
         self._told: dict[str, float] = {}
         self._began = time.monotonic()
-        self._asked = 0.0
 
     def begin(self) -> None:
         """Say what is to be done."""
@@ -97,7 +98,7 @@ class Teller:
         self._say(f"  ... {address}")
         self._told[address] = time.monotonic()
         if self.report:
-            self.tasks[address] = self.report.task(address)
+            self.report.stage(address, self.plan.nodes[address].needs)
 
     def said(self, address: str, line: str) -> None:
         """See ``Watcher.said``: how far a stage is every half minute, all else at once."""
@@ -118,23 +119,32 @@ class Teller:
             line += f" in {outcome.seconds:.1f} s" if outcome.seconds else ""
             line += f": {outcome.reason}" if outcome.reason else ""
             self._say(line)
-        if not self.report:
-            return
-        task = self.tasks.get(outcome.address) or self.report.task(outcome.address)
-        ending = "completed" if outcome.state in _GOOD else "failed"
-        names = {"cached": "Cached", "restored": "RunCache", "reproduced": "Reproduced"}
-        self.report.end_task(
-            task,
-            "cancelled" if outcome.state == "stopped" else ending,
-            names.get(outcome.state, outcome.state.title().replace(" ", "")),
-        )
+        if self.report:
+            self._show(self.report, outcome)
+
+    def _show(self, report: "FlowReport", outcome: Outcome) -> None:
+        name = _NAMES.get(outcome.state, outcome.state.title().replace(" ", ""))
+        needs = self.plan.nodes[outcome.address].needs
+        if outcome.address in self._told:
+            ending = "completed" if outcome.state in _GOOD else "failed"
+            ending = "cancelled" if outcome.state == "stopped" else ending
+            report.end_stage(outcome.address, ending, name, outcome.reason or self._why(outcome))
+        else:  # never began
+            kinds = {"cached": "COMPLETED", "stopped": "CANCELLED"}
+            kind = kinds.get(outcome.state, "FAILED")
+            why = outcome.reason or self._why(outcome)
+            report.stage(outcome.address, needs, kind, name, why)
+
+    def _why(self, outcome: Outcome) -> str:
+        if outcome.state == "cached":
+            return "nothing it depends on has changed"
+        if outcome.state == "restored":
+            return "DVC's run cache knew the result"
+        return "; ".join(self.plan.nodes[outcome.address].reasons)[:300]
 
     def must_stop(self) -> bool:
-        """See ``Watcher.must_stop``: asks Prefect every two seconds."""
-        if not self.report or time.monotonic() - self._asked < 2.0:
-            return False
-        self._asked = time.monotonic()
-        return self.report.is_cancelled()
+        """See ``Watcher.must_stop``."""
+        return self.report is not None and self.report.is_cancelled
 
     def finish(self, outcomes: Sequence[Outcome]) -> None:
         """Sum up."""
@@ -148,7 +158,7 @@ class Teller:
                 {
                     "stage": o.address,
                     "state": o.state,
-                    "reason": o.reason or "; ".join(self.plan.nodes[o.address].reasons)[:300],
+                    "reason": o.reason or self._why(o),
                     "seconds": round(o.seconds, 1),
                 }
                 for o in outcomes

@@ -57,21 +57,11 @@ def hide(
     return batch.with_present({name: kept[..., i] for i, name in enumerate(names)})
 
 
-class Masked:
-    """A data set with a share of its cells hidden, the same ones whenever it is looked at.
+class View:
+    """A data set as a mask lets it be seen; a ``models.method.Data`` itself."""
 
-    Args:
-        data: what is seen.
-        rows: of it.
-        rate: share of hidden cells.
-        seed: of the masks.
-        by_dialogue: see ``hide``.
-    """
-
-    def __init__(self, data: Data, rows: int, rate: float, seed: int, by_dialogue: bool) -> None:
-        self._data, self._rate, self._by_dialogue = data, rate, by_dialogue
-        generator = torch.Generator().manual_seed(seed)
-        self._chance = torch.rand(2, rows, len(MODALITIES), generator=generator)
+    def __init__(self, data: Data) -> None:
+        self._data = data
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -87,13 +77,36 @@ class Masked:
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """See ``Data.batch``."""
-        return self._hide(self._data.batch(indices))
+        return self.seen(self._data.batch(indices))
 
     def batches(self, groups: Sequence[Sequence[int]], key: int | None = None) -> Iterator[Batch]:
         """See ``Data.batches``."""
-        return (self._hide(batch) for batch in self._data.batches(groups, key))
+        return (self.seen(batch) for batch in self._data.batches(groups, key))
 
-    def _hide(self, batch: Batch) -> Batch:
+    def seen(self, batch: Batch) -> Batch:
+        """What is left of a batch to see."""
+        raise NotImplementedError
+
+
+class Masked(View):
+    """A data set with a share of its cells hidden, the same ones whenever it is looked at.
+
+    Args:
+        data: what is seen.
+        rows: of it.
+        rate: share of hidden cells.
+        seed: of the masks.
+        by_dialogue: see ``hide``.
+    """
+
+    def __init__(self, data: Data, rows: int, rate: float, seed: int, by_dialogue: bool) -> None:
+        super().__init__(data)
+        self._rate, self._by_dialogue = rate, by_dialogue
+        generator = torch.Generator().manual_seed(seed)
+        self._chance = torch.rand(2, rows, len(MODALITIES), generator=generator)
+
+    def seen(self, batch: Batch) -> Batch:
+        """See ``View.seen``."""
         columns = [MODALITIES.index(name) for name in batch.present]
         order, draws = self._chance[:, batch.index.clamp(min=0)][..., columns]
         return hide(batch, self._rate, order, draws, self._by_dialogue)

@@ -87,7 +87,8 @@ def compute_steadily() -> None:
     """
     torch.set_num_threads(1)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # the next line needs it on a GPU
-    torch.use_deterministic_algorithms(True)
+    # use_deterministic_algorithms would tell the compiler too: a second's import in every process
+    torch.set_deterministic_debug_mode("error")
 
 
 def seed_everything(seed: int, epoch: int = 0, rank: int = 0) -> None:

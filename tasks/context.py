@@ -43,13 +43,14 @@ class ForMethod(Generic[Own]):
     Attributes:
         own: the stage's own parameters.
         entry: what stands under the method's key in params.yaml.
-        inputs: modality or further input to encoder, of the corpus that is read.
+        inputs: modality or further input to one or several encoders, of the corpus that is read and
+            for this method.
         targets: only these are trained (default: all that the corpus has labels for).
     """
 
     own: Own
     entry: Mapping[str, Any]
-    inputs: Mapping[str, str]
+    inputs: Mapping[str, str | Sequence[str]]
     targets: Sequence[str] | None = None
 
 

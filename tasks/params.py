@@ -14,7 +14,8 @@ from pydantic_core import ErrorDetails
 from models.encoders.wheels import folder_name, is_wheel
 from models.errors import UserError, hint
 from tasks.context import ForMethod
-from tasks.selection import encoders_of, inputs_of, methods_of
+from tasks.inputs import Named, names_in
+from tasks.selection import inputs_of, methods_of, registered
 from tasks.stages import STAGES
 from tasks.starts import start_of
 from tasks.tables.words import MODALITIES
@@ -53,8 +54,11 @@ class Params:
         self.raw = raw
         _check_inputs("inputs", raw.get("inputs") or {}, list(raw.get("encoders") or {}))
         for corpus, entry in (raw.get("corpora") or {}).items():
-            where = f"corpora.{corpus}.inputs"
-            _check_inputs(where, (entry or {}).get("inputs") or {}, encoders_of(raw, corpus))
+            known = registered(raw, corpus)
+            _check_inputs(f"corpora.{corpus}.inputs", (entry or {}).get("inputs") or {}, known)
+            for method in methods_of(raw, corpus):
+                own = (raw["methods"][method] or {}).get("inputs") or {}
+                _check_inputs(f"methods.{method}.inputs", own, known, corpus)
 
     def section(self, name: str, corpus: str | None = None) -> Any:
         """A stage's section; ``corpora.<corpus>.<name>`` overrides single keys of it."""
@@ -117,18 +121,20 @@ class Params:
         check(name, plain, found)
         return found
 
-    def inputs(self, corpus: str) -> dict[str, str]:
-        """Modality to the encoder whose features methods read."""
-        return inputs_of(self.raw, corpus)
+    def inputs(self, corpus: str, method: str | None = None) -> dict[str, Named]:
+        """Modality to what ``inputs`` names for it, on a corpus and for a method of its own."""
+        return inputs_of(self.raw, corpus, method)
 
     def for_method(self, stage: str, corpus: str, method: str) -> ForMethod[Any]:
         """What a stage that has one instance a method is asked on ``corpus``."""
-        return ForMethod(self.section(stage), self.method(method), self.inputs(corpus))
+        return ForMethod(self.section(stage), self.method(method), self.inputs(corpus, method))
 
     def for_search(self, corpus: str, method: str) -> ForMethod[Any]:
         """What the stage ``search`` is asked."""
         targets = self.section("train").targets
-        return ForMethod(self.search(method), self.method(method), self.inputs(corpus), targets)
+        return ForMethod(
+            self.search(method), self.method(method), self.inputs(corpus, method), targets
+        )
 
     def for_labels(self, corpus: str) -> Any:
         """What the stage ``labels`` is asked."""
@@ -194,7 +200,10 @@ def _check_shape(raw: Mapping[str, Any]) -> None:
             if section == "corpora":
                 for part in OVERRIDABLE:
                     _check_mapping((entry or {}).get(part), f"{section}.{name}.{part}")
-            elif (only := (entry or {}).get("corpora")) is not None:
+                continue
+            if section == "methods":
+                _check_mapping((entry or {}).get("inputs"), f"{section}.{name}.inputs")
+            if (only := (entry or {}).get("corpora")) is not None:
                 _check_corpora(only, f"{section}.{name}.corpora", list(raw.get("corpora") or {}))
 
 
@@ -211,16 +220,31 @@ def _check_corpora(only: object, where: str, known: list[str]) -> None:
             raise UserError(f"params.yaml: {where} names '{corpus}'; {hint(corpus, known)}")
 
 
-def _check_inputs(where: str, inputs: Mapping[str, Any], encoders: list[str]) -> None:
-    for modality, encoder in inputs.items():
+def _check_inputs(
+    where: str, inputs: Mapping[str, Any], encoders: list[str], corpus: str = ""
+) -> None:
+    """Each input is one that methods can use, and names encoders (of ``corpus``), each once."""
+    for modality, named in inputs.items():
         if modality not in MODALITIES and modality not in (extra := _extra_inputs()):
             known = [*MODALITIES, *extra]
             raise UserError(f"params.yaml: {where} names '{modality}'; {hint(modality, known)}")
-        if encoder not in encoders:
+        key = f"{where}.{modality}"
+        if not isinstance(named, str | list | tuple) or not named:
             raise UserError(
-                f"params.yaml: {where}.{modality} is '{encoder}', which is no key of encoders; "
-                f"{hint(encoder, encoders)}"
+                f"params.yaml: {key} is {named!r}, expected an encoder or a list of them"
             )
+        if not isinstance(named, str) and modality not in MODALITIES:
+            raise UserError(f"params.yaml: {key} is a list, but {modality} comes from one encoder")
+        names = names_in(named)
+        for encoder in names:
+            if encoder not in encoders:
+                place = f" on corpus {corpus}" if corpus else ""
+                raise UserError(
+                    f"params.yaml: {key} is '{encoder}', which is no key of encoders{place}; "
+                    f"{hint(str(encoder), encoders)}"
+                )
+        if len(set(names)) < len(names):
+            raise UserError(f"params.yaml: {key} names an encoder twice; leave one out")
 
 
 def _extra_inputs() -> list[str]:

@@ -1,8 +1,8 @@
 """An entry under ``methods`` in params.yaml, made into a method, its options and its training.
 
 An entry is flat: options of the network, trainer settings, and a few keys of its own (``method``,
-``backbone``, ``plugin``, ``modalities``, ``targets``, ``corpora``, ``init_from``, ``search``).
-Every key is checked against what the method declares.
+``backbone``, ``plugin``, ``modalities``, ``targets``, ``inputs``, ``corpora``, ``init_from``,
+``search``). Every key is checked against what the method declares.
 """
 
 import math
@@ -16,11 +16,13 @@ from models.errors import UserError, hint
 from models.hiding import most_hidden
 from models.method import Method, Spec, configure, find_method
 from models.training import TrainConfig
+from tasks.inputs import Named, names_in
 from tasks.warm_start import check_init_from
 
 #: Keys of an entry that belong to neither the network nor the trainer.
 _OWN_KEYS = (
-    "method", "backbone", "plugin", "modalities", "targets", "corpora", "init_from", "search",
+    "method", "backbone", "plugin", "modalities", "targets", "inputs", "corpora", "init_from",
+    "search",
 )  # fmt: skip
 #: Lowest and highest sensible value of trainer settings.
 _LIMITS = {
@@ -95,9 +97,10 @@ class Recipe:
         """The target with no more than what this method predicts of it."""
         return replace(target, names=self.method.columns(target, self.config))
 
-    def extra(self, inputs: Mapping[str, str]) -> dict[str, str]:
-        """Further inputs to the encoders that this method reads for them, where there are any."""
-        return {name: inputs[name] for name in self.method.extra_inputs if name in inputs}
+    def extra(self, inputs: Mapping[str, Named]) -> dict[str, str]:
+        """Further inputs to the encoder that this method reads for each, where there is one."""
+        wanted = [name for name in self.method.extra_inputs if name in inputs]
+        return {name: names_in(inputs[name])[0] for name in wanted}
 
     def refuse_idle(self, entry: Mapping[str, Any]) -> None:
         """Refuse trainer settings of an entry that have no effect beside its others.
@@ -112,18 +115,17 @@ class Recipe:
                     "add that, or leave it out"
                 )
 
-    def notes(self, inputs: Mapping[str, str], pooled_only: Sequence[str]) -> list[str]:
+    def notes(self, inputs: Mapping[str, Named], pooled_only: Mapping[str, str]) -> list[str]:
         """A line for a person for each thing that the method could learn from and does not get.
 
         Args:
-            inputs: modality or further input to encoder, as params.yaml has them.
+            inputs: modality or further input to its encoders, as params.yaml has them.
             pooled_only: see ``tasks.batches.source.Source``.
         """
         lines = [
-            f"methods.{self.name} reads frames, but encoder {inputs[modality]} keeps none: of "
-            f"{modality} it gets one vector an utterance; set encoders.{inputs[modality]}.sequence "
-            "to true in params.yaml"
-            for modality in pooled_only
+            f"methods.{self.name} reads frames, but encoder {name} keeps none: of {modality} it "
+            f"gets one vector an utterance; set encoders.{name}.sequence to true in params.yaml"
+            for modality, name in pooled_only.items()
             if modality not in self.method.as_vectors
         ]
         read = [*self.inputs(inputs)]
@@ -141,12 +143,12 @@ class Recipe:
             if name not in inputs
         ]
 
-    def inputs(self, inputs: Mapping[str, str]) -> dict[str, str]:
-        """Modality to the encoder that this method reads; none where it reads pictures alone."""
+    def inputs(self, inputs: Mapping[str, Named]) -> dict[str, tuple[str, ...]]:
+        """Modality to the encoders that this method reads; none where it reads pictures alone."""
         if not self.method.needs & {"pooled", "frames"}:
             return {}
         usable = {
-            m: inputs[m]
+            m: names_in(inputs[m])
             for m in MODALITIES
             if m in inputs and m in self.modalities and m in self.method.can_use
         }
@@ -234,6 +236,7 @@ def resolve(name: str, entry: Mapping[str, Any]) -> Recipe:
         raise UserError(
             f"params.yaml: {where}.max_frames is {config.max_frames}, expected 0 (all) or more"
         )
+    _check_own_inputs(entry, method, modalities, where)
     return Recipe(
         name=name,
         method=method,
@@ -243,6 +246,21 @@ def resolve(name: str, entry: Mapping[str, Any]) -> Recipe:
         targets=targets,
         init_from=check_init_from(entry, method, where),
     )
+
+
+def _check_own_inputs(
+    entry: Mapping[str, Any], method: type[Method], modalities: Sequence[str], where: str
+) -> None:
+    """Encoders that an entry names for itself are of something that it reads."""
+    reads = method.can_use & set(modalities) if method.needs & {"pooled", "frames"} else set()
+    known = [m for m in (*MODALITIES, *method.extra_inputs) if m in {*reads, *method.extra_inputs}]
+    for name in entry.get("inputs") or {}:
+        if name not in known:
+            told = ", ".join(known) or "no features"
+            raise UserError(
+                f"params.yaml: {where}.inputs.{name} has no effect: the method reads {told}; "
+                "leave it out"
+            )
 
 
 def _names(entry: Mapping[str, Any], key: str, where: str) -> tuple[str, ...] | None:

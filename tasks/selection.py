@@ -3,12 +3,50 @@
 from collections.abc import Mapping
 from typing import Any
 
+from models import registry
+from models.errors import UserError
+from tasks.inputs import Named, names_in
 from tasks.method_reads import method_reads
 
 
-def encoders_of(raw: Mapping[str, Any], corpus: str) -> list[str]:
-    """Encoders that run on ``corpus``; an entry's ``corpora`` limits it to those."""
+def registered(raw: Mapping[str, Any], corpus: str) -> list[str]:
+    """Encoders that may run on ``corpus``; an entry's ``corpora`` limits it to those."""
     return _of(raw.get("encoders") or {}, corpus)
+
+
+def encoders_of(raw: Mapping[str, Any], corpus: str) -> list[str]:
+    """Encoders that run on ``corpus``: those that its inputs and its methods' inputs name."""
+    wanted = [inputs_of(raw, corpus), *(inputs_of(raw, corpus, m) for m in methods_of(raw, corpus))]
+    named = {name for inputs in wanted for one in inputs.values() for name in names_in(one)}
+    return [name for name in registered(raw, corpus) if name in named]
+
+
+def seen_corpora(raw: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Corpora whose faces are looked for: one of their encoders or methods sees pictures."""
+    entries = raw.get("methods") or {}
+    return [
+        {"corpus": corpus}
+        for corpus in raw.get("corpora") or {}
+        if any(modality_of(raw, name) == "video" for name in encoders_of(raw, corpus))
+        or any("images" in method_reads(m, entries[m]).needs for m in methods_of(raw, corpus))
+    ]
+
+
+def modality_of(raw: Mapping[str, Any], encoder: str) -> str:
+    """What an encoder reads, by its family: audio, video or text, or ``imported``."""
+    family = str((raw["encoders"][encoder] or {}).get("family"))
+    file = registry.source("encoders", family)
+    if not file.exists():
+        known = [
+            one
+            for one in registry.names("encoders")
+            if "\nMODALITY = " in registry.source("encoders", one).read_text(encoding="utf-8")
+        ]
+        raise UserError(
+            f"params.yaml: encoders.{encoder}.family is '{family}'; "
+            f"known families: {', '.join(known)}"
+        )
+    return registry.constant(file, "MODALITY")
 
 
 def methods_of(raw: Mapping[str, Any], corpus: str) -> list[str]:
@@ -22,6 +60,15 @@ def features_of(raw: Mapping[str, Any]) -> list[dict[str, str]]:
         {"corpus": corpus, "encoder": encoder}
         for corpus in raw.get("corpora") or {}
         for encoder in encoders_of(raw, corpus)
+    ]
+
+
+def extractable(raw: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Every corpus with every encoder that may run on it, read by something or not."""
+    return [
+        {"corpus": corpus, "encoder": encoder}
+        for corpus in raw.get("corpora") or {}
+        for encoder in registered(raw, corpus)
     ]
 
 
@@ -42,17 +89,35 @@ def searches_of(raw: Mapping[str, Any]) -> list[dict[str, str]]:
     ]
 
 
-def inputs_of(raw: Mapping[str, Any], corpus: str) -> dict[str, str]:
-    """Modality or further input to encoder; ``corpora.<corpus>.inputs`` replaces ``inputs``."""
+def inputs_of(raw: Mapping[str, Any], corpus: str, method: str | None = None) -> dict[str, Named]:
+    """Modality or further input to what is named for it.
+
+    ``corpora.<corpus>.inputs`` takes the place of ``inputs`` as a whole; of these,
+    ``methods.<method>.inputs`` replaces those that it names.
+    """
     own = ((raw.get("corpora") or {}).get(corpus) or {}).get("inputs")
-    return dict(raw.get("inputs") or {}) if own is None else dict(own)
+    found = dict(raw.get("inputs") or {}) if own is None else dict(own)
+    if method is not None:
+        found |= (raw["methods"][method] or {}).get("inputs") or {}
+    return found
+
+
+def read_by(raw: Mapping[str, Any], corpus: str, method: str) -> dict[str, tuple[str, ...]]:
+    """Those modalities whose features a method reads, with their encoders."""
+    entry = raw["methods"][method] or {}
+    reads = method_reads(method, entry)
+    if not reads.has_features:
+        return {}
+    usable = reads.can_use & set(entry.get("modalities") or reads.can_use)
+    inputs = inputs_of(raw, corpus, method).items()
+    return {modality: names_in(named) for modality, named in inputs if modality in usable}
 
 
 def transfers_of(raw: Mapping[str, Any]) -> list[dict[str, str]]:
     """Every ``corpus``, ``method`` and other corpus ``onto`` where it reads the same encoders.
 
-    Methods on pictures read none. Empty with a single corpus, or where ``transfer.enabled`` is
-    false.
+    Methods on pictures read none, but both need faces. Empty with a single corpus, or where
+    ``transfer.enabled`` is false.
     """
     corpora = list(raw.get("corpora") or {})
     if len(corpora) < 2 or not (raw.get("transfer") or {}).get("enabled", True):
@@ -60,25 +125,25 @@ def transfers_of(raw: Mapping[str, Any]) -> list[dict[str, str]]:
     found = []
     for corpus in corpora:
         for method in methods_of(raw, corpus):
-            mine = _read_by(raw, corpus, method)
+            mine = _compared(raw, corpus, method)
             found += [
                 {"corpus": corpus, "method": method, "onto": onto}
                 for onto in corpora
-                if onto != corpus and mine is not None and _read_by(raw, onto, method) == mine
+                if onto != corpus and mine is not None and _compared(raw, onto, method) == mine
             ]
     return found
 
 
-def _read_by(raw: Mapping[str, Any], corpus: str, method: str) -> dict[str, str] | None:
-    """Those modalities that a method reads, with encoders; None where it needs one and has none.
+def _compared(
+    raw: Mapping[str, Any], corpus: str, method: str
+) -> dict[str, tuple[str, ...]] | None:
+    """What a method reads; None where it needs an encoder, or faces, and has none.
 
     Further inputs may be absent and do not count.
     """
-    entry = raw["methods"][method] or {}
-    reads = method_reads(method, entry)
-    usable = reads.can_use & set(entry.get("modalities") or reads.can_use)
-    inputs = inputs_of(raw, corpus).items()
-    found = {m: e for m, e in inputs if m in usable and reads.has_features}
+    reads, found = method_reads(method, raw["methods"][method]), read_by(raw, corpus, method)
+    if "images" in reads.needs and {"corpus": corpus} not in seen_corpora(raw):
+        return None
     return found if found or "images" in reads.needs or reads.is_blind else None
 
 

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from tasks import wiring
 from tasks.layout import Layout
-from tasks.selection import features_of, methods_on, searches_of, transfers_of
+from tasks.selection import (
+    extractable,
+    features_of,
+    methods_on,
+    searches_of,
+    seen_corpora,
+    transfers_of,
+)
 
 if TYPE_CHECKING:
     from tasks.params import Params
@@ -36,6 +43,7 @@ class Stage:
         keys: keys of params.yaml on which the outs depend; default: the section, and what the
             corpus says instead.
         instances: ids of every instance; default: one for each corpus, or one in all.
+        on_request: ids that may be asked for by hand beside these; nothing reads what they write.
         more: what else an instance reads, as its parameters say; ``${...}`` where an experiment
             may change it.
         code: modules that an instance reaches by name, beside those its own module imports.
@@ -49,6 +57,7 @@ class Stage:
     asks: Callable[..., object] | None = None
     keys: Callable[..., list[str]] | None = None
     instances: Callable[[Raw], Sequence[Mapping[str, str]]] | None = None
+    on_request: Callable[[Raw], Sequence[Mapping[str, str]]] = lambda raw: []
     more: Callable[..., list[str]] = lambda d, raw, **_: []
     code: Callable[..., list[str]] = lambda raw, **_: []
 
@@ -122,6 +131,8 @@ _ROWS = (
     ),
     Stage(
         "faces", CORPUS, "tasks.faces.stage:FacesParams",
+        instances=seen_corpora,
+        on_request=lambda raw: [{"corpus": name} for name in raw.get("corpora") or {}],
         reads=lambda d, corpus: [d.utterances(corpus)],
         writes=lambda d, corpus: [d.faces(corpus)],
     ),
@@ -130,6 +141,7 @@ _ROWS = (
         asks=lambda p, corpus, encoder: p.encoder(encoder),
         keys=lambda raw, corpus, encoder: [f"encoders.{encoder}"],
         instances=features_of,
+        on_request=extractable,
         code=wiring.encoder_code,
         more=wiring.encoder_reads,
         writes=lambda d, corpus, encoder: [d.features(corpus, encoder)],

@@ -7,12 +7,19 @@ an experiment may change without a new ``dvc.yaml`` stays a ``${...}`` reference
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from models import registry
 from models.encoders.wheels import folder_name, is_wheel, joined
-from models.errors import UserError
+from tasks.inputs import Named
 from tasks.layout import Layout
 from tasks.method_reads import method_modules, method_reads
-from tasks.selection import encoders_of, inputs_of, methods_on, searches_of, transfers_of
+from tasks.selection import (
+    encoders_of,
+    inputs_of,
+    methods_on,
+    modality_of,
+    searches_of,
+    seen_corpora,
+    transfers_of,
+)
 from tasks.tables.words import MODALITIES
 
 Raw = Mapping[str, Any]
@@ -92,7 +99,7 @@ def encoder_reads(d: Layout, raw: Raw, corpus: str, encoder: str) -> list[str]:
     """Utterances, faces where the encoder sees, and a checkpoint that lies in the data folder."""
     entry = raw["encoders"][encoder] or {}
     found = [str(d.utterances(corpus))]
-    if _modality(encoder, entry) == "video":
+    if modality_of(raw, encoder) == "video":
         found.append(str(d.faces(corpus)))
     checkpoint = str(joined(entry.get("checkpoint")) or "")
     if is_wheel(checkpoint):
@@ -100,21 +107,6 @@ def encoder_reads(d: Layout, raw: Raw, corpus: str, encoder: str) -> list[str]:
     if checkpoint.startswith((str(d.checkpoints), str(d.media_root))):
         found.append(f"${{encoders.{encoder}.checkpoint}}")
     return found
-
-
-def _modality(name: str, entry: Mapping[str, Any]) -> str:
-    family = str(entry.get("family"))
-    file = registry.source("encoders", family)
-    if not file.exists():
-        known = [
-            one
-            for one in registry.names("encoders")
-            if "\nMODALITY = " in registry.source("encoders", one).read_text(encoding="utf-8")
-        ]
-        raise UserError(
-            f"params.yaml: encoders.{name}.family is '{family}'; known families: {', '.join(known)}"
-        )
-    return registry.constant(file, "MODALITY")
 
 
 # search, train, evaluate, transfer ---------------------------------------------------------------
@@ -158,12 +150,26 @@ def _input_keys(raw: Raw, corpus: str) -> list[str]:
 
 def method_reads_of(d: Layout, raw: Raw, corpus: str, method: str) -> list[str]:
     """Features and pictures that a method reads."""
-    (key,) = _input_keys(raw, corpus) or ["inputs"]
-    reads = method_reads(method, raw["methods"][method])
+    (shared,) = _input_keys(raw, corpus) or ["inputs"]
+    entry = raw["methods"][method] or {}
+    own, reads = entry.get("inputs") or {}, method_reads(method, entry)
     wanted = [*(MODALITIES if reads.has_features else ()), *reads.extra]
-    names = [name for name in inputs_of(raw, corpus) if name in wanted]
-    found = [str(d.features(corpus, f"${{{key}.{name}}}")) for name in names]
+    found = [
+        str(d.features(corpus, reference))
+        for name, named in inputs_of(raw, corpus, method).items()
+        if name in wanted
+        for reference in _references(
+            f"methods.{method}.inputs" if name in own else shared, name, named
+        )
+    ]
     return [*found, *([str(d.faces(corpus))] if "images" in reads.needs else [])]
+
+
+def _references(key: str, name: str, named: Named) -> list[str]:
+    """What DVC puts in place of the encoders under ``key.name``, one or a list."""
+    if isinstance(named, str):
+        return [f"${{{key}.{name}}}"]
+    return [f"${{{key}.{name}[{at}]}}" for at in range(len(named))]
 
 
 def search_reads(d: Layout, raw: Raw, corpus: str, method: str) -> list[str]:
@@ -194,11 +200,12 @@ def report_reads(d: Layout, raw: Raw) -> list[str]:
     found = [d.details(**pair) for pair in pairs]
     found += [d.predictions(**pair) for pair in pairs]
     found += [d.transfer(**ids) for ids in transfers_of(raw)]
+    seen = [ids["corpus"] for ids in seen_corpora(raw)]
     for corpus in corpora:
         found += [
             d.utterances(corpus), d.quarantine(corpus),
             d.labels(corpus), d.labels_quarantine(corpus), d.agreement(corpus),
-            d.splits(corpus), d.leaks(corpus), d.faces(corpus),
+            d.splits(corpus), d.leaks(corpus), *([d.faces(corpus)] if corpus in seen else []),
         ]  # fmt: skip
         found += [d.features(corpus, encoder) for encoder in encoders_of(raw, corpus)]
     return [str(path) for path in found]

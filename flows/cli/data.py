@@ -9,7 +9,7 @@ import typer
 
 from models.errors import UserError
 from tasks.layout import Layout, default_cache
-from tasks.selection import encoders_of
+from tasks.selection import encoders_of, registered
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
 
@@ -229,7 +229,7 @@ def _users() -> dict[str, list[str]]:
     for corpus in raw.get("corpora") or {}:
         tables = {
             f"{name} of {corpus}": layout.features(corpus, name)
-            for name in encoders_of(raw, corpus)
+            for name in registered(raw, corpus)  # what is read no more may still lie there
         }
         for what, table in (tables | {f"faces of {corpus}": layout.faces(corpus)}).items():
             if table.is_file() or any(table.glob("*.parquet")):

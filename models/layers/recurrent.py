@@ -52,7 +52,7 @@ class BiLstm(nn.Module):
             hidden, _ = self.lstm(packed)
             padded = pad_packed_sequence(hidden, batch_first=True, total_length=x.shape[1])[0]
             return padded * (lengths > 0)[:, None, None]
-        walk = _Walk(lengths, x.shape[1])
+        walk = Walk(lengths, x.shape[1])
         rows = walk.pack(x)
         for layer in range(self.lstm.num_layers):
             if layer > 0:
@@ -72,7 +72,7 @@ class BiLstm(nn.Module):
             with torch.no_grad():
                 second = self(x, lengths, complete)
             return self(x, lengths, seen), second
-        walk = _Walk(lengths, x.shape[1])
+        walk = Walk(lengths, x.shape[1])
         first, second = self._both_ways(walk.pack(x), 0, walk, seen, complete)
         return walk.unpack(first), walk.unpack(second.detach())
 
@@ -80,7 +80,7 @@ class BiLstm(nn.Module):
         self,
         rows: Tensor,
         layer: int,
-        walk: "_Walk",
+        walk: "Walk",
         seen: Tensor | None,
         complete: Tensor | None = None,
     ) -> list[Tensor]:
@@ -107,7 +107,7 @@ class BiLstm(nn.Module):
             return [torch.cat([forth, back[walk.flip]], 1) for forth, back in pairs]
 
 
-class _Walk:
+class Walk:
     """Rows of dialogues step by step, longest dialogue first.
 
     Attributes:

@@ -19,6 +19,7 @@ class ContextEncoder(nn.Module):
         layers: encoder layers.
         dropout: rate inside the encoder.
         heads_from: candidates for the number of heads.
+        feedforward: inner width of the feed-forward blocks.
     """
 
     def __init__(
@@ -28,9 +29,10 @@ class ContextEncoder(nn.Module):
         layers: int = 2,
         dropout: float = 0.5,
         heads_from: tuple[int, ...] = RAW_HEADS,
+        feedforward: int = 2048,
     ) -> None:
         super().__init__()
-        self.transformer = DialogueTransformer(width_in, heads_from, layers, dropout)
+        self.transformer = DialogueTransformer(width_in, heads_from, layers, dropout, feedforward)
         self.project = nn.Linear(width_in, width_out)
 
     def forward(self, x: Tensor, visible: Tensor) -> Tensor:

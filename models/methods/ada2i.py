@@ -65,6 +65,7 @@ class Config:
         hidden: width h after the encoders.
         rank: R of the cores.
         encoder: ``transformer`` at raw width, or a two-layer ``lstm``.
+        feedforward: inner width of the transformer's feed-forward blocks.
         dropout: everywhere.
         afw_layers: layers of feature weighting; 0 leaves it out.
         beta: share of a layer's input that is kept beside the attention.
@@ -87,6 +88,7 @@ class Config:
     hidden: int = 300
     rank: int = 11
     encoder: str = "transformer"
+    feedforward: int = 2048
     dropout: float = 0.5
     afw_layers: int = 2
     beta: float = 0.012
@@ -114,6 +116,7 @@ class Config:
         rules = [
             (self.afw_layers == 0, "afw_layers: 0", weighting),
             (self.feature_weight == 0, "feature_weight: 0", ("afw_target",)),
+            (self.encoder == "lstm", "encoder: lstm", ("feedforward",)),
             (not self.has_amw, "has_amw: false", ("amw_norm", "amw_scale")),
             (not self.has_modulation, "has_modulation: false", modulation),
         ]
@@ -310,7 +313,10 @@ class Ada2I(Method):
     def _encoder(self, width: int) -> nn.Module:
         if self.config.encoder == "lstm":
             return LstmEncoder(width, self.config.hidden, self.config.dropout)
-        return ContextEncoder(width, self.config.hidden, 2, self.config.dropout)
+        config = self.config
+        return ContextEncoder(
+            width, config.hidden, 2, config.dropout, feedforward=config.feedforward
+        )
 
     def encode(self, batch: Batch) -> tuple[dict[str, Tensor], list[Tensor]]:
         """(B, U, h) by modality after feature weighting, and the layers' alignment losses."""

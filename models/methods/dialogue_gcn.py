@@ -43,6 +43,7 @@ class Config(BackboneConfig):
 
     Attributes:
         hidden: width of the context encoder's output.
+        feedforward: inner width of the feed-forward blocks of SPCL's context encoder.
         graph: width of the graph layers and of the hidden layer.
         past: how far back a source reaches.
         future: how far ahead a source reaches.
@@ -53,6 +54,7 @@ class Config(BackboneConfig):
     """
 
     hidden: int = 200
+    feedforward: int = 2048
     graph: int = 100
     past: int | None = None
     future: int | None = None
@@ -203,6 +205,7 @@ class DialogueGcn(Backbone):
             {"past": 10, "future": 10, "dropout": 0.4, "weights_in": "relations"},
             {**PUBLISHED, "lr": 3e-4, "weight_decay": 0.0, "batch_size": 32, "epochs": 60},
             {"iemocap": {"has_nodal_attention": True, "class_weights": True}},
+            unused=frozenset({"feedforward"}),
         ),
         "spcl": Variant(
             True,
@@ -234,10 +237,12 @@ class DialogueGcn(Backbone):
         )
 
     def _encoder(self, width: int, dropout: float) -> nn.Module:
-        hidden = self.config.hidden
-        if self.config.variant == "original":
-            return BiLstm(width, hidden, 2, dropout)
-        return ContextEncoder(width, hidden, 2, dropout, heads_from=(1,))
+        config = self.config
+        if config.variant == "original":
+            return BiLstm(width, config.hidden, 2, dropout)
+        return ContextEncoder(
+            width, config.hidden, 2, dropout, heads_from=(1,), feedforward=config.feedforward
+        )
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         """(B, U, graph) per stream."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from models.batch import Batch, Frames
 from models.errors import UserError
+from models.layers.gru import encode
 from models.layers.tokens import masked_mean, packed_left
 from models.method import Method, Spec
 
@@ -54,7 +55,7 @@ class Reader(nn.Module):
         read = self.missing.expand(len(mask), -1)
         if len(rows):
             frames, mask = packed_left(values[rows], mask[rows])
-            states, _ = self.gru(frames)  # padding comes last: no real frame follows it
+            states = encode(self.gru, frames, mask.sum(1))
             read = read.to(states.dtype).index_copy(0, rows, masked_mean(states, mask))
         return read.unflatten(0, sequence.mask.shape[:2])
 

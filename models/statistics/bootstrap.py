@@ -46,6 +46,8 @@ from models.statistics.significance import (
 
 N_RESAMPLES = 10_000
 CHUNK = 1_000  # resamples at a time: bounds memory at any number of methods
+_MOST_WEIGHTS = 1 << 25  # weights of dialogues at a time: bounds it at any number of those
+
 ROUNDING = 1e-12  # a smaller difference of two metrics is none
 MAX_UNDEFINED_SHARE = 0.05  # more undefined resamples than this leave an interval undefined
 
@@ -57,6 +59,13 @@ _RANGES: dict[Scale, tuple[float, float]] = {
     "error": (0.0, math.inf),
     "plain": (-math.inf, math.inf),
 }
+
+
+def chunk_of(n_clusters: int) -> int:
+    """How many resamples of so many dialogues to hold at once."""
+    return max(1, min(CHUNK, _MOST_WEIGHTS // n_clusters))
+
+
 # scale -> (to the normal scale, back, slope of the first)
 _TRANSFORMS: dict[Scale, tuple[Callable[..., Floats], Callable[..., Floats], Callable]] = {
     "share": (
@@ -155,42 +164,73 @@ def resample(
     t, p, codes, n_clusters = checked_runs(truth, predictions, clusters)
     n_resamples = min(n_resamples, metric.most_resamples or n_resamples)
     rng = np.random.default_rng(seed)
-    whole = np.concatenate([np.ones((1, n_clusters)), 1.0 - np.eye(n_clusters)])
     weighted = {
         name: [_prepared(metric, t, run, codes, n_clusters) for run in runs]
         for name, runs in p.items()
     }
-    fixed = {
-        name: np.stack([of_run(whole) for of_run in runs], axis=1)
-        for name, runs in weighted.items()
-    }
+    whole = np.ones((1, n_clusters))
     chunks: dict[str, list[Floats]] = {name: [] for name in p}
-    for start in range(0, n_resamples, CHUNK):
-        size = min(CHUNK, n_resamples - start)
+    at_once = chunk_of(n_clusters)
+    for start in range(0, n_resamples, at_once):
+        size = min(at_once, n_resamples - start)
         draws = rng.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=size)
         weights = draws.astype(np.float64)
         for name, runs in weighted.items():
-            chunks[name].append(np.stack([of_run(weights) for of_run in runs], axis=1))
+            chunks[name].append(np.stack([of_run.of(weights) for of_run in runs], axis=1))
     return Resamples(
         metric=metric_name,
-        estimates={name: values[0] for name, values in fixed.items()},
+        estimates={
+            name: np.stack([of_run.of(whole) for of_run in runs], axis=1)[0]
+            for name, runs in weighted.items()
+        },
         bootstrap={name: np.concatenate(parts) for name, parts in chunks.items()},
-        jackknife={name: values[1:] for name, values in fixed.items()},
+        jackknife={
+            name: np.stack([of_run.without_each() for of_run in runs], axis=1)
+            for name, runs in weighted.items()
+        },
         n_rows=len(t),
         n_clusters=n_clusters,
         n_effective=_effective_clusters(codes),
     )
 
 
+@dataclass(frozen=True)
+class _Weighted:
+    """One run's metric as a function of the weights of dialogues.
+
+    Attributes:
+        of: from weights (R, G) to the metric (R,).
+        without_each: the metric without one dialogue, (G,).
+    """
+
+    of: Callable[[Floats], Floats]
+    without_each: Callable[[], Floats]
+
+
 def _prepared(
     metric: Resamplable, truth: NDArray, prediction: NDArray, codes: Ints, n_clusters: int
-) -> Callable[[Floats], Floats]:
-    """From weights (R, G) to the metric (R,); what does not depend on the weights is done once."""
+) -> _Weighted:
+    """What does not depend on the weights is done once."""
     if isinstance(metric, AdditiveMetric):
         sums = cluster_sums(metric.terms(truth, prediction), codes, n_clusters)
         finish = metric.finish
-        return lambda weights: finish(weights @ sums)
-    return lambda weights: metric.weighted(truth, prediction, codes, weights)
+        return _Weighted(
+            lambda weights: finish(weights @ sums), lambda: finish(sums.sum(axis=0) - sums)
+        )
+
+    def of(weights: Floats) -> Floats:
+        return metric.weighted(truth, prediction, codes, weights)
+
+    def without_each() -> Floats:  # in chunks: all at once would take the square of G
+        found = []
+        for start in range(0, n_clusters, at_once := chunk_of(n_clusters)):
+            rows = np.arange(start, min(start + at_once, n_clusters))
+            weights = np.ones((len(rows), n_clusters))
+            weights[np.arange(len(rows)), rows] = 0.0
+            found.append(of(weights))
+        return np.concatenate(found)
+
+    return _Weighted(of, without_each)
 
 
 def confidence_interval(resamples: Resamples, method: str, *, confidence: float = 0.95) -> Interval:

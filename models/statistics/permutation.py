@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from models.errors import MetricInputError
 from models.metrics.inputs import Floats, Ints
-from models.statistics.bootstrap import CHUNK, N_RESAMPLES, ROUNDING, checked_runs
+from models.statistics.bootstrap import N_RESAMPLES, ROUNDING, checked_runs, chunk_of
 from models.statistics.resampling import Resamplable
 
 
@@ -45,8 +45,9 @@ def permutation_test(
     is_exact = n_clusters < 63 and 2**n_clusters <= n_permutations
     n_swaps = 2**n_clusters if is_exact else n_permutations
     as_large = 0
-    for start in range(0, n_swaps, CHUNK):
-        size = min(CHUNK, n_swaps - start)
+    at_once = chunk_of(n_clusters)
+    for start in range(0, n_swaps, at_once):
+        size = min(at_once, n_swaps - start)
         if is_exact:
             swaps = (np.arange(start, start + size)[:, None] >> np.arange(n_clusters)) & 1 == 1
         else:

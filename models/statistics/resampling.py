@@ -25,6 +25,9 @@ from models.metrics.scoring import Kind
 CONSTANT_VARIANCE = 1e-13
 VALUE_METRICS = ("mse", "rmse", "mae", "pearson", "ccc")
 
+#: Weights of rows in memory at once.
+_MOST_WEIGHTS = 1 << 24
+
 
 class Resamplable(Protocol):
     """A metric as the resampling procedures need it; `codes` (n,) number the clusters 0 to G-1.
@@ -156,20 +159,24 @@ def _weighted_precision(
     positive: Bools, score: Floats, codes: Ints, weights: Floats
 ) -> tuple[Floats, Bools]:
     """Average precision of one label (R,), and whether a positive row was drawn."""
-    ranked = np.unique(score[positive])
-    # Rows that count at threshold j are those scored at least ranked[j].
-    last = np.searchsorted(ranked, score, side="right") - 1
-    above = last >= 0
-    rows = np.zeros((weights.shape[1], len(ranked)))
-    hits, gained = np.zeros_like(rows), np.zeros_like(rows)
-    np.add.at(rows, (codes[above], last[above]), 1.0)
-    np.add.at(gained, (codes[positive], last[positive]), 1.0)
-    rows = np.cumsum(rows[:, ::-1], axis=1)[:, ::-1]
-    hits = np.cumsum(gained[:, ::-1], axis=1)[:, ::-1]
-    drawn = weights @ gained
-    precision = ratio(weights @ hits, weights @ rows)
-    n_positive = drawn.sum(axis=1)
-    return ratio((drawn * precision).sum(axis=1), n_positive), n_positive > 0
+    order = np.argsort(-score, kind="stable")
+    order = order[score[order] >= score[positive].min()]  # below, no row counts
+    hit, codes, score = positive[order], codes[order], score[order]
+    places = np.flatnonzero(hit)
+    # a row counts with all that are scored as high: its threshold is the last of these
+    ends = np.searchsorted(-score, -score[places], side="right") - 1
+    value, is_there = np.empty(len(weights)), np.empty(len(weights), bool)
+    at_once = max(1, _MOST_WEIGHTS // len(order))
+    for start in range(0, len(weights), at_once):
+        rows = slice(start, start + at_once)
+        drawn = weights[rows][:, codes]
+        seen = np.cumsum(drawn, axis=1)[:, ends]
+        hits = np.cumsum(drawn * hit, axis=1)[:, ends]
+        gained = drawn[:, places]
+        total = gained.sum(axis=1)
+        value[rows] = ratio((gained * ratio(hits, seen)).sum(axis=1), total)
+        is_there[rows] = total > 0
+    return value, is_there
 
 
 def resamplable(

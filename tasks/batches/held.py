@@ -6,6 +6,7 @@ from dataclasses import astuple, dataclass, field
 from uuid import uuid4
 
 from tasks.batches.source import Source, Wanted
+from tasks.inputs import Named
 from tasks.layout import Layout
 from tasks.recipes import Recipe
 
@@ -21,13 +22,13 @@ class Reader:
     Attributes:
         layout: where the tables lie; they do not change while the stage runs.
         corpus: whose tables.
-        inputs: modality or further input to encoder, as params.yaml has them.
+        inputs: modality or further input to its encoders, as params.yaml has them.
         token: of the call; another one reads anew.
     """
 
     layout: Layout
     corpus: str
-    inputs: Mapping[str, str]
+    inputs: Mapping[str, Named]
     token: str = field(default_factory=lambda: uuid4().hex)
 
     def source(self, recipe: Recipe) -> Source:

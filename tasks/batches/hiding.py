@@ -3,15 +3,15 @@
 Masks follow the protocol of the missing-modality papers, as training does: see ``models.hiding``.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.batch import MODALITIES, Batch, Target
-from models.hiding import kept_cells
+from models.batch import MODALITIES, Batch
+from models.hiding import View, kept_cells
 from models.method import Data
 
 
@@ -51,52 +51,25 @@ def subsets(modalities: Sequence[str]) -> list[tuple[str, ...]]:
     ]
 
 
-class Hidden:
-    """A data set seen through presence masks; a ``models.method.Data`` itself.
+class Hidden(View):
+    """A data set seen through presence masks.
 
-    Attributes:
+    Args:
         data: what is seen.
         observed: modality to (N,) bool over the rows of ``data``.
     """
 
     def __init__(self, data: Data, observed: Mapping[str, np.ndarray]) -> None:
-        self._data = data
+        super().__init__(data)
         self._observed = {name: torch.from_numpy(mask) for name, mask in observed.items()}
 
-    @property
-    def targets(self) -> tuple[Target, ...]:
-        """See ``Data.targets``."""
-        return self._data.targets
-
-    def __len__(self) -> int:
-        return len(self._data)
-
-    def cells(self, present: Mapping[str, np.ndarray]) -> tuple[bytes, ...]:
-        """What is left to see: equal for masks that look the same to who reads only ``present``.
-
-        Args:
-            present: modality to (N,) bool, what there is without masks.
-        """
-        return tuple((there & self._observed[m].numpy()).tobytes() for m, there in present.items())
-
-    def truth(self, target: Target) -> Tensor:
-        """See ``Data.truth``."""
-        return self._data.truth(target)
-
-    def batch(self, indices: Sequence[int]) -> Batch:
-        """See ``Data.batch``."""
-        return self._hide(self._data.batch(indices))
-
-    def batches(self, groups: Sequence[Sequence[int]], key: int | None = None) -> Iterator[Batch]:
-        """See ``Data.batches``."""
-        return (self._hide(batch) for batch in self._data.batches(groups, key))
-
-    def _hide(self, batch: Batch) -> Batch:
+    def seen(self, batch: Batch) -> Batch:
+        """See ``View.seen``."""
         return batch.with_present(
-            {name: mask & self._seen(name, batch.index) for name, mask in batch.present.items()}
+            {name: mask & self._kept(name, batch.index) for name, mask in batch.present.items()}
         )
 
-    def _seen(self, name: str, index: Tensor) -> Tensor:
+    def _kept(self, name: str, index: Tensor) -> Tensor:
         return self._observed[name][index.clamp(min=0)]
 
 

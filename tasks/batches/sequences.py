@@ -4,7 +4,7 @@ A batch reads the frames of its own utterances and nothing else. The cache keeps
 the table; batches get float32.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +74,55 @@ class Sequences:
 def pooled_as_sequences(pooled: np.ndarray, present: np.ndarray) -> Sequences:
     """Pooled vectors (N, D) as sequences of length 1; none where (N,) ``present`` is False."""
     return Sequences(pooled, np.arange(len(pooled)), present.astype(np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class SideBySide:
+    """Frames of several encoders of one modality, taken at the same times, as wider frames.
+
+    Attributes:
+        parts: sequences of each; utterances that have frames here have as many in all.
+        counts: (N,) frames of each utterance; 0 where one encoder has none.
+    """
+
+    parts: Sequence[Sequences]
+    counts: np.ndarray
+
+    @property
+    def dim(self) -> int:
+        """Width of a frame."""
+        return sum(part.dim for part in self.parts)
+
+    def frames(self, rows: np.ndarray, is_there: np.ndarray) -> Frames:
+        """See ``Sequences.frames``."""
+        found = [part.frames(rows, is_there & (self.counts[rows] > 0)) for part in self.parts]
+        return Frames(torch.cat([one.values for one in found], -1), found[0].mask)
+
+
+def side_by_side(
+    parts: Mapping[str, Sequences], present: np.ndarray, ids: pl.Series, modality: str
+) -> Sequences | SideBySide:
+    """Frames of the encoders of one modality; refused where they are not of the same times.
+
+    Args:
+        parts: encoder to its sequences.
+        present: (N,) utterances that have all of them; the others get no frames.
+        ids: the utterances, for the sentence.
+        modality: for the sentence.
+    """
+    (first, one), *others = parts.items()
+    if not others:
+        return one
+    for name, other in others:
+        odd = np.flatnonzero(present & (one.counts != other.counts))
+        if len(odd):
+            at = int(odd[0])
+            raise UserError(
+                f"params.yaml: inputs of {modality} are {first} and {name}, whose frames do not "
+                f"stand side by side ({ids[at]} has {one.counts[at]} and {other.counts[at]}); let "
+                f"a method that reads frames name one of them as its own: methods.<name>.inputs"
+            )
+    return SideBySide(list(parts.values()), np.where(present, one.counts, 0))
 
 
 def read_sequences(

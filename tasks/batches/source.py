@@ -1,27 +1,24 @@
-"""Tables to batches: joins features, frames, pictures and labels by id and pads dialogues.
+"""Tables to arrays: joins features, frames, pictures and labels of a corpus by id.
 
 Frames and pictures have modules of their own, which are imported by name: a method that reads
 neither does not depend on their code.
 """
 
-import copy
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, tee
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
-from torch import Tensor
 
 from models import registry
-from models.batch import MODALITIES, Batch, Frames, Target
+from models.batch import MODALITIES, Target
 from models.errors import UserError
 from models.method import Level, Need, Spec
+from tasks.batches.dataset import Dataset
 from tasks.batches.labels import Labels, labels_by_fold
+from tasks.inputs import Named, names_in
 from tasks.layout import Layout
 from tasks.recipes import Recipe
 from tasks.tables.features import FEATURES
@@ -69,8 +66,10 @@ class Source:
         judged: fold to the labels that hold in it.
         splits: fold, utterance_id, split.
         frames: modality to ``tasks.batches.sequences.Sequences``, for methods that need frames.
-        pooled_only: modalities whose table has no sequences though frames were
-            asked for; they come as one vector an utterance.
+        pooled_only: modalities that come as one vector an utterance though frames were asked
+            for, with the first encoder whose table has no sequences.
+        partial: modality of several encoders to how many rows have vectors of some of them only;
+            the modality is absent there.
         images: ``tasks.batches.face_images.FaceImages``, for methods that need images.
         extra: further input to (N, D) float32; NaN where absent.
     """
@@ -85,7 +84,8 @@ class Source:
     judged: Mapping[int, Labels]
     splits: pl.DataFrame
     frames: Mapping[str, Any] = field(default_factory=dict)
-    pooled_only: tuple[str, ...] = ()
+    pooled_only: Mapping[str, str] = field(default_factory=dict)
+    partial: Mapping[str, int] = field(default_factory=dict)
     images: Any = None
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)
 
@@ -99,7 +99,7 @@ class Source:
         """Modality to width of its frames; empty where no frames were asked for."""
         return {name: sequences.dim for name, sequences in self.frames.items()}
 
-    def spec(self, train: "Dataset") -> Spec:
+    def spec(self, train: Dataset) -> Spec:
         """What a method is built for that learns from ``train``."""
         return Spec(
             self.dims, train.targets, train.most_speakers, self.frame_dims, train.people_met
@@ -114,6 +114,14 @@ class Source:
     def folds(self) -> list[int]:
         """The folds of the splits table."""
         return sorted(self.splits.get_column("fold").unique().to_list())
+
+    def notes(self) -> list[str]:
+        """A line for a person for each modality that rows lose for want of one of its encoders."""
+        return [
+            f"{count} utterances have features of some encoders of {modality} and not of all: "
+            f"there {modality} counts as missing; `affectloom lint` names the encoders"
+            for modality, count in self.partial.items()
+        ]
 
     def of_strangers(self) -> "Source":
         """The same corpus as networks see it that know none of its people."""
@@ -139,7 +147,7 @@ class Source:
         *,
         labelled: bool,
         seen: bool = False,
-    ) -> "Dataset":
+    ) -> Dataset:
         """The rows of one split of one fold.
 
         Args:
@@ -165,13 +173,13 @@ class Source:
         return np.where(np.isin(self.people, met), np.searchsorted(met, self.people), -1)
 
 
-def source_for(layout: Layout, recipe: Recipe, corpus: str, inputs: Mapping[str, str]) -> Source:
+def source_for(layout: Layout, recipe: Recipe, corpus: str, inputs: Mapping[str, Named]) -> Source:
     """What ``recipe`` reads of a corpus.
 
     Args:
         recipe: the method with its options.
         corpus: whose tables.
-        inputs: modality or further input to encoder, as params.yaml has them.
+        inputs: modality or further input to its encoders, as params.yaml has them.
     """
     return Wanted.by(recipe, inputs).source(layout, corpus).narrowed(recipe)
 
@@ -181,19 +189,19 @@ class Wanted:
     """What is to be read of a corpus; what recipes want alike can be read once.
 
     Attributes:
-        inputs: modality to encoder; may be empty for methods that need images, or nothing.
+        inputs: modality to its encoders; may be empty for methods that need images, or nothing.
         needs: ``frames`` and ``images`` are read only where they are named.
         max_frames: longer sequences are thinned evenly to so many frames; 0 = never.
         extra: further input to encoder.
     """
 
-    inputs: Mapping[str, str]
+    inputs: Mapping[str, Named]
     needs: Collection[Need] = ("pooled",)
     max_frames: int = 0
     extra: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def by(cls, recipe: Recipe, inputs: Mapping[str, str]) -> "Wanted":
+    def by(cls, recipe: Recipe, inputs: Mapping[str, Named]) -> "Wanted":
         """What ``recipe`` reads of these inputs."""
         mine = recipe.inputs(inputs)
         needs = () if recipe.method.is_blind and not mine else recipe.method.needs
@@ -212,11 +220,13 @@ class Wanted:
         _check_known(ids, labels, layout.labels(corpus))
         _check_known(ids, splits, layout.splits(corpus))
         targets = find_targets(labels)
-        features, present = self._features(layout, corpus, ids)
-        frames = self._frames(layout, corpus, ids, features)
-        pooled_only = [m for m, found in frames.items() if found is None and present[m].any()]
-        if "frames" in self.needs:
-            frames = {m: _sequences(f, features[m], present[m]) for m, f in frames.items()}
+        parts = self._parts(layout, corpus, ids)
+        features = {modality: _side_by_side(found) for modality, found in parts.items()}
+        present = {m: _of_all(found) for m, found in parts.items()}
+        some = {m: np.any([there for _, there in found], 0) for m, found in parts.items()}
+        partial = {m: int((some[m] & ~present[m]).sum()) for m in some}
+        frames, pooled_only = self._frames(layout, corpus, ids, features, present)
+        if frames:
             present = {m: present[m] & (found.counts > 0) for m, found in frames.items()}
         images = None
         if "images" in self.needs:
@@ -237,7 +247,8 @@ class Wanted:
             ),
             splits=splits,
             frames=frames,
-            pooled_only=tuple(pooled_only),
+            pooled_only=pooled_only,
+            partial={m: count for m, count in partial.items() if count},
             images=images,
             extra={
                 name: _read_extra(ids, layout.features(corpus, encoder))
@@ -245,39 +256,69 @@ class Wanted:
             },
         )
 
-    def _features(
+    def _parts(
         self, layout: Layout, corpus: str, ids: pl.Series
-    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Pooled features and presence of each modality, in the project's order."""
+    ) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
+        """Pooled features and presence of each encoder of a modality, in the project's order."""
         found = {
-            modality: read_pooled(ids, layout.features(corpus, self.inputs[modality]))
+            modality: [read_pooled(ids, layout.features(corpus, name)) for name in names_in(named)]
             for modality in MODALITIES
-            if modality in self.inputs
+            if (named := self.inputs.get(modality))
         }
         if not found and self.needs and "images" not in self.needs:
             raise UserError(
                 "params.yaml: inputs names no encoder; give one for audio, video or text"
             )
-        return {m: values for m, (values, _) in found.items()}, {
-            m: there for m, (_, there) in found.items()
-        }
+        return found
 
     def _frames(
-        self, layout: Layout, corpus: str, ids: pl.Series, modalities: Iterable[str]
-    ) -> dict[str, Any]:
-        """Sequences of each modality, None where its table has none; nothing unless needed."""
+        self,
+        layout: Layout,
+        corpus: str,
+        ids: pl.Series,
+        features: Mapping[str, np.ndarray],
+        present: Mapping[str, np.ndarray],
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """Sequences of each modality, and ``Source.pooled_only``; nothing unless needed.
+
+        Where one of a modality's encoders keeps no frames, the pooled vectors of all are sequences
+        of length 1.
+        """
         if "frames" not in self.needs:
-            return {}
-        read = registry.part("tasks.batches.sequences").read_sequences
-        folders = {m: layout.features(corpus, self.inputs[m]) for m in modalities}
-        return {m: read(ids, at, layout.cache, self.max_frames) for m, at in folders.items()}
+            return {}, {}
+        sequences = registry.part("tasks.batches.sequences")
+        frames: dict[str, Any] = {}
+        pooled_only: dict[str, str] = {}
+        for modality, named in ((m, self.inputs[m]) for m in features):
+            folders = {name: layout.features(corpus, name) for name in names_in(named)}
+            parts = {
+                name: sequences.read_sequences(ids, folder, layout.cache, self.max_frames)
+                for name, folder in folders.items()
+            }
+            bare = [name for name, found in parts.items() if found is None]
+            if bare:
+                frames[modality] = sequences.pooled_as_sequences(
+                    features[modality], present[modality]
+                )
+                if present[modality].any():
+                    pooled_only[modality] = bare[0]
+            else:
+                frames[modality] = sequences.side_by_side(parts, present[modality], ids, modality)
+        return frames, pooled_only
 
 
-def _sequences(found: Any, pooled: np.ndarray, present: np.ndarray) -> Any:
-    """Sequences as they are, or pooled vectors as sequences where there are none."""
-    if found is not None:
-        return found
-    return registry.part("tasks.batches.sequences").pooled_as_sequences(pooled, present)
+def _of_all(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """(N,) bool: rows that every encoder has: what one lacks is not made up with zeros."""
+    return np.logical_and.reduce([there for _, there in parts])
+
+
+def _side_by_side(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Vectors of several encoders as (N, D); 0 where one of them is absent."""
+    if len(parts) == 1:
+        return parts[0][0]
+    values = np.hstack([values for values, _ in parts])
+    values[~_of_all(parts)] = 0.0
+    return values
 
 
 def _by_appearance(utterances: pl.DataFrame) -> np.ndarray:
@@ -340,218 +381,3 @@ def read_pooled(ids: pl.Series, folder: Path) -> tuple[np.ndarray, np.ndarray]:
             "rerun stage features or quarantine the clip"
         )
     return values, present
-
-
-class Dataset:
-    """The ``models.method.Data`` of one split: items are dialogues, or single rows.
-
-    ``rows`` gives, for each row of the outputs of ``models.training.predict``, the row of the
-    ``Source``; ``unseen`` counts the items that were left out because they have no modality.
-    """
-
-    def __init__(
-        self,
-        source: Source,
-        labels: Labels,
-        people: np.ndarray,
-        rows: np.ndarray,
-        level: Level,
-        targets: tuple[Target, ...],
-        labelled: bool,
-        seen: bool = False,
-    ) -> None:
-        self._source, self._labels, self._people = source, labels, people
-        self._view: Callable[..., np.ndarray] | None = None
-        self._is_soft = False
-        self._shots = 1
-        self._targets = targets
-        items = _by_dialogue(source.dialogues, rows) if level == "dialogue" else list(rows[:, None])
-        if labelled:
-            has_label = np.zeros(len(source.ids), bool)
-            for target in targets:
-                has_label |= is_labelled(target, labels.values[target.name])
-            items = [item for item in items if has_label[item].any()]
-        labelled_items = len(items)
-        if seen:
-            is_there = np.any(list(source.present.values()), axis=0)
-            items = [item for item in items if is_there[item].any()]
-        self.unseen = labelled_items - len(items)
-        self._items = items
-        self.rows = np.concatenate(items) if items else np.zeros(0, np.int64)
-        self._starts = np.cumsum([0, *(len(item) for item in items)])
-
-    @property
-    def targets(self) -> tuple[Target, ...]:
-        """Targets that the batches carry."""
-        return self._targets
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def places(self, item: int) -> np.ndarray:
-        """Where the rows of an item stand in ``rows``."""
-        return np.arange(self._starts[item], self._starts[item + 1])
-
-    @property
-    def most_speakers(self) -> int:
-        """Speakers in the dialogue that has most of them."""
-        if not len(self.rows):
-            return 1
-        return int(self._source.speakers[self.rows].max()) + 1
-
-    @property
-    def people_met(self) -> int:
-        """Named speakers of the training rows."""
-        return int(self._people.max(initial=-1)) + 1
-
-    def truth(self, target: Target) -> Tensor:
-        """Labels of ``target`` in the order of ``rows``."""
-        return torch.from_numpy(self._labels.values[target.name][self.rows])
-
-    def scored(self, target: Target) -> np.ndarray:
-        """Bool in the shape of ``truth``: labelled cells that raters or the speakers gave."""
-        return self._labels.scored[target.name][self.rows]
-
-    def truth_to_select_by(self, target: Target) -> np.ndarray:
-        """``truth`` without the values that are derived, unless there are no others."""
-        truth = self.truth(target).numpy()
-        if target.kind != "values" or not (scored := self.scored(target)).any():
-            return truth
-        return np.where(scored, truth, np.float32("nan"))
-
-    def shares(self, target: Target) -> np.ndarray:
-        """(N, C) share of the votes of each class of a category; NaN where nobody voted."""
-        return self._labels.soft[target.name][self.rows]
-
-    @property
-    def first(self) -> np.ndarray | None:
-        """``Labels.first`` in the order of ``rows``."""
-        return None if self._labels.first is None else self._labels.first[self.rows]
-
-    def seen_through(self, view: Callable[..., np.ndarray], shots: int = 1) -> "Dataset":
-        """The same items, with pictures as ``Method.view`` shows them; ``view`` is unused without.
-
-        Needed before the first batch where the source has pictures.
-
-        Args:
-            view: how the method looks at a picture.
-            shots: most pictures of an item at evaluation: ``Method.shots``.
-        """
-        other = copy.copy(self)
-        other._view, other._shots = view, shots
-        return other
-
-    def softly(self) -> "Dataset":
-        """The same items, whose batches tell how sure raters were."""
-        known = [self._labels.soft.get(target.name) for target in self._targets]
-        if not any(soft is not None and np.isfinite(soft[self.rows]).any() for soft in known):
-            names = " and ".join(target.name for target in self._targets)
-            raise UserError(
-                f"params.yaml: soft_labels: the labels table does not tell how sure raters of "
-                f"{names} were; leave the option out"
-            )
-        other = copy.copy(self)
-        other._is_soft = True
-        return other
-
-    def batch(self, indices: Sequence[int]) -> Batch:
-        """These items, padded to the longest, as they are shown at evaluation."""
-        once = copy.copy(self)
-        once._shots = 1
-        (found,) = once.batches([indices])
-        return found
-
-    def batches(self, groups: Sequence[Sequence[int]], key: int | None = None) -> Iterator[Batch]:
-        """See ``models.method.Data.batches``. Pictures are made ahead of time."""
-        if self._source.images is None:
-            return (self._plain(group) for group in groups)
-        return self._pictured(groups, key)
-
-    def _pictured(self, groups: Sequence[Sequence[int]], key: int | None) -> Iterator[Batch]:
-        if self._view is None:
-            raise TypeError("this source has pictures: call seen_through() before the first batch")
-        view_ahead = registry.part("tasks.batches.face_images").view_ahead
-        images, shots = self._source.images, self._shots if key is None else 1
-        shown = (images.items(group, self._rows_of(group), shots) for group in groups)
-        wanted, coming = tee(chain.from_iterable(shown))
-        with closing(view_ahead(images, coming, self._view, key)) as pictures:
-            for items, seen in zip(wanted, pictures, strict=True):
-                plain = self._plain([item.number for item in items])
-                yield replace(plain, images=torch.from_numpy(seen))
-
-    def _rows_of(self, indices: Sequence[int]) -> np.ndarray:
-        """Rows of the source that make up each item, (B, U); -1 on padding."""
-        items = [self._items[i] for i in indices]
-        at = np.full((len(items), max(len(item) for item in items)), -1)
-        for row, item in zip(at, items, strict=True):
-            row[: len(item)] = item
-        return at
-
-    def _plain(self, indices: Sequence[int]) -> Batch:
-        """These items without pictures."""
-        at = self._rows_of(indices)
-        is_there = at >= 0
-        mask = torch.from_numpy(is_there)
-        # rows of one item follow each other
-        index = self._starts[list(indices)][:, None] + np.arange(at.shape[1])
-        source = self._source
-        present = {m: torch.from_numpy(values[at]) & mask for m, values in source.present.items()}
-        features = {
-            m: torch.from_numpy(values[at]) * present[m].unsqueeze(-1)
-            for m, values in source.features.items()
-        }
-        frames: dict[str, Frames] = {
-            m: sequences.frames(at, present[m].numpy()) for m, sequences in source.frames.items()
-        }
-        extra = {
-            name: torch.from_numpy(values[at]).masked_fill(~mask.unsqueeze(-1), float("nan"))
-            for name, values in source.extra.items()
-        }
-        return Batch(
-            mask=mask,
-            speakers=torch.from_numpy(source.speakers[at]) * mask,
-            people=torch.from_numpy(self._people[at]).masked_fill(~mask, -1),
-            features=features,
-            present=present,
-            targets={
-                t.name: _padded(t, self._labels.values[t.name][at], mask) for t in self._targets
-            },
-            index=torch.from_numpy(np.where(is_there, index, -1)),
-            frames=frames or None,
-            extra=extra or None,
-            soft=self._soft(at, mask) if self._is_soft else None,
-        )
-
-    def _soft(self, at: np.ndarray, mask: Tensor) -> dict[str, Tensor]:
-        known = {t.name: self._labels.soft.get(t.name) for t in self._targets}
-        return {
-            name: torch.from_numpy(values[at]).masked_fill(~mask.unsqueeze(-1), float("nan"))
-            for name, values in known.items()
-            if values is not None
-        }
-
-
-def _by_dialogue(dialogues: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
-    if not len(rows):
-        return []
-    names = dialogues[rows]
-    return np.split(rows, np.flatnonzero(names[1:] != names[:-1]) + 1)
-
-
-def is_labelled(target: Target, labels: np.ndarray) -> np.ndarray:
-    """(N,) bool: rows that have at least one judgement of ``target``."""
-    return labels >= 0 if target.kind == "category" else ~np.all(np.isnan(labels), axis=1)
-
-
-def first_of(target: Target, labels: np.ndarray, first: np.ndarray | None) -> np.ndarray | None:
-    """``first`` (N,) if it is known of every row that has one of these labels (N, C)."""
-    if target.kind != "labels" or first is None or np.any(first[labels.any(1)] < 0):
-        return None
-    return first
-
-
-def _padded(target: Target, labels: np.ndarray, mask: Tensor) -> Tensor:
-    values = torch.from_numpy(labels)
-    if target.kind == "category":
-        return values.masked_fill(~mask, -1)
-    return values.masked_fill(~mask.unsqueeze(-1), float("nan"))

@@ -16,6 +16,7 @@ import pyarrow.csv as pc
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from models.errors import UserError, hint, nearest
+from tasks.corpora.raw_folders import check_file
 from tasks.tables.annotations import ANNOTATIONS
 from tasks.tables.quarantine import QUARANTINE
 from tasks.tables.utterances import UTTERANCES
@@ -122,6 +123,7 @@ def _header(path: Path, text: str, delimiter: str) -> list[str]:
 
 def read_text(path: Path, encoding: str = "utf-8") -> str:
     """The text of a file without byte order mark; ``auto`` is UTF-8, else cp1252."""
+    check_file(path)
     try:
         data = path.read_bytes()
     except FileNotFoundError:

@@ -20,7 +20,7 @@ from models.metrics.classification import (
     log_loss,
 )
 from models.metrics.inputs import Metric
-from tasks.batches.source import is_labelled
+from tasks.batches.dataset import is_labelled
 from tasks.evaluate.grids import probabilities
 from tasks.evaluate.predictions import Predicted, scored_truth
 from tasks.score_files import Bins

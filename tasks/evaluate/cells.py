@@ -1,15 +1,16 @@
 """Test rows predicted with modalities hidden, and with the weights of every kept epoch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from models.batch import MODALITIES
 from models.training import best_device, predict
-from tasks.batches.hiding import Hidden, draw_masks, only, subsets
-from tasks.batches.source import Dataset, Source
-from tasks.evaluate.grids import CHOSEN, Grids
+from tasks.batches.dataset import Dataset
+from tasks.batches.hiding import Hidden, draw_masks, subsets
+from tasks.batches.source import Source
+from tasks.evaluate.grids import CHOSEN, Grids, Outputs
 from tasks.evaluate.networks import Run
 from tasks.evaluate.predictions import scored_truth
 
@@ -26,9 +27,6 @@ def fill(
 ) -> None:
     """Predict test with modalities hidden, and with the weights of every kept epoch.
 
-    Masks that hide the same of what the method reads are predicted once: for a method of one
-    modality most of them hide nothing.
-
     Args:
         grids: takes the outputs.
         rates: shares of cells to hide.
@@ -40,18 +38,14 @@ def fill(
         data: the test rows.
         plain: outputs with nothing hidden.
     """
-    hidden = {"+".join(s): only(data, s, len(data.rows)) for s in subsets(source.modalities)}
+    there = np.zeros((len(data.rows), len(source.modalities)), bool)
+    for column, modality in enumerate(source.modalities):
+        there[:, column] = source.present[modality][data.rows]
+    left = {"+".join(s): there & np.isin(source.modalities, s) for s in subsets(source.modalities)}
     for rate in rates:
         masks = draw_masks(len(source.ids), rate, mask_seed, len(names))[data.rows]
-        hidden[f"{rate:g}"] = Hidden(data, {name: masks[:, i] for i, name in enumerate(names)})
-    present = {name: there[data.rows] for name, there in source.present.items()}
-    known = {only(data, MODALITIES, len(data.rows)).cells(present): plain}
-    cells = {CHOSEN: plain}
-    for name, seen in hidden.items():
-        left = seen.cells(present)
-        if left not in known:
-            known[left] = predict(one.method, seen, device=best_device())
-        cells[name] = known[left]
+        left[f"{rate:g}"] = there & masks[:, [names.index(m) for m in source.modalities]]
+    cells = {CHOSEN: plain} | _predict_left(one, data, source.modalities, there, left, plain)
     chosen = {name: value.clone() for name, value in one.method.state_dict().items()}
     epochs = []
     for file in sorted((one.folder / "snapshots").glob("*.safetensors")):
@@ -60,3 +54,52 @@ def fill(
     one.method.load_state_dict(chosen)
     truths = {target: scored_truth(data, target) for target in one.targets}
     grids.add(one.seed, truths, cells, epochs)
+
+
+def _predict_left(
+    one: Run,
+    data: Dataset,
+    modalities: Sequence[str],
+    there: np.ndarray,
+    left: Mapping[str, np.ndarray],
+    plain: Mapping[str, torch.Tensor],
+) -> dict[str, Outputs]:
+    """Outputs of every cell, all predicted together and what looks the same only once.
+
+    An item (a dialogue, or an utterance by itself) that shows the same in several cells has the
+    same outputs there: a method of single utterances meets no more looks of each than there are
+    subsets, and one of one modality two.
+
+    Args:
+        one: the run.
+        data: the test rows.
+        modalities: columns of the masks.
+        there: (N, M) bool, what there is to see.
+        left: cell to (N, M) bool, what it leaves of that.
+        plain: outputs with nothing hidden; cells that hide nothing have these very objects.
+    """
+    places = [data.places(item) for item in range(len(data))]
+    known = {(item, there[at].tobytes()): at for item, at in enumerate(places)}
+    items: list[int] = []
+    shown: list[np.ndarray] = []
+    count = len(there)  # rows of output so far: those of ``plain`` stand first
+    rows = {cell: np.empty(count, np.int64) for cell in left}
+    for cell, seen in left.items():
+        for item, at in enumerate(places):
+            look = item, seen[at].tobytes()
+            if look not in known:
+                items.append(item)
+                shown.append(seen[at])
+                known[look] = count + np.arange(len(at))
+                count += len(at)
+            rows[cell][at] = known[look]
+    every = plain
+    if items:
+        masks = dict(zip(modalities, np.concatenate(shown).T, strict=True))
+        found = predict(one.method, Hidden(data.again(items), masks), device=best_device())
+        every = {name: torch.cat([plain[name], found[name]]) for name in plain}
+    same: dict[bytes, Outputs] = {np.arange(len(there)).tobytes(): plain}
+    return {
+        cell: same.setdefault(at.tobytes(), {name: every[name][at] for name in plain})
+        for cell, at in rows.items()
+    }

@@ -13,7 +13,7 @@ import torch
 
 from models.batch import Target
 from models.metrics.scoring import HEADLINE, UNDEFINED_SCORE, selection_score
-from tasks.batches.source import is_labelled
+from tasks.batches.dataset import is_labelled
 
 Outputs = Mapping[str, torch.Tensor]
 Score = Callable[[Target, np.ndarray, torch.Tensor, np.ndarray], Mapping[str, float]]

@@ -11,7 +11,9 @@ from safetensors.torch import load_file
 from models.batch import MODALITIES, Target
 from models.errors import UserError
 from models.method import Method, Spec
-from tasks.batches.source import Dataset, Source, source_for
+from tasks.batches.dataset import Dataset
+from tasks.batches.source import Source, source_for
+from tasks.inputs import Named
 from tasks.layout import Layout
 from tasks.recipes import Recipe, build, resolve
 
@@ -40,7 +42,7 @@ def part_of(source: Source, one: Run, split: str) -> Dataset:
 
 
 def sources_of(
-    layout: Layout, runs: Sequence[Run], corpus: str, inputs: Mapping[str, str]
+    layout: Layout, runs: Sequence[Run], corpus: str, inputs: Mapping[str, Named]
 ) -> list[Source]:
     """What each run reads of a corpus.
 

@@ -10,7 +10,8 @@ import polars as pl
 import torch
 
 from models.batch import Target
-from tasks.batches.source import Dataset, Source
+from tasks.batches.dataset import Dataset
+from tasks.batches.source import Source
 from tasks.evaluate.grids import probabilities
 from tasks.evaluate.networks import Run
 from tasks.layout import Layout

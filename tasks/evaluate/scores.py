@@ -10,7 +10,7 @@ import torch
 from models.batch import Target
 from models.metrics.calibration import tempered
 from models.metrics.scoring import HEADLINE, score_target, undefined_reasons
-from tasks.batches.source import Dataset, first_of, is_labelled
+from tasks.batches.dataset import Dataset, first_of, is_labelled
 from tasks.evaluate.calibration import calibrated_scores, reliability
 from tasks.evaluate.grids import probabilities
 from tasks.evaluate.predictions import SCORED_SPLITS, Predicted, Split, scored_truth

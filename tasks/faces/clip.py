@@ -5,6 +5,7 @@ thumbnails and the energy of the voice. Faces are looked for in every N-th sampl
 end of a window, and wherever what lies between two looks is not plainly the same.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -13,7 +14,7 @@ import numpy as np
 from models.mtcnn.detector import Faces, Mtcnn, MtcnnConfig, reduced_size
 from tasks.faces.crops import Crop, encode, make_crop, thin
 from tasks.faces.params import FacesParams
-from tasks.faces.tracking import TrackedFace, Tracker, choose, glance, is_cut, is_steady
+from tasks.faces.tracking import Track, TrackedFace, Tracker, choose, glance, is_cut, is_steady
 from tasks.faces.windows import ENERGY_RATE_HZ, ClipRequest, Window
 from tasks.media.decoding import Media
 
@@ -155,38 +156,42 @@ class ClipFaces:
         if not tracks:
             unseen = self.reasons[0] if self.reasons else "no_video"
             return [empty_row(self.request, "no_face" if self.times_s else unseen)]
+        chosen = choose(tracks, len(self.times_s), *self.size_px)
+        rows = [
+            row
+            for number, track in enumerate(tracks)
+            for row in self._track_rows(track, number, track.number == chosen)
+        ]
+        return sorted(rows, key=lambda row: (row["frame"], row["track"]))
+
+    def _track_rows(self, track: Track, number: int, is_chosen: bool) -> Iterator[Row]:
+        """The rows of one face through the clip, called by its number among those that stay."""
         times_s = np.asarray(self.times_s)
-        chosen = choose(tracks, len(times_s), *self.size_px)
+        faces = track.at(np.arange(len(times_s)), times_s)
+        kept = self._kept(faces) if is_chosen else set()
+        speaking = self._speaking(faces)
         origin, scale = self._placement()
         status, reason = ("degraded", self.reasons[0]) if self.reasons else ("ok", None)
-        rows: list[Row] = []
-        for number, track in enumerate(tracks):
-            faces = track.at(np.arange(len(times_s)), times_s)
-            kept = self._kept(faces) if track.number == chosen else set()
-            speaking = self._speaking(faces)
-            for face in faces:
-                seen = self._seen.get((face.track, face.frame))
-                box = face.box_px.astype(np.float64).reshape(2, 2) * scale + origin
-                landmarks = face.landmarks_px.astype(np.float64) * scale + origin
-                rows.append(
-                    {
-                        "utterance_id": self.request.utterance_id,
-                        "frame": face.frame,
-                        "time_s": None if self.is_still else float(times_s[face.frame]),
-                        "track": number,
-                        "chosen": track.number == chosen,
-                        "box_px": box.ravel().tolist(),
-                        "landmarks_px": landmarks.ravel().tolist(),
-                        "confidence": min(face.confidence, 1.0),
-                        "is_detected": face.is_detected,
-                        "quality": seen.quality if seen else None,
-                        "speaking": speaking,
-                        "crop": seen.data if seen and face.frame in kept else None,
-                        "status": status,
-                        "reason": reason,
-                    }
-                )
-        return sorted(rows, key=lambda row: (row["frame"], row["track"]))
+        for face in faces:
+            seen = self._seen.get((face.track, face.frame))
+            box = face.box_px.astype(np.float64).reshape(2, 2) * scale + origin
+            landmarks = face.landmarks_px.astype(np.float64) * scale + origin
+            yield {
+                "utterance_id": self.request.utterance_id,
+                "frame": face.frame,
+                "time_s": None if self.is_still else float(times_s[face.frame]),
+                "track": number,
+                "chosen": is_chosen,
+                "box_px": box.ravel().tolist(),
+                "landmarks_px": landmarks.ravel().tolist(),
+                "confidence": min(face.confidence, 1.0),
+                "is_detected": face.is_detected,
+                "quality": seen.quality if seen else None,
+                "speaking": speaking,
+                "crop": seen.data if seen and face.frame in kept else None,
+                "status": status,
+                "reason": reason,
+            }
 
     def _placement(self) -> tuple[np.ndarray, np.ndarray]:
         """Where the decoded region lies in the upright frame of full size, and pixels per pixel."""

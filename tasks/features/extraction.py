@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from weakref import WeakSet
 
 import numpy as np
 
@@ -28,14 +29,21 @@ class Job:
     corpus: str
     identity: Mapping[str, object]
     items: Sequence[Item]
-    measure: int = 0  #: clips to compute in all, where precision is to be measured
+    measure: int = 0  #: clips to compute in all, where precision is to be measured first
 
 
 @dataclass(frozen=True)
 class Extracted(Done):
-    """What became of a shard, and what reduced precision costs, where that was measured."""
+    """What became of a shard, and what reduced precision costs, where that was measured.
+
+    Where that is too much, nothing was computed after it and nothing kept.
+    """
 
     error: PrecisionError | None = None
+
+
+#: Encoders of this process whose precision was measured.
+_measured: WeakSet[Encoder] = WeakSet()
 
 
 def extract(job: Job) -> Extracted:
@@ -44,6 +52,7 @@ def extract(job: Job) -> Extracted:
     family = family_constants(job.family)
     encoder = load_encoder(job.family, job.settings)
     error: PrecisionError | None = None
+    is_due = job.measure > 0 and encoder not in _measured
     loader = inputs.Loader(
         family.modality,
         family.rate_hz,
@@ -54,8 +63,11 @@ def extract(job: Job) -> Extracted:
     for group in loader.groups(job.items, family.chunk):
         contents = [loaded.content for loaded in group if loaded.content is not None]
         encoded = encoder.encode(contents)
-        if job.measure and error is None:
+        if is_due and error is None:
             error = measure(job.family, job.settings, contents, encoded, job.measure)
+            if error is not None and error.is_too_large:
+                break
+            _measured.add(encoder)
         keeper.keep(list(_entries(encoder, group, encoded, job.sequence)))
     return Extracted(**vars(keeper.done()), error=error)
 

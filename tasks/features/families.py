@@ -2,17 +2,16 @@
 
 import ast
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from models import registry
+from models import encoders, registry
 from models.encoders.encoder import Encoder, Pooling, Settings
 from models.errors import UserError
 from tasks.features.inputs import Modality
-
-_FAMILIES = Path(__file__).resolve().parents[2] / "models" / "encoders"
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,8 @@ class Family:
 @cache
 def family_constants(name: str) -> Family:
     """What a family's file says about itself, read without running it: torch is slow to import."""
-    file = _FAMILIES / f"{name}.py"
-    tree = ast.parse(file.read_text(encoding="utf-8")) if file.is_file() else ast.Module([], [])
+    file = next((file for file in _files() if file.stem == name), None)
+    tree = ast.parse(file.read_text(encoding="utf-8")) if file else ast.Module([], [])
     constants: dict[str, Any] = {}
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
@@ -70,8 +69,14 @@ def family_constants(name: str) -> Family:
 
 def families() -> list[str]:
     """Names of all encoder families."""
-    files = sorted(_FAMILIES.glob("[a-z]*.py"))
-    return [file.stem for file in files if "\nENCODER = " in file.read_text(encoding="utf-8")]
+    files = [file for file in _files() if "\nENCODER = " in file.read_text(encoding="utf-8")]
+    return sorted(file.stem for file in files)
+
+
+def _files() -> Iterator[Path]:
+    """Where Python looks for modules of ``models.encoders``: whatever it finds there may serve."""
+    for folder in encoders.__path__:
+        yield from Path(folder).glob("[a-z]*.py")
 
 
 def load_encoder(family: str, settings: Settings) -> Encoder:

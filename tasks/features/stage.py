@@ -9,9 +9,10 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -25,6 +26,7 @@ from tasks.features.extraction import Extracted, Job, extract
 from tasks.features.families import family_constants, load_encoder
 from tasks.features.inputs import Item, Modality
 from tasks.features.params import EncoderParams, encoder_identity, make_settings
+from tasks.features.precision import is_too_large, processor
 from tasks.layout import Layout
 from tasks.store.buckets import Row, assemble
 from tasks.store.compute import Clips, compute
@@ -70,19 +72,44 @@ def run(params: EncoderParams, layout: Layout, ctx: Context, corpus: str, encode
     family = family_constants(params.family)
     checkpoint = params.checkpoint or family.checkpoint
     weights = find_weights(checkpoint, params.pin, layout.cache, layout.project)
+    work = partial(_extract, params, layout, ctx, corpus, encoder, weights)
     settings = make_settings(params, weights)
+    try:
+        return work(settings)
+    except _Inexact as error:
+        ctx.log(f"{error}; float32 is used instead")
+        return work(replace(settings, dtype="float32"), {"dtype_refused": settings.dtype})
+
+
+class _Inexact(Exception):
+    """Reduced precision is wrong on this processor."""
+
+
+def _extract(
+    params: EncoderParams,
+    layout: Layout,
+    ctx: Context,
+    corpus: str,
+    encoder: str,
+    weights: Weights,
+    settings: Settings,
+    marks: Mapping[str, str] = MappingProxyType({}),
+) -> Path:
+    """The table in the precision of ``settings``; ``marks`` stand in its metadata."""
+    family = family_constants(params.family)
     identity = encoder_identity(params, weights, settings)
     store = Store(layout.store, identity)
-
     utterances = inputs.read_utterances(layout, corpus)
     items = inputs.plan(
         family.modality, utterances, layout.faces(corpus), params.context, params.cut_s
     )
     job = partial(Job, params.family, settings, params.sequence, layout, corpus, identity)
     destination = layout.features(corpus, encoder)
-    metadata = _metadata(params, encoder, weights, identity) | {"fingerprint": store.fingerprint}
+    metadata = _metadata(params, encoder, weights, identity)
+    metadata |= {"fingerprint": store.fingerprint, **marks}
     guess_s = _GUESS_S + _GUESS_S_PER_MB[family.modality] * weights.size_mb
     costs = _Costs(store, ctx, settings.dtype, guess_s)
+    costs.check()
 
     def write(passing: Mapping[str, Entry]) -> None:
         rows = [_row(store, item, passing) for item in items]
@@ -123,19 +150,32 @@ class _Costs:
             return 1
         return shard_count(clips, cost_s, self.ctx.workers)
 
+    @cached_property
+    def _here(self) -> str:
+        """Name of the note on this processor's precision."""
+        return f"error_{processor()}"
+
     @property
     def is_exactness_known(self) -> bool:
         """Whether nothing is to be measured: a later clip must not cost a second network."""
-        return self.dtype == "float32" or self.store.noted("error") is not None
+        return self.dtype == "float32" or self.store.noted(self._here) is not None
+
+    def check(self) -> None:
+        """Raise where this precision was found wrong on this processor before."""
+        if self.dtype != "float32" and is_too_large(error := self.store.noted(self._here)):
+            raise _Inexact(f"{self.dtype} was off by {100 * (error or 0):.2g} % on this processor")
 
     def hear(self, done: Extracted) -> None:
         """Take note of a shard."""
+        if done.error is not None:
+            self.store.note(self._here, done.error.median)
+            if done.error.is_too_large:
+                raise _Inexact(done.error.sentence(self.dtype))
+            self.store.note("error", done.error.median)
+            self.ctx.log(done.error.sentence(self.dtype))
         self.seconds += done.seconds
         self.clips += done.clips
         self.store.note("cost_s", self.seconds / self.clips)
-        if done.error is not None:
-            self.store.note("error", done.error.median)
-            self.ctx.log(done.error.sentence(self.dtype))
 
 
 def _metadata(
@@ -170,8 +210,8 @@ def _cut(
         todo.sort(key=lambda item: item.size)
     cuts = np.linspace(0, len(todo), costs.shards(len(todo)) + 1).round().astype(int)
     jobs = [job(todo[low:high]) for low, high in pairwise(cuts) if low < high]
-    if not costs.is_exactness_known:
-        jobs[0] = replace(jobs[0], measure=len(todo))
+    if not costs.is_exactness_known:  # each process measures before it keeps anything
+        jobs = [replace(one, measure=len(todo)) for one in jobs]
     return jobs
 
 

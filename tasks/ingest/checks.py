@@ -17,6 +17,11 @@ from tasks.targets import FAMILIES
 
 _EXAMPLES = 5
 _AGES = (0, 150)
+#: Four months: no medium is longer, but times in milliseconds or nanoseconds look so.
+_LONGEST_S = 1e7
+#: Bytes of a path that the system can open.
+_LONGEST_PATH = 1_000
+_LONGEST_NAME = 255
 
 
 @dataclass(frozen=True)
@@ -131,13 +136,18 @@ def _content_checks() -> list[RowCheck]:
     """What may be wrong with an utterance's file, span, region, split and speaker."""
     media, start, end = pl.col("media"), pl.col("start_s"), pl.col("end_s")
     bad_path = media.str.starts_with("/") | media.str.split("/").list.contains("..")
-    bad_times = (end <= start) | (start < 0) | ~start.is_finite() | ~end.is_finite() | (end < 0)
-    outside = pl.format("media '{}' lies outside the corpus's folder; move it inside", media)
-    span = pl.format(
-        "{} to {} seconds is no span of time; mend the source",
-        start.cast(pl.String).fill_null("?"),
-        end.cast(pl.String).fill_null("?"),
+    parts = media.str.split("/")
+    no_name = (
+        media.str.contains("\0", literal=True)
+        | (media.str.len_bytes() > _LONGEST_PATH)
+        | parts.list.eval(pl.element().str.len_bytes() > _LONGEST_NAME).list.any()
     )
+    bad_times = (end <= start) | (start < 0) | ~start.is_finite() | ~end.is_finite() | (end < 0)
+    too_late = (start > _LONGEST_S) | (end > _LONGEST_S)
+    outside = pl.format("media '{}' lies outside the corpus's folder; move it inside", media)
+    times = [time.cast(pl.String).fill_null("?") for time in (start, end)]
+    span = pl.format("{} to {} seconds is no span of time; mend the source", *times)
+    unit = pl.format("{} to {} seconds: no medium is so long; give times in seconds", *times)
     split, sex, age = pl.col("published_split"), pl.col("sex"), pl.col("age")
     strange_split = pl.format(
         "split '{}' is none of " + ", ".join(SPLITS) + "; rename it, or say what it means in the "
@@ -149,7 +159,9 @@ def _content_checks() -> list[RowCheck]:
     no_region = pl.lit("region must be x0 < x1, y0 < y1 within 0 to 1")
     return [
         RowCheck("bad_path", bad_path, outside),
+        RowCheck("bad_path", no_name, pl.lit("media is no name that a file can have; mend it")),
         RowCheck("bad_times", bad_times, span),
+        RowCheck("bad_times", too_late, unit),
         RowCheck("bad_region", _is_bad_region(), no_region),
         RowCheck("unknown_split", split.is_not_null() & ~split.is_in(SPLITS), strange_split),
         RowCheck("unknown_sex", sex.is_not_null() & ~sex.is_in(SEXES), strange_sex),

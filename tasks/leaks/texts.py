@@ -10,6 +10,9 @@ from tasks.leaks.near_duplicates import near_pairs
 LONG_WORDS = 4
 #: A dialogue that repeats this share of its long texts, and this many, follows a script.
 SCRIPT_SHARE, SCRIPT_TEXTS = 0.2, 3
+#: Of the training dialogues that have a text, so many are looked at for the one that shares most:
+#: where all speak the same dozen sentences, comparing all with all would fill the memory.
+_CANDIDATES = 200
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class TextLeaks:
         repeats: utterance_id, fold, text, kind (identical_text, near_identical_text,
             short_repeated_text), other (an utterance of the training part).
         scripts: dialogue_id, fold, texts (long texts), repeated (of these), other (the training
-            dialogue that shares most).
+            dialogue that shares most, among the first few hundred that have a text).
         evaluated: utterance_id, dialogue_id, fold of all validation and test rows.
     """
 
@@ -95,20 +98,28 @@ def _scripts(
             & (pl.col("repeated") >= SCRIPT_SHARE * pl.col("texts"))
         )
     )
-    told = long.join(scripts, on=["dialogue_id", "fold"]).select("dialogue_id", "fold", "code")
-    alike = pl.concat([told.with_columns(near_code="code"), told.join(near, on="code")])
-    shared = (
-        alike.join(train, left_on=["fold", "near_code"], right_on=["fold", "code"])
-        .group_by("dialogue_id", "fold", "other_dialogue")
-        .agg(shared=pl.col("code").n_unique())
-        .sort(
-            "dialogue_id",
-            "fold",
-            "shared",
-            "other_dialogue",
-            descending=[False, False, True, False],
-        )
-        .unique(["dialogue_id", "fold"], keep="first", maintain_order=True)
-        .select("dialogue_id", "fold", other="other_dialogue")
+    told = long.join(scripts, on=["dialogue_id", "fold"]).unique(["dialogue_id", "fold", "code"])
+    # dialogues that say the same texts share their answer: scripts have few
+    said = told.group_by("dialogue_id", "fold").agg(
+        said=pl.col("code").sort().cast(pl.String).str.join(",")
     )
-    return scripts.join(shared, on=["dialogue_id", "fold"], how="left").sort("dialogue_id", "fold")
+    kinds = said.group_by("fold", "said").agg(pl.col("dialogue_id").min())
+    told = told.join(kinds, on=["dialogue_id", "fold"]).select("said", "fold", "code")
+    shared = _most_alike(told, train, near)
+    others = said.join(shared, on=["said", "fold"]).select("dialogue_id", "fold", "other")
+    return scripts.join(others, on=["dialogue_id", "fold"], how="left").sort("dialogue_id", "fold")
+
+
+def _most_alike(told: pl.DataFrame, train: pl.DataFrame, near: pl.DataFrame) -> pl.DataFrame:
+    """``said``, ``fold`` and ``other``: the training dialogue that has most of the texts."""
+    alike = pl.concat([told.with_columns(near_code="code"), told.join(near, on="code")])
+    speakers = train.select("fold", "code", "other_dialogue").unique().sort("other_dialogue")
+    speakers = speakers.group_by("fold", "code", maintain_order=True).head(_CANDIDATES)
+    return (
+        alike.join(speakers, left_on=["fold", "near_code"], right_on=["fold", "code"])
+        .group_by("said", "fold", "other_dialogue")
+        .agg(shared=pl.col("code").n_unique())
+        .sort("said", "fold", "shared", "other_dialogue", descending=[False, False, True, False])
+        .unique(["said", "fold"], keep="first", maintain_order=True)
+        .select("said", "fold", other="other_dialogue")
+    )

@@ -16,7 +16,8 @@ from os import PathLike
 from pathlib import Path
 
 from models.errors import UserError
-from tasks.media.opening import MediaFault, check_file, picture_format
+from tasks.media.formats import picture_format
+from tasks.media.opening import MediaFault, open_medium
 from tasks.media.probing import probe_tracks
 from tasks.media.spans import Span
 from tasks.media.stills import decode_picture, probe_picture
@@ -61,9 +62,9 @@ def probe(path: str | PathLike[str]) -> Media:
     """
     path = Path(path)
     try:
-        check_file(path)
-        container = picture_format(path)
-        return probe_tracks(path) if container is None else probe_picture(path, container)
+        with open_medium(path) as medium:
+            container = picture_format(medium)
+            return probe_tracks(medium) if container is None else probe_picture(medium, container)
     except MediaFault as fault:
         return Media(kind=None, problems=(fault.problem,))
 
@@ -105,14 +106,15 @@ def decode(
         notes.append(Problem("span_before_start", f"{path}: the span starts at {start} s"))
         start = 0.0
     try:
-        check_file(path)
-        container = picture_format(path)
-        if container is None:
-            clip = decode_tracks(replace(span, start_s=start), audio_rate_hz, frame_times)
-        else:
-            clip = decode_picture(path, container, (start, end_s), frame_times, span.region)
-            if audio_rate_hz is not None:
-                notes.append(Problem("no_audio", f"{path} is a picture without sound"))
+        with open_medium(path) as medium:
+            container = picture_format(medium)
+            if container is None:
+                span = replace(span, start_s=start)
+                clip = decode_tracks(medium, span, audio_rate_hz, frame_times)
+            else:
+                clip = decode_picture(medium, container, (start, end_s), frame_times, span.region)
+                if audio_rate_hz is not None:
+                    notes.append(Problem("no_audio", f"{path} is a picture without sound"))
     except MediaFault as fault:
         return Clip.failed(fault.problem)
     if (short := _too_short(path, clip, min_duration_s)) is not None:

@@ -86,6 +86,8 @@ def hash_media(layout: Layout, media: Sequence[str], ctx: Context, memory: str) 
 def _stat(root: Path, name: str) -> tuple[int | None, int | None, str | None, str | None]:
     """Size, modification time, and reason and detail where the file is of no use."""
     path = root / name
+    if path.is_dir():
+        return None, None, "missing_media", f"{path} is a folder; name a file in it"
     if not path.is_file():
         return None, None, "missing_media", f"{path} does not exist; {_remedy(root, name)}"
     stat = path.stat()

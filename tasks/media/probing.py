@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from itertools import islice
-from pathlib import Path
 
 import av
 from av.error import FFmpegError
 
-from tasks.media.opening import MediaFault, Tracks, explain, open_tracks
+from tasks.media.choosing import Tracks, open_tracks
+from tasks.media.formats import explain
+from tasks.media.opening import MediaFault, Medium
 from tasks.media.pictures import frame_orientation, pixel_aspect
 from tasks.media.sound import frame_phase
 from tasks.media.types import Media, Problem
@@ -21,19 +22,19 @@ _GUESSED_DURATION = frozenset(
 )
 
 
-def probe_tracks(path: Path) -> Media:
+def probe_tracks(medium: Medium) -> Media:
     """What a sound or video file holds; the first frame of each track is decoded."""
-    with open_tracks(path) as tracks:
-        duration_s = length_of(path, tracks)
+    with open_tracks(medium) as tracks:
+        duration_s = length_of(tracks)
         firsts = _first_frames(tracks)
         picture, sound = firsts.get("video"), firsts.get("audio")
         if picture is None and sound is None:
-            raise MediaFault(nothing_found(path, has_packets=_has_packets(path)))
+            raise MediaFault(nothing_found(medium, has_packets=_has_packets(medium)))
         video, audio, problems = tracks.video, tracks.audio, []
         if video is not None and picture is None:
-            problems.append(Problem("corrupt", f"{path}: the picture track cannot be decoded"))
+            problems.append(Problem("corrupt", f"{medium}: the picture track cannot be decoded"))
         if audio is not None and sound is None:
-            problems.append(Problem("corrupt", f"{path}: the sound track cannot be decoded"))
+            problems.append(Problem("corrupt", f"{medium}: the sound track cannot be decoded"))
         media = Media(
             kind="image" if tracks.is_still else "video" if picture is not None else "audio",
             container=tracks.container.format.name,
@@ -66,13 +67,13 @@ def probe_tracks(path: Path) -> Media:
         return Media(**{**vars(media), **details})
 
 
-def length_of(path: Path, tracks: Tracks) -> float:
+def length_of(tracks: Tracks) -> float:
     """Duration of the file; packets are counted where the container cannot tell."""
     names = set(tracks.container.format.name.split(","))
     if tracks.stated_s is not None and not names & _GUESSED_DURATION:
         return tracks.stated_s
     end_s = 0.0
-    with open_tracks(path) as again:
+    with open_tracks(tracks.medium) as again:
         streams = [s for s in (again.video, again.audio) if s is not None]
         try:
             for packet in again.container.demux(*streams):
@@ -111,25 +112,24 @@ def _first_frames(tracks: Tracks) -> dict[str, av.VideoFrame | av.AudioFrame]:
     return found
 
 
-def sound_phase(path: Path) -> tuple[int, int] | None:
-    """Where the frames of the sound track begin, from its first three."""
-    frames: list[av.AudioFrame] = []
-    with open_tracks(path) as tracks:
-        if tracks.audio is None or tracks.audio.time_base is None:
-            return None
-        rate = tracks.audio.codec_context.sample_rate
-        if not rate or tracks.audio.time_base * rate <= 1:
-            return None
+def sound_phase(tracks: Tracks) -> tuple[int, int] | None:
+    """Where the frames of the sound track begin, from its first three; None for an exact clock."""
+    if tracks.audio is None or tracks.audio.time_base is None:
+        return None
+    rate = tracks.audio.codec_context.sample_rate
+    if not rate or tracks.audio.time_base * rate <= 1:
+        return None
+    with open_tracks(tracks.medium) as again:
         try:
-            for frame in islice(tracks.container.decode(tracks.audio), 3):
-                frames.append(frame)
+            firsts = islice(again.container.decode(again.audio), 3)
+            frames = [frame for frame in firsts if isinstance(frame, av.AudioFrame)]
         except FFmpegError:
             return None  # without the first frames, timestamps alone place the later ones
-        return frame_phase(frames, tracks.origin_us)
+        return frame_phase(frames, again.origin_us)
 
 
-def _has_packets(path: Path) -> bool:
-    with open_tracks(path) as tracks:
+def _has_packets(medium: Medium) -> bool:
+    with open_tracks(medium) as tracks:
         streams = [s for s in (tracks.video, tracks.audio) if s is not None]
         try:
             return bool(streams) and any(p.size > 0 for p in tracks.container.demux(*streams))
@@ -137,9 +137,9 @@ def _has_packets(path: Path) -> bool:
             return False
 
 
-def nothing_found(path: Path, has_packets: bool) -> Problem:
+def nothing_found(medium: Medium, has_packets: bool) -> Problem:
     """Why an opened file gave neither a frame nor a sample."""
-    problem = explain(path)
+    problem = explain(medium)
     if problem.reason == "truncated" or has_packets:
         return problem
-    return Problem("no_content", f"{path} has a header and nothing after it")
+    return Problem("no_content", f"{medium} has a header and nothing after it")

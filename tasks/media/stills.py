@@ -9,12 +9,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from tasks.media.opening import MAX_PIXELS, MediaFault, check_whole_png, explain
+from tasks.media.formats import check_whole_png, explain
+from tasks.media.opening import MAX_PIXELS, MediaFault, Medium
 from tasks.media.pictures import EXIF_ORIENTATIONS, FrameCollector, Orientation, crop
 from tasks.media.types import Clip, FrameSampling, Media, Problem, Region, no_frames
 
@@ -29,16 +29,16 @@ _DAMAGE = (
 _UNSET_DELAY_S = 0.1  # what browsers show a frame for that states no delay
 
 
-def probe_picture(path: Path, container: str) -> Media:
+def probe_picture(medium: Medium, container: str) -> Media:
     """What a picture file holds; it is decoded once, so damage is found."""
-    with _opened(path, container) as image:
+    with _opened(medium, container) as image:
         turn = orientation(image)
-        count = _frame_count(image, container, path)
-        _load(image, path)
+        count = _frame_count(image, container, medium)
+        _load(image, medium)
         width, height = image.size
         if turn.is_transposed:
             width, height = height, width
-        length_s = sum(_delays_s(image, count, path)) if count > 1 else None
+        length_s = sum(_delays_s(image, count, medium)) if count > 1 else None
     return Media(
         kind="animation" if count > 1 else "image",
         container=container,
@@ -54,7 +54,7 @@ def probe_picture(path: Path, container: str) -> Media:
 
 
 def decode_picture(
-    path: Path,
+    medium: Medium,
     container: str,
     span_s: tuple[float, float | None],
     sampling: FrameSampling | None,
@@ -65,18 +65,18 @@ def decode_picture(
     A still picture has no times: its one frame answers every span, at time 0.
     """
     if sampling is None:
-        return Clip.failed(kind=probe_picture(path, container).kind)
-    with _opened(path, container) as image:
-        count = _frame_count(image, container, path)
+        return Clip.failed(kind=probe_picture(medium, container).kind)
+    with _opened(medium, container) as image:
+        count = _frame_count(image, container, medium)
         if count > 1:
-            return _decode_animation(path, image, count, span_s, sampling, region)
-        upright = orientation(image).apply(flatten(image, path))
+            return _decode_animation(medium, image, count, span_s, sampling, region)
+        upright = orientation(image).apply(flatten(image, medium))
     frame = _fit(crop(upright, region), sampling.max_height_px)
     return Clip(np.ascontiguousarray(frame)[None], np.zeros(1), kind="image")
 
 
 def _decode_animation(
-    path: Path,
+    medium: Medium,
     image: Image.Image,
     count: int,
     span_s: tuple[float, float | None],
@@ -85,26 +85,26 @@ def _decode_animation(
 ) -> Clip:
     turn = orientation(image)
     problems: list[Problem] = []
-    delays_s = list(_delays_s(image, count, path))
+    delays_s = list(_delays_s(image, count, medium))
     total_s = sum(delays_s)
     start_s, end_s = span_s[0], total_s if span_s[1] is None else span_s[1]
     if start_s >= total_s:
         raise MediaFault(
-            Problem("span_beyond_end", f"{path} ends at {total_s:.3f} s, before {start_s:.3f} s")
+            Problem("span_beyond_end", f"{medium} ends at {total_s:.3f} s, before {start_s:.3f} s")
         )
     if end_s > total_s + max(delays_s):
-        detail = f"{path} ends at {total_s:.3f} s, before {end_s:.3f} s"
+        detail = f"{medium} ends at {total_s:.3f} s, before {end_s:.3f} s"
         problems.append(Problem("span_beyond_end", detail))
 
     def picture(frame: Image.Image) -> np.ndarray:
-        upright = turn.apply(flatten(frame, path))
+        upright = turn.apply(flatten(frame, medium))
         return _fit(crop(upright, region), sampling.max_height_px)
 
     wanted = sampling.wanted_s(start_s, end_s)
     collector: FrameCollector[Image.Image] = FrameCollector(start_s, end_s, wanted, picture)
     time_s = 0.0
     for index, delay_s in enumerate(delays_s):
-        _load(image, path, index)
+        _load(image, medium, index)
         collector.add(image.copy(), time_s)  # Pillow draws the next frame over this one
         time_s += delay_s
         if collector.is_done:
@@ -117,52 +117,52 @@ def _decode_animation(
 
 
 @contextmanager
-def _decoding(path: Path) -> Iterator[None]:
+def _decoding(medium: Medium) -> Iterator[None]:
     """What damage makes Pillow's readers raise becomes a `MediaFault`."""
     try:
         yield
     except Image.DecompressionBombError as error:
-        raise MediaFault(Problem("too_large", f"{path}: {error}")) from None
+        raise MediaFault(Problem("too_large", f"{medium}: {error}")) from None
     except _DAMAGE as error:
-        raise MediaFault(explain(path, error)) from None
+        raise MediaFault(explain(medium, error)) from None
 
 
 @contextmanager
-def _opened(path: Path, container: str) -> Iterator[Image.Image]:
+def _opened(medium: Medium, container: str) -> Iterator[Image.Image]:
     """A Pillow image whose header was read; raises `MediaFault` where it cannot be."""
     if container == "png":
-        check_whole_png(path)
+        check_whole_png(medium)
     Image.init()  # otherwise Pillow knows only five of the formats below
-    with open(path, "rb") as file:
-        with _decoding(path):
-            image = Image.open(file, formats=_FORMATS)
-        if image.width * image.height > MAX_PIXELS:
-            detail = f"{path} has {image.width}x{image.height} pixels"
-            raise MediaFault(Problem("too_large", detail))
-        with image:
-            yield image
+    with _decoding(medium):
+        # some of Pillow's readers read through the handle's own number, so they get that one
+        image = Image.open(medium.file, formats=_FORMATS)
+    if image.width * image.height > MAX_PIXELS:
+        detail = f"{medium} has {image.width}x{image.height} pixels"
+        raise MediaFault(Problem("too_large", detail))
+    with image:
+        yield image
 
 
-def _frame_count(image: Image.Image, container: str, path: Path) -> int:
+def _frame_count(image: Image.Image, container: str, medium: Medium) -> int:
     """How many pictures follow each other in time (pages of a TIFF do not)."""
     if container not in ("gif", "webp", "png", "avif"):
         return 1
-    with _decoding(path):  # a GIF is read to its end to be counted
+    with _decoding(medium):  # a GIF is read to its end to be counted
         return int(getattr(image, "n_frames", 1))
 
 
-def _load(image: Image.Image, path: Path, index: int = 0) -> None:
+def _load(image: Image.Image, medium: Medium, index: int = 0) -> None:
     """Decode one frame; damage becomes a `MediaFault`."""
-    with _decoding(path):
+    with _decoding(medium):
         if index != image.tell():
             image.seek(index)
         image.load()
 
 
-def _delays_s(image: Image.Image, count: int, path: Path) -> Iterator[float]:
+def _delays_s(image: Image.Image, count: int, medium: Medium) -> Iterator[float]:
     """How long each frame of an animation is shown."""
     for index in range(count):
-        _load(image, path, index)  # some readers know a frame's delay only after reading it
+        _load(image, medium, index)  # some readers know a frame's delay only after reading it
         yield float(image.info.get("duration", 0)) / 1000.0 or _UNSET_DELAY_S
 
 
@@ -186,16 +186,16 @@ def _fit(frame: np.ndarray, max_height_px: int | None) -> np.ndarray:
     return np.asarray(small)
 
 
-def flatten(image: Image.Image, path: Path) -> np.ndarray:
+def flatten(image: Image.Image, medium: Medium) -> np.ndarray:
     """(H, W, 3) uint8 RGB of a Pillow image in any mode.
 
     Transparent parts lie on black, which is what most files hold beneath them. Sixteen-bit grey is
     scaled to eight bits, where Pillow alone would cut values off at 255.
     """
-    _load(image, path, image.tell())
+    _load(image, medium, image.tell())
     if image.mode in ("I", "F"):
         raise MediaFault(
-            Problem("unsupported", f"{path} has 32-bit grey values; save it with 8 or 16 bits")
+            Problem("unsupported", f"{medium} has 32-bit grey values; save it with 8 or 16 bits")
         )
     if image.mode.startswith("I;16"):
         grey = np.round(np.asarray(image).astype(np.float32) / 257.0).astype(np.uint8)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import av
 import numpy as np
 from av.error import FFmpegError
 from av.stream import Discard
 
-from tasks.media.opening import Tracks, cut_short, open_tracks
+from tasks.media.choosing import Tracks, open_tracks
+from tasks.media.formats import cut_short
+from tasks.media.opening import Medium
 from tasks.media.pictures import Converter, FrameCollector, pixel_aspect
 from tasks.media.probing import length_of, nothing_found, sound_phase
 from tasks.media.sound import TOLERATED_S, SoundCollector, margin_s
@@ -28,16 +29,20 @@ _FAR_S = 3600.0
 _INTERLEAVED_S = 10.0  # tracks of one file lie no further apart; a track silent longer has ended
 
 
-def decode_tracks(span: Span, audio_rate_hz: int | None, frame_times: FrameSampling | None) -> Clip:
-    """The wanted sound and frames of a span (None: not wanted at all)."""
-    path, phase, length_s = Path(span.path), None, None
+def decode_tracks(
+    medium: Medium, span: Span, audio_rate_hz: int | None, frame_times: FrameSampling | None
+) -> Clip:
+    """The wanted sound and frames of a span of an open file (None: not wanted at all)."""
+    phase, length_s = None, None
     far = (span.start_s or 0.0) > _SEEK_WORTH_S
     for back_off_s in (*(_BACK_OFFS_S if far else ()), None):
-        with open_tracks(path) as tracks:
+        # After a seek that led too far each try begins anew: where an index is wrong, a container
+        # does not come back to where one that was just opened stands.
+        with open_tracks(medium) as tracks:
             if length_s is None:
-                length_s = length_of(path, tracks)
+                length_s = length_of(tracks)
                 if audio_rate_hz and far:
-                    phase = sound_phase(path)
+                    phase = sound_phase(tracks)
             reading = Reading.begin(span, tracks, audio_rate_hz, frame_times, length_s, phase)
             if reading.run(back_off_s):
                 return reading.clip()
@@ -247,7 +252,7 @@ class Reading:
         )
         wants_both_nothing = self.picture is None and self.sound is None
         if not seen and not wants_both_nothing:
-            yield nothing_found(Path(self.span.path), has_packets=self.packets > 0)
+            yield nothing_found(self.tracks.medium, has_packets=self.packets > 0)
         if self.frame_times is not None and self.tracks.video is None:
             yield Problem("no_video", f"{self.span} has no picture track")
         if self.audio_rate_hz and self.tracks.audio is None:
@@ -275,7 +280,7 @@ class Reading:
 
     def _early_end(self, reached_s: float) -> Iterator[Problem]:
         """Say why a file that was read to its end ends before the span does."""
-        cut = cut_short(Path(self.span.path))
+        cut = cut_short(self.tracks.medium)
         if cut is not None:
             yield Problem("truncated", f"{self.span} {cut}")
         if reached_s >= self.end_s - TOLERATED_S:

@@ -28,7 +28,7 @@ from tasks.report.page.page import render
 from tasks.report.plots import write_plots
 from tasks.report.tested import Loaded, load_tested
 from tasks.score_files import Account, Board, Provenance
-from tasks.selection import encoders_of, methods_of
+from tasks.selection import encoders_of, methods_of, seen_corpora
 from tasks.tables.faces import FACES
 from tasks.tables.features import FEATURES
 from tasks.tables.parquet import read_metadata, read_table
@@ -196,14 +196,14 @@ def provenance(layout: Layout, raw: Mapping[str, Any], corpora: list[str]) -> Pr
         "parameters": {key: value for key, value in raw.items() if key != "execution"},
         "encoders": encoders,
         "versions": dict(sorted(versions.items())),
-        "clips": {corpus: account(layout, corpus, encoders_of(raw, corpus)) for corpus in corpora},
+        "clips": {corpus: account(layout, raw, corpus) for corpus in corpora},
     }
     if transfer := cross_corpus(layout, raw):
         recorded["cross_corpus"] = transfer
     return recorded
 
 
-def account(layout: Layout, corpus: str, encoders: list[str]) -> dict[str, Account]:
+def account(layout: Layout, raw: Mapping[str, Any], corpus: str) -> dict[str, Account]:
     """Every clip of a corpus by stage and status, with reasons."""
     utterances = read_table(UTTERANCES, layout.utterances(corpus), ["utterance_id"])
     quarantine = read_table(QUARANTINE, layout.quarantine(corpus))
@@ -215,13 +215,14 @@ def account(layout: Layout, corpus: str, encoders: list[str]) -> dict[str, Accou
         }
     }
     columns = ["utterance_id", "status", "reason"]
-    if layout.faces(corpus).exists():
+    is_seen = {"corpus": corpus} in seen_corpora(raw)
+    if is_seen and layout.faces(corpus).exists():
         faces = read_table(FACES, layout.faces(corpus), columns)
         faces = faces.unique(["utterance_id"], keep="first", maintain_order=True)
         stages["faces"] = _by_status(faces)
-    else:
+    elif is_seen:
         stages["faces"] = _unfinished(layout, f"faces@{corpus}")
-    for name in encoders:
+    for name in encoders_of(raw, corpus):
         folder = layout.features(corpus, name)
         stages[f"features {name}"] = (
             _by_status(read_table(FEATURES, folder, columns))

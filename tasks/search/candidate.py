@@ -33,10 +33,12 @@ from models.training import (
     seed_everything,
 )
 from tasks.atomic import replacing
+from tasks.batches.dataset import Dataset
 from tasks.batches.held import Reader
 from tasks.batches.hiding import only, subsets
-from tasks.batches.source import Dataset, Source
+from tasks.batches.source import Source
 from tasks.context import Context, WorkerDied
+from tasks.inputs import Named
 from tasks.layout import Layout
 from tasks.recipes import Recipe, build, resolve
 from tasks.train.runs import fitness, parts, score
@@ -57,7 +59,7 @@ class Job:
         corpus: whose rows.
         method: key under ``methods``.
         entry: what stands there, with this candidate's options.
-        inputs: modality or further input to encoder.
+        inputs: modality or further input to its encoders.
         groups: targets of each network.
         fold: whose training and validation rows.
         seed: of the training.
@@ -74,7 +76,7 @@ class Job:
     corpus: str
     method: str
     entry: Mapping[str, Any]
-    inputs: Mapping[str, str]
+    inputs: Mapping[str, Named]
     groups: tuple[tuple[str, ...], ...]
     fold: int
     seed: int

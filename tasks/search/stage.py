@@ -164,7 +164,7 @@ def run(
     recipe = resolve(method, entry)
     reader = Reader(layout, corpus, dict(inputs))
     source = reader.source(recipe)
-    for note in recipe.notes(inputs, source.pooled_only):
+    for note in [*recipe.notes(inputs, source.pooled_only), *source.notes()]:
         ctx.log(note)
     groups = recipe.target_groups(source.targets, asked.targets, corpus)
     names = tuple(tuple(target.name for target in group) for group in groups)

@@ -6,17 +6,18 @@ from pathlib import Path
 
 from models.batch import MODALITIES
 from models.errors import UserError
+from tasks.inputs import Named
 from tasks.layout import Layout
 from tasks.recipes import Recipe
 
 
 def fingerprint_inputs(
-    layout: Layout, corpus: str, recipe: Recipe, inputs: Mapping[str, str]
+    layout: Layout, corpus: str, recipe: Recipe, inputs: Mapping[str, Named]
 ) -> dict[str, str]:
     """SHA-256 of every table that training ``recipe`` reads, and of local weights."""
     files = [layout.utterances(corpus), layout.labels(corpus), layout.splits(corpus)]
     mine = recipe.inputs(inputs)
-    encoders = [mine[modality] for modality in MODALITIES if modality in mine]
+    encoders = [name for modality in MODALITIES for name in mine.get(modality, ())]
     for encoder in dict.fromkeys([*encoders, *recipe.extra(inputs).values()]):
         files += sorted(layout.features(corpus, encoder).glob("*.parquet"))
     if "images" in recipe.method.needs:

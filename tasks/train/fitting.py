@@ -32,12 +32,12 @@ def _train_one(job: Job) -> str:
     setup = set_up(job)
     work = final.parent
     work.mkdir(parents=True, exist_ok=True)
+    keeper = _snapshots(setup, job)
     if job.common.devices == 1:
-        fitted = _fit(setup, job)
+        fitted = _fit(setup, job, keeper)
     else:
         parallel.check(setup.method, job.common.method)
         fitted = parallel.launch(job.common.devices, partial(_fit_share, job))
-    keeper = _snapshots(setup, job)
     write_run(work / "run.tmp", job, setup, fitted)
     keeper.write(work / "run.tmp")
     (work / "run.tmp").replace(final)
@@ -46,7 +46,7 @@ def _train_one(job: Job) -> str:
     return job.key
 
 
-def _fit(setup: Setup, job: Job, team: parallel.Team | None = None) -> Fitted:
+def _fit(setup: Setup, job: Job, keeper: Snapshots, team: parallel.Team | None = None) -> Fitted:
     """Train from the beginning or from where an interrupted run was last saved."""
     state_file = _state_file(job)
     resume = torch.load(state_file, weights_only=True) if state_file.exists() else None
@@ -61,16 +61,20 @@ def _fit(setup: Setup, job: Job, team: parallel.Team | None = None) -> Fitted:
         where=team or best_device(),
         resume=resume,
         hooks=Hooks(
-            save=Saver(state_file),
+            save=Saver(state_file, keeper.flush),
             on_epoch=EpochClock(f"train {place}", setup.recipe.train.epochs),
-            keep=_snapshots(setup, job).keep,
+            keep=keeper.keep,
         ),
     )
 
 
 def _fit_share(job: Job, team: parallel.Team) -> Fitted:
     """What each of several processes does."""
-    return _fit(set_up(job), job, team)
+    setup = set_up(job)
+    keeper = _snapshots(setup, job)
+    fitted = _fit(setup, job, keeper, team)
+    keeper.flush()  # for the process that writes the run
+    return fitted
 
 
 def _state_file(job: Job) -> Path:

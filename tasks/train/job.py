@@ -7,8 +7,9 @@ from typing import Any
 
 from models.method import Method
 from models.training import compute_steadily, seed_everything
+from tasks.batches.dataset import Dataset
 from tasks.batches.held import Reader
-from tasks.batches.source import Dataset, Source
+from tasks.batches.source import Source
 from tasks.layout import Layout
 from tasks.recipes import Recipe, build, resolve
 from tasks.train.runs import parts

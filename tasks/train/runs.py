@@ -16,7 +16,8 @@ from models.method import Method
 from models.metrics.fitness import sentiment_fitness
 from models.metrics.regression import mae, pearson, sentiment_scores
 from models.metrics.scoring import UNDEFINED_SCORE, selection_score
-from tasks.batches.source import Dataset, Source, is_labelled
+from tasks.batches.dataset import Dataset, is_labelled
+from tasks.batches.source import Source
 from tasks.layout import Layout
 from tasks.recipes import Recipe
 

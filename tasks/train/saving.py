@@ -21,41 +21,65 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
 
 
 class Saver:
-    """Saves the state of a run for a killed one to go on from, at a small share of the time."""
+    """Saves the state of a run for a killed one to go on from, at a small share of the time.
+
+    Attributes:
+        share: of the time, spent on saving.
+        first_s: seconds that a run may lose; one that is shorter leaves nothing to go on from.
+
+    Args:
+        path: of the state.
+        beside: writes what a run that goes on from there must find beside it.
+    """
 
     share = 0.05
+    first_s = 2.0
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.not_before = path, 0.0
+    def __init__(self, path: Path, beside: Callable[[], None]) -> None:
+        self.path, self.beside = path, beside
+        self.not_before = time.monotonic() + self.first_s
 
     def __call__(self, state: Callable[[], Mapping[str, Any]]) -> None:
         """Save ``state()``, unless that was done a short while ago."""
         began = time.monotonic()
         if began < self.not_before:
             return
+        self.beside()
         save_state(self.path, state())
         ended = time.monotonic()
         self.not_before = ended + (ended - began) / self.share
 
 
 class Snapshots:
-    """Keeps the validated weights of evenly spaced epochs, as many as the budget allows."""
+    """Keeps the validated weights of evenly spaced epochs, as many as the budget allows.
+
+    They wait in memory until the state of the run is saved, or the run is written.
+    """
 
     def __init__(self, method: Method, config: TrainConfig, budget_mb: float, folder: Path) -> None:
         size_mb = sum(v.numel() * v.element_size() for v in method.state_dict().values()) / 1e6
         count = int(budget_mb / size_mb) if size_mb else 0
         self.stride = max(1, -(-config.epochs // count)) if count else 0
         self.folder = folder
+        self._waiting: dict[str, dict[str, torch.Tensor]] = {}
 
     def keep(self, epoch: int, state: Mapping[str, torch.Tensor]) -> None:
         """Keep the weights of ``epoch`` if it is one of those chosen."""
         if self.stride and epoch % self.stride == 0:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with replacing(self.folder / f"epoch{epoch:04d}.safetensors") as temporary:
-                save_file(dict(state), temporary)
+            self._waiting[f"epoch{epoch:04d}.safetensors"] = dict(state)
+
+    def flush(self) -> None:
+        """Put what waits into the folder of the unfinished run."""
+        for name, state in self._waiting.items():
+            with replacing(self.folder / name) as temporary:
+                save_file(state, temporary)
+        self._waiting.clear()
 
     def write(self, run: Path) -> None:
         """Put the kept weights beside the chosen ones."""
         if self.folder.exists():
             unfinished = shutil.ignore_patterns(".*")  # what a kill in the middle of writing left
             shutil.copytree(self.folder, run / "snapshots", ignore=unfinished)
+        for name, state in self._waiting.items():
+            (run / "snapshots").mkdir(exist_ok=True)
+            save_file(state, run / "snapshots" / name)

@@ -74,7 +74,7 @@ def run(
     recipe.refuse_idle(asked.entry)
     reader = Reader(layout, corpus, inputs)
     source = reader.source(recipe)
-    for note in recipe.notes(inputs, source.pooled_only):
+    for note in [*recipe.notes(inputs, source.pooled_only), *source.notes()]:
         ctx.log(note)
     data = fingerprint_inputs(layout, corpus, recipe, inputs)
     common = Common(reader, method, data, params.snapshot_mb, params.devices)

@@ -21,7 +21,8 @@ from models.statistics.bootstrap import confidence_interval, resample
 from models.statistics.resampling import resamplable
 from models.training import best_device, compute_steadily, predict
 from tasks.atomic import write_json
-from tasks.batches.source import Dataset, Source, first_of, is_labelled
+from tasks.batches.dataset import Dataset, first_of, is_labelled
+from tasks.batches.source import Source
 from tasks.clusters import COLUMNS, clusters_of
 from tasks.context import Context, ForMethod, Progress
 from tasks.evaluate.grids import probabilities

@@ -27,8 +27,11 @@ def dead_pid() -> int:
 @pytest.fixture
 def living_pid():
     """A process whose command line is that of a DVC process."""
-    code = "import sys; sys.stdin.read()"
-    process = subprocess.Popen([sys.executable, "-c", code, "dvc"], stdin=subprocess.PIPE)
+    code = "import sys; print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, "dvc"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()  # its command line is its own once it runs
     yield process.pid
     process.communicate()
 
@@ -120,3 +123,9 @@ def test_a_full_disk_is_a_finding(clone, monkeypatch):
 
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda root: SimpleNamespace(free=1e8))
     assert doctor._disk(clone) == doctor.Finding("disk", False, "0.1 GB free")
+
+
+def test_what_the_processor_computes_is_said():
+    found = doctor._numerics()
+    assert found.is_ok
+    assert "encoders with `dtype: auto` compute in " in found.detail

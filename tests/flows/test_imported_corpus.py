@@ -65,9 +65,8 @@ def test_an_imported_corpus_adds_only_its_own_stages():
         for stage in stages
         for key in set(stages[stage].get("foreach", ())) - set(before[stage].get("foreach", ()))
     }
-    per_corpus = {f"{stage}@talks" for stage in ("ingest", "labels", "splits", "faces")}
-    everywhere = {name for name, entry in raw["encoders"].items() if "corpora" not in entry}
-    features = {f"features@talks-{name}" for name in {*everywhere, "talks_audio", "talks_text"}}
+    per_corpus = {f"{stage}@talks" for stage in ("ingest", "labels", "splits")}
+    features = {f"features@talks-{name}" for name in ("talks_audio", "talks_text")}
     methods = {f"{s}@talks-{m}" for s in ("train", "evaluate") for m in methods_of(raw, "talks")}
     assert added == per_corpus | features | methods
 
@@ -174,7 +173,7 @@ def bring_in(root: Path, content: object, corpus: str) -> None:
 
 
 def run_stages(root: Path, corpus: str, encoders: list[str]) -> None:
-    for stage in ("ingest", "labels", "splits", "faces"):
+    for stage in ("ingest", "labels", "splits"):
         command(root, "flows.stage", stage, "--corpus", corpus)
     for encoder in encoders:
         command(root, "flows.stage", "features", "--corpus", corpus, "--encoder", encoder)
@@ -186,9 +185,7 @@ def run_stages(root: Path, corpus: str, encoders: list[str]) -> None:
 def test_a_dialogue_pickle_goes_from_import_to_report_under_dvc(project):
     bring_in(project, dialogues(), "talks")
     command(project, "flows.cli.main", "run", "report")
-    faces = pl.read_parquet(project / "data/faces/talks.parquet")
-    assert faces.height == 120
-    assert set(faces["reason"]) == {"no_video"}
+    assert not (project / "data/faces").exists()
     with (project / "data/reports/leaderboard.csv").open() as stream:
         row = next(csv.DictReader(stream))
     assert (row["corpus"], row["target"], row["n_test"]) == ("talks", "category", "24")

@@ -68,6 +68,26 @@ def test_a_further_input_is_a_dependency_of_those_that_use_it(raw):
     assert "data/features/sample/${inputs.vad_teacher}" not in found["linear"]
 
 
+def test_several_encoders_and_those_of_a_method_are_dependencies(raw):
+    raw["inputs"] = {"audio": ["prosody", "hubert_tiny"], "text": "minilm"}
+    raw["methods"] = {"linear": {}, "emi": {"inputs": {"audio": "wav2vec2_tiny"}}}
+    found = {
+        name: {
+            dep.removeprefix("data/features/sample/") for dep in deps if "features/sample" in dep
+        }
+        for name, deps in dependencies(raw).items()
+    }
+    assert found == {
+        "linear": {"${inputs.audio[0]}", "${inputs.audio[1]}", "${inputs.text}"},
+        "emi": {"${methods.emi.inputs.audio}", "${inputs.text}"},
+    }
+    extracted = dependencies(raw, "features")
+    assert set(extracted) == {"prosody", "hubert_tiny", "minilm", "wav2vec2_tiny"}
+    stages = yaml.safe_load(graph.render(raw, ROOT))["stages"]
+    assert "faces" not in stages
+    assert FACES not in stages["report"]["deps"]
+
+
 def test_training_that_begins_from_a_run_depends_on_it(raw):
     raw["methods"] = {"cage": {}, "cage_va": {"method": "cage", "init_from": "cage"}}
     run = "data/runs/sample/${methods.cage_va.init_from}"

@@ -121,6 +121,17 @@ def test_a_wrong_name_is_answered_with_what_there_is(say, arguments, expected):
     assert expected in say(*arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "wants"),
+    [(["faces"], "utterances"), (["features", "--encoder", "vit_tiny"], "vit_tiny")],
+)
+def test_what_nothing_reads_runs_when_it_is_asked_for(say, edit, arguments, wants):
+    edit("  video: fer", "")
+    said = say(arguments[0], "--corpus", "sample", *arguments[1:])
+    assert "there is no" not in said
+    assert wants in said
+
+
 def test_an_unknown_stage_is_answered_with_the_stages(clone, capsys):
     with pytest.raises(SystemExit) as ended:
         stage.main(["lables"])

@@ -18,6 +18,7 @@ OTHERS = {
     "focal_gamma": (1.0, {}),
     "focal_detached": (True, {"focal_gamma": 1.0}),
     "hidden": (12, {}),
+    "feedforward": (8, {}),
     "layers": (3, {}),
     "dropout": (0.77, {}),
     "state_dropout": (0.77, {}),

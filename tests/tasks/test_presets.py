@@ -22,6 +22,7 @@ from tasks.features.families import families
 from tasks.media.decoding import Media, Span
 from tasks.params import Params
 from tasks.recipes import build, resolve
+from tasks.selection import encoders_of, read_by
 from tasks.stages import STAGES
 from tasks.targets import VAD
 from tests.places import ROOT
@@ -69,13 +70,13 @@ def test_every_encoder_of_a_preset_is_known_and_pinned(preset, name):
 def test_the_preset_of_emi_gives_it_frames_and_a_teacher():
     params = Params(yaml.safe_load((FOLDER / "emi.yaml").read_text()))
     params.check_everything()
-    inputs = params.inputs("hume_vidmimic")
+    inputs = params.inputs("hume_vidmimic", "emi")
     teacher = params.encoder(inputs["vad_teacher"])
     voice = params.encoder(inputs["audio"])
     assert teacher.family == "audio_vad"
     assert (voice.family, voice.cut_s, teacher.cut_s) == ("hf_audio", 12.0, 12.0)
     recipe = resolve("emi", params.method("emi"))
-    assert recipe.notes(inputs, ()) == []
+    assert recipe.notes(inputs, {}) == []
     assert recipe.max_frames >= 12 * 50  # nothing is thinned
 
 
@@ -220,17 +221,22 @@ def test_presets_of_faces_keep_every_pixel_of_a_crop(corpus, side):
     np.testing.assert_array_equal(stored, pixels)
 
 
-def test_the_preset_of_methods_has_the_nine():
-    methods = yaml.safe_load((FOLDER / "methods.yaml").read_text())["methods"]
-    nine = {
-        "corect",
-        "multidag_cl",
-        "mi_cga",
-        "ada2i",
-        "spcl",
-        "cage",
-        "huo_ge_vad",
-        "emi",
-        "haemsa",
-    }
-    assert nine <= set(methods)
+NINE = (
+    "corect", "multidag_cl", "mi_cga", "ada2i", "spcl", "cage", "huo_ge_vad", "emi", "haemsa",
+)  # fmt: skip
+
+
+def test_the_default_graph_trains_the_nine_beside_baselines():
+    params = Params(yaml.safe_load((ROOT / "params.yaml").read_text()))
+    trained = {ids["method"] for ids in STAGES["train"].instances_of(params.raw)}
+    assert {*NINE, "constant", "linear", "early_fusion", "late_fusion", "dialogue_gcn"} <= trained
+    assert not trained & set(yaml.safe_load((FOLDER / "methods.yaml").read_text())["methods"])
+
+
+def test_every_encoder_of_the_default_graph_is_read_and_keeps_frames_where_they_are():
+    params = Params(yaml.safe_load((ROOT / "params.yaml").read_text()))
+    raw = params.raw
+    assert encoders_of(raw, "sample") == list(raw["encoders"])
+    for name in ("emi", "haemsa"):
+        for encoders in read_by(raw, "sample", name).values():
+            assert all(params.encoder(encoder).sequence for encoder in encoders), name

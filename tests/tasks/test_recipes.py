@@ -104,7 +104,7 @@ def test_a_wrong_type_or_value_is_an_error(entry, sentence):
 
 def test_a_method_reads_the_inputs_that_it_can_use():
     recipe = resolve("linear", {"modalities": ["text", "audio"]})
-    assert recipe.inputs(INPUTS) == {"audio": "ears", "text": "words"}
+    assert recipe.inputs(INPUTS) == {"audio": ("ears",), "text": ("words",)}
     with pytest.raises(
         UserError, match="can use audio, text but inputs names encoders for video only; add one"
     ):
@@ -150,15 +150,15 @@ def test_nothing_to_predict_is_an_error():
 def test_a_teacher_that_emi_would_learn_from_is_missed(entry, missing):
     recipe = resolve("emi_1", {"method": "emi", **entry})
     sentence = "methods.emi_1 has no vad_teacher to learn from; name an encoder as inputs.vad_teach"
-    assert [note.startswith(sentence) for note in recipe.notes(INPUTS, ())] == [True] * missing
-    assert not recipe.notes(INPUTS | {"vad_teacher": "ears"}, ())
+    assert [note.startswith(sentence) for note in recipe.notes(INPUTS, {})] == [True] * missing
+    assert not recipe.notes(INPUTS | {"vad_teacher": "ears"}, {})
 
 
 def test_a_share_that_cannot_be_hidden_is_told():
     recipe = resolve("linear", {"modality_dropout": 0.8})
-    (line,) = recipe.notes(INPUTS, [])
+    (line,) = recipe.notes(INPUTS, {})
     assert line.endswith("modality: of 3 at most a share 0.67 is hidden")
-    assert resolve("linear", {"modality_dropout": 0.6}).notes(INPUTS, []) == []
+    assert resolve("linear", {"modality_dropout": 0.6}).notes(INPUTS, {}) == []
 
 
 @pytest.mark.parametrize(("entry", "needed"), [
@@ -179,3 +179,10 @@ def test_settings_without_effect_are_refused(entry, needed):
         resolve("linear", entry | beside).refuse_idle(entry | beside)
     searched = {"search": {"space": {"scheduler": ["none", "plateau"]}}}
     resolve("linear", entry).refuse_idle(entry | searched)
+
+
+def test_encoders_for_what_a_method_does_not_read_are_refused():
+    entry = {"modalities": ["text"], "inputs": {"text": "words", "video": "eyes"}}
+    with pytest.raises(UserError, match=r"linear\.inputs\.video has no effect.*reads text; leave"):
+        resolve("linear", entry)
+    resolve("emi", {"inputs": {"vad_teacher": "ears"}})

@@ -263,6 +263,8 @@ class Cage(Method):
         self._is_warm = False
         self._balanced: list[int] | None = None
         if config.compile:
+            if torch.are_deterministic_algorithms_enabled():
+                torch.use_deterministic_algorithms(True)  # tells the compiler too
             self.network.compile()
 
     def warm_start(self, state: Mapping[str, Tensor]) -> None:

@@ -58,6 +58,7 @@ class Config:
         width: width of every encoding.
         dropout: rate in the text encoder and before the head.
         text_encoder: ``transformer``, ``lstm`` (two bidirectional layers) or ``ffn``.
+        feedforward: inner width of the text transformer's feed-forward blocks.
         window: two numbers that ``window_semantics`` explains; -1 = unlimited.
         window_semantics: ``official``: (later heard, earlier heard + 1), as the reference
             computes; ``paper``: (earlier heard, later heard).
@@ -80,6 +81,7 @@ class Config:
     width: int = 100
     dropout: float = 0.5
     text_encoder: Literal["transformer", "lstm", "ffn"] = "transformer"
+    feedforward: int = 2048
     window: tuple[int, int] = (11, 5)
     window_semantics: Literal["official", "paper"] = "official"
     edges: Edges = "temporal_cross"
@@ -122,6 +124,11 @@ class Config:
         graph = (*window, "edges", "graph_heads", "use_graph_transformer")
         masks_nothing = self.text_encoder != "transformer" and not self.use_cross_modal
         rules = [
+            (
+                self.text_encoder != "transformer",
+                f"text_encoder: {self.text_encoder}",
+                ("feedforward",),
+            ),
             (not self.use_graph, "use_graph: false", graph),
             (not self.use_graph_transformer, "use_graph_transformer: false", ("graph_heads",)),
             (self.edges == "cross", "edges: cross", window),
@@ -150,7 +157,9 @@ class TextEncoder(nn.Module):
         if config.text_encoder == "lstm":
             self.lstm = BiLstm(dim, config.width, layers=2, dropout=config.dropout)
         else:
-            self.transformer = DialogueTransformer(dim, TEXT_HEADS, 2, config.dropout)
+            self.transformer = DialogueTransformer(
+                dim, TEXT_HEADS, 2, config.dropout, config.feedforward
+            )
             self.project = nn.Linear(dim, config.width)
 
     def forward(self, x: Tensor, present: Tensor, mask: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from models.layers.gru import encode
 from models.layers.tokens import masked_mean
 
 ExpertKind = Literal["mlp", "conv", "gru", "attn"]
@@ -84,12 +84,7 @@ class _Gru(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        lengths = mask.sum(1).cpu()
-        packed = pack_padded_sequence(tokens, lengths, batch_first=True, enforce_sorted=False)
-        states, _ = pad_packed_sequence(
-            self.gru(packed)[0], batch_first=True, total_length=tokens.shape[1]
-        )
-        return tokens + self.dropout(states)
+        return tokens + self.dropout(encode(self.gru, tokens, mask.sum(1)))
 
 
 _LAYERS: dict[ExpertKind, type[nn.Module]] = {

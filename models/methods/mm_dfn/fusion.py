@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from models.backbone import votes
 from models.batch import Batch
+from models.layers.gru import encode
 from models.layers.multimodal_graph import Gcnii
 
 
 class BiGru(nn.Module):
-    """Two-layer bidirectional GRU over packed sequences; rows of length 0 come out 0."""
+    """Two-layer bidirectional GRU; rows of length 0 come out 0."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
@@ -24,13 +24,7 @@ class BiGru(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """(N, U, D), (N,) -> (N, U, D)."""
-        rows = lengths.nonzero().squeeze(1)
-        packed = pack_padded_sequence(
-            x[rows], lengths[rows].cpu(), batch_first=True, enforce_sorted=False
-        )
-        hidden, _ = self.gru(packed)
-        padded, _ = pad_packed_sequence(hidden, batch_first=True, total_length=x.shape[1])
-        return padded.new_zeros(x.shape).index_copy(0, rows, padded)
+        return encode(self.gru, x, lengths)
 
 
 class PartyContext(nn.Module):
@@ -71,16 +65,7 @@ class PartyContext(nn.Module):
 
 @dataclass(frozen=True)
 class Shape:
-    """What either network is built with.
-
-    Attributes:
-        unified: width that every modality is brought to.
-        hidden: width of the graph layers.
-        layers: graph layers K.
-        alpha: share of the initial features in every layer.
-        decay: lambda of the identity mapping.
-        dropout: in encoders, graph and before the classifier.
-    """
+    """What either network is built with: the options of these names, where none is None."""
 
     unified: int
     hidden: int

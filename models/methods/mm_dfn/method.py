@@ -23,7 +23,7 @@ Speakers: a context for each index within the dialogue; there are no vectors of 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -98,8 +98,7 @@ class MmDfn(Backbone):
         )
 
     def _shape(self) -> Shape:
-        published = {name: self.setting(name) for name in ("unified", "hidden", "layers", "alpha")}
-        return Shape(**published, decay=self.config.decay, dropout=self.config.dropout)
+        return Shape(**{option.name: self.setting(option.name) for option in fields(Shape)})
 
     def _fusion(self) -> DynamicFusion:
         if len(self.config.speaker_weights) != len(MODALITIES):

@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 
 from models.errors import UserError
+from tasks.corpora.imports.closed_hdf5 import check_closed
 from tasks.corpora.imports.found import Block, Found, aside, text_of, utterance_frame
 from tasks.tables.annotations import ANNOTATIONS
 from tasks.tables.quarantine import QUARANTINE
@@ -151,6 +152,7 @@ class _Sequence:
 def _open(h5py: Any, file: Path) -> _Sequence:
     with _readable(file):
         content = h5py.File(file, "r")
+        check_closed(h5py, file, content)
         groups = {name: part for name, part in content.items() if isinstance(part, h5py.Group)}
         names = [name for name, part in groups.items() if isinstance(part.get("data"), h5py.Group)]
         if len(names) != 1:

@@ -26,6 +26,7 @@ from tasks.corpora.imports.found import UTTERANCES_OF_IMPORT, Block, Found
 from tasks.corpora.imports.mmsa import read_mmsa
 from tasks.corpora.imports.plain_tables import read_arrays, read_frame
 from tasks.corpora.imports.writing import write_features
+from tasks.corpora.raw_folders import check_file
 from tasks.corpora.source import IMPORTS
 from tasks.layout import Layout
 from tasks.media.hashes import hash_file
@@ -138,6 +139,7 @@ def run(
         )
     if not source.exists():
         raise UserError(f"{source} does not exist")
+    check_file(source)
     destination = folder(layout, corpus)
     manifest = _read_manifest(destination)
     if "card" in manifest and not (options.features_only or options.replace):

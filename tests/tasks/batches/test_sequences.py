@@ -101,7 +101,7 @@ def test_frames_are_those_of_the_table(corpus, level, files):
 def test_a_modality_without_sequences_is_its_pooled_vector(corpus):
     write(corpus, make_sequences(corpus))
     source = load()
-    assert source.pooled_only == ("audio", "text")
+    assert source.pooled_only == {"audio": "ears", "text": "words"}
     _, batch = everything(source)
     frames = batch.frames["text"]
     assert frames.mask.shape[-1] == 1
@@ -253,3 +253,36 @@ def test_further_inputs_stand_beside_the_modalities(corpus):
     assert (values[is_there] == batch.features["video"][is_there]).all()
     assert values[~is_there].isnan().all()
     assert data.batch([0]).extra["teacher"].shape == (1, 5, 5)
+
+
+def test_frames_of_several_encoders_stand_side_by_side(corpus):
+    found = {name: make_sequences(corpus, encoder=name) for name in ("eyes", "words")}
+    for name in found["eyes"]:  # of the same times: as many frames
+        found["words"][name] = (found["eyes"][name] * 2).astype("<f2")
+    for name, sequences_found in found.items():
+        write(corpus, sequences_found, encoder=name)
+    source = Wanted({"video": ["eyes", "words"]}, {"frames"}).source(here(), CORPUS)
+    assert source.frame_dims == {"video": 2 * DIM}
+    assert source.present["video"].tolist() == [name in found["eyes"] for name in source.ids]
+    data, batch = everything(source)
+    frames = batch.frames["video"]
+    for b, u in zip(*np.nonzero(batch.mask.numpy()), strict=True):
+        name = source.ids[data.rows[batch.index[b, u]]]
+        mine = frames.values[b, u][frames.mask[b, u]].numpy()
+        expected = found["eyes"].get(name, np.zeros((0, DIM), "<f2")).astype(np.float32)
+        np.testing.assert_array_equal(mine, np.hstack([expected, 2 * expected]))
+
+
+def test_frames_of_other_times_do_not_stand_side_by_side(corpus):
+    found = make_sequences(corpus)
+    write(corpus, found)
+    write(corpus, {name: values[:1] for name, values in found.items()}, encoder="words")
+    with pytest.raises(UserError, match=r"inputs of video are eyes and words, whose frames do not"):
+        Wanted({"video": ["eyes", "words"]}, {"frames"}).source(here(), CORPUS)
+
+
+def test_where_one_encoder_keeps_no_frames_all_are_pooled(corpus):
+    write(corpus, make_sequences(corpus))
+    source = Wanted({"video": ["eyes", "words"]}, {"frames"}).source(here(), CORPUS)
+    assert source.pooled_only == {"video": "words"}
+    assert source.frame_dims == {"video": DIMS["eyes"] + DIMS["words"]}

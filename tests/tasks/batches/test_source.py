@@ -7,8 +7,9 @@ import torch
 
 from models.batch import Target
 from models.errors import UserError
+from tasks.batches.dataset import first_of
 from tasks.batches.labels import labels_by_fold
-from tasks.batches.source import Wanted, first_of
+from tasks.batches.source import Wanted
 from tasks.tables.contract import TableError
 from tasks.tables.features import FEATURES
 from tasks.tables.parquet import write_table
@@ -320,3 +321,40 @@ def test_epochs_are_chosen_on_rated_values_where_there_are_any(corpus):
     assert np.isnan(data.truth_to_select_by(vad)[0]).all()
     scored[:] = False
     assert np.array_equal(data.truth_to_select_by(vad), data.truth(vad).numpy(), equal_nan=True)
+
+
+def test_vectors_of_several_encoders_stand_side_by_side(corpus):
+    corpus.write()
+    both, ears, words = (load({"audio": named}) for named in (["ears", "words"], "ears", ["words"]))
+    np.testing.assert_array_equal(
+        both.features["audio"], np.hstack([ears.features["audio"], words.features["audio"]])
+    )
+    assert both.dims == {"audio": DIMS["ears"] + DIMS["words"]}
+    assert both.present["audio"].all()
+    assert not both.partial
+    assert not both.notes()
+
+
+def test_a_row_that_lacks_one_of_the_encoders_lacks_the_modality(corpus):
+    corpus.write()
+    source = load({"video": ["ears", "eyes"]})
+    row = at(source, NO_VIDEO)
+    assert not source.present["video"][row]
+    assert not source.features["video"][row].any()
+    without = int((~load({"video": "eyes"}).present["video"]).sum())
+    assert source.partial == {"video": without}
+    (note,) = source.notes()
+    assert note.startswith(f"{without} utterances have features of some encoders of video")
+    _, batch = whole(source)
+    assert not (batch.features["video"] * ~batch.present["video"].unsqueeze(-1)).any()
+
+
+def test_items_that_are_named_again_are_rows_of_their_own(corpus):
+    corpus.write()
+    data, _ = whole(load())
+    twice = data.again([1, 0, 1])
+    assert twice.rows.tolist() == [*data.rows[data.places(1)], *data.rows[data.places(0)],
+                                   *data.rows[data.places(1)]]  # fmt: skip
+    assert torch.equal(twice.batch([2]).features["text"], data.batch([1]).features["text"])
+    assert twice.batch([2]).index[0, 0] == len(data.places(1)) + len(data.places(0))
+    assert len(data) != len(twice)

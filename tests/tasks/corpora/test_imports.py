@@ -808,6 +808,60 @@ def test_an_array_with_a_damaged_header_is_one_sentence():
         run(Path("npy"), modality="audio")
 
 
+def _outside(h5py, segment) -> None:
+    Path("secret").write_bytes(bytes(800))
+    space, kind = h5py.h5s.create_simple((12, 5)), h5py.h5t.IEEE_F64LE
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_external(b"secret", 0, 800)
+    h5py.h5d.create(segment.id, b"features", kind, space, plist)
+
+
+def _linked(h5py, segment) -> None:
+    with h5py.File("other.h5", "w") as other:
+        other["values"] = np.ones((12, 5))
+    segment["features"] = h5py.ExternalLink("other.h5", "/values")
+
+
+def _virtual(h5py, segment) -> None:
+    with h5py.File("other.h5", "w") as other:
+        other["values"] = np.ones((12, 5))
+    layout = h5py.VirtualLayout((12, 5), "f8")
+    layout[:] = h5py.VirtualSource("other.h5", "values", (12, 5))
+    segment.create_virtual_dataset("features", layout)
+
+
+def _claimed(h5py, segment) -> None:
+    segment.create_dataset("features", (2_097_152, 300), "f4", chunks=True)
+
+
+@pytest.mark.parametrize(
+    ("give", "sentence"),
+    [
+        (_outside, r"/v/features is a data set stored outside"),
+        (_linked, r"/v/features is a link to somewhere else"),
+        (_virtual, r"/v/features is a virtual data set"),
+        (_claimed, r"/v/features claims 2,516,582,400 bytes of values but holds 0"),
+    ],
+)
+def test_hdf5_shows_only_what_lies_in_it(give, sentence):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File("COVAREP.csd", "w") as file:
+        segment = file.create_group("COVAREP/data/v")
+        segment["intervals"] = np.zeros((12, 2))
+        give(h5py, segment)
+    with pytest.raises(UserError, match=rf"COVAREP\.csd: /COVAREP/data{sentence}"):
+        run(Path("COVAREP.csd"))
+
+
+def test_hdf5_groups_that_hold_each_other_are_walked_once():
+    h5py = pytest.importorskip("h5py")
+    spans = np.array([[0.0, 1.0]] * 12)
+    write_csd(h5py, Path("COVAREP.csd"), "COVAREP", {"v": (np.ones((12, 5)), spans)})
+    with h5py.File("COVAREP.csd", "a") as file:
+        file["COVAREP/round"] = file["COVAREP"]
+    run(Path("COVAREP.csd"))
+
+
 def test_without_h5py_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     Path("x.csd").write_bytes(b"x")

@@ -1,6 +1,7 @@
 import io
 import json
 from dataclasses import asdict
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -10,13 +11,13 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 from sklearn.metrics import accuracy_score, f1_score
 
-from models.batch import Target
+from models.batch import MODALITIES, Target
 from models.errors import UserError
 from models.method import Spec
 from models.metrics import scoring as metrics
 from models.metrics.calibration import fit_temperature, tempered
 from models.training import predict
-from tasks.batches.hiding import Hidden
+from tasks.batches.hiding import Hidden, draw_masks, only
 from tasks.context import ForMethod
 from tasks.evaluate import cells, networks
 from tasks.evaluate import stage as evaluate
@@ -342,15 +343,52 @@ def count_passes(patch, method, inputs):
 def test_what_hides_nothing_is_predicted_once_and_scores_the_same(project, monkeypatch):
     entry, inputs = {"epochs": 2, "modalities": ["text"]}, {"text": "words"}
     fit_and_score("late_fusion", monkeypatch, inputs, entry)
-    files = [path(CORPUS, "late_fusion") for path in (here().details, here().predictions)]
     runs = len(networks.load_runs(here(), CORPUS, "late_fusion"))
     few = len(count_passes(monkeypatch, "late_fusion", inputs))
-    reused = [file.read_bytes() for file in files]
-    monkeypatch.setattr(Hidden, "cells", lambda *_: (object(),))  # nothing looks like another
-    many = len(count_passes(monkeypatch, "late_fusion", inputs))
-    assert [file.read_bytes() for file in files] == reused
     assert few == runs * (2 + 2)  # validation and test, and test after each of two epochs
-    assert many == few + runs * (1 + len(RATES))
+    category = read_details("late_fusion")["category"]
+    for cell in (category["subsets"]["text"], *category["missing_rates"].values()):
+        assert cell["metrics"]["accuracy"] == category["test"]["metrics"]["accuracy"]
+
+
+@pytest.mark.parametrize("method", ["linear", "dialogue_gcn"])
+def test_looks_that_are_predicted_together_are_those_of_each_mask_alone(
+    project, monkeypatch, method
+):
+    if method not in ENTRIES:
+        fit_and_score(method, monkeypatch, entry={"epochs": 1, "targets": ["category"]})
+    (run, *_) = networks.load_runs(here(), CORPUS, method)
+    (source,) = networks.sources_of(here(), [run], CORPUS, INPUTS)
+    data = networks.part_of(source, run, "test")
+    plain = predict(run.method, data)
+    taken = {}
+    grids = SimpleNamespace(add=lambda *args: taken.update(args[2]))
+    cells.fill(grids, [0.0, 0.4], 0, run, source, list(MODALITIES), data, plain)
+    assert taken["audio+video+text"] is taken["0"] is plain
+    masks = draw_masks(len(source.ids), 0.4, 0)[data.rows]
+    rate = Hidden(data, dict(zip(MODALITIES, masks.T, strict=True)))
+    for cell, seen in (("audio", only(data, ["audio"], len(data.rows))), ("0.4", rate)):
+        alone = predict(run.method, seen)
+        assert not torch.equal(taken[cell]["category"], plain["category"])
+        for name, values in alone.items():
+            torch.testing.assert_close(taken[cell][name], values)
+
+
+def test_an_utterance_by_itself_is_predicted_once_for_each_subset(project, monkeypatch):
+    run = next(r for r in networks.load_runs(here(), CORPUS, "linear"))
+    (source,) = networks.sources_of(here(), [run], CORPUS, INPUTS)
+    data = networks.part_of(source, run, "test")
+    looked = []
+
+    def noted(method, seen, device):
+        looked.append(len(seen))
+        return predict(method, seen, device=device)
+
+    monkeypatch.setattr(cells, "predict", noted)
+    grids = SimpleNamespace(add=lambda *_: None)
+    rates = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
+    cells.fill(grids, rates, 0, run, source, list(MODALITIES), data, predict(run.method, data))
+    assert looked[0] <= 7 * len(data)
 
 
 def test_networks_predict_where_training_computes(project, monkeypatch):
@@ -358,10 +396,9 @@ def test_networks_predict_where_training_computes(project, monkeypatch):
         monkeypatch.setattr(module, "best_device", lambda: "cpu:0")
     devices = count_passes(monkeypatch, "linear", INPUTS)
     assert set(devices) == {"cpu:0"}
-    # of 7 subsets and 2 rates, all modalities and rate 0 hide nothing
     runs = networks.load_runs(here(), CORPUS, "linear")
     kept = [file for run in runs for file in run.folder.glob("snapshots/*.safetensors")]
-    assert len(devices) == len(runs) * (2 + 6 + 1) + len(kept)
+    assert len(devices) == len(runs) * (2 + 1) + len(kept)  # all masks together
 
 
 def write_run(method, entry, target, seed=0):

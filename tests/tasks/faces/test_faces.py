@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import wave
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,14 +13,13 @@ import pytest
 
 from tasks.context import Progress
 from tasks.faces import detection
-from tasks.faces import stage as faces
 from tasks.faces import windows as face_media
 from tasks.faces.clip import ClipFaces, _correlation, empty_row
 from tasks.faces.crops import decode as decode_crop
 from tasks.faces.detection import detect_clips
 from tasks.faces.stage import FacesParams, run
 from tasks.faces.table import write_faces
-from tasks.faces.windows import ClipRequest, Window, windows
+from tasks.faces.windows import ClipRequest, Window, decode_window, probe_file, windows
 from tasks.media.decoding import Media, Problem, Region, Span
 from tasks.plain_context import PlainContext
 from tasks.tables.contract import TableError
@@ -217,7 +217,7 @@ def test_bytes_do_not_depend_on_workers_and_a_warm_run_detects_nothing(
         written.append(here().faces("toy").read_bytes())
     assert written[0] == written[1]
 
-    monkeypatch.setattr(faces, "detect_shard", lambda *_: pytest.fail("a warm run detected"))
+    here().raw("toy").unlink()  # who detects again finds no files
     run(PARAMS, here(), PlainContext(), "toy")
     assert here().faces("toy").read_bytes() == written[0]
 
@@ -365,9 +365,9 @@ def test_an_interrupted_write_leaves_the_old_table(tmp_path):
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_windows_cover_a_long_clip_without_gap_or_overlap(monkeypatch):
-    monkeypatch.setattr(face_media, "_WINDOW_FRAMES", 7)
-    long = Media(kind="video", duration_s=10.3, has_video=True, width_px=64, height_px=48)
+def test_windows_cover_a_long_clip_without_gap_or_overlap():
+    # seven frames of this size are as much as a window holds
+    long = Media(kind="video", duration_s=10.3, has_video=True, width_px=10_000, height_px=720)
     parts = list(windows(Span("f"), long, 5.0, 1000, 720))
     assert [part.span.start_s for part in parts[1:]] == [part.span.end_s for part in parts[:-1]]
     assert (parts[0].span.start_s, parts[-1].span.end_s) == (0.0, 10.3)
@@ -386,11 +386,18 @@ def test_a_window_of_large_frames_is_short():
     assert half == 2 * face_media.window_frames(large, None, 2160)
 
 
-def test_a_clip_in_windows_gives_the_rows_of_one_window(media, monkeypatch):
-    request = [ClipRequest("toy/d/moving", Span(str(media / "moving.mp4")))]
-    (whole,) = detect_clips(PARAMS, request)
-    monkeypatch.setattr(face_media, "_WINDOW_FRAMES", 6)
-    (parts,) = detect_clips(PARAMS, request)
+def test_a_clip_in_windows_gives_the_rows_of_one_window(media):
+    span = Span(str(media / "moving.mp4"))
+    known = probe_file(span.path)
+
+    def rows(width_px: int, count: int) -> pl.DataFrame:
+        """Rows of the clip in windows made for frames of this width."""
+        wide = replace(known, width_px=width_px)
+        asked = list(windows(span, wide, PARAMS.rate_hz, 1000, PARAMS.frame_height_px))
+        assert len(asked) == count
+        return collect(*(decode_window(request) for request in asked))
+
+    whole, parts = rows(320, 1), rows(36_000, 3)
     same = ["frame", "time_s", "track", "chosen", "status"]
     assert parts.select(same).equals(whole.select(same))
     # the end of a window is looked at, so boxes differ a little where they were interpolated

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.faces import detection
 from tasks.faces.crops import decode
+from tasks.faces.detection import detector
 from tasks.faces.stage import FacesParams, run
 from tasks.faces.whole import fit, quality
 from tasks.plain_context import PlainContext
@@ -51,11 +51,8 @@ def table(folder, clips, params=PARAMS):
     return read_table(FACES, here().faces("toy"))
 
 
-def test_small_stills_are_kept_pixel_by_pixel_in_any_mode(project, monkeypatch):
-    def no_detector(*_):
-        raise AssertionError("a detector was loaded")
-
-    monkeypatch.setattr(detection, "detector", no_detector)
+def test_small_stills_are_kept_pixel_by_pixel_in_any_mode(project):
+    asked = detector.cache_info()
     colour = noise(48, 40)
     grey = colour[..., 0]
     Image.fromarray(colour).save(project / "colour.png")
@@ -73,6 +70,7 @@ def test_small_stills_are_kept_pixel_by_pixel_in_any_mode(project, monkeypatch):
     for crop, expected in zip(found["crop"], (colour, thrice, thrice, colour), strict=True):
         np.testing.assert_array_equal(decode(crop), expected)
     assert read_metadata(here().faces("toy"))["detector"] == "none"
+    assert detector.cache_info() == asked  # nobody asked for one
 
 
 def test_a_region_is_the_picture_and_large_ones_keep_their_shape(project):

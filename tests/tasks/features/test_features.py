@@ -1,7 +1,9 @@
 """Stage features: every utterance accounted for, each clip computed once, the same bytes always."""
 
 import hashlib
+import importlib
 import io
+import json
 import os
 import random
 import re
@@ -10,14 +12,22 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 import soundfile
+import torch
 from PIL import Image
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+from transformers import BertModel
 
+from models import encoders
 from models.encoders.encoder import Settings
 from models.encoders.prosody import Prosody
 from models.errors import UserError
@@ -27,7 +37,7 @@ from tasks.features import stage as features
 from tasks.features.stage import EncoderParams
 from tasks.layout import Layout
 from tasks.plain_context import PlainContext
-from tasks.store.segments import stats
+from tasks.store.segments import Store, stats
 from tasks.tables.faces import FACES
 from tasks.tables.features import FEATURES
 from tasks.tables.parquet import read_metadata, read_table, write_table
@@ -92,22 +102,14 @@ def fake(tmp_path, monkeypatch) -> EncoderParams:
     folder = tmp_path / "families"
     folder.mkdir()
     shutil.copy(HERE / "fake_family.py", folder / "fake_family.py")
-    monkeypatch.setattr(encoder_families, "_FAMILIES", folder)
-    monkeypatch.setitem(sys.modules, "models.encoders.fake_family", _load(folder))
+    encoders.__path__.append(str(folder))
     monkeypatch.setenv("FAKE_COUNT", str(tmp_path / "count"))
     encoder_families.family_constants.cache_clear()
     yield EncoderParams(family="fake_family", sequence=True, dtype="float32")
+    encoders.__path__.remove(str(folder))
+    sys.modules.pop("models.encoders.fake_family", None)
     encoder_families.family_constants.cache_clear()
     encoder_families._loaded.clear()
-
-
-def _load(folder: Path):
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("fake_family", folder / "fake_family.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def computed(root: Path) -> int:
@@ -128,12 +130,17 @@ def test_warm_and_cold_runs_write_the_same_bytes(tmp_path, fake):
     assert computed(tmp_path) == 20
 
 
-def test_workers_and_shards_do_not_change_the_bytes(tmp_path, fake, monkeypatch):
+def test_workers_and_shards_do_not_change_the_bytes(tmp_path, fake):
     write_corpus(tmp_path, 20)
     first = run(tmp_path, fake)
-    monkeypatch.setattr(features, "_SPREAD_FROM_S", 0.0)
+    # a store that remembers slow clips has its work spread
+    weights = features.find_weights(None, None, Path())
+    identity = features.encoder_identity(fake, weights, features.make_settings(fake, weights))
+    Store(tmp_path / "other/features", identity).note("cost_s", 60.0)
     assert run(tmp_path, fake, cache="other", workers=3) == first
     assert computed(tmp_path) == 40
+    (few,), (many,) = stats(tmp_path / "cache/features"), stats(tmp_path / "other/features")
+    assert (few.segments, many.segments) == (5, 20)  # one shard; one for each clip
 
 
 def test_one_more_clip_computes_one_and_changes_one_bucket(tmp_path, fake):
@@ -266,14 +273,14 @@ def test_damage_in_the_store_is_mended_and_never_served(tmp_path, fake):
 
 def test_values_that_fit_no_half_float_keep_the_pooled_vector(tmp_path, fake, monkeypatch):
     write_corpus(tmp_path, 1)
-    family = sys.modules["models.encoders.fake_family"]
-    plain = family.Fake._one
+    family = importlib.import_module("models.encoders.fake_family")
+    plain = family.Fake.one
 
     def loud(self, samples):
         found = plain(self, samples)
         return family.Encoded(found.pooled, found.sequence * 1e9, 0.1)
 
-    monkeypatch.setattr(family.Fake, "_one", loud)
+    monkeypatch.setattr(family.Fake, "one", loud)
     run(tmp_path, fake)
     row = table(tmp_path).row(0, named=True)
     assert (row["status"], row["reason"]) == ("degraded", "sequence_beyond_fp16")
@@ -283,9 +290,9 @@ def test_values_that_fit_no_half_float_keep_the_pooled_vector(tmp_path, fake, mo
 
 def test_features_that_are_not_finite_are_quarantined(tmp_path, fake, monkeypatch):
     write_corpus(tmp_path, 1)
-    family = sys.modules["models.encoders.fake_family"]
+    family = importlib.import_module("models.encoders.fake_family")
     nothing = family.Encoded(np.full(12, np.nan, np.float32), None)
-    monkeypatch.setattr(family.Fake, "_one", lambda self, samples: nothing)
+    monkeypatch.setattr(family.Fake, "one", lambda self, samples: nothing)
     run(tmp_path, fake)
     row = table(tmp_path).row(0, named=True)
     assert (row["status"], row["reason"], row["pooled"]) == ("quarantined", "not_finite", None)
@@ -384,21 +391,35 @@ def bert(root: Path, **options) -> EncoderParams:
     )
 
 
+def _precision() -> str:
+    return "bfloat16" if torch.is_autocast_enabled("cpu") else "float32"
+
+
 @pytest.fixture
-def forwards(monkeypatch) -> list[str]:
+def forwards() -> Iterator[list[str]]:
     """One entry for each forward pass of a text network, saying in which precision."""
-    from models.encoders.hf_text import HfText
-
     seen: list[str] = []
-    run_network = HfText._run
 
-    def spy(self, *arguments):
-        seen.append(self.settings.dtype)
-        return run_network(self, *arguments)
+    def note(module, *_):
+        if isinstance(module, BertModel):
+            seen.append(_precision())
 
-    monkeypatch.setattr(HfText, "_run", spy)
-    encoder_families._loaded.clear()
-    return seen
+    handle = register_module_forward_pre_hook(note)
+    yield seen
+    handle.remove()
+
+
+@pytest.fixture
+def faulty() -> Iterator[None]:
+    """A processor on which text networks are wrong in bfloat16."""
+
+    def spoil(module, _, found):
+        if isinstance(module, BertModel) and _precision() == "bfloat16":
+            found["last_hidden_state"] = 1.3 * found["last_hidden_state"]
+
+    handle = register_module_forward_hook(spoil)
+    yield
+    handle.remove()
 
 
 def write_texts(root: Path, count: int) -> None:
@@ -450,6 +471,29 @@ def test_reduced_precision_is_measured_once_and_said(tmp_path, forwards, caplog)
     assert forwards == ["bfloat16"]
     write_texts(tmp_path, 20)
     assert run(tmp_path, params, cache="other") == before
+
+
+def test_a_precision_that_is_wrong_on_this_processor_is_not_used(
+    tmp_path, forwards, faulty, caplog
+):
+    write_texts(tmp_path, 20)
+    exact = run(tmp_path, bert(tmp_path), cache="exact")
+    values = table(tmp_path)["pooled"].to_numpy()
+    params = bert(tmp_path, dtype="bfloat16")
+    with caplog.at_level("INFO"):
+        found = run(tmp_path, params)
+    (line,) = [line for line in caplog.messages if "bfloat16" in line]
+    assert line.endswith("float32 is used instead")
+    np.testing.assert_array_equal(table(tmp_path)["pooled"].to_numpy(), values)
+    marks = read_metadata(tmp_path / here().features("c", "enc"))
+    assert marks["dtype_refused"] == "bfloat16"
+    assert json.loads(marks["settings"])["dtype"] == "float32"
+    # known from now on, without a network; what was computed in float32 serves
+    forwards.clear()
+    assert run(tmp_path, params) == found
+    assert forwards == []
+    assert exact.keys() == found.keys()
+    assert sum(usage.entries for usage in stats(tmp_path / "cache/features")) == 20
 
 
 def test_what_needs_no_weights_has_one_fingerprint_on_every_processor():
@@ -512,16 +556,13 @@ def test_other_settings_mean_another_fingerprint_and_a_name_does_not(tmp_path):
 
 
 _CHILD = """
-import importlib.util, io, pathlib, sys
+import io, pathlib, sys
+from models import encoders
 from tasks.layout import Layout
-from tasks.features import families as encoder_families, stage as features
+from tasks.features import stage as features
 from tasks.plain_context import PlainContext
 root = pathlib.Path(sys.argv[1])
-encoder_families._FAMILIES = root / "families"
-spec = importlib.util.spec_from_file_location("fake_family", root / "families/fake_family.py")
-module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
-sys.modules["models.encoders.fake_family"] = module
+encoders.__path__.append(str(root / "families"))
 params = features.EncoderParams(family="fake_family", sequence=True, dtype="float32")
 layout = Layout(root / "data", cache=root / "cache", project=root)
 features.run(params, layout, PlainContext(stream=io.StringIO()), "c", "enc")

@@ -153,7 +153,12 @@ def test_empty_files_and_git_lfs_pointers_are_set_aside_by_name(monkeypatch):
         ({"start_s": 2.0, "end_s": 2.0}, "bad_times"),
         ({"start_s": -1.0, "end_s": 2.0}, "bad_times"),
         ({"start_s": float("nan"), "end_s": 2.0}, "bad_times"),
+        ({"end_s": 1e300}, "bad_times"),
+        ({"start_s": 1.7e18, "end_s": 1.8e18}, "bad_times"),  # nanoseconds since 1970
         ({"media": "../elsewhere.wav"}, "bad_path"),
+        ({"media": "a\0b.wav"}, "bad_path"),
+        ({"media": "a" * 5_000}, "bad_path"),
+        ({"media": "."}, "missing_media"),
         ({"media": "/etc/hostname"}, "bad_path"),
         ({"region": [0.0, 0.0, 1.5, 1.0]}, "bad_region"),
         ({"region": [0.5, 0.0, 0.5, 1.0]}, "bad_region"),

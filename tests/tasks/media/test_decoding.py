@@ -127,29 +127,34 @@ def test_a_time_wanted_right_before_the_end_has_its_frame(film):
     assert numbers(pictures(film, 0.0, 1.0, FrameSampling(rate_hz=1.0)).frames) == [0]
 
 
-def test_decoding_stops_at_the_end_of_the_span(film, monkeypatch):
-    seen = []
-    add = FrameCollector.add
-    monkeypatch.setattr(
-        FrameCollector, "add", lambda self, f, t: (seen.append(t), add(self, f, t))[1]
-    )
-    pictures(film, 4.0, 5.0, FrameSampling(count=3))
-    assert min(seen) >= 2.9  # the key frame before the span, not the file's beginning
-    assert max(seen) <= 5.5
+def test_what_lies_outside_the_span_is_not_decoded(film, tmp_path):
+    content = bytearray(film.read_bytes())
+    with av.open(str(film)) as container:
+        for packet in container.demux(video=0):
+            # whole from the key frame before the span to the next one after its last
+            if packet.size and not 2.9 <= packet.pts * packet.time_base <= 6.1:
+                content[packet.pos : packet.pos + packet.size] = bytes(packet.size)
+    hurt = tmp_path / "hurt.mp4"
+    hurt.write_bytes(content)
+    assert "corrupt" in reasons(pictures(hurt))
+    clip, whole = (pictures(path, 4.0, 5.0, FrameSampling(count=3)) for path in (hurt, film))
+    assert clip.problems == ()
+    assert np.array_equal(clip.frames, whole.frames)
 
 
-def test_only_kept_frames_are_converted(talk, monkeypatch):
-    from tasks.media import pictures as media_picture
-
+def test_only_kept_frames_are_converted():
     converted = []
-    call = media_picture.Converter.__call__
-    monkeypatch.setattr(
-        media_picture.Converter,
-        "__call__",
-        lambda self, frame: (converted.append(frame.pts), call(self, frame))[1],
-    )
-    clip = pictures(talk, sampling=FrameSampling(count=3))
-    assert len(converted) == len(clip.frames) == 3
+
+    def convert(number):
+        converted.append(number)
+        return np.zeros((2, 2, 3), np.uint8)
+
+    collector = FrameCollector(0.0, 2.0, FrameSampling(count=3).wanted_s(0.0, 2.0), convert)
+    for number, time_s in enumerate(TIMES):
+        collector.add(number, float(time_s))
+    collector.finish()
+    assert converted == [8, 25, 41]  # on screen at 1/3, 1 and 5/3 s
+    assert len(collector.frames()) == 3
 
 
 CLOCKWISE = [0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30]

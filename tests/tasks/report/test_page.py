@@ -449,6 +449,8 @@ def test_a_failed_extraction_is_the_reason_of_what_waits_for_it(project):
     here().faces("toy").unlink()
     here().details("toy", "linear").unlink()
     failures.note(here(), "features@toy-tiny", "the disk is full")
+    project["encoders"]["eyes"] = {"family": "facenet"}
+    project["inputs"]["video"] = "eyes"
     found, _ = draw(project)
     corpus = found["corpora"]["toy"]
     assert corpus["failed"]["linear"] == "not finished: features@toy-tiny failed: the disk is full"

@@ -206,7 +206,9 @@ def test_a_method_on_frames_says_once_where_there_are_none(corpus, caplog):
         f"it gets one vector an utterance; set encoders.{encoder}.sequence to true in params.yaml"
         for modality, encoder in (("audio", "ears"), ("text", "words"))
     ]
-    assert resolve("emi", {}).notes({"audio": "ears", "text": "words"}, ["text"])[:-1] == []
+    assert (
+        resolve("emi", {}).notes({"audio": "ears", "text": "words"}, {"text": "words"})[:-1] == []
+    )
 
 
 # further inputs -------------------------------------------------------------------------------

@@ -179,6 +179,7 @@ def kill_at(call, monkeypatch, count):
 
     monkeypatch.setattr(owner, name, deadly)
     monkeypatch.setattr(saving.Saver, "share", math.inf)  # after every epoch
+    monkeypatch.setattr(saving.Saver, "first_s", 0.0)
 
 
 @pytest.mark.parametrize("call", ["keep", "_save_state"])
@@ -337,8 +338,10 @@ _DRIVER = """
 import io, json, sys
 from tasks.context import ForMethod
 from tasks.plain_context import PlainContext
+from tasks.train import saving
 from tasks.train import stage as train
 from tests.places import here
+saving.Saver.first_s = 0.0
 entry = json.loads(sys.argv[1])
 ctx = PlainContext("train", stream=io.StringIO())
 inputs = {"audio": "ears", "video": "eyes", "text": "words"}
@@ -383,8 +386,21 @@ def test_saving_takes_a_twentieth_of_the_time_and_the_rest_trains(tmp_path, monk
         now[0] += 1.0
 
     monkeypatch.setattr(saving, "save_state", slow)
-    saver = saving.Saver(tmp_path / "state.pt")
+    beside = []
+    saver = saving.Saver(tmp_path / "state.pt", lambda: beside.append(len(written)))
     for epoch in range(100):
         now[0] += 2.0
         saver(lambda epoch=epoch: {"epoch": epoch})
     assert written == list(range(0, 100, 10))
+    assert beside == list(range(10)), "what stands beside the state is written before it"
+
+
+def test_a_run_that_may_begin_anew_at_no_loss_saves_nothing(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(saving.time, "monotonic", lambda: now[0])
+    saver = saving.Saver(tmp_path / "state.pt", lambda: None)
+    saver(lambda: {"epoch": 1})
+    assert not (tmp_path / "state.pt").exists()
+    now[0] = saver.first_s
+    saver(lambda: {"epoch": 2})
+    assert (tmp_path / "state.pt").exists()

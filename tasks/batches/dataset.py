@@ -1,0 +1,251 @@
+"""The rows of one split as batches of items, padded and with or without labels.
+
+Pictures have a module of their own, which is imported by name: a method that reads none does not
+depend on its code.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from itertools import chain, tee
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models import registry
+from models.batch import Batch, Frames, Target
+from models.errors import UserError
+from models.method import Level
+from tasks.batches.labels import Labels
+
+if TYPE_CHECKING:  # a source makes data sets of itself
+    from tasks.batches.source import Source
+
+
+class Dataset:
+    """The ``models.method.Data`` of one split: items are dialogues, or single rows.
+
+    ``rows`` gives, for each row of the outputs of ``models.training.predict``, the row of the
+    ``Source``; ``unseen`` counts the items that were left out because they have no modality.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        labels: Labels,
+        people: np.ndarray,
+        rows: np.ndarray,
+        level: Level,
+        targets: tuple[Target, ...],
+        labelled: bool,
+        seen: bool = False,
+    ) -> None:
+        self._source, self._labels, self._people = source, labels, people
+        self._view: Callable[..., np.ndarray] | None = None
+        self._is_soft = False
+        self._shots = 1
+        self._targets = targets
+        items = _by_dialogue(source.dialogues, rows) if level == "dialogue" else list(rows[:, None])
+        if labelled:
+            has_label = np.zeros(len(source.ids), bool)
+            for target in targets:
+                has_label |= is_labelled(target, labels.values[target.name])
+            items = [item for item in items if has_label[item].any()]
+        labelled_items = len(items)
+        if seen:
+            is_there = np.any(list(source.present.values()), axis=0)
+            items = [item for item in items if is_there[item].any()]
+        self.unseen = labelled_items - len(items)
+        self._set(items)
+
+    def _set(self, items: list[np.ndarray]) -> None:
+        self._items = items
+        self.rows = np.concatenate(items) if items else np.zeros(0, np.int64)
+        self._starts = np.cumsum([0, *(len(item) for item in items)])
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """Targets that the batches carry."""
+        return self._targets
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def places(self, item: int) -> np.ndarray:
+        """Where the rows of an item stand in ``rows``."""
+        return np.arange(self._starts[item], self._starts[item + 1])
+
+    def again(self, items: Sequence[int]) -> Dataset:
+        """A data set of these items, each as often as it is named: to be seen in several ways."""
+        other = copy.copy(self)
+        other._set([self._items[item] for item in items])
+        return other
+
+    @property
+    def most_speakers(self) -> int:
+        """Speakers in the dialogue that has most of them."""
+        if not len(self.rows):
+            return 1
+        return int(self._source.speakers[self.rows].max()) + 1
+
+    @property
+    def people_met(self) -> int:
+        """Named speakers of the training rows."""
+        return int(self._people.max(initial=-1)) + 1
+
+    def truth(self, target: Target) -> Tensor:
+        """Labels of ``target`` in the order of ``rows``."""
+        return torch.from_numpy(self._labels.values[target.name][self.rows])
+
+    def scored(self, target: Target) -> np.ndarray:
+        """Bool in the shape of ``truth``: labelled cells that raters or the speakers gave."""
+        return self._labels.scored[target.name][self.rows]
+
+    def truth_to_select_by(self, target: Target) -> np.ndarray:
+        """``truth`` without the values that are derived, unless there are no others."""
+        truth = self.truth(target).numpy()
+        if target.kind != "values" or not (scored := self.scored(target)).any():
+            return truth
+        return np.where(scored, truth, np.float32("nan"))
+
+    def shares(self, target: Target) -> np.ndarray:
+        """(N, C) share of the votes of each class of a category; NaN where nobody voted."""
+        return self._labels.soft[target.name][self.rows]
+
+    @property
+    def first(self) -> np.ndarray | None:
+        """``Labels.first`` in the order of ``rows``."""
+        return None if self._labels.first is None else self._labels.first[self.rows]
+
+    def seen_through(self, view: Callable[..., np.ndarray], shots: int = 1) -> Dataset:
+        """The same items, with pictures as ``Method.view`` shows them; ``view`` is unused without.
+
+        Needed before the first batch where the source has pictures.
+
+        Args:
+            view: how the method looks at a picture.
+            shots: most pictures of an item at evaluation: ``Method.shots``.
+        """
+        other = copy.copy(self)
+        other._view, other._shots = view, shots
+        return other
+
+    def softly(self) -> Dataset:
+        """The same items, whose batches tell how sure raters were."""
+        known = [self._labels.soft.get(target.name) for target in self._targets]
+        if not any(soft is not None and np.isfinite(soft[self.rows]).any() for soft in known):
+            names = " and ".join(target.name for target in self._targets)
+            raise UserError(
+                f"params.yaml: soft_labels: the labels table does not tell how sure raters of "
+                f"{names} were; leave the option out"
+            )
+        other = copy.copy(self)
+        other._is_soft = True
+        return other
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """These items, padded to the longest, as they are shown at evaluation."""
+        once = copy.copy(self)
+        once._shots = 1
+        (found,) = once.batches([indices])
+        return found
+
+    def batches(self, groups: Sequence[Sequence[int]], key: int | None = None) -> Iterator[Batch]:
+        """See ``models.method.Data.batches``. Pictures are made ahead of time."""
+        if self._source.images is None:
+            return (self._plain(group) for group in groups)
+        return self._pictured(groups, key)
+
+    def _pictured(self, groups: Sequence[Sequence[int]], key: int | None) -> Iterator[Batch]:
+        if self._view is None:
+            raise TypeError("this source has pictures: call seen_through() before the first batch")
+        view_ahead = registry.part("tasks.batches.face_images").view_ahead
+        images, shots = self._source.images, self._shots if key is None else 1
+        shown = (images.items(group, self._rows_of(group), shots) for group in groups)
+        wanted, coming = tee(chain.from_iterable(shown))
+        with closing(view_ahead(images, coming, self._view, key)) as pictures:
+            for items, seen in zip(wanted, pictures, strict=True):
+                plain = self._plain([item.number for item in items])
+                yield replace(plain, images=torch.from_numpy(seen))
+
+    def _rows_of(self, indices: Sequence[int]) -> np.ndarray:
+        """Rows of the source that make up each item, (B, U); -1 on padding."""
+        items = [self._items[i] for i in indices]
+        at = np.full((len(items), max(len(item) for item in items)), -1)
+        for row, item in zip(at, items, strict=True):
+            row[: len(item)] = item
+        return at
+
+    def _plain(self, indices: Sequence[int]) -> Batch:
+        """These items without pictures."""
+        at = self._rows_of(indices)
+        is_there = at >= 0
+        mask = torch.from_numpy(is_there)
+        # rows of one item follow each other
+        index = self._starts[list(indices)][:, None] + np.arange(at.shape[1])
+        source = self._source
+        present = {m: torch.from_numpy(values[at]) & mask for m, values in source.present.items()}
+        features = {
+            m: torch.from_numpy(values[at]) * present[m].unsqueeze(-1)
+            for m, values in source.features.items()
+        }
+        frames: dict[str, Frames] = {
+            m: sequences.frames(at, present[m].numpy()) for m, sequences in source.frames.items()
+        }
+        extra = {
+            name: torch.from_numpy(values[at]).masked_fill(~mask.unsqueeze(-1), float("nan"))
+            for name, values in source.extra.items()
+        }
+        return Batch(
+            mask=mask,
+            speakers=torch.from_numpy(source.speakers[at]) * mask,
+            people=torch.from_numpy(self._people[at]).masked_fill(~mask, -1),
+            features=features,
+            present=present,
+            targets={
+                t.name: _padded(t, self._labels.values[t.name][at], mask) for t in self._targets
+            },
+            index=torch.from_numpy(np.where(is_there, index, -1)),
+            frames=frames or None,
+            extra=extra or None,
+            soft=self._soft(at, mask) if self._is_soft else None,
+        )
+
+    def _soft(self, at: np.ndarray, mask: Tensor) -> dict[str, Tensor]:
+        known = {t.name: self._labels.soft.get(t.name) for t in self._targets}
+        return {
+            name: torch.from_numpy(values[at]).masked_fill(~mask.unsqueeze(-1), float("nan"))
+            for name, values in known.items()
+            if values is not None
+        }
+
+
+def _by_dialogue(dialogues: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
+    if not len(rows):
+        return []
+    names = dialogues[rows]
+    return np.split(rows, np.flatnonzero(names[1:] != names[:-1]) + 1)
+
+
+def is_labelled(target: Target, labels: np.ndarray) -> np.ndarray:
+    """(N,) bool: rows that have at least one judgement of ``target``."""
+    return labels >= 0 if target.kind == "category" else ~np.all(np.isnan(labels), axis=1)
+
+
+def first_of(target: Target, labels: np.ndarray, first: np.ndarray | None) -> np.ndarray | None:
+    """``first`` (N,) if it is known of every row that has one of these labels (N, C)."""
+    if target.kind != "labels" or first is None or np.any(first[labels.any(1)] < 0):
+        return None
+    return first
+
+
+def _padded(target: Target, labels: np.ndarray, mask: Tensor) -> Tensor:
+    values = torch.from_numpy(labels)
+    if target.kind == "category":
+        return values.masked_fill(~mask, -1)
+    return values.masked_fill(~mask.unsqueeze(-1), float("nan"))
