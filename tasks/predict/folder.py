@@ -22,9 +22,10 @@ from models.errors import UserError
 from tasks.evaluate.networks import Run, network_of
 from tasks.faces.params import FacesParams
 from tasks.features.params import EncoderParams
+from tasks.inputs import Named
 from tasks.predict.answering import ENDS
 from tasks.predict.distance import Range
-from tasks.predict.model import Expected, Model, Part
+from tasks.predict.model import Expected, Model, Part, encoders_read
 
 ENCODERS, CALIBRATION, CONFIG = "encoders.json", "calibration.json", "config.json"
 WEIGHTS, PARTS, CARD = "weights.safetensors", "parts", "README.md"
@@ -57,7 +58,7 @@ class NetworkFile(_Strict):
 
     method: str
     entry: dict[str, Any]
-    inputs: dict[str, str]
+    inputs: dict[str, str | list[str]]
     dims: dict[str, int]
     frame_dims: dict[str, int] = {}
     speakers: int = Field(ge=0)
@@ -79,7 +80,7 @@ class EncodersFile(_Strict):
     """
 
     format: Literal[1]
-    inputs: dict[str, str]
+    inputs: dict[str, str | list[str]]
     encoders: dict[str, EncoderParams]
     weights_sha256: dict[str, str]
     faces: FacesParams
@@ -158,10 +159,9 @@ def _part(folder: Path) -> Part:
     runs = tuple(_network(file, read.inputs) for file in files)
     _check_alike(folder, runs)
     for run in runs:
-        used = run.recipe.inputs(read.inputs) | run.recipe.extra(read.inputs)
-        for name, encoder in used.items():
+        for encoder in encoders_read(run.recipe, read.inputs):
             if encoder not in read.encoders:
-                raise UserError(f"{folder / ENCODERS}: {name} is {encoder}, no key of encoders")
+                raise UserError(f"{folder / ENCODERS}: {encoder} of inputs is no key of encoders")
     known = CalibrationFile()
     if (folder / CALIBRATION).exists():
         known = _read(folder / CALIBRATION, CalibrationFile)
@@ -222,7 +222,7 @@ def check_source(file: Path, encoder: str, entry: EncoderParams) -> None:
         )
 
 
-def _network(file: Path, inputs: Mapping[str, str]) -> Run:
+def _network(file: Path, inputs: Mapping[str, Named]) -> Run:
     config = _read(file, NetworkFile)
     if not _NAME.fullmatch(config.method):
         raise UserError(f"{file}: method {config.method!r} is no name")

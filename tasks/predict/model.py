@@ -16,9 +16,11 @@ from tasks.batches.source import read_pooled
 from tasks.evaluate.networks import Run, load_runs
 from tasks.faces.params import FacesParams
 from tasks.features.params import EncoderParams
+from tasks.inputs import Named
 from tasks.layout import Layout
 from tasks.params import Params
 from tasks.predict.distance import Range
+from tasks.recipes import Recipe
 from tasks.tables.parquet import read_metadata, read_table
 from tasks.tables.splits import SPLIT
 from tasks.tables.utterances import UTTERANCES
@@ -57,8 +59,8 @@ class Part:
     Attributes:
         name: for messages, as ``iemocap/mmgcn``.
         runs: every network.
-        inputs: modality or further input to the encoder that is read.
-        encoders: each of them.
+        inputs: modality or further input to its encoders.
+        encoders: each of those that are read.
         faces: how faces are looked for.
         calibration: ``targets`` of the file of temperatures and residuals; may be empty.
         ranges: modality to where the training rows lie; empty where that is not known.
@@ -69,7 +71,7 @@ class Part:
 
     name: str
     runs: tuple[Run, ...]
-    inputs: Mapping[str, str]
+    inputs: Mapping[str, Named]
     encoders: Mapping[str, EncoderParams]
     faces: FacesParams
     calibration: Mapping[str, Any] = field(default_factory=dict)
@@ -78,13 +80,15 @@ class Part:
     learnt: Mapping[int, frozenset[str]] = field(default_factory=dict)
 
     @property
+    def read(self) -> dict[str, tuple[str, ...]]:
+        """Modality to the encoders that are read for it."""
+        return self.runs[0].recipe.inputs(self.inputs)
+
+    @property
     def modalities(self) -> tuple[str, ...]:
         """What it reads, in the project's order; pictures are ``video``."""
-        recipe = self.runs[0].recipe
-        read = set(recipe.inputs(self.inputs))
-        if "images" in recipe.method.needs:
-            read.add("video")
-        return tuple(name for name in MODALITIES if name in read)
+        pictures = {"video"} if "images" in self.runs[0].recipe.method.needs else set()
+        return tuple(name for name in MODALITIES if name in {*self.read, *pictures})
 
 
 @dataclass(frozen=True)
@@ -147,8 +151,8 @@ def part_of_run(corpus: str, method: str, layout: Layout, params: Params) -> Par
     runs = load_runs(layout, corpus, method)
     inputs = json.loads((runs[0].folder / "config.json").read_text(encoding="utf-8"))["inputs"]
     recipe = runs[0].recipe
-    read = {**recipe.inputs(inputs), **recipe.extra(inputs)}
-    encoders = {encoder: params.encoder(encoder) for encoder in read.values()}
+    modalities = recipe.inputs(inputs)
+    encoders = {name: params.encoder(name) for name in encoders_read(recipe, inputs)}
     for encoder, entry in encoders.items():
         if entry.family == "imported":
             raise UserError(
@@ -157,7 +161,6 @@ def part_of_run(corpus: str, method: str, layout: Layout, params: Params) -> Par
             )
     file = layout.calibration(corpus, method)
     calibration = json.loads(file.read_text(encoding="utf-8"))["targets"] if file.exists() else {}
-    modalities = {m: e for m, e in read.items() if m in MODALITIES}
     return Part(
         name=name,
         runs=tuple(runs),
@@ -178,20 +181,27 @@ def _faces(params: Params, corpus: str) -> FacesParams:
     return asked.model_copy(update={"detect": "faces"})
 
 
-def _ranges(layout: Layout, corpus: str, inputs: Mapping[str, str]) -> dict[str, Range]:
+def encoders_read(recipe: Recipe, inputs: Mapping[str, Named]) -> list[str]:
+    """Every encoder that a method reads of these inputs, once."""
+    found = [name for names in recipe.inputs(inputs).values() for name in names]
+    return list(dict.fromkeys([*found, *recipe.extra(inputs).values()]))
+
+
+def _ranges(layout: Layout, corpus: str, inputs: Mapping[str, Sequence[str]]) -> dict[str, Range]:
     """Of the rows that any fold trained on, as far as the project still has their features."""
     if not layout.splits(corpus).exists():
         return {}
     splits = read_table(SPLIT, layout.splits(corpus))
     ids = splits.filter(pl.col("split") == "train").get_column("utterance_id").unique().sort()
     found = {}
-    for modality, encoder in inputs.items():
-        folder = layout.features(corpus, encoder)
-        if not any(folder.glob("*.parquet")):
+    for modality, encoders in inputs.items():
+        folders = [layout.features(corpus, encoder) for encoder in encoders]
+        if not all(any(folder.glob("*.parquet")) for folder in folders):
             continue
-        values, present = read_pooled(ids, folder)
+        parts = [read_pooled(ids, folder) for folder in folders]
+        present = np.logical_and.reduce([there for _, there in parts])
         if present.any():
-            found[modality] = Range.of(values[present])
+            found[modality] = Range.of(np.hstack([values[present] for values, _ in parts]))
     return found
 
 

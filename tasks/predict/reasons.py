@@ -14,6 +14,7 @@ from tasks.predict.model import Part
 from tasks.tables.faces import FACES
 from tasks.tables.features import FEATURES
 from tasks.tables.parquet import read_table
+from tasks.tables.words import STATUSES
 
 _WORDS = {
     "no_face": "no face is to be seen",
@@ -66,12 +67,16 @@ def _seen(is_there: bool, status: str, reason: str | None, modality: str) -> See
 def _ends(part: Part, layout: Layout, modality: str) -> dict[str, tuple[str, str | None]]:
     """Utterance to status and reason, in the table that the networks read."""
     columns = ["utterance_id", "status", "reason"]
-    encoder = part.inputs.get(modality)
-    if encoder is not None and encoder in part.encoders:
-        frame = read_table(FEATURES, layout.features(CORPUS, encoder), columns)
-    else:
-        frame = _faces(layout.faces(CORPUS), columns)
-    return {name: (status, reason) for name, status, reason in frame.iter_rows()}
+    encoders = part.read.get(modality, ())
+    frames = [read_table(FEATURES, layout.features(CORPUS, one), columns) for one in encoders]
+    if not frames:
+        frames = [_faces(layout.faces(CORPUS), columns)]
+    found: dict[str, tuple[str, str | None]] = {}
+    for name, status, reason in (row for frame in frames for row in frame.iter_rows()):
+        known = found.setdefault(name, (status, reason))
+        if STATUSES.index(status) > STATUSES.index(known[0]):  # the worst of several encoders
+            found[name] = (status, reason)
+    return found
 
 
 def _faces(path: Path, columns: list[str]) -> pl.DataFrame:

@@ -15,7 +15,8 @@ from av.video.stream import VideoStream
 
 from models.errors import UserError
 from tasks.atomic import replacing
-from tasks.media.opening import MediaFault, Tracks, check_file, open_tracks
+from tasks.media.choosing import Tracks, open_tracks
+from tasks.media.opening import MediaFault, Medium, open_medium
 from tasks.media.pictures import Converter, pixel_aspect
 from tasks.predict.answer import Answer, Utterance
 from tasks.predict.overlay.panels import Panels
@@ -48,21 +49,21 @@ def write_overlay(
     if answer.medium.kind != "video":
         raise UserError(f"{medium.name} is no video, so nothing can be drawn into it")
     try:
-        check_file(medium)
-        size = _size(medium)
-        with (
-            open_tracks(medium) as tracks,
-            replacing(out) as temporary,
-            av.open(str(temporary), "w", format="mp4") as container,
-        ):
-            _Film(answer, tracks, container, size).write(progress)
+        with open_medium(medium) as opened:
+            size = _size(opened)
+            with (
+                open_tracks(opened) as tracks,
+                replacing(out) as temporary,
+                av.open(str(temporary), "w", format="mp4") as container,
+            ):
+                _Film(answer, tracks, container, size).write(progress)
     except MediaFault as fault:
         raise UserError(f"{fault.problem.detail}; give another file") from fault
     except FFmpegError as error:
         raise UserError(f"{out}: the video cannot be encoded ({error.strerror})") from error
 
 
-def _size(medium: Path) -> tuple[int, int]:
+def _size(medium: Medium) -> tuple[int, int]:
     """Width and height of the drawn video; an encoder must know them before any sound comes."""
     with open_tracks(medium) as tracks:
         for packet in _packets(tracks.container, [tracks.video] if tracks.video else []):
@@ -70,7 +71,9 @@ def _size(medium: Path) -> tuple[int, int]:
                 if isinstance(frame, av.VideoFrame):
                     height, width = _even(_converter(tracks)(frame)).shape[:2]
                     return width, height
-    raise UserError(f"{medium.name} has no picture that can be decoded, so none can be drawn into")
+    raise UserError(
+        f"{medium.path.name} has no picture that can be decoded, so none can be drawn into"
+    )
 
 
 def _packets(container: InputContainer, streams: Sequence[Stream]) -> Iterator[av.Packet]:

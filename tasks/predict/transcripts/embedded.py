@@ -9,7 +9,8 @@ from av.subtitles.stream import SubtitleStream
 from av.subtitles.subtitle import AssSubtitle
 
 from models.errors import UserError
-from tasks.media.opening import explain
+from tasks.media.formats import explain
+from tasks.media.opening import MediaFault, Medium, open_medium
 from tasks.predict.transcripts.subtitles import without_style
 from tasks.predict.transcripts.turns import Row, Turn, checked
 
@@ -19,7 +20,21 @@ _TEXTUAL = {"subrip", "srt", "mov_text", "ass", "ssa", "webvtt", "text"}
 def embedded_subtitles(medium: Path) -> list[Turn]:
     """Turns of the track a player would show; empty where there is none, or only of pictures."""
     try:
-        with medium.open("rb") as file, av.open(file, "r", metadata_errors="replace") as container:
+        with open_medium(medium) as opened:
+            rows = _rows(opened)
+    except MediaFault as fault:
+        raise UserError(f"{fault.problem.detail}; give another file") from fault
+    # nobody wrote these by hand: what cannot be used is passed over, never an error
+    spoken = [row for row in rows if row is not None and row.text.strip()]
+    timed = [row for row in spoken if row.end_s is not None and row.end_s > row.start_s]
+    if not timed:
+        return []
+    return checked(f"subtitles of {medium.name}", timed, None, lambda sentence: None)
+
+
+def _rows(medium: Medium) -> list[Row | None]:
+    try:
+        with av.open(medium.reader(), "r", metadata_errors="replace") as container:
             tracks = [
                 stream for stream in container.streams.subtitles
                 if stream.codec_context is not None and stream.codec_context.name in _TEXTUAL
@@ -28,15 +43,9 @@ def embedded_subtitles(medium: Path) -> list[Turn]:
                 return []
             track = max(tracks, key=lambda s: (bool(s.disposition & Disposition.default), -s.index))
             origin_s = (container.start_time or 0) / av.time_base
-            rows = [_row(track, packet, origin_s) for packet in container.demux(track)]
+            return [_row(track, packet, origin_s) for packet in container.demux(track)]
     except (FFmpegError, OSError, IndexError, ValueError) as error:
-        raise UserError(f"{explain(medium, error).detail}; give another file") from error
-    # nobody wrote these by hand: what cannot be used is passed over, never an error
-    spoken = [row for row in rows if row is not None and row.text.strip()]
-    timed = [row for row in spoken if row.end_s is not None and row.end_s > row.start_s]
-    if not timed:
-        return []
-    return checked(f"subtitles of {medium.name}", timed, None, lambda sentence: None)
+        raise MediaFault(explain(medium, error)) from error
 
 
 def _row(track: SubtitleStream, packet: av.Packet, origin_s: float) -> Row | None:

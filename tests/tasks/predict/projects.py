@@ -32,6 +32,7 @@ SPANS = ((0.0, 1.2), (1.2, 2.3333333333333335), (2.3333333333333335, 4.0))
 TEXTS = ("so it is", "i am glad of that", "what a day")
 CLASSES = ("angry", "happy", "sad")
 
+BERT = {"family": "hf_text", "checkpoint": "data/checkpoints/bert", "dtype": "float32"}
 RAW: dict[str, Any] = {
     "corpora": {CORPUS: {"adapter": "table"}},
     "encoders": {
@@ -42,9 +43,10 @@ RAW: dict[str, Any] = {
             "tokens": "mean",
             "dtype": "float32",
         },
-        "bert": {"family": "hf_text", "checkpoint": "data/checkpoints/bert", "dtype": "float32"},
+        "bert": BERT,
+        "bert_l1": BERT | {"layer": 1},
     },
-    "inputs": {"audio": "prosody", "video": "vit", "text": "bert"},
+    "inputs": {"audio": "prosody", "video": "vit", "text": ["bert", "bert_l1"]},
     "faces": {"rate_hz": 3.0, "detect_height_px": 240, "crop_px": 64, "crops_per_utterance": 3},
     "methods": {
         METHOD: {"epochs": 4, "patience": 0, "lr": 0.01},
