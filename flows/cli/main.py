@@ -11,6 +11,8 @@ import typer
 
 from flows.cli.data import fetch, lint, store_app
 from flows.cli.imports import EPILOG, import_files
+from flows.cli.predict import EPILOG as PREDICT_EPILOG
+from flows.cli.predict import EXPORT_EPILOG, export, predict
 from flows.cli.reports import compare, report
 from flows.cli.ui import serve, ui
 from flows.sentences import sentence
@@ -160,6 +162,8 @@ def doctor(
 
 
 app.command("import", epilog=EPILOG)(import_files)
+app.command(epilog=PREDICT_EPILOG)(predict)
+app.command(epilog=EXPORT_EPILOG)(export)
 app.command(epilog="Example: affectloom lint --strict")(lint)
 app.command(epilog="Example: affectloom fetch wav2vec2_base")(fetch)
 app.command(epilog="Example: affectloom report --markdown")(report)

@@ -68,18 +68,7 @@ def load_runs(layout: Layout, corpus: str, method: str) -> list[Run]:
     runs = []
     for file in sorted(folder.rglob("config.json")):
         config = json.loads(file.read_text())
-        targets = tuple(
-            Target(t["name"], t["kind"], tuple(t["names"]), t["lower"], t["upper"])
-            for t in config["targets"]
-        )
-        dims, frame_dims = (
-            {m: found[m] for m in MODALITIES if m in found}  # JSON has an order of its own
-            for found in (config["dims"], config.get("frame_dims", {}))
-        )
-        # compiling takes longer than a look at the test rows
-        recipe = resolve(method, {k: v for k, v in config["entry"].items() if k != "compile"})
-        people = config.get("people", 0)
-        network = build(recipe, Spec(dims, targets, config["speakers"], frame_dims, people))
+        recipe, network = network_of(config, method)
         network.load_state_dict(load_file(file.parent / "weights.safetensors"))
         report = json.loads((file.parent / "report.json").read_text())
         runs.append(Run(file.parent, config["seed"], config["fold"], recipe, network, report))
@@ -94,6 +83,22 @@ def load_runs(layout: Layout, corpus: str, method: str) -> list[Run]:
                 f"and run stage train for {corpus}-{method} again"
             )
     return runs
+
+
+def network_of(config: Mapping[str, Any], method: str) -> tuple[Recipe, Method]:
+    """A network as its run's ``config.json`` describes it, without its weights."""
+    targets = tuple(
+        Target(t["name"], t["kind"], tuple(t["names"]), t["lower"], t["upper"])
+        for t in config["targets"]
+    )
+    dims, frame_dims = (
+        {m: found[m] for m in MODALITIES if m in found}  # JSON has an order of its own
+        for found in (config["dims"], config.get("frame_dims", {}))
+    )
+    # compiling takes longer than a look at the test rows
+    recipe = resolve(method, {k: v for k, v in config["entry"].items() if k != "compile"})
+    people = config.get("people", 0)
+    return recipe, build(recipe, Spec(dims, targets, config["speakers"], frame_dims, people))
 
 
 def targets_of(runs: Sequence[Run]) -> list[Target]:

@@ -17,6 +17,7 @@ from tasks.leaks.lint import lint_features
 from tasks.report.cross_corpus import curves_across, thinned
 from tasks.report.page.corpus import clips
 from tasks.report.page.dialogues import Budget, dialogues
+from tasks.report.page.filling import embed, fill
 from tasks.report.page.provenance import provenance, stage_times
 from tasks.report.page.results import results
 from tasks.report.page.story import kinds, story
@@ -74,19 +75,7 @@ def render(
         "SCRIPT": "\n".join((assets / name).read_text(encoding="utf-8") for name in _SCRIPTS),
         "DATA": embed(content),
     }
-    for name, text in parts.items():
-        head, _, tail = page.partition(f"<!--{name}-->")
-        page = head + text + tail
-    return page
-
-
-def embed(content: object) -> str:
-    """JSON that is safe inside a script element, whatever strings it holds."""
-    text = json.dumps(content, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
-    # "<" could begin "</script>" or "<!--"; the two separators end lines in old JavaScript
-    for character in ("<", ">", "&", "\u2028", "\u2029"):
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
+    return fill(page, parts)
 
 
 def _corpus(

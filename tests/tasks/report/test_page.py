@@ -19,7 +19,7 @@ from tasks.report.error_curves import curves
 from tasks.report.leaderboard import judge
 from tasks.report.page.corpus import overview
 from tasks.report.page.dialogues import Budget, dialogues
-from tasks.report.page.page import embed
+from tasks.report.page.filling import embed
 from tasks.report.page.results import shapley, training
 from tasks.report.plots import PLOTS
 from tasks.report.stage import ForReport, ReportParams, draw_page, run

@@ -1,0 +1,83 @@
+"""The command ``affectloom predict``; ``flows/cli/main.py`` registers it."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EPILOG = "Example: affectloom predict talk.mp4 --transcript talk.srt --out answers"
+EXPORT_EPILOG = "Example: affectloom export iemocap/mmgcn --out mmgcn_model"
+
+
+def predict(
+    media: Annotated[list[str], typer.Argument(help="Files, folders or patterns; after -- any.")],
+    run: Annotated[
+        str | None, typer.Option(help="CORPUS/METHOD: all of its networks answer together.")
+    ] = None,
+    model: Annotated[Path | None, typer.Option(help="Folder of a model.")] = None,
+    transcript: Annotated[
+        Path | None, typer.Option(help="Words with times: SRT, VTT, TXT, CSV, JSON, TextGrid, EAF.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the answers.")] = Path("predictions"),
+    faces: Annotated[bool, typer.Option("--faces", help="Every face in predictions.json.")] = False,
+    eaf: Annotated[bool, typer.Option("--eaf", help="A file for ELAN.")] = False,
+    textgrid: Annotated[bool, typer.Option("--textgrid", help="A file for Praat.")] = False,
+    srt: Annotated[bool, typer.Option("--srt", help="Subtitles with emotions.")] = False,
+    overlay: Annotated[bool, typer.Option(help="A video with the answer drawn into it.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")] = False,
+) -> None:
+    """Say what is felt in new videos, sounds and pictures, and how sure that is."""
+    from dataclasses import asdict
+
+    from flows.execution import execution, worker_count
+    from flows.settings import read_params
+    from tasks.layout import Layout
+    from tasks.plain_context import PlainContext
+    from tasks.predict import session
+    from tasks.predict.publishing import Wanted
+
+    # the command settles in the repository's root; names were meant from where it was called
+    base = Path(os.environ.get("PWD", "."))
+    params = read_params(Path())
+    workers = worker_count(execution(params.raw))
+    results = session.run(
+        session.Request(
+            tuple(media),
+            base,
+            base / out,
+            run,
+            model and base / model,
+            transcript and base / transcript,
+            Wanted(faces, eaf, textgrid, srt, overlay),
+        ),
+        Layout(),
+        params,
+        lambda what, is_long: PlainContext(
+            what, runner="processes", workers=workers if is_long else 1
+        ),
+        lambda line: print(line, file=sys.stderr if as_json else sys.stdout, flush=True),
+    )
+    if as_json:
+        found = [
+            {"name": r.found.name, "reason": r.reason, "answer": r.answer and asdict(r.answer)}
+            for r in results
+        ]
+        print(json.dumps(found, indent=1, allow_nan=False))
+    if not any(result.answer for result in results):
+        raise typer.Exit(1)
+
+
+def export(
+    run: Annotated[str, typer.Argument(help="CORPUS/METHOD that was trained.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; new or empty.")],
+) -> None:
+    """Write a trained run as a folder that `predict --model` reads anywhere."""
+    from flows.settings import read_params
+    from tasks.layout import Layout
+    from tasks.predict.export import export as export_run
+
+    base = Path(os.environ.get("PWD", "."))
+    print(export_run(run, Layout(), read_params(Path()), base / out))

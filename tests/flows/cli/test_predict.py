@@ -1,0 +1,106 @@
+"""``affectloom predict`` and ``export``: options, exit codes, sentences."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.cli import main as cli
+from tasks.media.decoding import Media
+from tasks.predict import session
+from tasks.predict.answer import Answer, Medium, Utterance
+from tasks.predict.engine import Result
+from tasks.predict.media import Found
+
+
+@pytest.fixture
+def affectloom(clone, capsys, monkeypatch, tmp_path):
+    """Runs a command that was called from a folder below; returns code, stdout and stderr."""
+    monkeypatch.setenv("PWD", str(tmp_path))
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["affectloom", *arguments])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as ended:
+            code = ended.code or 0
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return code, said.out, said.err.strip()
+
+    return run
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Requests that reached the session, which answers the first medium only."""
+    requests = []
+
+    def answer(request, layout, params, contexts, say):
+        requests.append(request)
+        say("model: none")
+        utterance = Utterance("1", 0.0, 1.0, text="so it is")
+        results = []
+        for name in request.media:
+            found = Found(name, Path(name), Media("audio", duration_s=1.0, has_audio=True))
+            whole = Answer(Medium(name, "audio", 1.0), (utterance,))
+            results.append(Result(found, None if results or name == "bad" else whole, "why"))
+        return results
+
+    monkeypatch.setattr(session, "run", answer)
+    return requests
+
+
+def test_names_are_meant_from_where_the_command_was_called(affectloom, asked, tmp_path):
+    code, out, _ = affectloom("predict", "a.wav", "--out", "said", "--transcript", "a.srt", "--eaf")
+    assert (code, out) == (0, "model: none\n")
+    (request,) = asked
+    assert (request.base, request.out) == (tmp_path, tmp_path / "said")
+    assert request.transcript == tmp_path / "a.srt"
+    assert (request.wanted.eaf, request.wanted.srt, request.wanted.overlay) == (True, False, True)
+
+
+def test_names_with_a_dash_follow_two_dashes(affectloom, asked):
+    assert affectloom("predict", "--no-overlay", "--", "-a-.mp4", "--b")[0] == 0
+    assert asked[0].media == ("-a-.mp4", "--b")
+    assert not asked[0].wanted.overlay
+
+
+def test_exit_status_is_1_only_when_nothing_could_be_predicted(affectloom, asked):
+    assert affectloom("predict", "good", "other")[0] == 0
+    assert affectloom("predict", "bad")[0] == 1
+
+
+def test_json_stands_alone_on_stdout(affectloom, asked):
+    code, out, err = affectloom("predict", "good", "other", "--json")
+    assert code == 0
+    first, second = json.loads(out)
+    assert first["answer"]["utterances"][0]["text"] == "so it is"
+    assert (second["answer"], second["reason"]) == (None, "why")
+    assert err == "model: none"
+
+
+def test_a_project_without_a_fitting_model_says_what_to_do(affectloom, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    code, out, err = affectloom("predict", "a.png", "--out", "said")
+    assert (code, out) == (1, "")
+    assert err.startswith("error: there is no model to choose")
+    assert "affectloom run train" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("predict", "away.mp4"), "error: away.mp4 does not exist"),
+        (("predict", "away.mp4", "--out", "file"), "is a file; name a folder"),
+        (("export", "tiny/none", "--out", "x"), "error: tiny/none: there is no such trained run"),
+    ],
+)
+def test_mistakes_are_one_sentence(affectloom, tmp_path, arguments, expected):
+    (tmp_path / "file").write_text("")
+    code, out, err = affectloom(*arguments)
+    assert (code, out) == (1, "")
+    assert expected in err
+    assert len(err.splitlines()) == 1

@@ -1,0 +1,161 @@
+"""A run that was given away answers as the run; a folder that was tampered with is refused."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from models.errors import UserError
+from tasks.predict.engine import Asked, predict
+from tasks.predict.export import export
+from tasks.predict.folder import CALIBRATION, CARD, CONFIG, ENCODERS, WEIGHTS, read_model
+from tasks.predict.media import find_media
+from tests.places import QUIET
+from tests.tasks.predict.projects import NAME
+
+VALUES = {"kind": "values", "names": ["a"]}
+
+
+@pytest.fixture(scope="module")
+def exported(project, tmp_path_factory):
+    return export(NAME, project.layout, project.params, tmp_path_factory.mktemp("away") / "model")
+
+
+@pytest.fixture
+def folder(exported, tmp_path):
+    """A copy to tamper with."""
+    return shutil.copytree(exported, tmp_path / "model")
+
+
+def answer_of(project, model):
+    media = find_media([str(project.medium(4))], project.root)
+    asked = Asked(project.turns(4), "words.srt")
+    (result,) = predict(media, model, project.layout, lambda what: QUIET, asked)
+    return result.answer
+
+
+def network(folder):
+    """Folder of one network."""
+    return min(folder.rglob(WEIGHTS)).parent
+
+
+def change(file, **changes):
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({**content, **changes}))
+
+
+def test_an_exported_run_answers_as_the_run_to_the_bit(project, model, exported):
+    assert answer_of(project, read_model(exported)) == answer_of(project, model)
+
+
+def test_the_card_tells_data_figures_and_encoders(exported):
+    card = (exported / CARD).read_text()
+    assert "corpus `tiny`" in card
+    assert "weighted_f1 " in card
+    assert "* bert: hf_text, `data/checkpoints/bert`" in card
+
+
+def test_parts_are_put_side_by_side(project, exported, tmp_path):
+    for name, target in (("one", "category"), ("two", "vad")):
+        part = shutil.copytree(exported, tmp_path / "model" / "parts" / name)
+        for file in list(part.rglob(CONFIG)):
+            if json.loads(file.read_text())["targets"][0]["name"] != target:
+                shutil.rmtree(file.parent)
+    both = read_model(tmp_path / "model")
+    assert both.told == "model: folder model (4 networks in 2 parts)"
+    found = answer_of(project, both)
+    assert found == answer_of(project, read_model(exported))
+
+
+def test_a_folder_in_use_is_not_written_over(project, exported):
+    with pytest.raises(UserError, match="is in use"):
+        export(NAME, project.layout, project.params, exported)
+    with pytest.raises(UserError, match="there is no such trained run"):
+        export("tiny/none", project.layout, project.params, exported)
+
+
+def test_a_pickle_in_the_clothes_of_safetensors_is_refused(folder):
+    torch.save({"weight": torch.zeros(1)}, network(folder) / WEIGHTS)
+    with pytest.raises(UserError, match="is no file of safetensors"):
+        read_model(folder)
+
+
+def test_weights_of_another_shape_are_refused(folder):
+    file = network(folder) / WEIGHTS
+    tensors = load_file(file)
+    name = max(tensors, key=lambda one: tensors[one].numel())
+    save_file({**tensors, name: torch.zeros(3)}, file)
+    with pytest.raises(UserError, match=r"does not fit its config.json: .*size mismatch"):
+        read_model(folder)
+
+
+def test_absent_weights_are_refused(folder):
+    (network(folder) / WEIGHTS).unlink()
+    with pytest.raises(UserError, match="is no file of safetensors"):
+        read_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("place", "changes", "expected"),
+    [
+        (CONFIG, {"surprise": 1}, "surprise: extra inputs"),
+        (CONFIG, {"method": "../../evil"}, "is no name"),
+        (CONFIG, {"method": "evil"}, "there is no method 'evil'"),
+        (CONFIG, {"targets": []}, "targets: "),
+        (CONFIG, {"inputs": {"audio": "other"}}, "its inputs are not those"),
+        (CONFIG, {"entry": {"hiden": 3}}, "hiden"),
+        (ENCODERS, {"format": 2}, "format: "),
+        (ENCODERS, {"surprise": 1}, "surprise: extra inputs"),
+        (ENCODERS, {"weights_sha256": {}}, "is no SHA-256"),
+        (ENCODERS, {"encoders": {}}, "no key of encoders"),
+        (ENCODERS, {"encoders": {"bert": {"family": "evil"}}}, "family"),
+        (
+            ENCODERS,
+            {"encoders": {"bert": {"family": "hf_text", "checkpoint": "/etc"}}},
+            "another machine can have",
+        ),
+        (
+            ENCODERS,
+            {"encoders": {"bert": {"family": "hf_text", "checkpoint": "data/../../x"}}},
+            "another machine can have",
+        ),
+        (CALIBRATION, {"targets": {"vad": {**VALUES, "temperature": -1}}}, "temperature"),
+        (
+            CALIBRATION,
+            {"targets": {"vad": {**VALUES, "residuals": {"a": {"n": 1, "quantiles": {}}}}}},
+            "expected 0.05 and 0.95",
+        ),
+        (CALIBRATION, {"ranges": {"text": {"mean": [1], "scale": [1], "limit": 1}}}, "as wide as"),
+    ],
+)
+def test_anything_unexpected_is_one_sentence(folder, place, changes, expected):
+    change(network(folder) / place if place == CONFIG else folder / place, **changes)
+    with pytest.raises(UserError, match=expected) as caught:
+        read_model(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_text_that_is_no_json_is_refused(folder):
+    (folder / ENCODERS).write_text("{")
+    with pytest.raises(UserError, match=r"encoders.json is not as a model has it"):
+        read_model(folder)
+
+
+def test_a_folder_without_networks_is_refused(folder, tmp_path):
+    shutil.rmtree(network(folder).parents[0])
+    for file in list(folder.rglob(CONFIG)):
+        file.unlink()
+    with pytest.raises(UserError, match="there is no network in it"):
+        read_model(folder)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"there is no encoders.json in it"):
+        read_model(tmp_path / "empty")
+
+
+def test_other_weights_of_an_encoder_are_refused_before_they_answer(project, folder):
+    content = json.loads((folder / ENCODERS).read_text())
+    change(folder / ENCODERS, weights_sha256={**content["weights_sha256"], "bert": "0" * 64})
+    with pytest.raises(UserError, match="encoder bert is not the one"):
+        answer_of(project, read_model(folder))
