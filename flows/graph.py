@@ -32,6 +32,8 @@ _PLOTS = (
     ("Robustness to missing modalities", "robustness", "missing_rate", "robustness", "score"),
     ("Circumplex", "circumplex", "valence", "circumplex", "arousal"),
     ("Absolute errors", "coverage", "error", "coverage", "share"),
+    ("Reliability of confidence", "reliability", "confidence", "reliability", "accuracy"),
+    ("Risk by coverage", "risk", "coverage", "risk", "risk"),
     ("Frequency of labels", "frequency", "label", "frequency", "share"),
     ("Labels in the plane", "scatter", "valence", "scatter", "arousal"),
     ("Spread by category", "spread", "category", "spread", "median"),

@@ -27,6 +27,8 @@ PLOTS: Mapping[str, tuple[str, ...]] = {
     "robustness": ("corpus", "method", "target", "metric", "missing_rate", "score"),
     "circumplex": ("corpus", "method", "which", "valence", "arousal", "category"),
     "coverage": ("corpus", "tested_on", "method", "target", "dimension", "error", "share"),
+    "reliability": ("corpus", "method", "which", "confidence", "accuracy", "n"),
+    "risk": ("corpus", "method", "which", "coverage", "risk"),
     "frequency": ("corpus", "kind", "split", "label", "n", "share"),
     "scatter": ("corpus", "valence", "arousal", "category"),
     "spread": (
@@ -68,6 +70,8 @@ def write_plots(
             rows["robustness"] += _robustness(corpus, method, one)
             rows["circumplex"] += _circumplex(corpus, method, one)
             rows["coverage"] += _coverage(corpus, method, one)
+            for name, found in _calibration(corpus, method, one).items():
+                rows[name] += found
         for name, found in corpus_rows(corpus, overviews[corpus]).items():
             rows[name] += found
     for one in across:
@@ -120,6 +124,23 @@ def _robustness(corpus: str, method: str, one: Tested) -> list[Row]:
         for rate, found in sorted(target["missing_rates"].items(), key=lambda item: float(item[0]))
         if found["mean"] is not None
     ]
+
+
+def _calibration(corpus: str, method: str, one: Tested) -> dict[str, list[Row]]:
+    """Accuracy by confidence, and the error rate of the most confident rows: raw and calibrated."""
+    rows: dict[str, list[Row]] = {"reliability": [], "risk": []}
+    if "category" not in one.targets:
+        return rows
+    place = corpus, _shown(method, one, "category")
+    for which, bins in one.scores("category").get("reliability", {}).items():
+        columns = zip(bins["confidence"], bins["accuracy"], bins["count"], strict=True)
+        rows["reliability"] += [(*place, which, *found) for found in columns if found[-1]]
+        steps = len(bins["risk"])
+        rows["risk"] += [
+            (*place, which, f"{(step + 1) / steps:.6g}", risk)
+            for step, risk in enumerate(bins["risk"])
+        ]
+    return rows
 
 
 def _circumplex(corpus: str, method: str, one: Tested) -> list[Row]:

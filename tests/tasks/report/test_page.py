@@ -656,3 +656,15 @@ def test_long_trainings_are_thinned_but_keep_the_chosen_epoch():
     (found,) = training("vad", runs)  # one epoch draws no line, another target is not shown
     assert len(found["epochs"]) <= 201
     assert found["scores"][found["epochs"].index(777)] == 0.777
+
+
+def test_plots_hold_confidence_raw_and_calibrated(project):
+    make_report(project)
+    plots = here().reports / "plots"
+    bins = pl.read_csv(plots / "reliability.csv")
+    assert bins["confidence"].is_between(0, 1).all()
+    assert (bins["n"] > 0).all()
+    risk = pl.read_csv(plots / "risk.csv")
+    assert set(risk["which"]) == set(bins["which"])
+    for _, curve in risk.group_by("method", "which"):
+        assert curve.sort("coverage")["coverage"][-1] == 1.0
