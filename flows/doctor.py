@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows import graph
-from flows.bridge import api_url, has_api
+from flows.prefect.home import api_url, has_api
 from flows.settings import check_before_graph, read_params
 from models.errors import UserError
 from tasks.layout import default_cache
@@ -152,7 +152,8 @@ def _leftovers(root: Path, fix: bool) -> Finding:
 def _prefect() -> Finding:
     if has_api():
         return Finding("prefect API", True, f"answers at {api_url()}")
-    return Finding("prefect API", True, f"none at {api_url()}; `affectloom ui` starts one")
+    where = f" at {api_url()}" if api_url() else ""
+    return Finding("prefect API", True, f"none{where}; `affectloom ui` starts one")
 
 
 def _device() -> Finding:
