@@ -67,7 +67,7 @@ def answer_of(
     return Answer(
         medium.found.medium,
         tuple(shown),
-        tuple(_faces(faces, dialogue, {one.id for one in shown})) if faces else (),
+        tuple(_faces(faces, dialogue, {one.id for one in shown})) if faces and shown else (),
         gaps,
         model.modalities,
         model.networks,

@@ -176,8 +176,10 @@ def test_a_silent_video_is_cut_and_parts_without_a_face_are_gaps(project, model)
     assert [face.time_s for face in found.faces] == sorted(face.time_s for face in found.faces)
 
 
-def test_nothing_to_see_or_hear_is_one_sentence(project, model):
-    path = write_talk(project.root / "empty.mp4", 2.0, face_until_s=0, has_sound=False)
+@pytest.mark.parametrize("length_s", [2.0, 12.0])
+def test_nothing_to_see_or_hear_is_one_sentence(project, model, length_s):
+    path = project.root / f"empty{length_s}.mp4"
+    write_talk(path, length_s, face_until_s=0, has_sound=False)
     result = only(answer(project, model, path))
     assert result.answer is None
     assert "no face is to be seen" in result.reason
