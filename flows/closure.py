@@ -39,13 +39,15 @@ def _assets(file: Path, root: Path) -> list[Path]:
 
 def imports(file: Path) -> list[str]:
     """Dotted names of first-party modules that ``file`` imports when it runs."""
-    return list(_imports(file, file.stat().st_mtime_ns))
+    return list(_read(file, file.stat().st_mtime_ns)[0])
 
 
 @lru_cache(maxsize=4096)
-def _imports(file: Path, _modified: int) -> tuple[str, ...]:
+def _read(file: Path, _modified: int) -> tuple[tuple[str, ...], bool]:
+    """What ``file`` imports, and whether it holds nothing but a docstring; parsed once."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
     names: dict[str, None] = {}
-    for node in _running_nodes(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in _running_statements(tree):
         if isinstance(node, ast.Import):
             found = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -54,18 +56,23 @@ def _imports(file: Path, _modified: int) -> tuple[str, ...]:
         else:
             continue
         names.update(dict.fromkeys(n for n in found if n.split(".")[0] in PACKAGES))
-    return tuple(names)
+    is_empty = all(
+        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in tree.body
+    )
+    return tuple(names), is_empty
 
 
-def _running_nodes(tree: ast.AST) -> Iterable[ast.AST]:
+def _running_statements(tree: ast.AST) -> Iterable[ast.AST]:
     for node in ast.iter_child_nodes(tree):
+        if not isinstance(node, ast.stmt | ast.excepthandler | ast.match_case):
+            continue  # expressions import nothing, and are most of a tree
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             for other in node.orelse:
                 yield other
-                yield from _running_nodes(other)
+                yield from _running_statements(other)
             continue
         yield node
-        yield from _running_nodes(node)
+        yield from _running_statements(node)
 
 
 def file_of(module: str, root: Path) -> Path | None:
@@ -79,10 +86,4 @@ def file_of(module: str, root: Path) -> Path | None:
 
 def holds_nothing(file: Path) -> bool:
     """True for a file with nothing but a docstring."""
-    return _holds_nothing(file, file.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=4096)
-def _holds_nothing(file: Path, _modified: int) -> bool:
-    body = ast.parse(file.read_text(encoding="utf-8")).body
-    return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body)
+    return _read(file, file.stat().st_mtime_ns)[1]
