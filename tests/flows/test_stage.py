@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows import stage
+from models.errors import UserError
 from tasks import failures
+from tasks.context import WorkerDied
 from tasks.tables.annotations import ANNOTATIONS
 from tasks.tables.parquet import write_table
 from tasks.tables.quarantine import QUARANTINE
@@ -289,3 +291,56 @@ def test_a_report_on_an_outdated_graph_writes_the_graph_and_stops(say, edit, clo
         assert "sample-another" in (clone / "dvc.yaml").read_text()
     finally:
         (clone / "dvc.yaml").write_text(before)
+
+
+class Flaky:
+    """Stands for a stage that fails with ``errors`` one after another, then works."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors, self.calls = list(errors), 0
+
+    def __call__(self, *given: object) -> None:
+        self.calls += 1
+        if self.errors:
+            raise self.errors.pop(0)
+
+
+def _caused(cause: OSError) -> UserError:
+    error = UserError("the file cannot be read")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionResetError("peer"),
+        OSError(errno.ESTALE, "stale"),
+        WorkerDied("a worker died"),
+        _caused(OSError(errno.EIO, "the folder is away")),
+    ],
+)
+def test_what_may_pass_is_tried_once_more(clone, monkeypatch, error):
+    flaky = Flaky(error)
+    monkeypatch.setattr(stage, "run_stage", flaky)
+    monkeypatch.setattr(stage, "RETRIES_S", (0.0,))
+    stage.execute("sample", {})
+    assert flaky.calls == 2
+
+
+def test_what_does_not_pass_fails_after_the_last_try(clone, monkeypatch):
+    flaky = Flaky(ConnectionError("first"), ConnectionError("second"))
+    monkeypatch.setattr(stage, "run_stage", flaky)
+    monkeypatch.setattr(stage, "RETRIES_S", (0.0,))
+    with pytest.raises(ConnectionError, match="second"):
+        stage.execute("sample", {})
+    assert flaky.calls == 2
+
+
+@pytest.mark.parametrize("error", [UserError("row 3"), FileNotFoundError("clip"), ValueError("x")])
+def test_a_mistake_is_not_tried_again(clone, monkeypatch, error):
+    flaky = Flaky(error)
+    monkeypatch.setattr(stage, "run_stage", flaky)
+    with pytest.raises(type(error)):
+        stage.execute("sample", {})
+    assert flaky.calls == 1

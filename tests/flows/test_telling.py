@@ -1,0 +1,21 @@
+"""What is told of a run at its end."""
+
+from flows.telling import leaderboard
+
+_CSV = """\
+corpus,target,rank,method,metric,mean,ci_low,ci_high,significant_vs_next
+sample,vad,1,linear,ccc,0.61,0.55,0.66,True
+sample,vad,2,constant,ccc,0.0,0.0,0.0,False
+sample,category,1,linear,weighted_f1,0.5,0.4,0.6,False
+sample,category,2,corect,weighted_f1,0.49,0.4,0.6,False
+other,category,1,linear,weighted_f1,0.5,0.4,0.6,False
+"""
+
+
+def test_the_leaderboard_says_who_leads_and_whether_clearly(tmp_path):
+    (tmp_path / "leaderboard.csv").write_text(_CSV)
+    text = leaderboard(tmp_path / "leaderboard.csv")
+    assert "## sample, vad\n\nlinear is clearly ahead of constant.\n\n| rank | method | ccc" in text
+    assert "linear is not clearly ahead of corect." in text
+    assert "| 1 | linear | 0.61 | 0.55 to 0.66 |" in text
+    assert text.count("ahead of") == 2  # a single method leads nobody
