@@ -5,7 +5,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import Any
 from urllib.error import HTTPError
 
 from flows.prefect.api import Refused
@@ -41,18 +42,24 @@ class Outbox:
     def __init__(self, tick: Deliver = lambda: None) -> None:
         self.is_lost = False
         self._tick = tick
-        self._waiting: deque[Deliver] = deque()
+        self._waiting: deque[list[Any]] = deque()  # message, and what it is about
+        self._about: dict[Hashable, list[Any]] = {}
         self._wake = threading.Condition()
         self._is_closing = self._is_closed = self._was_told = False
         self._failing_since: float | None = None
         self._thread = threading.Thread(target=self._work, daemon=True, name="prefect-outbox")
         self._thread.start()
 
-    def put(self, message: Deliver, is_last: bool = False) -> None:
-        """Deliver ``message`` when its turn comes."""
+    def put(self, message: Deliver, is_last: bool = False, about: Hashable = None) -> None:
+        """Deliver ``message`` when its turn comes, instead of a waiting one ``about`` the same."""
         with self._wake:
-            if len(self._waiting) < MOST or is_last:
-                self._waiting.append(message)
+            waiting = self._about.get(about) if about is not None else None
+            if waiting is not None:
+                waiting[0] = message  # a slow server need not hear what is past
+            elif len(self._waiting) < MOST or is_last:
+                self._waiting.append([message, about])
+                if about is not None:
+                    self._about[about] = self._waiting[-1]
             self._wake.notify_all()
 
     def close(self) -> None:
@@ -72,14 +79,16 @@ class Outbox:
                     self._wake.wait_for(lambda: self._is_closing, PROBE_S)
                 elif not self._waiting:
                     self._wake.wait_for(lambda: self._waiting or self._is_closing, _TICK_S)
-                message = self._waiting[0] if self._waiting else None
+                entry = self._waiting[0] if self._waiting else None
+                if entry:
+                    self._about.pop(entry[1], None)  # on its way: no longer to be replaced
             if self.is_lost and not self._is_back():
                 if self._is_closing:
                     return
-            elif message is not None:
-                if self._try(message):
+            elif entry is not None:
+                if self._try(entry[0]):
                     with self._wake:
-                        if self._waiting and self._waiting[0] is message:
+                        if self._waiting and self._waiting[0] is entry:
                             self._waiting.popleft()
             elif self._is_closing:
                 return

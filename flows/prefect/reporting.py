@@ -159,11 +159,11 @@ class FlowReport:
 
     def start_task(self, task: uuid.UUID) -> None:
         """A worker began with it."""
-        self.outbox.put(lambda: self._set("task_runs", task, "running"))
+        self.outbox.put(lambda: self._set("task_runs", task, "running"), about=task)
 
     def end_task(self, task: uuid.UUID, ending: Ending, message: str = "") -> None:
         """The final state of a task run."""
-        self.outbox.put(lambda: self._set("task_runs", task, ending, "", message))
+        self.outbox.put(lambda: self._set("task_runs", task, ending, "", message), about=task)
 
     def _create_task(
         self, task: uuid.UUID, name: str, state: Mapping[str, Any], edges: Sequence[Any]
@@ -213,7 +213,7 @@ class FlowReport:
                 body = {"data": share, "description": line}
                 self.api.patch(f"artifacts/{self._progress_id}", body)
 
-        self.outbox.put(show)
+        self.outbox.put(show, about="progress")
 
     def table(self, title: str, rows: Sequence[Mapping[str, object]]) -> None:
         """A table artifact of the run."""

@@ -129,3 +129,14 @@ def test_the_tick_goes_on_while_nothing_is_said(answering):
     box = Outbox(lambda: ticks.append(1))
     wait_for(lambda: len(ticks) >= 3)
     box.close()
+
+
+def test_a_slow_server_hears_the_last_of_what_waits_about_one_thing(answering):
+    server, box, go = Server(), Outbox(), threading.Event()
+    box.put(go.wait)
+    for number in range(3):
+        box.put(server.take(f"a{number}"), about="a")
+        box.put(server.take(f"b{number}"))
+    go.set()
+    box.close()
+    assert server.got == ["a2", "b0", "b1", "b2"]
