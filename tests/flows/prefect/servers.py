@@ -62,14 +62,15 @@ def start_server(home: Path) -> tuple[subprocess.Popen, dict[str, str]]:
         process = subprocess.Popen(
             command, env=environment, cwd=home, stdout=log, stderr=log, start_new_session=True
         )
-    end = time.monotonic() + 120
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("AFFECTLOOM_PREFECT", raising=False)
         patch.setenv("PREFECT_API_URL", environment["PREFECT_API_URL"])
-        while not bridge.has_api():
-            assert time.monotonic() < end, (home / "server.log").read_text()[-2000:]
-            assert process.poll() is None, (home / "server.log").read_text()[-2000:]
-            time.sleep(0.5)
+        try:
+            log = home / "server.log"
+            wait_for(bridge.has_api, lambda: log.read_text()[-2000:], 300)
+        except BaseException:
+            stop_server(process)
+            raise
     return process, environment
 
 
