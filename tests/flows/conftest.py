@@ -71,6 +71,7 @@ def small_project(tmp_path_factory) -> Path:
     text = few_methods()
     for name, value in (("dialogues", 12), ("mean_turns", 5), ("fps", 4)):
         text = re.sub(rf"(?m)^  {name}: \d+", f"  {name}: {value}", text)
+    text = text.replace("  linear: {}", "  linear: {modalities: [audio], epochs: 2}")
     (root / "params.yaml").write_text(text)
     graph.sync(graph.read_raw_params(root), root)
     Repo.init(str(root), no_scm=True).close()

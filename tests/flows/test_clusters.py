@@ -22,7 +22,7 @@ _STAGES = (
     "labels --corpus sample",
     "splits --corpus sample",
     "features --corpus sample --encoder prosody",
-    "train --corpus sample --method constant",
+    "train --corpus sample --method linear",
 )
 _EXTRAS = {"dask": "distributed", "ray": "ray"}
 
