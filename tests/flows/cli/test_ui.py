@@ -83,11 +83,11 @@ def shown(small_project):
     """A server of the small project at work, without taking runs."""
     port = free_port()
     process, log = start(small_project, "--port", str(port), "--no-serve")
-    wait_for(lambda: "Prefect UI:" in log.read_text(), log.read_text, 120)
+    wait_for(lambda: "Prefect UI:" in log.read_text(), log.read_text)
     yield small_project, port, process
     if process.poll() is None:
         process.terminate()
-        process.wait(timeout=60)
+        process.wait(timeout=180)
 
 
 def status(url: str, auth: str = "", origin: str = "") -> tuple[int, str]:
@@ -121,7 +121,7 @@ def test_runs_go_to_the_server_and_a_signal_ends_it(shown, number):
         [sys.executable, "-c", code], cwd=root, env=kept | {"PYTHONPATH": str(root)}, check=True
     )
     process.send_signal(number)
-    process.wait(timeout=60)
+    process.wait(timeout=180)
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(url, timeout=5)
     assert not (root / ".prefect/server.json").exists()
@@ -168,9 +168,9 @@ def test_in_the_background_until_it_is_stopped(small_project):
     assert process.wait(timeout=240) == 0, log.read_text()
     assert f"Prefect UI: http://127.0.0.1:{port}" in log.read_text()
     again, log = start(small_project, "--port", port)
-    assert again.wait(timeout=60) == 1
+    assert again.wait(timeout=180) == 1
     assert "this project's server runs at" in log.read_text()
     stop, log = start(small_project, "--stop")
-    assert stop.wait(timeout=60) == 0, log.read_text()
+    assert stop.wait(timeout=180) == 0, log.read_text()
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=5)

@@ -102,7 +102,7 @@ def task_states(server: dict[str, str], run: str) -> dict[str, tuple[str, str]]:
 def run_python(code: str, folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-c", code, str(ROOT)],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=120,
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
 
 
@@ -161,7 +161,7 @@ def start_pipeline(
     return process, log
 
 
-def wait_for(is_true, why=lambda: "", patience_s: float = 60.0) -> None:
+def wait_for(is_true, why=lambda: "", patience_s: float = 180.0) -> None:
     end = time.monotonic() + patience_s
     while not is_true():
         assert time.monotonic() < end, why()

@@ -41,10 +41,10 @@ def served(server, small_project):
             cwd=small_project, env=environment, stdout=stream, stderr=stream,
             start_new_session=True,
         )  # fmt: skip
-    wait_for(lambda: len(deployments(server)) == len(STAGES) + 1, log.read_text, 120)
+    wait_for(lambda: len(deployments(server)) == len(STAGES) + 1, log.read_text)
     yield server
     os.killpg(process.pid, signal.SIGTERM)
-    process.wait(timeout=60)
+    process.wait(timeout=180)
 
 
 def deployments(server: dict[str, str]) -> dict[str, dict]:
@@ -128,7 +128,7 @@ def test_a_run_started_in_the_ui_is_cancelled_there(served, small_project):
     )
     try:
         run = start(served, "pipeline", stages=["sample"])
-        wait_for(lambda: stages_at_work(small_project), patience_s=120)
+        wait_for(lambda: stages_at_work(small_project))
         state = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
         ask(served, f"flow_runs/{run}/set_state", state)
         assert ended(served, run)[0] == "CANCELLED"
