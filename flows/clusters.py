@@ -20,8 +20,6 @@ from tasks.params import ExecutionParams
 
 Out = TypeVar("Out")
 
-log = logging.getLogger("affectloom")
-
 #: How often a shard whose worker died is sent to another.
 RETRIES = 3
 
@@ -36,6 +34,7 @@ def cluster_pool(settings: ExecutionParams) -> Iterator[tuple[Executor, int]]:
 @contextmanager
 def _dask(settings: ExecutionParams) -> Iterator[tuple[Executor, int]]:
     distributed = _package("distributed", settings.runner)
+    logging.getLogger("distributed").setLevel(logging.WARNING)  # dozens of lines a stage else
     local = {
         "n_workers": worker_count(settings),
         "threads_per_worker": 1,
