@@ -15,7 +15,7 @@ from models.training import TrainConfig, fit, predict, seed_everything
 from tests.factories import CATEGORY, DIMS, LABELS, VAD_TARGET, ToyData, subsets_of
 
 #: Baselines that learn nothing by gradient.
-CONSTANT = {"constant", "ridge"}
+CONSTANT = {"constant", "readout", "ridge"}
 #: SPCL selects nothing of some batches at first; with this threshold it selects all.
 ALL_SELECTED = {"spcl": {"spcl_threshold": 60.0}}
 #: Networks that would take minutes here, in a size for tests.
