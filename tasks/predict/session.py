@@ -71,7 +71,8 @@ def run(
     asked = _asked(request, media)
     model = choose_model(request, layout, params, modalities_of(media, asked))
     say(model.told)
-    bring_weights(model, layout, say)
+    if any(not found.fault for found in media):
+        bring_weights(model, layout, say)
     is_long = sum(found.length_s for found in media) > _LONG_S
 
     def contexts(what: str) -> Context:

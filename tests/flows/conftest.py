@@ -16,7 +16,7 @@ from tests.places import ROOT
 def copied(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("copy")
     for package in ("flows", "tasks", "models"):
-        skipped = shutil.ignore_patterns("__pycache__", "*.tmp", "page_assets")
+        skipped = shutil.ignore_patterns("__pycache__", "*.tmp", "page_assets", "starter")
         shutil.copytree(ROOT / package, root / package, ignore=skipped)
     shutil.copy(ROOT / ".dvcignore", root / ".dvcignore")
     (root / "params.yaml").write_text(few_methods())
