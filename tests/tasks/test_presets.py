@@ -28,11 +28,10 @@ from tasks.targets import VAD
 from tests.places import ROOT
 
 FOLDER = ROOT / "params"
-PRESETS = [
-    preset
-    for preset in sorted(FOLDER.glob("*.yaml"))
-    if "encoders" in yaml.safe_load(preset.read_text())
-]
+#: No preset to copy from: it is the whole params.yaml of a project of its own.
+STARTER = FOLDER / "starter.yaml"
+EVERY = sorted(file for file in FOLDER.glob("*.yaml") if file != STARTER)
+PRESETS = [preset for preset in EVERY if "encoders" in yaml.safe_load(preset.read_text())]
 ENTRIES = [
     pytest.param(preset, name, id=f"{preset.stem}-{name}")
     for preset in PRESETS
@@ -88,7 +87,7 @@ def whole(preset: Path) -> Params:
     return Params(raw)
 
 
-@pytest.mark.parametrize("preset", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("preset", EVERY, ids=lambda path: path.stem)
 def test_every_entry_of_a_preset_is_right(preset):
     params = whole(preset)
     for name in set(params.raw["encoders"]):
@@ -111,7 +110,7 @@ VALUES = {"affectnet": VAD[:2], "affectnet7": VAD[:2]}
 CLASSES = {"affectnet": 8, "affectnet7": 7, "fer2013": 7}
 METHODS = [
     pytest.param(preset, name, corpus, id=f"{preset.stem}-{name}-{corpus}")
-    for preset in sorted(FOLDER.glob("*.yaml"))
+    for preset in EVERY
     for name, entry in yaml.safe_load(preset.read_text()).get("methods", {}).items()
     for corpus in entry.get("corpora", ["sample"])
 ]
@@ -242,3 +241,16 @@ def test_every_encoder_of_the_default_graph_is_read_and_keeps_frames_where_they_
     for name in ("emi", "haemsa"):
         for encoders in read_by(raw, "sample", name).values():
             assert all(params.encoder(encoder).sequence for encoder in encoders), name
+
+
+def test_the_parameters_of_the_starter_model_are_right_as_a_project():
+    params = Params(yaml.safe_load(STARTER.read_text()))
+    params.check_everything()
+    trained = STAGES["train"].instances_of(params.raw)
+    assert trained == [
+        {"corpus": "emobank", "method": "words"},
+        {"corpus": "fer2013", "method": "faces"},
+    ]
+    usual = yaml.safe_load((ROOT / "params.yaml").read_text())["encoders"]
+    for name, entry in params.raw["encoders"].items():  # weights that every project fetches anyway
+        assert {"checkpoint": usual[name]["checkpoint"]}.items() <= entry.items()
