@@ -17,12 +17,14 @@ from models.errors import UserError
 
 ListName = Literal["paper", "code_discrete", "light", "none"]
 #: How pixels become numbers around 0; see ``view``.
-STANDARDS = ("imagenet", "code_emotic")
+STANDARDS = ("imagenet", "code_emotic", "tensorflow")
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 #: Mean and standard deviation of ImageNet's channels, R, G, B, of pixels in [0, 1].
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+#: What networks out of TensorFlow are used to: (pixel - 127) / 128.
+_TENSORFLOW = ((127 / 255,) * 3, (128 / 255,) * 3)
 #: The same of EMOTIC's persons, by which the EMOTIC script divides a second time.
 EMOTIC_MEAN = (0.43832874, 0.3964344, 0.3706214)
 EMOTIC_STD = (0.24784276, 0.23621225, 0.2323653)
@@ -239,10 +241,14 @@ def augment(image: np.ndarray, name: str, rng: np.random.Generator) -> np.ndarra
 # from pixels to input -------------------------------------------------------------------------
 
 
-def normalise(image: np.ndarray) -> np.ndarray:
+def normalise(
+    image: np.ndarray,
+    mean: tuple[float, ...] = IMAGENET_MEAN,
+    std: tuple[float, ...] = IMAGENET_STD,
+) -> np.ndarray:
     """(H, W, 3) uint8 -> (3, H, W) float32 with ImageNet's mean and standard deviation."""
-    scale = 1 / (255 * np.asarray(IMAGENET_STD, np.float32))
-    offset = np.asarray(IMAGENET_MEAN, np.float32) / np.asarray(IMAGENET_STD, np.float32)
+    scale = 1 / (255 * np.asarray(std, np.float32))
+    offset = np.asarray(mean, np.float32) / np.asarray(std, np.float32)
     return np.ascontiguousarray((image * scale - offset).transpose(2, 0, 1), np.float32)
 
 
@@ -292,7 +298,7 @@ def view(
         name: list of changes.
         rng: None at evaluation: nothing is varied.
         standard: ``imagenet``: by its mean and deviation; ``code_emotic``: the result, with what is
-            erased, once more by those of EMOTIC's persons.
+            erased, once more by those of EMOTIC's persons; ``tensorflow``: to -1 to 1.
 
     Returns:
         (3, size_px, size_px) float32.
@@ -303,10 +309,11 @@ def view(
             "(height, width, 3); convert grey, 16-bit or transparent pictures to 8-bit RGB"
         )
     small = resize(image, size_px)
+    scale = _TENSORFLOW if standard == "tensorflow" else (IMAGENET_MEAN, IMAGENET_STD)
     if rng is None:
-        pixels = normalise(small)
+        pixels = normalise(small, *scale)
     else:
-        pixels = normalise(augment(small, name, rng))
+        pixels = normalise(augment(small, name, rng), *scale)
         pixels = erase(pixels, rng) if name in _ERASING else pixels
     return _normalise_again(pixels) if standard == "code_emotic" else pixels
 

@@ -1,4 +1,4 @@
-"""Networks that turn pictures into outputs: torchvision's classifiers by name, and a small own one.
+"""Networks that turn pictures into outputs: torchvision's classifiers by name, and two of our own.
 
 Every network maps (B, 3, h, w) to (B, K). What a fresh task needs anew, its head, is known by the
 prefix of its parameters' names, so that the rest can be taken over from another network.
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.errors import UserError, hint
+from models.layers.efficientnet_lite import NAME as LITE0
+from models.layers.efficientnet_lite import EfficientNetLite0
 
 SMALL = "small"
 #: These add outputs of their own in training, which no loss here reads.
@@ -122,7 +124,7 @@ def _cell_shares(cells: int, out: int) -> Tensor:
 def backbone_names() -> list[str]:
     """Every network that ``build_network`` can make."""
     names = torchvision.models.list_models(module=torchvision.models)
-    return [SMALL, *(name for name in names if name not in _WITH_AUXILIARY)]
+    return [SMALL, LITE0, *(name for name in names if name not in _WITH_AUXILIARY)]
 
 
 def build_network(
@@ -134,7 +136,7 @@ def build_network(
     Other networks keep theirs but for the last linear layer.
 
     Args:
-        name: ``small`` or the name of a torchvision classifier.
+        name: ``small``, ``efficientnet_lite0`` or the name of a torchvision classifier.
         outputs: K.
         image_px: height and width of the pictures, for networks that are built for one size.
         dropout: before the last linear layer; None leaves what the network has there.
@@ -147,6 +149,8 @@ def build_network(
         raise UserError(f"there is no image backbone '{name}'; {near}")
     if name == SMALL:
         return SmallResidualNet(outputs, dropout=dropout or 0.0), "head."
+    if name == LITE0:
+        return EfficientNetLite0(outputs, 0.2 if dropout is None else dropout), "classifier."
     net = _stock(name, image_px)
     pool = getattr(net, "avgpool", None)
     if isinstance(pool, nn.AdaptiveAvgPool2d) and pool.output_size not in (1, (1, 1)):
@@ -198,9 +202,9 @@ def read_weights(name: str, pretrained: str) -> dict[str, Tensor]:
     """
     if pretrained != "torchvision":
         return _read_file(Path(pretrained))
-    if name == SMALL:
+    if name in (SMALL, LITE0):
         raise UserError(
-            "backbone 'small' has no weights from torchvision; leave pretrained empty, or name a "
+            f"backbone '{name}' has no weights from torchvision; leave pretrained empty, or name a "
             ".safetensors file"
         )
     weights = cast(Any, torchvision.models.get_model_weights(name)).DEFAULT

@@ -9,13 +9,19 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from models.batch import LabelsHidden, Target
+from models.encoders import converters
+from models.encoders.cnn import Cnn
+from models.encoders.encoder import Settings
 from models.errors import UserError
+from models.layers.efficientnet_lite import EfficientNetLite0
 from models.method import Spec, configure, total
 from models.methods.cage import backbones, losses
+from models.methods.cage.augment import resize
 from models.methods.cage.method import Cage, Config
 from models.metrics.classification import class_scores, summarise_confusion
 from models.metrics.regression import ccc, pooled, rmse
 from models.training import TrainConfig, fit, predict, seed_everything
+from tasks.atomic import write_json
 from tests.factories import CATEGORY, LABELS, VAD_TARGET, ToyData
 
 AFFECTNET = {
@@ -510,6 +516,33 @@ def test_local_weights_are_read_when_training_begins(tmp_path, is_run):
     assert torch.equal(method.network.stem.weight, source.network.stem.weight)
 
 
+def test_weights_of_a_checkpoint_are_a_start_as_the_encoder_reads_them(tmp_path):
+    """EfficientNet-Lite0: what comes before the head is that of the family ``cnn``, to the bit."""
+    torch.manual_seed(1)
+    published = EfficientNetLite0().eval()
+    for module in published.modules():  # statistics of a network that was trained
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    save_file(published.state_dict(), tmp_path / "model.safetensors")
+    write_json(tmp_path / "config.json", converters._LITE0)
+    start = {
+        "backbone": "efficientnet_lite0", "standard": "tensorflow",
+        "pretrained": str(tmp_path / "model.safetensors"), "image_px": 224,
+    }  # fmt: skip
+    method = build([CATEGORY], **start)
+    method.prepare(toy(targets=[CATEGORY]))
+    assert not torch.equal(method.network.classifier.weight, published.classifier.weight[:3])
+    encoder = Cnn(Settings(checkpoint=tmp_path, device="cpu", dtype="float32"))
+    face = np.random.default_rng(0).integers(0, 256, (48, 40, 3), np.uint8)
+    square = resize(face, 224)  # the two resize by other filters
+    seen = torch.from_numpy(method.view(square, None))[None]
+    torch.testing.assert_close(seen, encoder.pixels([square]), rtol=0, atol=1e-5)
+    with torch.no_grad():
+        ours = method.eval().network.means(encoder.pixels([square]))
+        torch.testing.assert_close(ours, encoder.model.means(encoder.pixels([square])))
+
+
 @pytest.mark.parametrize(
     ("content", "name", "expected"),
     [
@@ -526,9 +559,10 @@ def test_unreadable_weights_are_an_error_of_one_sentence(tmp_path, content, name
         build(pretrained=str(file)).prepare(toy())
 
 
-def test_the_small_network_has_no_weights_at_torchvision():
-    with pytest.raises(UserError, match="no weights from torchvision"):
-        build(pretrained="torchvision").prepare(toy())
+@pytest.mark.parametrize("backbone", ["small", "efficientnet_lite0"])
+def test_networks_of_our_own_have_no_weights_at_torchvision(backbone):
+    with pytest.raises(UserError, match=f"'{backbone}' has no weights from torchvision"):
+        build(backbone=backbone, pretrained="torchvision").prepare(toy())
 
 
 def test_an_unreachable_hub_is_an_error_that_names_the_way_out(tmp_path, monkeypatch):
