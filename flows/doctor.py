@@ -13,6 +13,7 @@ from flows.prefect.home import api_url, has_api
 from flows.settings import check_before_graph, read_params
 from models.errors import UserError
 from tasks.layout import default_cache
+from tasks.media.confined import missing_walls
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ def examine(root: Path, fix: bool = False) -> list[Finding]:
         _prefect(),
         _device(),
         _numerics(),
+        _decoders(),
     ]
 
 
@@ -181,3 +183,11 @@ def _numerics() -> Finding:
             "and encoders that a check finds wrong compute in float32"
         )
     return Finding("numerics", True, detail)
+
+
+def _decoders() -> Finding:
+    """Whether processes that read media from strangers can give up writing and the network."""
+    missing = missing_walls()
+    if missing:
+        return Finding("decoders", True, f"this machine lacks {'; '.join(missing)}")
+    return Finding("decoders", True, "can neither write files, nor open sockets, nor run programs")

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.media.decoding import Clip, FrameSampling, Media, Problem, Region, Span, decode, probe
+from tasks.media.plain import crossing
 
 #: Bytes and most frames decoded at a time: memory does not grow with the length of a clip.
 _WINDOW_BYTES, _WINDOW_FRAMES = 160_000_000, 240
@@ -52,6 +53,7 @@ class WindowRequest:
         return self.span.path
 
 
+@crossing
 @dataclass(frozen=True, eq=False)
 class Window:
     """The decoded part.

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from models.errors import UserError
+from tasks.media.plain import crossing
 
 Kind = Literal["video", "audio", "image", "animation"]
 Status = Literal["ok", "degraded", "failed"]
@@ -70,6 +71,7 @@ REASONS: dict[Reason, str] = {
 assert set(REASONS) == set(get_args(Reason))
 
 
+@crossing
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong with a file or a clip: a reason for tables, a sentence for people."""
@@ -135,6 +137,7 @@ class FrameSampling:
         return start_s + (np.arange(self.count) + 0.5) * ((end_s - start_s) / self.count)
 
 
+@crossing
 @dataclass(frozen=True)
 class Media:
     """What a file holds, as `probe` finds it.
@@ -175,6 +178,7 @@ class Media:
         return _status(self.has_audio or self.has_video, self.problems)
 
 
+@crossing
 @dataclass(frozen=True, eq=False)
 class Clip:
     """The decoded span of one file.

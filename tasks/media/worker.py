@@ -5,6 +5,10 @@ Each worker is a fresh Python process that speaks through a socket pair. It is n
 and needs an `if __name__` guard there. Workers die with their caller: when it closes the socket,
 when it vanishes (they watch a pipe that only it holds open), and in any case by an alarm clock
 that runs in the kernel a little after the time limit.
+
+Media come from strangers, so a worker is no more trusted than they are: before the first item it
+gives up writing, the network and other programs (`tasks.media.confined`), and its answers are read
+as plain values that cannot carry code (`tasks.media.plain`). Only the caller speaks pickle.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import os
 import pickle
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -22,11 +27,14 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from multiprocessing import BufferTooShort
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from models.errors import UserError
+from tasks.media.confined import confine, memory_limit
+from tasks.media.plain import BrokenAnswer, pack, unpack
 from tasks.media.types import Clip, Problem
 
 I = TypeVar("I")  # noqa: E741
@@ -34,6 +42,8 @@ R = TypeVar("R")
 
 _ALARM_GRACE_S = 5.0  # the caller's own limit comes first and can say why
 _START_LIMIT_S = 120.0  # for Python and the function's modules to load, on a very busy machine
+_ANSWER_PAUSE_S = 60  # within an answer, after which its worker is given up
+_HEAD_BYTES = 64 << 20  # most of an answer but its arrays
 _LOOKAHEAD = 4  # items per worker that may be finished before the oldest one is
 
 
@@ -94,6 +104,7 @@ class Decoders:
 
         Args:
             function: A function that a fresh process can import: defined at the top of a module.
+                What it returns must be able to cross, see `tasks.media.plain`.
             items: Anything picklable.
             timeout_s: Time limit for one item.
 
@@ -155,6 +166,10 @@ class Decoders:
                     if worker.has_begun(timeout_s):
                         continue
                     outcome = Outcome(worker.receive())
+                except BrokenAnswer as error:
+                    detail = f"{worker.task}: its process gave a broken answer ({error})"
+                    outcome = Outcome[R](None, Problem("crashed", detail))
+                    worker.kill()
                 except (EOFError, ConnectionError):
                     detail = f"{worker.task} ended its process ({worker.exit_reason()})"
                     outcome = Outcome[R](None, Problem("crashed", detail))
@@ -195,10 +210,13 @@ class _Worker:
                 pass_fds=(theirs.fileno(), watched),
                 env=environment,
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # what the program prints is never a decoder's
             )
         finally:
             theirs.close()
             os.close(watched)
+        pause = struct.pack("ll", _ANSWER_PAUSE_S, 0)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, pause)
         self.connection = Connection(ours.detach())
         self.number = -1
         self.task = ""
@@ -211,19 +229,30 @@ class _Worker:
         self.deadline = time.monotonic() + _START_LIMIT_S
         # A worker that is already dead is noticed when its answer is read.
         with contextlib.suppress(ConnectionError):
-            _send(self.connection, (function, item, timeout_s + _ALARM_GRACE_S))
+            self.connection.send_bytes(pickle.dumps((function, item, timeout_s + _ALARM_GRACE_S)))
 
     def has_begun(self, timeout_s: float) -> bool:
         """Whether the message that lies there says that work on the item begins."""
         if self._is_running:
             return False
-        self._is_running = self.connection.recv_bytes() == _BEGUN
+        if _bytes(self.connection, len(_BEGUN)) != _BEGUN:
+            raise BrokenAnswer("it says something else than that it has begun")
+        self._is_running = True
         self.deadline = time.monotonic() + timeout_s
         return True
 
     def receive(self) -> Any:
-        """The function's value; raises EOFError where the process died."""
-        kind, value = _receive(self.connection)
+        """The function's value.
+
+        Raises:
+            EOFError: The process died.
+            BrokenAnswer: It answered what no function here answers.
+        """
+        match _receive(self.connection):
+            case [str(kind), value]:
+                pass
+            case _:
+                raise BrokenAnswer("neither a value nor an error")
         if kind == "user_error":
             raise UserError(value)
         if kind == "error":
@@ -240,10 +269,11 @@ class _Worker:
 
     def kill(self) -> None:
         """End the process at once and free what belongs to it."""
-        if self.connection.closed:
+        if self._lifeline < 0:
             return
         self.connection.close()
         os.close(self._lifeline)
+        self._lifeline = -1
         self.process.kill()
         self.process.wait()
 
@@ -266,17 +296,22 @@ def serve(connection_fd: int, lifeline_fd: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The default action ends the process even while C code holds the interpreter.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    threading.Thread(target=_die_with_caller, args=(lifeline_fd,), daemon=True).start()
     connection = Connection(connection_fd)
+    is_confined = False
     while True:
         try:
-            function, item, alarm_s = _receive(connection)
+            function, item, alarm_s = pickle.loads(connection.recv_bytes())
         except (EOFError, ConnectionError):
             os._exit(0)
         except Exception:  # the function cannot be imported here: the caller must be told
             connection.send_bytes(_BEGUN)
             _send(connection, ("error", traceback.format_exc()))
             continue
+        if not is_confined:  # its modules are loaded, no medium was touched, no thread begun
+            confine(memory_limit())
+            # Until here a caller that vanishes is noticed as the end of the connection.
+            threading.Thread(target=_die_with_caller, args=(lifeline_fd,), daemon=True).start()
+            is_confined = True
         connection.send_bytes(_BEGUN)
         signal.setitimer(signal.ITIMER_REAL, alarm_s)
         try:
@@ -300,25 +335,41 @@ def _die_with_caller(lifeline_fd: int) -> None:
 
 
 def _send(connection: Connection, value: object) -> None:
-    """Send a value; large arrays go as they lie in memory, without being copied into a pickle."""
-    arrays: list[pickle.PickleBuffer] = []
-    head = pickle.dumps(value, protocol=5, buffer_callback=arrays.append)
-    views = [array.raw() for array in arrays]
-    connection.send_bytes(pickle.dumps([view.nbytes for view in views]))
+    """Send an answer; arrays go as they lie in memory."""
+    head, arrays = pack(value)
+    connection.send_bytes(struct.pack(f"{len(arrays)}q", *(array.nbytes for array in arrays)))
     connection.send_bytes(head)
-    for view in views:
-        if view.nbytes:
-            connection.send_bytes(view)
+    for array in arrays:
+        if array.nbytes:
+            connection.send_bytes(array)
 
 
-def _receive(connection: Connection) -> tuple:
-    sizes = pickle.loads(connection.recv_bytes())
-    head = connection.recv_bytes()
+def _receive(connection: Connection) -> Any:
+    """Read an answer; no size is believed beyond what a decoder may hold."""
+    counted = _bytes(connection, 1 << 16)
+    if len(counted) % 8:
+        raise BrokenAnswer("sizes of arrays that are none")
+    sizes = [size for (size,) in struct.iter_unpack("q", counted)]
+    head = _bytes(connection, _HEAD_BYTES)
+    if any(size < 0 for size in sizes) or sum(sizes) > memory_limit():
+        raise BrokenAnswer(f"arrays of {sum(sizes)} bytes")
     buffers = [bytearray(size) for size in sizes]
     for buffer in buffers:
-        if buffer:
-            connection.recv_bytes_into(buffer)
-    return pickle.loads(head, buffers=buffers)
+        try:
+            if buffer and connection.recv_bytes_into(buffer) != len(buffer):
+                raise BrokenAnswer("an array that is shorter than its size")
+        except (BufferTooShort, BlockingIOError) as error:
+            raise BrokenAnswer(str(error) or "an array that is longer than its size") from None
+    return unpack(head, buffers)
+
+
+def _bytes(connection: Connection, most: int) -> bytes:
+    try:
+        return connection.recv_bytes(most)
+    except (EOFError, ConnectionError):
+        raise
+    except OSError as error:  # the message says that it is longer, or its rest does not come
+        raise BrokenAnswer(f"a message that does not end ({error})") from None
 
 
 def _name(item: object) -> str:

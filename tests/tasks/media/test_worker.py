@@ -1,5 +1,8 @@
 import os
+import pickle
 import signal
+import stat
+import struct
 import subprocess
 import sys
 import threading
@@ -57,8 +60,8 @@ def large(number: int) -> np.ndarray:
     return np.full((number, 1000, 1000), number, np.uint8)
 
 
-def loaded_modules(_: int) -> set[str]:
-    return {"torch", "polars", "prefect", "transformers"} & set(sys.modules)
+def loaded_modules(_: int) -> list[str]:
+    return sorted({"torch", "polars", "prefect", "transformers", "pydantic"} & set(sys.modules))
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +131,7 @@ def test_items_are_taken_only_as_results_are_read(pool):
 
 
 def test_workers_load_neither_torch_nor_tables(pool):
-    assert [o.value for o in pool.map(loaded_modules, [0])] == [set()]
+    assert [o.value for o in pool.map(loaded_modules, [0])] == [[]]
 
 
 def test_one_map_at_a_time_is_said_clearly(pool):
@@ -189,3 +192,54 @@ def test_no_worker_outlives_its_caller(how):
     caller.stdout.close()
     _, alive = psutil.wait_procs(workers, timeout=20)
     assert alive == []
+
+
+def answer_with(answer: bytes) -> int:
+    """Behave as a decoder that a medium took over: write to the caller whatever one likes."""
+    for number in map(int, os.listdir("/proc/self/fd")):
+        try:
+            is_socket = stat.S_ISSOCK(os.fstat(number).st_mode)
+        except OSError:  # the listing's own descriptor
+            continue
+        if is_socket:
+            os.write(number, answer)
+    return 0
+
+
+def _message(content: bytes) -> bytes:
+    return struct.pack("!i", len(content)) + content
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        _message(b"") + _message(pickle.dumps(("value", threading.excepthook))),
+        _message(b"") + _message(b"\x01"),
+        _message(b"odd"),
+        _message(struct.pack("q", 1 << 50)) + _message(b"\x01"),
+        _message(struct.pack("q", -8)) + _message(b"\x01"),
+        _message(struct.pack("q", 8)) + _message(b"\x01") + _message(b"four"),
+        _message(struct.pack("q", 2)) + _message(b"\x01") + _message(b"four"),
+        struct.pack("!i", 1 << 30),
+        struct.pack("!iQ", -1, 1 << 62),
+    ],
+)
+def test_a_foreign_answer_costs_one_item(pool, answer):
+    outcomes = list(pool.map(answer_with, [answer]))
+    assert [(o.value, o.problem.reason) for o in outcomes] == [(None, "crashed")]
+    assert "broken answer" in outcomes[0].problem.detail
+    assert [o.value for o in pool.map(square, [3])] == [9]
+
+
+def test_an_answer_that_stops_halfway_is_given_up(monkeypatch):
+    monkeypatch.setattr("tasks.media.worker._ANSWER_PAUSE_S", 1)
+    with Decoders(1) as decoders:
+        half = struct.pack("!i", 8) + b"half"
+        (outcome,) = decoders.map(stop_after, [half])
+    assert "does not end" in outcome.problem.detail
+
+
+def stop_after(answer: bytes) -> int:
+    answer_with(answer)
+    time.sleep(600)
+    return 0
