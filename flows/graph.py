@@ -16,6 +16,7 @@ import yaml
 from flows.closure import closure, file_of
 from models.errors import UserError
 from tasks.layout import Layout
+from tasks.params_text import read_mapping
 from tasks.selection import methods_on
 from tasks.stages import STAGES, Stage
 
@@ -77,18 +78,7 @@ def _plot(layout: Layout, title: str, template: str, x: str, file: str, y: str) 
 
 def read_raw_params(root: Path) -> dict[str, Any]:
     """``params.yaml`` as it stands, not yet validated."""
-    file = root / "params.yaml"
-    try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        place = getattr(error, "problem_mark", None)
-        line = f" line {place.line + 1}" if place else ""
-        raise UserError(
-            f"params.yaml{line}: not valid YAML ({error})".replace("\n", " ")
-        ) from error
-    if not isinstance(found, dict):
-        raise UserError("params.yaml is empty; take the one of the repository")
-    return found
+    return read_mapping(root / "params.yaml")
 
 
 def out_of_step(params: Mapping[str, Any], root: Path) -> bool:

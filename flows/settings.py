@@ -29,6 +29,8 @@ def read_params(root: Path) -> Params:
 def check_before_graph(params: Params) -> None:
     """What ``dvc.yaml`` is written from: cheap, so it is looked at every time."""
     execution(params.raw)
+    if not params.raw.get("corpora"):
+        raise UserError("params.yaml: corpora is empty; name a corpus, such as sample: {}")
     for name in params.raw.get("corpora") or {}:
         params.ingest(name)
         check_folder(Layout().raw(name))  # before DVC reads it all, and hangs

@@ -15,6 +15,7 @@ from models.encoders.wheels import folder_name, is_wheel
 from models.errors import UserError, hint
 from tasks.context import ForMethod
 from tasks.inputs import Named, names_in
+from tasks.params_checks import check_modalities, check_names, check_outside, check_targets
 from tasks.selection import inputs_of, methods_of, registered
 from tasks.stages import STAGES
 from tasks.starts import start_of
@@ -50,15 +51,16 @@ class Params:
             if key not in known:
                 raise UserError(f"params.yaml: there is no section '{key}'; {hint(key, known)}")
         _check_shape(raw)
+        check_names(raw)
         _check_starts(raw)
         self.raw = raw
-        _check_inputs("inputs", raw.get("inputs") or {}, list(raw.get("encoders") or {}))
+        _check_inputs(raw, "inputs", raw.get("inputs"), list(raw.get("encoders") or {}))
         for corpus, entry in (raw.get("corpora") or {}).items():
             known = registered(raw, corpus)
-            _check_inputs(f"corpora.{corpus}.inputs", (entry or {}).get("inputs") or {}, known)
+            _check_inputs(raw, f"corpora.{corpus}.inputs", (entry or {}).get("inputs"), known)
             for method in methods_of(raw, corpus):
-                own = (raw["methods"][method] or {}).get("inputs") or {}
-                _check_inputs(f"methods.{method}.inputs", own, known, corpus)
+                own = (raw["methods"][method] or {}).get("inputs")
+                _check_inputs(raw, f"methods.{method}.inputs", own, known, corpus)
 
     def section(self, name: str, corpus: str | None = None) -> Any:
         """A stage's section; ``corpora.<corpus>.<name>`` overrides single keys of it."""
@@ -161,6 +163,8 @@ class Params:
 
     def check_everything(self) -> None:
         """Parse every section and entry, so that a mistake shows before hours of work."""
+        check_targets(self.raw)
+        check_outside(self.raw)
         for name in _sections():
             self.section(name)
         parse(ExecutionParams, self.raw.get("execution") or {}, "execution")
@@ -221,10 +225,14 @@ def _check_corpora(only: object, where: str, known: list[str]) -> None:
 
 
 def _check_inputs(
-    where: str, inputs: Mapping[str, Any], encoders: list[str], corpus: str = ""
+    raw: Mapping[str, Any],
+    where: str,
+    inputs: Mapping[str, Any] | None,
+    encoders: list[str],
+    corpus: str = "",
 ) -> None:
     """Each input is one that methods can use, and names encoders (of ``corpus``), each once."""
-    for modality, named in inputs.items():
+    for modality, named in (inputs or {}).items():
         if modality not in MODALITIES and modality not in (extra := _extra_inputs()):
             known = [*MODALITIES, *extra]
             raise UserError(f"params.yaml: {where} names '{modality}'; {hint(modality, known)}")
@@ -245,6 +253,7 @@ def _check_inputs(
                 )
         if len(set(names)) < len(names):
             raise UserError(f"params.yaml: {key} names an encoder twice; leave one out")
+    check_modalities(raw, where, inputs or {})
 
 
 def _extra_inputs() -> list[str]:

@@ -1,8 +1,49 @@
-"""Single values of ``params.yaml`` changed in its text: comments, order and layout stay."""
+"""The text of ``params.yaml``: read strictly, or changed so that comments and layout stay."""
+
+from pathlib import Path
+from typing import Any
 
 import yaml
 
 from models.errors import UserError
+
+
+class _Strict(yaml.SafeLoader):
+    """Refuses a key that stands twice, as DVC does; YAML's own reader keeps the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if (key.tag, str(key.value)) in seen:
+                line = key.start_mark.line + 1
+                raise UserError(f"{self.name} line {line}: '{key.value}' stands twice; keep one")
+            seen.add((key.tag, str(key.value)))
+        return super().construct_mapping(node, deep)
+
+
+def read_mapping(file: Path) -> dict[str, Any]:
+    """A file of keys and values as it stands, not yet validated."""
+    try:
+        loader = _Strict(file.read_text(encoding="utf-8"))
+        loader.name = file.name
+        found = loader.get_single_data()
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{file.name}: not UTF-8 text ({error.reason}); save it as UTF-8"
+        ) from error
+    except yaml.YAMLError as error:
+        place = getattr(error, "problem_mark", None)
+        line = f" line {place.line + 1}" if place else ""
+        raise UserError(
+            f"{file.name}{line}: not valid YAML ({error})".replace("\n", " ")
+        ) from error
+    except (ValueError, RecursionError) as error:  # a date that is none, lists in lists in lists
+        raise UserError(f"{file.name}: not valid YAML ({error})") from error
+    if found is None:
+        raise UserError(f"{file.name} is empty; take the one of the repository")
+    if not isinstance(found, dict):
+        raise UserError(f"{file.name} is a {type(found).__name__}; it must hold keys and values")
+    return found
 
 
 def with_revision(text: str, encoder: str, revision: str) -> str:

@@ -45,6 +45,9 @@ _LIMITS = {
     "validation_masks": (1, math.inf),
 }
 
+#: Options of networks that are numbers of things.
+_AT_LEAST_ONE = ("hidden", "layers", "heads")
+
 #: Trainer settings that count only beside another one: what it takes, and whether it is there.
 _COUNTS_WITH: Mapping[str, tuple[str, Callable[[TrainConfig], bool]]] = {
     **dict.fromkeys(
@@ -223,6 +226,7 @@ def resolve(name: str, entry: Mapping[str, Any]) -> Recipe:
         if not (low <= value <= high and math.isfinite(value)):
             limits = f"{low:g} or more" if high == math.inf else f"from {low:g} to {high:g}"
             raise UserError(f"params.yaml: {where}.{key} is {value!r}, expected {limits}")
+    _check_ranges(config, where)
     if trainer.soft_labels and not method.learns_softly(config):
         raise UserError(
             f"params.yaml: {where}.soft_labels has no effect: with these options the method has a "
@@ -246,6 +250,20 @@ def resolve(name: str, entry: Mapping[str, Any]) -> Recipe:
         targets=targets,
         init_from=check_init_from(entry, method, where),
     )
+
+
+def _check_ranges(config: Any, where: str) -> None:
+    """Options of a network that every method with such a name means alike."""
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if value == item.default:  # some begin at a value that stands for another option's
+            continue
+        if item.name.endswith("dropout") and isinstance(value, float) and not 0 <= value < 1:
+            raise UserError(
+                f"params.yaml: {where}.{item.name} is {value!r}, expected 0 or more and below 1"
+            )
+        if item.name in _AT_LEAST_ONE and isinstance(value, int) and value < 1:
+            raise UserError(f"params.yaml: {where}.{item.name} is {value!r}, expected 1 or more")
 
 
 def _check_own_inputs(

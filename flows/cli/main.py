@@ -78,9 +78,18 @@ def status(as_json: Json = False) -> None:
     params = read_params(Path())
     check_before_graph(params)
     unsynced = graph.out_of_step(params.raw, Path())
-    plan = read_plan(Path.cwd())
+    if unsynced:
+        params.check_everything()
+    try:
+        plan = read_plan(Path.cwd())
+    except UserError as error:
+        if not unsynced:
+            raise
+        raise UserError(
+            "dvc.yaml is not in step with params.yaml; run `affectloom sync`"
+        ) from error
     maybe = plan.maybe
-    if maybe or unsynced:
+    if maybe and not unsynced:
         params.check_everything()
     if as_json:
         found = {
@@ -139,6 +148,7 @@ def sync() -> None:
 
     params = read_params(Path())
     check_before_graph(params)
+    params.check_everything()
     print("dvc.yaml written" if graph.sync(params.raw, Path()) else "dvc.yaml was in step")
 
 

@@ -125,6 +125,12 @@ def _config(path: Path) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
+def check_local(checkpoint: object, root: Path = Path()) -> None:
+    """Raise where a local checkpoint that no stage makes does not exist."""
+    if isinstance(checkpoint, str) and not checkpoint.startswith(f"{_MADE}/"):
+        _local(checkpoint, root)
+
+
 def _local(checkpoint: str, root: Path) -> Path | None:
     path = root / checkpoint
     if path.exists():

@@ -4,6 +4,7 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol as TypingProtocol
 
 import polars as pl
@@ -71,10 +72,26 @@ class Adapter(TypingProtocol):
 
 def find_adapter(name: str) -> Adapter:
     """The ``read`` function of ``tasks/corpora/adapters/<name>.py``."""
+    return _module(name).read
+
+
+def check_options(name: str, options: Mapping[str, object]) -> None:
+    """Whether an adapter takes these options; its ``OPTIONS`` are a model, or names and choices."""
+    from tasks.corpora.files import parse_options
+    from tasks.corpora.source import choose
+
+    known = _module(name).OPTIONS
+    if isinstance(known, type):
+        parse_options(known, options, name)
+    else:
+        choose(name, options, known)
+
+
+def _module(name: str) -> ModuleType:
     folder = Path(__file__).parent / "adapters"
     known = sorted(file.stem for file in folder.glob("[a-z]*.py"))
     if name not in known:
         raise UserError(
             f"params.yaml: no adapter is called '{name}'; known adapters: {', '.join(known)}"
         )
-    return importlib.import_module(f"tasks.corpora.adapters.{name}").read
+    return importlib.import_module(f"tasks.corpora.adapters.{name}")

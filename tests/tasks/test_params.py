@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from models.errors import UserError
+from tasks.corpora.adapter import check_options
 from tasks.labels.params import LabelsParams
 from tasks.params import OVERRIDABLE, Params, parse
 from tasks.stages import STAGES
@@ -133,3 +134,42 @@ def test_a_value_of_several_kinds_is_told_without_the_names_of_the_kinds(scale, 
     with pytest.raises(UserError) as caught:
         parse(LabelsParams, {"scales": {"valence": scale}}, "labels")
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(("path", "value", "sentence"), [
+    ("inputs/video", "prosody", "inputs.video is 'prosody', which reads audio; write it under aud"),
+    ("methods/gru", {"inputs": {"text": "prosody"}}, "methods.gru.inputs.text is 'prosody', which"),
+    ("corpora/sample", {"adapter": "sampel"}, "no adapter is called 'sampel'; known adapters: aff"),
+    ("corpora/sample", {"options": {"x": 1}}, "the adapter sample has no option 'x'"),
+    ("corpora/mine", {"adapter": "table"}, "options of adapter table: file: Field required"),
+    ("corpora/c", {"adapter": "crema_d", "options": {"media": "x"}}, "option media of adapter cre"),
+    ("corpora/m", {"adapter": "meld", "options": {"medai": 1}}, "no option 'medai'; did you mean"),
+    ("methods/gru", {"dropout": 1.5}, "methods.gru.dropout is 1.5, expected 0 or more and below 1"),
+    ("methods/gru", {"dropout": -0.1}, "methods.gru.dropout is -0.1, expected 0 or more"),
+    ("methods/gru", {"hidden": 0}, "methods.gru.hidden is 0, expected 1 or more"),
+    ("methods/gru", {"targets": ["valense"]}, "methods.gru.targets names 'valense'; known: catego"),
+    ("train/targets", ["sentimnt"], "train.targets names 'sentimnt'; did you mean 'sentiment'?"),
+    ("splits/stratify", "categry", "splits.stratify is 'categry'; did you mean 'category'?"),
+    ("corpora/sample", {"splits": {"stratify": "x"}}, "corpora.sample.splits.stratify is 'x'"),
+    ("encoders/minilm/checkpoint", "data/raw/no.pt", "minilm: checkpoint 'data/raw/no.pt'"),
+    ("methods/spcl", {"backbone": "spcl"}, "method 'spcl' is no backbone"),
+    ("methods/x", {"backbone": "x"}, "there is no method 'x'"),
+], ids=str)  # fmt: skip
+def test_what_cannot_work_is_said_before_anything_runs(path, value, sentence):
+    assert sentence in sentence_of(changed(path, value))
+
+
+@pytest.mark.parametrize("section", ["corpora", "encoders", "methods"])
+@pytest.mark.parametrize(
+    "name", [5, True, None, 1.5, "5", "true", "2020-01-01", "a/../../x", "a b", "", "-x", "e" * 101]
+)
+def test_a_name_that_can_be_no_folder_is_refused(section, name):
+    raw = copy.deepcopy(GOOD)
+    raw[section][name] = {}
+    assert f"params.yaml: {section} has the name" in sentence_of(raw)
+
+
+def test_every_adapter_says_what_it_may_be_told():
+    for file in sorted((ROOT / "tasks/corpora/adapters").glob("[a-z]*.py")):
+        with pytest.raises(UserError, match=f"adapter {file.stem}"):
+            check_options(file.stem, {"no_such_option": 1})

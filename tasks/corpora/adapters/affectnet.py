@@ -116,6 +116,10 @@ _FORMS = {
 _REMEDY = "take the list of AffectNet's own release"
 
 
+#: What ``params.yaml`` may say of the corpus.
+OPTIONS = {"classes": (8, 7, "all")}
+
+
 def read(root: Path, options: Mapping[str, object]) -> Corpus:
     """The annotated images under ``root``.
 
@@ -125,7 +129,7 @@ def read(root: Path, options: Mapping[str, object]) -> Corpus:
             ``uncertain`` and ``no_face``, whose category stays empty). What a protocol leaves out
             is counted in quarantine as ``not_in_protocol``.
     """
-    classes = choose("affectnet", options, {"classes": (8, 7, "all")})["classes"]
+    classes = choose("affectnet", options, OPTIONS)["classes"]
     name, form, lists = _find(root)
     rows = pl.concat([_read(root, form, path, split) for split, path in lists.items()])
     code = pl.col("expression").cast(pl.Int64, strict=False)

@@ -61,6 +61,13 @@ CARD = ProtocolCard(
 log = logging.getLogger("affectloom")
 
 
+#: What ``params.yaml`` may say of the corpus.
+OPTIONS = {
+    "labels": ("audiovisual", "audio", "video", "votes", "intended", "all"),
+    "media": tuple(_WANTED),
+}
+
+
 def read(root: Path, options: Mapping[str, object]) -> Corpus:
     """The clips under ``root`` with the judgements asked for.
 
@@ -74,10 +81,7 @@ def read(root: Path, options: Mapping[str, object]) -> Corpus:
     chosen = choose(
         "crema_d",
         options,
-        {
-            "labels": ("audiovisual", "audio", "video", "votes", "intended", "all"),
-            "media": tuple(_WANTED),
-        },
+        OPTIONS,
     )
     files = with_stems(list_files(root, (".mp4", ".flv", ".wav", ".mp3")))
     parts = pl.col("stem").str.extract_groups(r"^(\d{4})_([A-Z]{3})_([A-Z]{3})_([A-Z]{1,2})$")

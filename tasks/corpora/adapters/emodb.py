@@ -65,9 +65,13 @@ CARD = ProtocolCard(
 )
 
 
+#: What ``params.yaml`` may say of the corpus.
+OPTIONS: dict[str, tuple[str, ...]] = {}
+
+
 def read(root: Path, options: Mapping[str, object]) -> Corpus:
     """The recordings under ``root``, published as the folder ``wav``; there are no options."""
-    choose("emodb", options, {})
+    choose("emodb", options, OPTIONS)
     files = with_stems(list_files(root, (".wav",)))
     parts = pl.col("stem").str.extract_groups(r"^(\d\d)([ab]\d\d)([A-Z])([a-z])$")
     files = files.with_columns(

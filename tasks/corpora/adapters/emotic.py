@@ -79,6 +79,10 @@ class _Rows:
     judgements: list[dict[str, object]] = field(default_factory=list)
 
 
+#: What ``params.yaml`` may say of the corpus.
+OPTIONS = {"raters": ("combined", "each")}
+
+
 def read(root: Path, options: Mapping[str, object]) -> Corpus:
     """The annotated persons under ``root``.
 
@@ -88,7 +92,7 @@ def read(root: Path, options: Mapping[str, object]) -> Corpus:
         options: ``raters``: ``combined`` (default) takes the released combination where several
             people judged; ``each`` takes every annotator (Annotations.mat only).
     """
-    raters = choose("emotic", options, {"raters": ("combined", "each")})["raters"]
+    raters = choose("emotic", options, OPTIONS)["raters"]
     pictures = "emotic/" if (root / "emotic").is_dir() else ""
     mat = next(
         (

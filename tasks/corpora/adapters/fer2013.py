@@ -59,6 +59,10 @@ CARD = ProtocolCard(
 )
 
 
+#: What ``params.yaml`` may say of the corpus.
+OPTIONS = {"form": ("auto", "vad", "csv", "folders")}
+
+
 def read(root: Path, options: Mapping[str, object]) -> Corpus:
     """The faces under ``root``.
 
@@ -67,7 +71,7 @@ def read(root: Path, options: Mapping[str, object]) -> Corpus:
         options: ``form``: ``auto`` (default: tables with VAD before tables without before
             folders), ``vad``, ``csv`` or ``folders``.
     """
-    form = choose("fer2013", options, {"form": ("auto", "vad", "csv", "folders")})["form"]
+    form = choose("fer2013", options, OPTIONS)["form"]
     with_vad, plain = _tables(root)
     if form == "vad" or (form == "auto" and with_vad):
         return _from_tables(root, with_vad, "with VAD", has_vad=True)

@@ -50,6 +50,10 @@ class HumeOptions(Options):
     transcripts: str | None = Field(None, min_length=1)
 
 
+#: What ``params.yaml`` may say of the corpus.
+OPTIONS = HumeOptions
+
+
 def read(root: Path, options: Mapping[str, object]) -> Corpus:
     """The clips that the lists under ``root`` name; ``options`` are ``HumeOptions``.
 

@@ -99,6 +99,10 @@ class IemocapOptions(Options):
     test_session: Literal[1, 2, 3, 4, 5] | None = 5
 
 
+#: What ``params.yaml`` may say of the corpus.
+OPTIONS = IemocapOptions
+
+
 def read(root: Path, options: Mapping[str, object]) -> Corpus:
     """IEMOCAP under ``root``, which holds ``Session1`` to ``Session5``."""
     chosen = parse_options(IemocapOptions, options, "iemocap")

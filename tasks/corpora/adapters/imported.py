@@ -13,10 +13,13 @@ from tasks.tables.annotations import ANNOTATIONS
 from tasks.tables.parquet import read_table
 from tasks.tables.quarantine import QUARANTINE
 
+#: What ``params.yaml`` may say of the corpus.
+OPTIONS: dict[str, tuple[str, ...]] = {}
+
 
 def read(root: Path, options: Mapping[str, object]) -> Corpus:
     """The tables of an import, with the card that its reader wrote; there are no options."""
-    choose("imported", options, {})
+    choose("imported", options, OPTIONS)
     folder = root / IMPORTS
     manifest = folder / "manifest.json"
     again = "run `affectloom import` again with --replace"

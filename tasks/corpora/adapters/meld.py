@@ -60,6 +60,10 @@ class MeldOptions(Options):
     media: Literal["clips", "none"] = "clips"
 
 
+#: What ``params.yaml`` may say of the corpus.
+OPTIONS = MeldOptions
+
+
 def read(root: Path, options: Mapping[str, object]) -> Corpus:
     """MELD under ``root``: ``{train,dev,test}_sent_emo.csv`` and the folders of clips."""
     chosen = parse_options(MeldOptions, options, "meld")

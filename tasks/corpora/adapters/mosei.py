@@ -70,6 +70,10 @@ class MoseiOptions(Options):
     emotion_threshold: float = Field(0.0, ge=0, lt=3)
 
 
+#: What ``params.yaml`` may say of the corpus.
+OPTIONS = MoseiOptions
+
+
 def read(root: Path, options: Mapping[str, object]) -> Corpus:
     """CMU-MOSEI under ``root``, in either layout."""
     chosen = parse_options(MoseiOptions, options, "mosei")

@@ -69,6 +69,10 @@ class MosiOptions(Options):
     folds: str | None = None
 
 
+#: What ``params.yaml`` may say of the corpus.
+OPTIONS = MosiOptions
+
+
 def read(root: Path, options: Mapping[str, object]) -> Corpus:
     """CMU-MOSI under ``root``, in either layout."""
     chosen = parse_options(MosiOptions, options, "mosi")

@@ -48,6 +48,10 @@ CARD = ProtocolCard(
 log = logging.getLogger("affectloom")
 
 
+#: What ``params.yaml`` may say of the corpus.
+OPTIONS = {"channel": ("speech", "song", "both"), "media": tuple(_WANTED)}
+
+
 def read(root: Path, options: Mapping[str, object]) -> Corpus:
     """The performances under ``root``, whatever folders the archives were unpacked into.
 
@@ -56,9 +60,7 @@ def read(root: Path, options: Mapping[str, object]) -> Corpus:
         options: ``channel``: ``speech`` (default), ``song`` or ``both``; ``media``: ``best`` (sound
             and picture before sound before picture), ``audiovisual``, ``audio`` or ``video``.
     """
-    chosen = choose(
-        "ravdess", options, {"channel": ("speech", "song", "both"), "media": tuple(_WANTED)}
-    )
+    chosen = choose("ravdess", options, OPTIONS)
     files = with_stems(list_files(root, (".wav", ".mp4")))
     pattern = "^" + "-".join([r"(\d\d)"] * 7) + "$"
     parts = pl.col("stem").str.extract_groups(pattern)

@@ -48,6 +48,10 @@ CARD = ProtocolCard(
 )
 
 
+#: What ``params.yaml`` may say of the corpus.
+OPTIONS: dict[str, tuple[str, ...]] = {}
+
+
 def read(root: Path, options: Mapping[str, object]) -> Corpus:
     """The corpus under ``root``; ``factors.csv``, the hidden truth, is left alone.
 

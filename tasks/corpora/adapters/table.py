@@ -56,6 +56,10 @@ _SPLITS = {
 _CORNERS = ("x0", "y0", "x1", "y1")
 
 
+#: What ``params.yaml`` may say of the corpus.
+OPTIONS = TableOptions
+
+
 def read(root: Path, options: Mapping[str, object]) -> Corpus:
     """The table ``options.file`` under ``root``."""
     chosen = parse_options(TableOptions, options, "table")

@@ -219,3 +219,35 @@ def test_the_module_runs_as_a_program(clone):
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-1].endswith("did you mean 'labels'?")
     assert "Traceback" not in done.stderr
+
+
+def test_status_says_to_sync_where_dvc_cannot_read_the_old_graph(sentence, clone):
+    params = clone / "params.yaml"
+    text = params.read_text()
+    assert "  prosody:" in text
+    params.write_text(
+        text.replace("  prosody:", "  pitch:").replace("audio: prosody", "audio: pitch")
+    )
+    assert sentence("status") == (
+        "error: dvc.yaml is not in step with params.yaml; run `affectloom sync`"
+    )
+
+
+@pytest.mark.parametrize("arguments", [("status",), ("sync",), ("run",)])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"corpora: {}\n", "corpora is empty"),
+        (b"corpora: {}\ncorpora: {}\n", "line 2: 'corpora' stands twice"),
+        (b"- corpora\n", "is a list; it must hold keys and values"),
+        (b"corpora: {\xff: {}}\n", "not UTF-8 text"),
+        (b"corpora: {a/../../x: {adapter: sample}}\n", "has the name 'a/../../x'"),
+        (b"corpora: {sample: {options: {x: 1}}}\n", "the adapter sample has no option 'x'"),
+    ],
+    ids=["empty", "twice", "list", "latin", "path", "option"],
+)
+def test_every_command_says_what_is_wrong_with_the_parameters(
+    sentence, clone, arguments, text, said
+):
+    (clone / "params.yaml").write_bytes(text)
+    assert said in sentence(*arguments)
