@@ -65,7 +65,7 @@ def combine(
     rows, left_out = _leave_out(ANNOTATIONS.completed(annotations), params, kinds, aliases)
     rules = rules_of(params, card)
     screened = screen(rows, utterance_ids, rules)
-    _check_spelling(screened.kept)
+    check_spelling(screened.kept)
     merged = [
         merge_labels(params, utterance_ids, screened.kept, trusted, fold)
         for fold, trusted in _learning_rows(params, splits).items()
@@ -135,7 +135,7 @@ def _leave_out(
     )
 
 
-def _check_spelling(rows: pl.DataFrame) -> None:
+def check_spelling(rows: pl.DataFrame) -> None:
     """Two spellings of one category would become two classes without anybody's wish."""
     labels = rows.select("target", "label").drop_nulls().unique()
     twice = labels.with_columns(plain=pl.col("label").str.strip_chars().str.to_lowercase()).filter(

@@ -8,7 +8,6 @@ The stage labels may fit rater weights in each fold, so it comes later: what par
 by is the plain merge of the judgements.
 """
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from tasks.labels.combine import combine_plainly
 from tasks.labels.params import LabelsParams
 from tasks.layout import Layout
 from tasks.leaks.findings import find_leaks
+from tasks.splits.fingerprint import fingerprint
 from tasks.splits.groups import assign, class_counts, link
 from tasks.tables.annotations import ANNOTATIONS
 from tasks.tables.parquet import read_metadata, read_table, write_table
@@ -175,14 +175,6 @@ def make_splits(
         "sha256": fingerprint(table),
     }
     return table, metadata
-
-
-def fingerprint(splits: pl.DataFrame) -> str:
-    """SHA-256 of the rows, whatever their order; two equal hashes mean the same protocol."""
-    lines = splits.sort(SPLIT.key).select(
-        pl.concat_str("utterance_id", pl.col("fold").cast(pl.String), "split", separator="\t")
-    )
-    return hashlib.sha256("\n".join(lines.to_series()).encode()).hexdigest()
 
 
 def _strata(

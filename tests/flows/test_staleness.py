@@ -1,15 +1,13 @@
 """One change makes exactly those stages stale that depend on it, in DVC's own opinion."""
 
-import contextlib
 import re
-import shutil
 from pathlib import Path
 
 import pytest
-from dvc.repo import Repo
 
 from flows import graph
 from flows.plan import read_plan
+from tests.flows.placeholders import make_project
 from tests.places import ROOT
 
 METHODS = ("constant", "early_fusion", "late_fusion", "linear")
@@ -18,35 +16,10 @@ METHODS = ("constant", "early_fusion", "late_fusion", "linear")
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     """A copy of the code whose outs are placeholders that DVC believes to be up to date."""
-    root = tmp_path_factory.mktemp("project")
-    for package in ("flows", "tasks", "models"):
-        shutil.copytree(
-            ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__", "*.tmp")
-        )
-    shutil.copy(ROOT / "params.yaml", root / "params.yaml")
-    (root / ".dvcignore").write_text((ROOT / ".dvcignore").read_text())
-    params = (root / "params.yaml").read_text()
     kept = "".join(f"  {name}: {{}}\n" for name in METHODS)
+    params = (ROOT / "params.yaml").read_text()
     params = re.sub(r"(?m)^methods:.*\n(?:(?:  .*)?\n)+", f"methods:\n{kept}\n", params)
-    (root / "params.yaml").write_text(params)
-    graph.sync(graph.read_raw_params(root), root)
-    with Repo.init(str(root), no_scm=True) as repo:
-        for stage in repo.index.stages:
-            for out in stage.outs:
-                path = Path(out.fs_path)
-                if path.suffix:
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    path.write_text(f"placeholder of {stage.addressing}")
-                else:
-                    path.mkdir(parents=True, exist_ok=True)
-                    (path / "placeholder").write_text(stage.addressing)
-        named = {d.def_path for stage in repo.index.stages for d in stage.deps}
-        for folder in sorted(root / path for path in named if path.startswith("data/checkpoints/")):
-            folder.mkdir(exist_ok=True)
-            (folder / "weights").write_text(folder.name)
-        with contextlib.chdir(root):
-            repo.commit(force=True)
-    return root
+    return make_project(tmp_path_factory.mktemp("project"), params)
 
 
 @pytest.fixture

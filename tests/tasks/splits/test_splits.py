@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from models.errors import UserError
 from tasks.labels.params import LabelsParams
+from tasks.splits.fingerprint import fingerprint
 from tasks.splits.groups import assign, class_counts, link
-from tasks.splits.stage import ForSplits, SplitsParams, fingerprint, make_splits, run
+from tasks.splits.stage import ForSplits, SplitsParams, make_splits, run
 from tasks.tables.annotations import ANNOTATIONS
 from tasks.tables.labels import LABELS
 from tasks.tables.parquet import read_metadata, read_table, write_table
