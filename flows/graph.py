@@ -101,7 +101,7 @@ def sync(params: Mapping[str, Any], root: Path) -> bool:
 
 def stage_code(stage: Stage, ids: Mapping[str, str], params: Mapping[str, Any]) -> list[str]:
     """Dotted modules that an instance runs; their closure is its code."""
-    return [stage.module, *stage.code(params, **ids)]
+    return stage.code_of(params, **ids)
 
 
 def _render(stage: Stage, params: Mapping[str, Any], layout: Layout, root: Path) -> dict[str, Any]:

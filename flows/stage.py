@@ -45,7 +45,7 @@ def run_stage(
 ) -> None:
     """Call the stage's function with its own part of the parameters."""
     stage = STAGES[name]
-    function = importlib.import_module(stage.module).run
+    function = importlib.import_module(stage.module(params.raw, **ids)).run
     function(stage.asked(params, **ids), layout, ctx, **ids)
 
 

@@ -20,6 +20,7 @@ from tasks.selection import inputs_of, methods_of, registered
 from tasks.stages import STAGES
 from tasks.starts import start_of
 from tasks.tables.words import MODALITIES
+from tasks.unions import UNION, UnionParams, check_unions
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -53,6 +54,7 @@ class Params:
         _check_shape(raw)
         check_names(raw)
         _check_starts(raw)
+        check_unions(raw)
         self.raw = raw
         _check_inputs(raw, "inputs", raw.get("inputs"), list(raw.get("encoders") or {}))
         for corpus, entry in (raw.get("corpora") or {}).items():
@@ -77,12 +79,14 @@ class Params:
         return self._entry("corpora", name)
 
     def ingest(self, name: str) -> Any:
-        """How a corpus is read."""
+        """How a corpus is read, or what a union is made of."""
         from tasks.ingest.stage import IngestParams
 
         entry = self.corpus(name)
         values = {key: value for key, value in entry.items() if key not in OVERRIDABLE}
         values.setdefault("adapter", name)
+        if values["adapter"] == UNION:
+            return parse(UnionParams, values, f"corpora.{name}", also=OVERRIDABLE)
         return parse(IngestParams, values, f"corpora.{name}", also=OVERRIDABLE)
 
     def encoder(self, name: str) -> Any:

@@ -7,6 +7,7 @@ from models import registry
 from models.errors import UserError
 from tasks.inputs import Named, names_in
 from tasks.method_reads import method_reads
+from tasks.unions import share_rows
 
 
 def registered(raw: Mapping[str, Any], corpus: str) -> list[str]:
@@ -116,8 +117,8 @@ def read_by(raw: Mapping[str, Any], corpus: str, method: str) -> dict[str, tuple
 def transfers_of(raw: Mapping[str, Any]) -> list[dict[str, str]]:
     """Every ``corpus``, ``method`` and other corpus ``onto`` where it reads the same encoders.
 
-    Methods on pictures read none, but both need faces. Empty with a single corpus, or where
-    ``transfer.enabled`` is false.
+    Methods on pictures read none, but both need faces. A union is not tested on its parts, nor
+    they on it: they share rows. Empty with a single corpus, or where ``transfer.enabled`` is false.
     """
     corpora = list(raw.get("corpora") or {})
     if len(corpora) < 2 or not (raw.get("transfer") or {}).get("enabled", True):
@@ -129,7 +130,9 @@ def transfers_of(raw: Mapping[str, Any]) -> list[dict[str, str]]:
             found += [
                 {"corpus": corpus, "method": method, "onto": onto}
                 for onto in corpora
-                if onto != corpus and mine is not None and _compared(raw, onto, method) == mine
+                if not share_rows(raw, corpus, onto)
+                and mine is not None
+                and _compared(raw, onto, method) == mine
             ]
     return found
 

@@ -19,6 +19,7 @@ from tasks.selection import (
     seen_corpora,
     transfers_of,
 )
+from tasks.unions import parts_of
 
 if TYPE_CHECKING:
     from tasks.params import Params
@@ -47,6 +48,8 @@ class Stage:
         more: what else an instance reads, as its parameters say; ``${...}`` where an experiment
             may change it.
         code: modules that an instance reaches by name, beside those its own module imports.
+        has_union: a union of corpora has a ``run`` of its own, in ``tasks/<name>/union.py``, which
+            is asked what the union is made of.
     """
 
     name: str
@@ -60,11 +63,19 @@ class Stage:
     on_request: Callable[[Raw], Sequence[Mapping[str, str]]] = lambda raw: []
     more: Callable[..., list[str]] = lambda d, raw, **_: []
     code: Callable[..., list[str]] = lambda raw, **_: []
+    has_union: bool = False
 
-    @property
-    def module(self) -> str:
-        """Dotted name of the module whose ``run`` does the work."""
-        return f"tasks.{self.name}.stage"
+    def module(self, raw: Raw, **ids: str) -> str:
+        """Dotted name of the module whose ``run`` does the work of an instance."""
+        return f"tasks.{self.name}.{'union' if self._is_union(raw, **ids) else 'stage'}"
+
+    def code_of(self, raw: Raw, **ids: str) -> list[str]:
+        """Modules that an instance runs; with what they import they are its code."""
+        own = [] if self._is_union(raw, **ids) else self.code(raw, **ids)
+        return [self.module(raw, **ids), *own]
+
+    def _is_union(self, raw: Raw, **ids: str) -> bool:
+        return self.has_union and bool(parts_of(raw, ids["corpus"]))
 
     def instances_of(self, raw: Raw) -> list[dict[str, str]]:
         """Ids of every instance."""
@@ -74,12 +85,16 @@ class Stage:
 
     def asked(self, params: "Params", **ids: str) -> object:
         """What the stage's function gets for an instance."""
+        if self._is_union(params.raw, **ids):
+            return params.ingest(ids["corpus"])
         if self.asks is not None:
             return self.asks(params, **ids)
         return params.section(self.name, ids.get("corpus"))
 
     def keys_of(self, raw: Raw, **ids: str) -> list[str]:
         """Keys of params.yaml on which an instance depends."""
+        if self._is_union(raw, **ids):
+            return [f"corpora.{ids['corpus']}.of"]
         if self.keys is not None:
             return self.keys(raw, **ids)
         return wiring.section_keys(raw, self.name, **ids)
@@ -108,7 +123,8 @@ _ROWS = (
         asks=lambda p, corpus: p.ingest(corpus),
         keys=lambda raw, corpus: [f"corpora.{corpus}"],
         code=wiring.adapter_code,
-        reads=lambda d, corpus: [d.raw(corpus)],
+        more=wiring.ingest_reads,
+        has_union=True,
         writes=lambda d, corpus: [
             d.utterances(corpus), d.annotations(corpus), d.quarantine(corpus),
         ],
@@ -117,6 +133,8 @@ _ROWS = (
         "splits", CORPUS, "tasks.splits.stage:SplitsParams",
         asks=lambda p, corpus: p.for_splits(corpus),
         keys=wiring.splits_keys,
+        more=wiring.splits_reads,
+        has_union=True,
         reads=lambda d, corpus: [d.utterances(corpus), d.annotations(corpus)],
         writes=lambda d, corpus: [d.splits(corpus), d.leaks(corpus)],
     ),
@@ -124,6 +142,7 @@ _ROWS = (
         "labels", CORPUS, "tasks.labels.stage:LabelsParams",
         asks=lambda p, corpus: p.for_labels(corpus),
         more=wiring.labels_reads,
+        has_union=True,
         reads=lambda d, corpus: [d.utterances(corpus), d.annotations(corpus)],
         writes=lambda d, corpus: [
             d.labels(corpus), d.labels_quarantine(corpus), d.agreement(corpus),

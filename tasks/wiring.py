@@ -21,6 +21,7 @@ from tasks.selection import (
     transfers_of,
 )
 from tasks.tables.words import MODALITIES
+from tasks.unions import parts_of
 
 Raw = Mapping[str, Any]
 
@@ -67,6 +68,13 @@ def adapter_code(raw: Raw, corpus: str) -> list[str]:
     return [f"tasks.corpora.adapters.{adapter}"]
 
 
+def ingest_reads(d: Layout, raw: Raw, corpus: str) -> list[str]:
+    """The raw folder, or the tables of the parts of a union."""
+    parts = parts_of(raw, corpus)
+    tables = [f(part) for part in parts for f in (d.utterances, d.annotations, d.quarantine)]
+    return [str(path) for path in tables] or [str(d.raw(corpus))]
+
+
 # splits -----------------------------------------------------------------------------------------
 
 
@@ -75,11 +83,23 @@ def splits_keys(raw: Raw, corpus: str) -> list[str]:
     return _sections(raw, ("splits", "labels"), corpus) or [f"corpora.{corpus}"]
 
 
+def splits_reads(d: Layout, raw: Raw, corpus: str) -> list[str]:
+    """Splits and labels of the parts of a union."""
+    parts = parts_of(raw, corpus)
+    return [str(path) for part in parts for path in (d.splits(part), d.labels(part))]
+
+
 # labels -----------------------------------------------------------------------------------------
 
 
 def labels_reads(d: Layout, raw: Raw, corpus: str) -> list[str]:
-    """The splits, where rater weights are learnt on the training rows of each fold."""
+    """The splits, where rater weights are learnt on the training rows of each fold.
+
+    Of a union its own splits, and what labels made of its parts.
+    """
+    if parts := parts_of(raw, corpus):
+        made = [f(part) for part in parts for f in (d.labels, d.labels_quarantine, d.agreement)]
+        return [str(d.splits(corpus)), *map(str, made)]
     asked = {**(raw.get("labels") or {}), **((raw["corpora"][corpus] or {}).get("labels") or {})}
     is_learnt = asked.get("merge") == "ewe" and asked.get("weights_from", "training") != "all"
     return [str(d.splits(corpus))] if is_learnt else []

@@ -92,6 +92,7 @@ def _module(name: str) -> ModuleType:
     known = sorted(file.stem for file in folder.glob("[a-z]*.py"))
     if name not in known:
         raise UserError(
-            f"params.yaml: no adapter is called '{name}'; known adapters: {', '.join(known)}"
+            f"params.yaml: no adapter is called '{name}'; known adapters: {', '.join(known)}, and "
+            "union of other corpora"
         )
     return importlib.import_module(f"tasks.corpora.adapters.{name}")
