@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from tasks.leaks.columns import ColumnLeak, column_leaks
+from tasks.leaks.groups import absent_groups
 from tasks.leaks.texts import text_leaks
 from tasks.tables.words import SPLITS
 
@@ -84,6 +85,7 @@ def find_leaks(
         *_texts(rows),
         *_priors(rows, labels),
         *_unlearnt(rows, labels),
+        *_absent_groups(rows),
     ]
     rank = {"error": 0, "warning": 1, "info": 2}
     return sorted(findings, key=lambda f: (rank[f["severity"]], f["kind"]))
@@ -375,6 +377,22 @@ def _unlearnt(rows: pl.DataFrame, labels: pl.DataFrame) -> list[Finding]:
     names = asked["category"].n_unique()
     sentence = f"categories that training never shows: {names:,}, for instance {examples[0]}"
     return [_finding("unlearnt_category", "warning", names, asked["fold"], examples, sentence)]
+
+
+def _absent_groups(rows: pl.DataFrame) -> list[Finding]:
+    """Groups of people in validation or test that the training part of the fold never shows."""
+    absent = absent_groups(rows)
+    if not absent:
+        return []
+    examples = [
+        f"{one.by} {one.group}: {_plural(one.rows, 'utterance')} in {one.split} of fold "
+        f"{one.fold}, none in train"
+        for one in absent
+    ]
+    groups = len({(one.by, one.group) for one in absent})
+    sentence = f"groups of people that training never shows: {groups:,}, for instance {examples[0]}"
+    folds = [one.fold for one in absent]
+    return [_finding("absent_group", "warning", groups, folds, examples, sentence)]
 
 
 _COLUMN_SENTENCES = {

@@ -22,6 +22,7 @@ from tasks.context import Context, Progress
 from tasks.layout import Layout
 from tasks.report.cross_corpus import cross_corpus, curves_across
 from tasks.report.ensembles import write_ensembles
+from tasks.report.groups import Grouping, by_group
 from tasks.report.leaderboard import Judged, judge_loaded, to_csv
 from tasks.report.page.corpus import overview
 from tasks.report.page.page import render
@@ -76,14 +77,27 @@ def run(asked: ForReport, layout: Layout, ctx: Context) -> None:
     _write(layout.leaderboard("csv"), to_csv(board))
     write_ensembles(layout, loaded)
     overviews = write_analysis(layout, list(corpora))
+    groups = _groups(layout, params, loaded)
+    for corpus, found in groups.items():
+        write_json(layout.analysis / "groups" / f"{corpus}.json", found)
     write_plots(layout, loaded, overviews, curves_across(layout, raw))
     written = _read_board(layout)  # as `affectloom report` will read it
     assert written is not None
-    _write(layout.page(), render(layout, raw, written, loaded, overviews))
+    _write(layout.page(), render(layout, raw, written, loaded, overviews, groups))
 
 
 def _judge(layout: Layout, params: ReportParams, corpus: str, loaded: Loaded) -> dict[str, Judged]:
     return judge_loaded(layout, corpus, loaded, resamples=params.resamples, seed=params.seed)
+
+
+def _groups(
+    layout: Layout, params: ReportParams, loaded: Mapping[str, Loaded]
+) -> dict[str, dict[str, list[Grouping]]]:
+    """Corpus to target to scores by group of people."""
+    return {
+        corpus: by_group(layout, corpus, one, resamples=params.resamples, seed=params.seed)
+        for corpus, one in loaded.items()
+    }
 
 
 def _board(
@@ -139,7 +153,8 @@ def draw_page(layout: Layout, params: ReportParams, raw: Mapping[str, Any]) -> t
     if board is None or not is_current:
         fresh = {c: _judge(layout, params, c, one) for c, one in loaded.items()}
         board = _board(layout, raw, fresh)
-    page = render(layout, raw, board, loaded, _overviews(layout, shown))
+    groups = _groups(layout, params, loaded)
+    page = render(layout, raw, board, loaded, _overviews(layout, shown), groups)
     _write(layout.page(), page)
     return layout.page(), is_current
 

@@ -27,7 +27,15 @@ from tasks.selection import encoders_of
 from tasks.tables.parquet import read_table
 from tasks.tables.splits import SPLIT
 
-_SCRIPTS = ("core.js", "leaderboard.js", "charts.js", "dialogues.js", "corpus.js", "start.js")
+_SCRIPTS = (
+    "core.js",
+    "leaderboard.js",
+    "charts.js",
+    "groups.js",
+    "dialogues.js",
+    "corpus.js",
+    "start.js",
+)
 #: Of each curve of errors on another corpus.
 _POINTS = 60
 _VENDOR = ("d3.min.js", "plot.min.js")
@@ -39,6 +47,7 @@ def render(
     board: Board,
     loaded: Mapping[str, Loaded],
     overviews: Mapping[str, Mapping[str, Any]],
+    groups: Mapping[str, Mapping[str, Any]],
 ) -> str:
     """The whole page as HTML.
 
@@ -48,13 +57,14 @@ def render(
         board: the leaderboard; corpora that it lacks are not shown.
         loaded: corpus to what was evaluated.
         overviews: corpus to ``page.corpus.overview``.
+        groups: corpus to ``report.groups.by_group``.
     """
     corpora = [corpus for corpus in raw.get("corpora") or {} if corpus in board.corpora]
     budget = Budget(corpora=len(corpora))
     content = {
         "corpora": {
             corpus: _corpus(layout, corpus, raw, board, loaded[corpus], budget)
-            | {"overview": overviews[corpus]}
+            | {"overview": overviews[corpus], "groups": groups[corpus]}
             for corpus in corpora
         },
         "unready": {

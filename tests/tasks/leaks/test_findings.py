@@ -306,3 +306,17 @@ def test_a_category_that_training_never_shows_is_named():
     assert (found["count"], found["severity"], found["folds"]) == (1, "warning", [0])
     assert found["examples"] == ["disgusted: 1 utterance in test of fold 0, none in train"]
     assert "unlearnt_category" not in leaks({LAST: {"category": "x"}, 0: {"category": "x"}})
+
+
+def test_a_group_of_people_that_training_never_shows_is_a_warning():
+    sexes = {n: {"sex": "male" if n >= LAST - 3 else "female"} for n in range(LAST + 1)}
+    found = leaks(sexes)["absent_group"]
+    assert (found["severity"], found["count"]) == ("warning", 1)
+    assert found["examples"] == ["sex male: 4 utterances in test of fold 0, none in train"]
+
+
+def test_a_new_speaker_or_an_untold_sex_is_no_absent_group():
+    assert "absent_group" not in leaks()
+    assert "absent_group" not in leaks({LAST: {"sex": "male"}})  # of nobody in training it is known
+    both = {n: {"sex": "female" if n % 2 else "male", "age": 40.0} for n in range(LAST + 1)}
+    assert "absent_group" not in leaks(both)
