@@ -28,6 +28,7 @@ from tasks.report.page.corpus import overview
 from tasks.report.page.page import render
 from tasks.report.plots import write_plots
 from tasks.report.tested import Loaded, load_tested
+from tasks.report.union_scores import UnionScores, union_scores
 from tasks.score_files import Account, Board, Provenance
 from tasks.selection import encoders_of, methods_of, seen_corpora
 from tasks.tables.faces import FACES
@@ -80,10 +81,13 @@ def run(asked: ForReport, layout: Layout, ctx: Context) -> None:
     groups = _groups(layout, params, loaded)
     for corpus, found in groups.items():
         write_json(layout.analysis / "groups" / f"{corpus}.json", found)
+    unions = _unions(layout, asked, loaded)
+    for corpus, scores in unions.items():
+        write_json(layout.analysis / "unions" / f"{corpus}.json", scores)
     write_plots(layout, loaded, overviews, curves_across(layout, raw))
     written = _read_board(layout)  # as `affectloom report` will read it
     assert written is not None
-    _write(layout.page(), render(layout, raw, written, loaded, overviews, groups))
+    _write(layout.page(), render(layout, raw, written, loaded, overviews, groups, unions))
 
 
 def _judge(layout: Layout, params: ReportParams, corpus: str, loaded: Loaded) -> dict[str, Judged]:
@@ -98,6 +102,17 @@ def _groups(
         corpus: by_group(layout, corpus, one, resamples=params.resamples, seed=params.seed)
         for corpus, one in loaded.items()
     }
+
+
+def _unions(
+    layout: Layout, asked: ForReport, loaded: Mapping[str, Loaded]
+) -> dict[str, UnionScores]:
+    """Union to its methods against the same ones on each part alone."""
+    params, raw = asked.own, asked.raw
+    across = cross_corpus(layout, raw)
+    draws = {"resamples": params.resamples, "seed": params.seed}
+    found = {c: union_scores(layout, raw, c, loaded, across, **draws) for c in loaded}
+    return {corpus: scores for corpus, scores in found.items() if scores is not None}
 
 
 def _board(
@@ -154,7 +169,8 @@ def draw_page(layout: Layout, params: ReportParams, raw: Mapping[str, Any]) -> t
         fresh = {c: _judge(layout, params, c, one) for c, one in loaded.items()}
         board = _board(layout, raw, fresh)
     groups = _groups(layout, params, loaded)
-    page = render(layout, raw, board, loaded, _overviews(layout, shown), groups)
+    unions = _unions(layout, ForReport(params, raw), loaded)
+    page = render(layout, raw, board, loaded, _overviews(layout, shown), groups, unions)
     _write(layout.page(), page)
     return layout.page(), is_current
 

@@ -32,6 +32,7 @@ _SCRIPTS = (
     "leaderboard.js",
     "charts.js",
     "groups.js",
+    "unions.js",
     "dialogues.js",
     "corpus.js",
     "start.js",
@@ -48,6 +49,7 @@ def render(
     loaded: Mapping[str, Loaded],
     overviews: Mapping[str, Mapping[str, Any]],
     groups: Mapping[str, Mapping[str, Any]],
+    unions: Mapping[str, Any],
 ) -> str:
     """The whole page as HTML.
 
@@ -58,6 +60,7 @@ def render(
         loaded: corpus to what was evaluated.
         overviews: corpus to ``page.corpus.overview``.
         groups: corpus to ``report.groups.by_group``.
+        unions: union to ``report.union_scores.union_scores``.
     """
     corpora = [corpus for corpus in raw.get("corpora") or {} if corpus in board.corpora]
     budget = Budget(corpora=len(corpora))
@@ -65,6 +68,7 @@ def render(
         "corpora": {
             corpus: _corpus(layout, corpus, raw, board, loaded[corpus], budget)
             | {"overview": overviews[corpus], "groups": groups[corpus]}
+            | ({"union": unions[corpus]} if corpus in unions else {})
             for corpus in corpora
         },
         "unready": {
