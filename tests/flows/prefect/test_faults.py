@@ -52,6 +52,7 @@ def test_the_work_goes_on_when_the_server_dies_or_hangs(own_server, tmp_path, nu
     process, environment = own_server
     root = waiting(tmp_path / "p")
     pipeline, log = start_pipeline(root, environment, root / "began")
+    assert pipeline_runs(environment), "the probe of 1.5 s found no server: is the machine busy?"
     os.killpg(process.pid, number)
     wait_for(lambda: "going on without it" in log.read_text(), log.read_text)
     (root / "go").touch()
