@@ -97,6 +97,13 @@ class LabelOptions(Options):
                 raise ValueError(f"{name}: `{given[0]}` belongs to the wide form; leave it out")
             if not self.is_long and len(given) != 1:
                 raise ValueError(f"{name}: name its `column`, or its `columns` by rater")
+            given_columns = target.columns or ()
+            named = list(
+                given_columns.values() if isinstance(given_columns, dict) else given_columns
+            )
+            twice = [column for column in named if named.count(column) > 1]
+            if twice:
+                raise ValueError(f"{name}: the column '{twice[0]}' is named for two raters")
             if self.rater is not None and target.columns is not None:
                 raise ValueError(f"{name}: `columns` name raters already; leave `rater` out")
             if name in NUMBERS and target.scale is None:

@@ -8,7 +8,7 @@ wrong goes to quarantine with a typed reason, what is merely odd is counted in t
 report; nothing is clipped, guessed or dropped in silence.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -19,6 +19,7 @@ from tasks.context import Context
 from tasks.label_rows import labels_in
 from tasks.labels.card import Card, read_card
 from tasks.labels.combine import combine, count_by
+from tasks.labels.notices import check_some_label, notices
 from tasks.labels.params import LabelsParams
 from tasks.labels.report import describe, sign_flags
 from tasks.labels.tables import count_kinds
@@ -50,6 +51,11 @@ def run(params: LabelsParams, layout: Layout, ctx: Context, corpus: str) -> Path
     result = merge(params, known["utterance_id"], annotations, card, splits)
     write_table(QUARANTINE, result.quarantine, layout.labels_quarantine(corpus))
     _stop_if_too_many(layout, result, params, corpus)
+    lost = _lost(result)
+    check_some_label(corpus, result.labels, annotations.height, lost)
+    mapped = replace(card, label_map={**card.label_map, **params.aliases})
+    for sentence in notices(corpus, annotations, mapped, lost):
+        ctx.log(sentence)
     write_table(LABELS, result.labels, layout.labels(corpus))
     write_json(layout.agreement(corpus), {"corpus": corpus, **result.report})
     return layout.labels(corpus)
@@ -112,6 +118,16 @@ def merge(
     }
     _check_account(report["rows"])
     return Result(labels, quarantine.unique().sort(QUARANTINE.key), report)
+
+
+def _lost(result: Result) -> dict[str, int]:
+    """Judgements that did not become labels, by why."""
+    found: dict[str, int] = {}
+    for part in ("left_out", "quarantined_rows"):
+        counts = result.report[part]
+        assert isinstance(counts, dict)
+        found |= counts
+    return found
 
 
 def _check_account(rows: object) -> None:

@@ -126,6 +126,8 @@ def run(params: ForSplits, layout: Layout, ctx: Context, corpus: str) -> Path:
         "findings": find_leaks(utterances, labels, splits),
     }
     write_json(layout.leaks(corpus), report)
+    for note in json.loads(metadata["notes"]):
+        ctx.log(f"{corpus}: {note}")
     return layout.splits(corpus)
 
 
@@ -217,6 +219,7 @@ def _published(
             f"corpus {corpus} has {has}, but the protocol 'published' needs train and "
             f"{params.test_part}; set splits.protocol in params.yaml to group_kfold"
         )
+    plan.notes += _torn(plan.rows)
     missing = published.null_count()
     if missing:
         plan.notes.append(
@@ -236,6 +239,23 @@ def _published(
     is_train = part == "train"
     chosen = _cut_validation(params, corpus, plan, is_train, rng)
     return np.where(chosen, np.array("validation", dtype=object), part)
+
+
+def _torn(rows: pl.DataFrame) -> list[str]:
+    """A note where dialogues stand in several published parts."""
+    known = rows.drop_nulls("published_split")
+    torn = known.filter(pl.col("published_split").n_unique().over("dialogue_id") > 1)
+    if not torn.height:
+        return []
+    first = torn.filter(pl.col("dialogue_id") == torn["dialogue_id"][0])
+    parts = first.unique("published_split", keep="first", maintain_order=True)
+    places = " and ".join(
+        f"{row['utterance_id']} in {row['published_split']}" for row in parts.to_dicts()
+    )
+    return [
+        f"{torn['dialogue_id'].n_unique()} dialogues stand in several published parts, such as "
+        f"{places}; their context crosses the parts"
+    ]
 
 
 def _tests(

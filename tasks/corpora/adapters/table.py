@@ -14,6 +14,7 @@ corpora:
 """
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import get_args
 
@@ -39,7 +40,7 @@ from tasks.corpora.table_options import (
     TargetOptions,
 )
 from tasks.row_checks import RowCheck, judge
-from tasks.targets import WORDS
+from tasks.targets import FAMILIES, WORDS
 
 _SEXES = {"f": "female", "m": "male"}
 _SPLITS = {
@@ -206,14 +207,46 @@ def _judgements(root: Path, options: TableOptions, rows: pl.DataFrame) -> pl.Dat
     else:
         votes = _other_file(root, options, rows)
     if labels.is_long:
+        _check_targets(votes, labels)
         return judgements([_long(votes, labels)])
-    return judgements(
-        [
-            _wide(votes, name, target, rater, column, labels.rater)
-            for name, target in labels.targets.items()
-            for rater, column in target.raters().items()
-        ]
+    frames = []
+    for name, target in labels.targets.items():
+        raters = target.raters().items()
+        own = [_wide(votes, name, target, rater, column, labels.rater) for rater, column in raters]
+        if votes.height and not any(frame.height for frame in own):
+            raise UserError(
+                f"{root / (labels.file or options.file)}: {name} is blank in all {votes.height} "
+                f"rows (column {', '.join(target.raters().values())}); fill it in, or take it out "
+                "of labels.targets"
+            )
+        frames += own
+    return judgements(frames)
+
+
+def _check_targets(votes: pl.DataFrame, labels: LabelOptions) -> None:
+    """The long form names no target that is nearly another, or that stands for one declared."""
+    assert labels.target is not None
+    names = {target.name or name: name for name, target in labels.targets.items()}
+    said = votes.select("utterance_id", "file", word=blank_to_null(labels.target)).drop_nulls(
+        "word"
     )
+    first = said.unique("word", keep="first", maintain_order=True)
+    words = first["word"].to_list()
+    for number, word in enumerate(words):
+        near = get_close_matches(word, FAMILIES, n=1, cutoff=0.8)
+        if word not in names and word not in FAMILIES and near:
+            raise UserError(
+                f"{first['file'][number]}: column {labels.target} says '{word}' at "
+                f"{first['utterance_id'][number]}; did you mean '{near[0]}'? Mend it, or name it "
+                "in labels.targets"
+            )
+    strange = [word for word in words if word not in names and word not in FAMILIES]
+    for name in names if strange else ():
+        if name not in words:
+            raise UserError(
+                f"{votes['file'][0]}: column {labels.target} never says '{name}', but "
+                f"'{strange[0]}', which no target is called; mend one or the other"
+            )
 
 
 def _other_file(root: Path, options: TableOptions, rows: pl.DataFrame) -> pl.DataFrame:

@@ -12,6 +12,7 @@ import typer
 from flows import doctor
 from flows.cli import main as cli
 from flows.graph import STAGES
+from models.errors import UserError
 
 COMMANDS = sorted(
     [(name,) for name in typer.main.get_command(cli.app).commands if name != "store"]
@@ -221,13 +222,14 @@ def test_the_module_runs_as_a_program(clone):
     assert "Traceback" not in done.stderr
 
 
-def test_status_says_to_sync_where_dvc_cannot_read_the_old_graph(sentence, clone):
-    params = clone / "params.yaml"
-    text = params.read_text()
-    assert "  prosody:" in text
-    params.write_text(
-        text.replace("  prosody:", "  pitch:").replace("audio: prosody", "audio: pitch")
-    )
+def test_status_says_to_sync_where_dvc_cannot_read_the_old_graph(sentence, edit, monkeypatch):
+    def unreadable(root):
+        raise UserError("DVC cannot read the pipeline: failed to interpolate")
+
+    monkeypatch.setattr("flows.plan.read_plan", unreadable)
+    assert sentence("status") == "error: DVC cannot read the pipeline: failed to interpolate"
+    edit("  prosody:", "  pitch:")
+    edit("audio: prosody", "audio: pitch")
     assert sentence("status") == (
         "error: dvc.yaml is not in step with params.yaml; run `affectloom sync`"
     )

@@ -1,0 +1,41 @@
+import polars as pl
+import pytest
+
+from models.errors import UserError
+from tasks.labels.card import Card
+from tasks.labels.notices import check_some_label, notices
+
+
+def judged(*labels):
+    return pl.DataFrame(
+        {
+            "utterance_id": [f"c/d/{number}" for number in range(len(labels))],
+            "target": ["category"] * len(labels),
+            "label": labels,
+        }
+    )
+
+
+def test_judgements_that_all_come_to_nothing_are_an_error_with_the_reasons():
+    labels = pl.DataFrame({"utterance_id": ["c/d/1"], "category": [None], "valence": [None]})
+    lost = {"label joy is mapped to nothing": 3, "sentinel": 7}
+    with pytest.raises(UserError, match=r"none of its 10 judgements became a label: sentinel \(7"):
+        check_some_label("c", labels, 10, lost)
+    check_some_label("c", labels, 0, {})  # a corpus that nobody judged
+    check_some_label("c", labels.with_columns(category=pl.lit("joy")), 10, lost)
+
+
+def test_what_is_set_aside_is_counted_with_its_reason():
+    lost = {"label x is mapped to nothing": 2, "sentinel": 7, "not_finite": 0}
+    assert notices("c", judged(), Card({}, {}, {}), lost) == [
+        "c: 7 judgements set aside: sentinel",
+        "c: 2 judgements set aside: label x is mapped to nothing",
+    ]
+
+
+def test_a_category_that_occurs_once_is_named_with_its_row():
+    rows = judged(*["joy"] * 6, *["anger"] * 4, "jyo")
+    (line,) = notices("c", rows, Card({}, {}, {}), {})
+    assert "'jyo' occurs once, at c/d/10" in line
+    assert notices("c", rows, Card({}, {"jyo": "joy"}, {}), {}) == []
+    assert notices("c", rows, Card({}, {"x": "jyo"}, {}), {}) == []
