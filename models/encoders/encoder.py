@@ -20,7 +20,7 @@ import numpy as np
 
 Dtype = Literal["float32", "bfloat16"]
 Pooling = Literal["mean", "mean_std", "max", "cls"]
-Layer = int | Literal["last", "mean", "weighted", "all"]
+Layer = int | tuple[int, ...] | Literal["last", "mean", "weighted", "all"]
 Tokens = Literal["cls", "mean"]
 
 
@@ -32,7 +32,8 @@ class Settings:
         checkpoint: folder or file of weights; None for a family that needs none.
         seed: draw the weights at random from this seed instead.
         layer: ``last``: what the network itself gives out; a number: that hidden layer, 0 = input
-            embedding, negative from the end; ``mean`` over all hidden layers; ``weighted`` by
+            embedding, negative from the end; several: those side by side, a frame has so many
+            times D; ``mean`` over all hidden layers; ``weighted`` by
             ``layer_weights``; ``all``: mean and standard deviation over time of every hidden
             layer, layer by layer, so that weights can be learnt later.
         layer_weights: one number of at least 0 per layer; scaled to sum to 1.
@@ -43,6 +44,8 @@ class Settings:
         overlap_s: how much neighbouring stretches share.
         max_faces: most faces of one utterance that are encoded, spread evenly in time.
         max_tokens: longest text; None: what the network allows.
+        trim_db: before and after a sound, what is so much quieter than its loudest moment is cut
+            off; None: nothing is.
         unit_norm: scale pooled vectors to length 1.
         device: ``cpu``, ``cuda`` or ``auto``.
     """
@@ -59,6 +62,7 @@ class Settings:
     max_faces: int = 16
     max_tokens: int | None = None
     unit_norm: bool = False
+    trim_db: float | None = None
     device: str = "auto"
 
 

@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, WhisperFeatureExtractor
+from transformers import AutoModel
 
 from models.encoders.encoder import Encoded, Settings, Sound
 from models.encoders.hidden import (
@@ -29,10 +29,13 @@ from models.encoders.hidden import (
     precision,
     runs,
 )
+from models.encoders.whisper import WhisperEar
 from models.errors import UserError
 
 MODALITY = "audio"
 FEATURE_VERSION = 1
+#: Of networks that give other features where the rest of the family gives the same.
+NETWORK_VERSIONS = {"whisper": 2}
 LIBRARIES = ("torch", "transformers")
 POOLINGS = ("mean", "mean_std", "max")
 RATE_HZ = 16000
@@ -41,7 +44,6 @@ CHUNK = 16
 #: Their attention and positional convolution see nothing of masked frames, provided that the norms
 #: of the waveform layers run over channels only. data2vec-audio's stacked convolutions do.
 _MASK_IS_EXACT = {"wav2vec2", "hubert", "wavlm"}
-_WHISPER_S = 30.0
 #: A window is cut where all of it is known; the least overlap hides the edges' missing context.
 _MIN_OVERLAP_S = 0.2
 
@@ -72,12 +74,12 @@ class HfAudio:
         model = load_model(AutoModel, settings)
         self.config = model.config
         self.is_whisper = self.config.model_type == "whisper"
-        self.model: nn.Module = model.get_encoder() if self.is_whisper else model
+        self.model: nn.Module = model
         if self.is_whisper:
-            self.extractor = WhisperFeatureExtractor.from_pretrained(str(settings.checkpoint))
-            self.hop, self.receptive = 320, 320
+            self.model = ear = WhisperEar(model.get_encoder(), checkpoint_folder(settings))
+            self.hop = self.receptive = ear.hop
             blocks, width = self.config.encoder_layers, self.config.d_model
-            max_s = min(settings.max_s, _WHISPER_S)
+            max_s = min(settings.max_s, ear.longest_s)
         elif hasattr(self.config, "conv_stride"):
             self.hop, self.receptive = _convolution(
                 self.config.conv_kernel, self.config.conv_stride
@@ -195,7 +197,7 @@ class HfAudio:
                     yield window, row[window.first : window.last]
 
     def _batches(self, windows: Sequence[_Window]) -> Iterator[Sequence[_Window]]:
-        if self.batch == 1 or self.is_whisper or self.mask_is_exact:
+        if self.batch == 1 or self.mask_is_exact:
             yield from runs(windows, self.batch)
             return
         by_length: dict[int, list[_Window]] = {}
@@ -206,12 +208,6 @@ class HfAudio:
 
     def _run(self, parts: Sequence[np.ndarray]) -> Output:
         states = self.layers.needs_states
-        if self.is_whisper:
-            with torch.autocast(self.device.type, enabled=False):  # a spectrogram needs float32
-                features = self.extractor(
-                    list(parts), sampling_rate=RATE_HZ, return_tensors="pt", padding="max_length"
-                ).input_features
-            return self.model(features.to(self.device), output_hidden_states=states)
         longest = max(map(len, parts))
         values = torch.zeros(len(parts), longest)
         mask: Tensor | None = None

@@ -198,19 +198,16 @@ class Layers:
     """
 
     def __init__(self, settings: Settings, blocks: int, width: int) -> None:
-        self.layer = settings.layer
+        self.layer = layer = settings.layer
         self.pooling: Pooling = settings.pooling
         self.unit_norm = settings.unit_norm
         self.count = blocks + 1
-        self.frame_dim = width
         weights, where = settings.layer_weights, f"checkpoint {settings.checkpoint}"
-        if isinstance(self.layer, int):
-            if not -self.count <= self.layer < self.count:
-                raise UserError(
-                    f"{where} has hidden layers 0 to {self.count - 1}; layer {self.layer} is none "
-                    "of them: mend the encoder's `layer` in params.yaml"
-                )
-            self.layer %= self.count
+        #: The hidden layers that are named, from 0; none where ``layer`` is a word.
+        self.named: tuple[int, ...] = ()
+        if not isinstance(layer, str):
+            self.named = tuple(self._place(one, where) for one in _several(layer))
+        self.frame_dim = width * max(1, len(self.named))
         if self.layer == "weighted":
             if len(weights) != self.count or min(weights) < 0 or sum(weights) <= 0:
                 raise UserError(
@@ -220,6 +217,15 @@ class Layers:
         elif weights:
             raise UserError(f"{where}: `layer_weights` needs `layer: weighted`")
         self.weights = torch.tensor(weights, dtype=torch.float64)
+
+    def _place(self, layer: int, where: str) -> int:
+        """A layer counted from 0."""
+        if not -self.count <= layer < self.count:
+            raise UserError(
+                f"{where} has hidden layers 0 to {self.count - 1}; layer {layer} is none of them: "
+                "mend the encoder's `layer` in params.yaml"
+            )
+        return layer % self.count
 
     @property
     def pooled_dim(self) -> int:
@@ -234,11 +240,11 @@ class Layers:
         return self.layer != "last"
 
     def shorten(self, model: nn.Module) -> None:
-        """Drop the blocks above the wanted layer: they would be computed for nothing.
+        """Drop the blocks above the wanted layers: they would be computed for nothing.
 
         One block more than needed stays, because some networks normalise after their last one.
         """
-        if not isinstance(self.layer, int):
+        if not self.named:
             return
         stacks = [
             module
@@ -248,15 +254,15 @@ class Layers:
             and name.rsplit(".", 1)[-1] in {"layer", "layers"}
         ]
         if len(stacks) == 1:
-            del stacks[0][self.layer + 1 :]
+            del stacks[0][max(self.named) + 1 :]
 
     def frames(self, output: Output) -> Tensor:
         """A network's output as (B, T, D) float32, or (B, T, K, D) for layer ``all``."""
         if self.layer == "last":
             return output.last_hidden_state.float()
         states = output.hidden_states
-        if isinstance(self.layer, int):
-            return states[self.layer].float()
+        if self.named:
+            return torch.cat([states[layer].float() for layer in self.named], dim=-1)
         stacked = torch.stack([state.float() for state in states], dim=-2)
         if self.layer == "all":
             return stacked
@@ -289,6 +295,10 @@ class Layers:
         if self.unit_norm:
             pooled = nn.functional.normalize(pooled, dim=-1)
         return Encoded(to_numpy(pooled), to_numpy(frames), hop_s, reason)
+
+
+def _several(layer: int | tuple[int, ...]) -> tuple[int, ...]:
+    return layer if isinstance(layer, tuple) else (layer,)
 
 
 def pool(frames: Tensor, pooling: Pooling, cls: Tensor | None = None) -> Tensor:

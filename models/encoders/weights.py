@@ -41,6 +41,7 @@ class Weights:
         trained: False for weights that nobody trained.
         seed: of weights drawn at random.
         trained_on: corpora that the checkpoint's own config.json says it was trained on.
+        network: what that file calls the network, where it does.
     """
 
     path: Path | None
@@ -48,6 +49,7 @@ class Weights:
     trained: bool
     seed: int | None = None
     trained_on: tuple[str, ...] = ()
+    network: str | None = None
 
     @property
     def size_mb(self) -> float:
@@ -80,8 +82,14 @@ def find_weights(
     path = locate(checkpoint, revision, cache, root).resolve()
     if (path / RECORD).is_file():
         check_record(path, checkpoint, cache)
-    sha256, seen = hash_weights(path, cache), tuple(_config(path).get("trained_on", ()))
-    return Weights(path, sha256, is_trained(path), trained_on=seen)
+    config = _config(path)
+    return Weights(
+        path,
+        hash_weights(path, cache),
+        is_trained(path),
+        trained_on=tuple(config.get("trained_on", ())),
+        network=config.get("model_type"),
+    )
 
 
 def locate(checkpoint: str, revision: str | None, cache: Path, root: Path = Path()) -> Path:

@@ -59,6 +59,7 @@ def extract(job: Job) -> Extracted:
         job.layout.media_root,
         job.layout.faces(job.corpus),
         job.settings.max_faces,
+        job.settings.trim_db,
     )
     for group in loader.groups(job.items, family.chunk):
         contents = [loaded.content for loaded in group if loaded.content is not None]

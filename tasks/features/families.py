@@ -2,8 +2,8 @@
 
 import ast
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ class Family:
     Attributes:
         modality: what it reads.
         feature_version: raised when the same input gives other features.
+        network_versions: by the checkpoint's ``model_type``: of networks that changed alone.
         libraries: packages whose versions can change the features.
         poolings: those it has, the default first.
         chunk: utterances that it likes to get at once; so many are kept in one segment.
@@ -37,6 +38,11 @@ class Family:
     chunk: int
     rate_hz: int
     checkpoint: str | None
+    network_versions: Mapping[str, int] = field(default_factory=dict)
+
+    def version(self, network: str | None) -> int:
+        """Which version of its features a network of this family gives."""
+        return self.network_versions.get(network or "", self.feature_version)
 
 
 @cache
@@ -64,6 +70,7 @@ def family_constants(name: str) -> Family:
         constants["CHUNK"],
         constants.get("RATE_HZ", 0),
         constants.get("CHECKPOINT", "required"),
+        constants.get("NETWORK_VERSIONS", {}),
     )
 
 

@@ -21,6 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from models.encoders.encoder import Faces, Input, Sound, Text
 from models.encoders.faces_in_time import spread
 from models.errors import UserError
+from tasks.features.silence import trimmed
 from tasks.features.sound import decode_sound, thread_decoders
 from tasks.layout import Layout
 from tasks.media.spans import Span
@@ -192,16 +193,24 @@ class Loader:
         raw: folder that ``media`` is relative to.
         faces: table ``faces``.
         max_faces: more faces than this are not decoded.
+        trim_db: see ``models.encoders.encoder.Settings``.
     """
 
     def __init__(
-        self, modality: Modality, rate_hz: int, raw: Path, faces: Path, max_faces: int
+        self,
+        modality: Modality,
+        rate_hz: int,
+        raw: Path,
+        faces: Path,
+        max_faces: int,
+        trim_db: float | None = None,
     ) -> None:
         self.modality = modality
         self.rate_hz = rate_hz
         self.raw = raw
         self.faces = faces
         self.max_faces = max_faces
+        self.trim_db = trim_db
 
     def groups(self, items: Sequence[Item], most: int) -> Iterator[list[Loaded]]:
         """Contents in order, by at most ``most`` items and ``_AHEAD_S`` seconds at once."""
@@ -232,7 +241,8 @@ class Loader:
                 group.append(Loaded(item, None, reason or "no_audio", detail))
             else:
                 kept = None if item.cut_s is None else max(1, round(item.cut_s * self.rate_hz))
-                sound = Sound(clip.audio[:kept], self.rate_hz)
+                samples = clip.audio if self.trim_db is None else trimmed(clip.audio, self.trim_db)
+                sound = Sound(samples[:kept], self.rate_hz)
                 group.append(Loaded(item, sound, reason, detail))
                 seconds += len(sound.samples) / self.rate_hz
             if len(group) == most or seconds >= _AHEAD_S:

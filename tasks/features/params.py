@@ -20,11 +20,15 @@ _ONLY: dict[str, Modality] = {
     "max_s": "audio",
     "cut_s": "audio",
     "overlap_s": "audio",
+    "trim_db": "audio",
     "tokens": "video",
     "max_faces": "video",
     "max_tokens": "text",
     "context": "text",
 }
+
+#: Settings that came later: what is left out shapes nothing, and older entries stay valid.
+_OPTIONAL = ("trim_db",)
 
 
 class EncoderParams(BaseModel):
@@ -37,7 +41,10 @@ class EncoderParams(BaseModel):
         pooling: default: the family's first, mostly ``mean``.
         sequence: keep every frame as well as the pooled vector.
         dtype: ``auto`` takes bfloat16 where the processor has it in hardware.
+        layer: a list sets several layers side by side.
         cut_s: of longer sound only so many seconds from its beginning are read (default: all).
+        trim_db: silence at both ends of a sound is cut off before all else: what is so many dB
+            quieter than its loudest moment (default: nothing; 30 suits speech).
         context: turns before the utterance that a text encoder reads with it.
         corpora: run on these only (default: on all).
     """
@@ -57,6 +64,7 @@ class EncoderParams(BaseModel):
     max_s: float = Field(30.0, gt=0)
     cut_s: float | None = Field(None, gt=0)
     overlap_s: float = Field(2.0, gt=0)
+    trim_db: float | None = Field(None, gt=0)
     max_faces: int = Field(16, ge=1)
     max_tokens: int | None = Field(None, ge=8)
     context: int = Field(0, ge=0)
@@ -99,6 +107,10 @@ class EncoderParams(BaseModel):
         for name, modality in _ONLY.items():
             if name in self.model_fields_set and modality != family.modality:
                 raise ValueError(f"{name} is for {modality}; {self.family} reads {family.modality}")
+        if isinstance(self.layer, tuple) and len(set(self.layer)) != len(self.layer):
+            raise ValueError(f"layer {list(self.layer)} names a layer twice")
+        if self.layer == ():
+            raise ValueError("layer [] names no layer; leave it out for the last")
         if self.layer == "all" and (self.sequence or self.pooling not in {None, "mean"}):
             raise ValueError("layer 'all' keeps statistics only: leave sequence and pooling out")
         return self
@@ -124,6 +136,7 @@ def make_settings(params: EncoderParams, weights: Weights) -> Settings:
         max_faces=params.max_faces,
         max_tokens=params.max_tokens,
         unit_norm=params.unit_norm,
+        trim_db=params.trim_db,
     )
 
 
@@ -140,10 +153,11 @@ def encoder_identity(params: EncoderParams, weights: Weights, settings: Settings
         for name, value in asdict(settings).items()
         if name not in {"checkpoint", "seed", "device"}
         and _ONLY.get(name, family.modality) == family.modality
+        and not (name in _OPTIONAL and value is None)
     }
     return {
         "family": params.family,
-        "feature_version": family.feature_version,
+        "feature_version": family.version(weights.network),
         "input_version": inputs.INPUT_VERSION,
         "weights_sha256": weights.sha256,
         "libraries": {name: version(name) for name in libraries},

@@ -139,16 +139,39 @@ def test_speech_features_equal_plain_transformers(kind, layer, checkpoints, soun
         assert found.hop_s == 0.02
 
 
-def test_whisper_features_equal_plain_transformers(checkpoints, sounds):
+def padded_whisper(checkpoints: Path, samples: np.ndarray) -> tuple[torch.Tensor, ...]:
+    """Spectrogram and hidden states of the published network, which reads 30 s always."""
     folder = checkpoints / "whisper"
-    found = encoder_of("whisper", checkpoints).encode(sounds[:1])[0]
     extractor = WhisperFeatureExtractor.from_pretrained(folder)
-    features = extractor(sounds[0].samples, sampling_rate=RATE_HZ, return_tensors="pt")
+    features = extractor(samples, sampling_rate=RATE_HZ, return_tensors="pt").input_features
+    plain = AutoModel.from_pretrained(folder).eval().get_encoder()
     with torch.inference_mode():
-        plain = AutoModel.from_pretrained(folder).eval().get_encoder()(features.input_features)
-    expected = plain.last_hidden_state[0, : len(found.sequence)].numpy()
-    assert len(found.sequence) == 50
-    np.testing.assert_allclose(found.sequence, expected, rtol=0, atol=1e-5)
+        return features, *plain(features, output_hidden_states=True).hidden_states
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_whisper_on_30_s_equals_plain_transformers(layer, checkpoints):
+    rng = np.random.default_rng(2)
+    sound = Sound((0.1 * rng.standard_normal(30 * RATE_HZ)).astype(np.float32), RATE_HZ)
+    found = encoder_of("whisper", checkpoints, layer=layer).encode([sound])[0]
+    expected = padded_whisper(checkpoints, sound.samples)[1 + layer]
+    np.testing.assert_allclose(found.sequence, expected[0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("index", [0, 1, 2, 4])
+def test_whisper_at_its_own_length_agrees_where_it_must(index, checkpoints, sounds):
+    """Spectrogram: all of it. Embedding: but for the last frame. Above: silence is not attended."""
+    samples = sounds[index].samples
+    features, embedded, _, last = padded_whisper(checkpoints, samples)
+    encoder = encoder_of("whisper", checkpoints, layer=(0, -1))
+    frames = -(-len(samples) // 320)
+    own = encoder.model.spectrogram(torch.from_numpy(samples)[None])
+    np.testing.assert_array_equal(own, features[..., : 2 * frames])
+    found = encoder.encode([sounds[index]])[0].sequence
+    assert found.shape == (frames, 64)
+    np.testing.assert_allclose(found[:-1, :32], embedded[0, : frames - 1], rtol=0, atol=1e-5)
+    assert np.abs(found[-1, :32] - embedded[0, frames - 1].numpy()).max() > 1e-4
+    assert np.abs(found[:, 32:] - last[0, :frames].numpy()).max() > 1e-4
 
 
 @pytest.mark.parametrize("kind", SIGHT)
@@ -255,6 +278,19 @@ def test_layer_all_holds_mean_and_deviation_of_every_layer(checkpoints, sounds):
     np.testing.assert_allclose(mixed.encode(sounds[:1])[0].pooled, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["hubert", "whisper", "vit", "bert"])
+def test_layers_in_a_list_stand_side_by_side(kind, checkpoints, sounds, faces):
+    items = inputs_of(kind, sounds, faces)[:2]
+    both = encoder_of(kind, checkpoints, layer=(2, 0), pooling="mean")
+    parts = [encoder_of(kind, checkpoints, layer=layer, pooling="mean") for layer in (2, 0)]
+    assert both.frame_dim == both.pooled_dim == 64
+    for number, found in enumerate(both.encode(items)):
+        one, two = (part.encode(items)[number] for part in parts)
+        np.testing.assert_array_equal(found.pooled, np.concatenate([one.pooled, two.pooled]))
+        np.testing.assert_array_equal(found.sequence, np.hstack([one.sequence, two.sequence]))
+    assert encoder_of("hubert", checkpoints, layer=(1,), pooling="mean_std").pooled_dim == 64
+
+
 def test_windows_cover_a_long_sound_without_seam_or_gap(checkpoints):
     rng = np.random.default_rng(1)
     sound = Sound(rng.standard_normal(16000 * 7 + 77).astype(np.float32), RATE_HZ)
@@ -341,6 +377,8 @@ def test_weights_that_are_missing_are_an_error_and_not_drawn_at_random(kind, che
 def test_a_layer_that_does_not_exist_is_an_error(checkpoints):
     with pytest.raises(UserError, match="hidden layers 0 to 2; layer 7"):
         encoder_of("wav2vec2", checkpoints, layer=7)
+    with pytest.raises(UserError, match="hidden layers 0 to 2; layer -4"):
+        encoder_of("wav2vec2", checkpoints, layer=(1, -4))
 
 
 def test_facenet_is_the_same_alone_and_equal_to_the_library(faces):

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from transformers import BertModel
 from models import encoders
 from models.encoders.encoder import Settings
 from models.encoders.prosody import Prosody
+from models.encoders.weights import Weights
 from models.errors import UserError
 from tasks.checkpoints.stage import make
 from tasks.features import families as encoder_families
@@ -37,7 +39,7 @@ from tasks.features import stage as features
 from tasks.features.stage import EncoderParams
 from tasks.layout import Layout
 from tasks.plain_context import PlainContext
-from tasks.store.segments import Store, stats
+from tasks.store.segments import Store, fingerprint, stats
 from tasks.tables.faces import FACES
 from tasks.tables.features import FEATURES
 from tasks.tables.parquet import read_metadata, read_table, write_table
@@ -505,6 +507,54 @@ def test_what_needs_no_weights_has_one_fingerprint_on_every_processor():
     assert {each.dtype for each in chosen} == {"float32"}
 
 
+def identity(weights: Weights | None = None, **values) -> dict:
+    params = EncoderParams(**{"family": "hf_audio", "checkpoint": "x"} | values)
+    weights = weights or features.find_weights(None, None, Path())
+    return features.encoder_identity(params, weights, features.make_settings(params, weights))
+
+
+def test_layers_and_trimming_are_in_the_fingerprint():
+    plain = identity()
+    assert plain["settings"]["layer"] == "last"
+    assert "trim_db" not in plain["settings"]  # entries made before it existed stay valid
+    assert identity(trim_db=30.0)["settings"]["trim_db"] == 30.0
+    chosen = [identity(), identity(trim_db=30.0), identity(layer=[1, 2]), identity(layer=[2, 1])]
+    assert len({fingerprint(each) for each in chosen}) == 4
+
+
+def test_only_the_network_that_changed_has_another_version():
+    """Whisper runs at the sound's own length since its version 2."""
+    weights = features.find_weights(None, None, Path())
+    versions = {
+        name: identity(replace(weights, network=name))["feature_version"]
+        for name in (None, "wav2vec2", "whisper")
+    }
+    assert versions == {None: 1, "wav2vec2": 1, "whisper": 2}
+
+
+def test_a_checkpoint_says_which_network_it_is(tmp_path):
+    from tasks.checkpoints.stage import TinyCheckpoint, make_checkpoint
+
+    make_checkpoint(TinyCheckpoint(kind="whisper", width=32), 0, tmp_path / "whisper")
+    assert features.find_weights(str(tmp_path / "whisper"), None, tmp_path).network == "whisper"
+
+
+def test_silent_ends_are_cut_before_the_encoder_hears_them(tmp_path, fake):
+    """The loud half of a clip gives the same features as a clip that holds only it."""
+    rng = np.random.default_rng(0)
+    loud = 0.1 * rng.standard_normal(16 * 512)
+    quiet = 1e-4 * rng.standard_normal(20 * 512)
+    rows = write_corpus(tmp_path, 1)
+    file = tmp_path / "data/raw" / rows[0]["media"]
+    soundfile.write(file, np.concatenate([quiet, loud, quiet]), 16000)
+    run(tmp_path, fake)
+    whole = table(tmp_path)["frames"][0]
+    run(tmp_path, fake.model_copy(update={"trim_db": 30.0}))
+    trimmed = table(tmp_path)["frames"][0]
+    assert len(stats(tmp_path / "cache/features")) == 2
+    assert trimmed < 0.5 * whole
+
+
 def test_prosody_needs_no_weights(tmp_path):
     write_corpus(tmp_path, 2)
     run(tmp_path, EncoderParams(family="prosody"))
@@ -519,7 +569,10 @@ def test_prosody_needs_no_weights(tmp_path):
         ({"family": "prosody", "context": 2}, "context is for text"),
         ({"family": "facenet", "cut_s": 12.0}, "cut_s is for audio"),
         ({"family": "prosody", "cut_s": 0.0}, "greater than 0"),
+        ({"family": "facenet", "trim_db": 30.0}, "trim_db is for audio"),
         ({"family": "hf_audio"}, "hf_audio needs a checkpoint"),
+        ({"family": "hf_audio", "checkpoint": "x", "layer": [2, 2]}, "names a layer twice"),
+        ({"family": "hf_audio", "checkpoint": "x", "layer": []}, "names no layer"),
         ({"family": "prosody", "leyer": 3}, "Extra inputs are not permitted"),
     ],
 )

@@ -87,6 +87,10 @@ def test_a_clips_features_lie_where_they_lay(layout, modality, options, expected
     ("params", "expected"),
     [
         (EncoderParams(family="prosody"), "d98fb572b9fbabc7b9ff8fa9"),
+        (
+            EncoderParams(family="hf_audio", checkpoint="x", dtype="float32", layer=2),
+            "d85d622e28801c299bb62758",
+        ),
         (EncoderParams(family="facenet", dtype="float32", max_faces=4), "31f92fedbaccc0dd4a06e7ae"),
         (
             EncoderParams(family="hf_text", checkpoint="x", dtype="bfloat16", context=2),
