@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from models.errors import UserError
+from tasks.corpora.claims import check_parquet
 from tasks.corpora.files import ROW, read_csv, read_text, require, split_lines
 
 #: Joins the elements of a list, which Parquet and JSON have and text tables have not; alone it is
@@ -42,6 +43,7 @@ def read_table_file(
 
 def _read_parquet(path: Path, wanted: list[str]) -> pl.DataFrame:
     try:
+        check_parquet(path)
         schema = pl.read_parquet_schema(path)
         require(pl.DataFrame(schema=schema), wanted, path)
         frame = pl.read_parquet(path, columns=wanted)

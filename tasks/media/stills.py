@@ -18,6 +18,9 @@ from tasks.media.opening import MAX_PIXELS, MediaFault, Medium
 from tasks.media.pictures import EXIF_ORIENTATIONS, FrameCollector, Orientation, crop
 from tasks.media.types import Clip, FrameSampling, Media, Problem, Region, no_frames
 
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses what has twice as many
+_MAX_ANIMATION_PIXELS = 1_000_000_000  # of all frames together: each is drawn, whatever is wanted
+
 # Formats that run other programs (EPS) or belong to other uses stay out.
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000")
 _EXIF_ORIENTATION = 0x0112
@@ -148,7 +151,11 @@ def _frame_count(image: Image.Image, container: str, medium: Medium) -> int:
     if container not in ("gif", "webp", "png", "avif"):
         return 1
     with _decoding(medium):  # a GIF is read to its end to be counted
-        return int(getattr(image, "n_frames", 1))
+        count = int(getattr(image, "n_frames", 1))
+    if count > 1 and count * image.width * image.height > _MAX_ANIMATION_PIXELS:
+        detail = f"{medium} has {count} frames of {image.width}x{image.height} pixels"
+        raise MediaFault(Problem("too_large", detail))
+    return count
 
 
 def _load(image: Image.Image, medium: Medium, index: int = 0) -> None:

@@ -49,7 +49,7 @@ REASONS: dict[Reason, str] = {
     "not_media": "the bytes are not those of any known picture, sound or video format",
     "unreadable": "the format is recognised, but nothing in the file can be decoded",
     "unsupported": "the format is recognised, but this program cannot decode that variant",
-    "too_large": "the picture has more pixels than are decoded without endangering the machine",
+    "too_large": "it has more pixels than are decoded without endangering the machine",
     "no_content": "the file has a valid header and no frame or sample after it",
     "truncated": "the file ends before the end that its own header states",
     "corrupt": "bytes in the middle are damaged; what depends on them is left out",

@@ -24,6 +24,7 @@ from models.errors import UserError
 from tasks.context import WorkerDied
 from tasks.corpora.adapter import Corpus, ProtocolCard
 from tasks.corpora.boxes import add_regions
+from tasks.corpora.claims import check_mat
 from tasks.corpora.source import choose, read_csv
 from tasks.plain_context import PlainContext
 from tasks.tables.quarantine import QUARANTINE
@@ -156,6 +157,7 @@ _JUDGEMENTS = {
 
 def _read_mat(path: Path, pictures: str, each: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Utterances and judgements, read in a process of its own: damage can crash scipy's reader."""
+    check_mat(path)
     try:
         return PlainContext().alone(partial(_parse_mat, pictures=pictures, each=each), path)
     except WorkerDied as error:

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from models.errors import UserError
+from tasks.corpora.claims import check_npy, check_parquet
 from tasks.corpora.files import read_text
 from tasks.corpora.imports.found import Block, Found, utterance_frame
 from tasks.tables.annotations import ANNOTATIONS
@@ -120,6 +121,7 @@ def read_frame(path: Path, modality: str | None) -> Found:
 def _load(path: Path) -> tuple[pl.DataFrame, str]:
     try:
         if path.suffix.lower() == ".parquet":
+            check_parquet(path)
             return pl.read_parquet(path), "Parquet"
         if path.suffix.lower() == ".arff":
             return _load_arff(path), "ARFF"
@@ -366,6 +368,7 @@ def _array_block(folder: Path, modality: str) -> Block:
 
     def load(place: int) -> np.ndarray:
         try:
+            check_npy(files[place])
             return np.atleast_1d(np.load(files[place], allow_pickle=False))
         # numpy takes a damaged header for code that does not end
         except (OSError, ValueError, EOFError, TokenError, MemoryError) as error:

@@ -187,3 +187,17 @@ def test_a_picture_of_absurd_size_is_refused(tmp_path):
         + chunk(b"IEND", b"")
     )
     assert reasons(pictures(path)) == ["too_large"]
+
+
+def test_an_animation_of_more_pixels_than_are_drawn_is_too_large(tmp_path, monkeypatch):
+    path = tmp_path / "a.gif"
+    frames = [Image.new("RGB", (100, 80), (40 * n, 0, 0)) for n in range(6)]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=40)
+    assert probe(path).status == "ok"
+    monkeypatch.setattr("tasks.media.stills._MAX_ANIMATION_PIXELS", 6 * 8000 - 1)
+    assert [problem.reason for problem in probe(path).problems] == ["too_large"]
+    assert "6 frames of 100x80" in probe(path).problems[0].detail
+
+
+def test_the_limit_of_pictures_is_the_one_that_is_said():
+    assert Image.MAX_IMAGE_PIXELS * 2 == 200_000_000
