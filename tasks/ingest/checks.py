@@ -143,8 +143,12 @@ def _content_checks() -> list[RowCheck]:
         | parts.list.eval(pl.element().str.len_bytes() > _LONGEST_NAME).list.any()
     )
     bad_times = (end <= start) | (start < 0) | ~start.is_finite() | ~end.is_finite() | (end < 0)
+    is_url = media.str.contains(r"^[A-Za-z][A-Za-z0-9+.-]*://")
     too_late = (start > _LONGEST_S) | (end > _LONGEST_S)
     outside = pl.format("media '{}' lies outside the corpus's folder; move it inside", media)
+    address = pl.format(
+        "media '{}' is an address; nothing is downloaded: fetch the file and name it", media
+    )
     times = [time.cast(pl.String).fill_null("?") for time in (start, end)]
     span = pl.format("{} to {} seconds is no span of time; mend the source", *times)
     unit = pl.format("{} to {} seconds: no medium is so long; give times in seconds", *times)
@@ -158,6 +162,7 @@ def _content_checks() -> list[RowCheck]:
     strange_age = pl.format("an age of {} years; mend the source", age)
     no_region = pl.lit("region must be x0 < x1, y0 < y1 within 0 to 1")
     return [
+        RowCheck("bad_path", is_url, address),
         RowCheck("bad_path", bad_path, outside),
         RowCheck("bad_path", no_name, pl.lit("media is no name that a file can have; mend it")),
         RowCheck("bad_times", bad_times, span),

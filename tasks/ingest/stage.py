@@ -6,6 +6,7 @@ row of the adapter ends as an utterance or in quarantine.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from tasks.ingest.checks import (
     complete,
     count_findings,
 )
+from tasks.ingest.links import find_leaving
 from tasks.layout import Layout
 from tasks.media.hashes import hash_media
 from tasks.tables.annotations import ANNOTATIONS
@@ -37,6 +39,7 @@ class IngestParams(BaseModel):
     Attributes:
         adapter: module of ``tasks.corpora.adapters`` that reads it.
         options: what the adapter itself may be told.
+        media: folders outside the corpus's own that its media may be links to.
         max_quarantine_fraction: a larger share of utterances set aside fails the stage; below 1
             so do judgements of which none is usable.
     """
@@ -45,6 +48,7 @@ class IngestParams(BaseModel):
 
     adapter: str
     options: dict[str, object] = {}
+    media: tuple[str, ...] = ()
     max_quarantine_fraction: float = Field(0.2, ge=0, le=1)
 
 
@@ -60,7 +64,7 @@ def run(params: IngestParams, layout: Layout, ctx: Context, corpus: str) -> Path
     unread = complete(found.quarantine, QUARANTINE, where)
 
     checked = check_utterances(rows, corpus)
-    hashed = _add_hashes(layout, checked.kept, corpus, ctx)
+    hashed = _add_hashes(layout, checked.kept, corpus, ctx, params.media)
     aside = pl.concat([checked.aside, hashed.aside])
     judged = check_judgements(judgements, corpus, hashed.kept, aside)
     unread = unread.with_columns(utterance_id=pl.format(corpus + "/{}", "utterance_id"))
@@ -84,10 +88,15 @@ def run(params: IngestParams, layout: Layout, ctx: Context, corpus: str) -> Path
     return layout.utterances(corpus)
 
 
-def _add_hashes(layout: Layout, rows: pl.DataFrame, corpus: str, ctx: Context) -> Checked:
+def _add_hashes(
+    layout: Layout, rows: pl.DataFrame, corpus: str, ctx: Context, allowed: Sequence[str]
+) -> Checked:
     """Fill ``media_sha256``; utterances whose media are of no use are set aside."""
     media = rows["media"].drop_nulls().unique().sort().to_list()
-    hashes = hash_media(layout, media, ctx, corpus)
+    leaving = find_leaving(media, layout.media_root, layout.raw(corpus), allowed)
+    gone = set(leaving["media"])
+    hashes = hash_media(layout, [name for name in media if name not in gone], ctx, corpus)
+    hashes = pl.concat([hashes, leaving], how="diagonal")
     if media and hashes["sha256"].null_count() == len(media):
         raise UserError(
             f"{layout.raw(corpus)}: none of the {len(media)} media files can be used; the first: "

@@ -398,3 +398,37 @@ def test_a_missing_file_is_told_from_one_whose_name_only_looks_alike(
     _, _, reason, detail = media_hashes._stat(tmp_path, in_source)
     assert reason == "missing_media"
     assert told in detail
+
+
+def test_a_link_out_of_the_corpus_is_set_aside_unless_its_folder_is_allowed(monkeypatch, tmp_path):
+    away = tmp_path / "away"
+    away.mkdir()
+    put_media(GOOD)
+    clip = here().raw("toy") / GOOD[0]["media"]
+    clip.rename(away / "clip.wav")
+    clip.symlink_to(away / "clip.wav")
+    run(monkeypatch, corpus(GOOD, [judgement("d1/u1")]))
+    assert quarantine() == {"toy/d1/u0": "link_outside"}
+    assert f"is a link to {away / 'clip.wav'}, outside the corpus's folder" in details()
+    assert run(monkeypatch, corpus(GOOD), media=[str(away)]).height == 3
+    assert quarantine() == {}
+
+
+def test_links_within_the_corpus_and_into_the_cache_of_dvc_are_followed(monkeypatch, tmp_path):
+    put_media(GOOD)
+    first, second = (here().raw("toy") / row["media"] for row in GOOD[:2])
+    first.rename(first.with_name("moved"))
+    first.symlink_to("moved")
+    kept = tmp_path / "cache" / "files" / "md5" / "ab" / ("0" * 30)
+    kept.parent.mkdir(parents=True)
+    second.rename(kept)
+    second.symlink_to(kept)
+    assert run(monkeypatch, corpus(GOOD)).height == 3
+
+
+def test_an_address_is_no_medium(monkeypatch):
+    put_media(GOOD)
+    rows = [*GOOD[:2], GOOD[2] | {"media": "https://example.org/a.wav"}]
+    run(monkeypatch, corpus(rows, [judgement("d1/u0")]))
+    assert quarantine() == {"toy/d2/u0": "bad_path"}
+    assert "nothing is downloaded" in details()
