@@ -37,7 +37,7 @@ def modality_of(raw: Mapping[str, Any], encoder: str) -> str:
     """What an encoder reads, by its family: audio, video or text, or ``imported``."""
     family = str((raw["encoders"][encoder] or {}).get("family"))
     file = registry.source("encoders", family)
-    if not file.exists():
+    if family not in registry.names("encoders"):  # a name may be one that no file can have
         known = [
             one
             for one in registry.names("encoders")

@@ -154,6 +154,7 @@ def test_a_value_of_several_kinds_is_told_without_the_names_of_the_kinds(scale, 
     ("encoders/minilm/checkpoint", "data/raw/no.pt", "minilm: checkpoint 'data/raw/no.pt'"),
     ("methods/spcl", {"backbone": "spcl"}, "method 'spcl' is no backbone"),
     ("methods/x", {"backbone": "x"}, "there is no method 'x'"),
+    ("encoders/prosody/family", "e" * 300, "known families: audio_vad"),
 ], ids=str)  # fmt: skip
 def test_what_cannot_work_is_said_before_anything_runs(path, value, sentence):
     assert sentence in sentence_of(changed(path, value))

@@ -1,0 +1,15 @@
+import random
+
+import pytest
+
+from tests.faults.kills import extraction, training
+
+pytestmark = pytest.mark.faults
+
+SEED = 7
+
+
+@pytest.mark.parametrize(("work", "kills"), [(extraction, 10), (training, 10)])
+def test_kill_9_changes_nothing_that_is_written(work, kills, tmp_path):
+    found = work(kills, random.Random(SEED), tmp_path)
+    assert (found.kills, found.differing, found.orphans) == (kills, (), 0)
