@@ -43,6 +43,9 @@ class TrainConfig:
         validation_masks: masks of the validation data, over which the score is averaged.
         soft_labels: learn how sure raters were: shares of votes instead of the class that has most,
             and errors of values that count the less, the more raters differed.
+        part_balance: how evenly an epoch shows the parts of a union: shares are as sizes to the
+            power 1 - part_balance, so at 0 as they are, at 1 all alike. Items of smaller parts come
+            again, and none is left out.
         drop_last: leave out a last batch smaller than ``batch_size`` (not when it is the only one).
     """
 
@@ -74,4 +77,5 @@ class TrainConfig:
     validation_rate: float = -1.0
     validation_masks: int = 3
     soft_labels: bool = False
+    part_balance: float = 0.0
     drop_last: bool = False

@@ -41,6 +41,7 @@ _LIMITS = {
     "ema_decay": (0.0, 1.0),
     "accumulate": (1, math.inf),
     "modality_dropout": (0.0, 1.0),
+    "part_balance": (0.0, 1.0),
     "validation_rate": (-1.0, 1.0),
     "validation_masks": (1, math.inf),
 }

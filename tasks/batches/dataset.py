@@ -86,6 +86,27 @@ class Dataset:
         other._set([self._items[item] for item in items])
         return other
 
+    def balanced(self, balance: float, corpus: str) -> Dataset:
+        """The same items, those of smaller parts again; see ``TrainConfig.part_balance``.
+
+        Args:
+            balance: 0 to 1.
+            corpus: who to name in an error.
+        """
+        part = np.array([self._source.parts[item[0]] for item in self._items])
+        names, counts = np.unique(part, return_counts=True)
+        if len(names) < 2:
+            raise UserError(
+                f"params.yaml: part_balance has no effect on {corpus}: all its training rows are "
+                "of one part; leave it out, or limit the entry to unions with corpora: [...]"
+            )
+        wanted = np.rint(counts * (counts.max() / counts) ** balance).astype(np.int64)
+        shown = []
+        for name, count in zip(names, wanted, strict=True):
+            own = np.flatnonzero(part == name)
+            shown.append(own[np.arange(count) * len(own) // count])  # each about as often
+        return self.again(np.sort(np.concatenate(shown)).tolist())
+
     @property
     def most_speakers(self) -> int:
         """Speakers in the dialogue that has most of them."""

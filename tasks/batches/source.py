@@ -60,6 +60,7 @@ class Source:
         dialogues: dialogue ids.
         speakers: (N,) index of the speaker within the dialogue by first appearance.
         people: (N,) index of the speaker in the corpus, by name; -1 where nobody is named.
+        parts: (N,) the part of a union; else the corpus.
         features: modality to (N, D) float32; 0 where absent.
         present: modality to (N,) bool.
         targets: every target of the corpus.
@@ -78,6 +79,7 @@ class Source:
     dialogues: np.ndarray
     speakers: np.ndarray
     people: np.ndarray
+    parts: np.ndarray
     features: Mapping[str, np.ndarray]
     present: Mapping[str, np.ndarray]
     targets: tuple[Target, ...]
@@ -239,6 +241,7 @@ class Wanted:
             dialogues=utterances.get_column("dialogue_id").to_numpy(),
             speakers=_by_appearance(utterances),
             people=_by_name(utterances.get_column("speaker")),
+            parts=utterances.get_column("dataset").fill_null(corpus).to_numpy(),
             features=features,
             present=present,
             targets=targets,

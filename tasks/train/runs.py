@@ -58,6 +58,8 @@ def parts(
                 f"labelled with {' or '.join(names)}; change splits or labels in params.yaml"
             )
     _check_variety(layout, train, targets, corpus, fold)
+    if recipe.train.part_balance:
+        train = train.balanced(recipe.train.part_balance, corpus)
     return train.softly() if recipe.train.soft_labels else train, validation
 
 

@@ -3,14 +3,17 @@
 import json
 import shutil
 import sys
+from collections import Counter
 
 import polars as pl
 import pytest
 
 from models import encoders
 from models.errors import UserError
+from tasks.batches.source import source_for
 from tasks.features import families as encoder_families
 from tasks.params import Params
+from tasks.recipes import resolve
 from tasks.selection import transfers_of
 from tasks.splits.union import copies_of_tested
 from tasks.tables.features import FEATURES
@@ -19,6 +22,7 @@ from tasks.tables.parquet import read_table, write_table
 from tasks.tables.quarantine import QUARANTINE
 from tasks.tables.splits import SPLIT
 from tasks.tables.utterances import UTTERANCES
+from tasks.train.runs import parts
 from tests.places import ROOT, here
 from tests.tasks.union_factory import PARTS, params, prepare, run, table, write_part
 
@@ -59,9 +63,9 @@ def counted(tmp_path, monkeypatch):
 def test_ids_and_media_stay_and_people_get_their_part(raw):
     prepare(raw, *PARTS, "joint")
     joint = read_table(UTTERANCES, here().utterances("joint"))
-    parts = [read_table(UTTERANCES, here().utterances(part)) for part in PARTS]
+    own = [read_table(UTTERANCES, here().utterances(part)) for part in PARTS]
     assert joint["utterance_id"].to_list() == sorted(
-        name for part in parts for name in part["utterance_id"]
+        name for part in own for name in part["utterance_id"]
     )
     assert set(joint["dataset"]) == set(PARTS)
     first = joint.filter(pl.col("utterance_id") == "calls/d00/u000").row(0, named=True)
@@ -180,6 +184,42 @@ def test_a_network_learns_from_parts_with_different_targets(raw, counted):
     assert tested == {"vad": counts["essays"] + counts["calls"], "sentiment": counts["reviews"]}
     history = details["runs"][0]["history"]
     assert all(value == value for epoch in history for value in epoch.values())
+
+
+@pytest.mark.parametrize(("balance", "shown"), [(0.0, (28, 28, 7)), (0.5, (28, 28, 14))])
+def test_smaller_parts_are_shown_again_as_balance_asks(raw, counted, balance, shown):
+    found = shown_of(raw, balance)
+    counts = tuple(sum(name.startswith(part) for name in found) for part in PARTS)
+    assert counts == shown
+    assert len(set(found)) == 28 + 28 + 7  # nothing is left out
+
+
+def test_parts_that_are_balanced_whole_are_shown_alike(raw, counted):
+    found = shown_of(raw, 1.0)
+    counts = {part: sum(name.startswith(part) for name in found) for part in PARTS}
+    assert set(counts.values()) == {28}
+    again = Counter(name for name in found if name.startswith("reviews"))
+    assert set(again.values()) == {4}  # not the first ones alone
+
+
+def shown_of(raw, balance: float) -> list[str]:
+    """Training rows of ``linear`` on the union, with ``reviews`` a quarter of the others."""
+    few = pl.col("id").str.tail(3).cast(pl.Int32) % 4 == 0
+    write_part("reviews", table("reviews").filter(few))
+    prepare(raw, *PARTS, "joint")
+    run(raw, "features", corpus="joint", encoder="words")
+    recipe = resolve("linear", {"part_balance": balance})
+    source = source_for(here(), recipe, "joint", {"text": "words"})
+    train, _ = parts(here(), source, recipe, "joint", 0, ["vad", "sentiment"])
+    return source.ids[train.rows].tolist()
+
+
+def test_balance_without_parts_is_refused(raw, counted):
+    prepare(raw, "essays")
+    run(raw, "features", corpus="essays", encoder="words")
+    raw["methods"]["linear"]["part_balance"] = 1.0
+    with pytest.raises(UserError, match=r"part_balance has no effect on essays: .* of one part"):
+        run(raw, "train", corpus="essays", method="linear")
 
 
 def test_a_union_and_its_parts_are_not_tested_on_each_other(raw):
