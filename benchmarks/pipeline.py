@@ -69,7 +69,7 @@ def instances() -> dict[str, list[str]]:
 
 
 def measure(argv: list[str], workers: int) -> dict[str, float]:
-    """Clock, processor seconds with those of workers that ended, and those of the start-up."""
+    """Clock, processor seconds with those of workers that ended and of the start-up, memory."""
     with tempfile.TemporaryDirectory() as folder:
         told = Path(folder) / "startup.json"
         environment = os.environ | {
@@ -87,7 +87,12 @@ def measure(argv: list[str], workers: int) -> dict[str, float]:
             raise SystemExit(f"{' '.join(argv)} failed:\n{said}")
         clock_s = time.monotonic() - began
         cpu_s = used.ru_utime + used.ru_stime
-        return {"clock_s": clock_s, "cpu_s": cpu_s, "startup_s": json.loads(told.read_text())}
+        return {
+            "clock_s": clock_s,
+            "cpu_s": cpu_s,
+            "startup_s": json.loads(told.read_text()),
+            "peak_mb": used.ru_maxrss / 1e3,
+        }
 
 
 def main() -> None:
