@@ -1,6 +1,6 @@
 """Tables as Parquet files: checked, sorted, written whole, read with their metadata."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -69,6 +69,40 @@ def read_table(table: Table, path: Path, columns: Sequence[str] | None = None) -
     if len(frames) > 1:
         table.check(whole, str(path), columns)  # a key may stand in two files
     return table.completed(whole) if columns is None else whole
+
+
+def read_ranges(table: Table, path: Path, rows: int) -> Iterator[pl.DataFrame]:
+    """A file's rows in its order, about ``rows`` at a time, each part checked; at least one part.
+
+    Rows that agree in the first column of the key, which the file is sorted by, are in one part.
+    """
+    first = table.key[0]
+    rest = last = None
+    try:
+        with pq.ParquetFile(table_files(path, table)[0]) as file:
+            whole = file.schema_arrow.remove_metadata().empty_table()
+            for batch in file.iter_batches(rows):
+                frame = pl.DataFrame(pl.from_arrow(batch))
+                table.check(frame, str(path))
+                ids = frame.get_column(first)
+                if not ids.is_sorted() or (last is not None and ids[0] < last):
+                    raise TableError(
+                        f"{path}: rows are not sorted by {first}; rerun {table.made_by}"
+                    )
+                last = ids[-1]
+                rest = frame if rest is None else pl.concat([rest, frame])
+                done = rest.filter(pl.col(first) != last)
+                if done.height:
+                    yield table.completed(done)
+                    rest = rest.filter(pl.col(first) == last)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise TableError(
+            f"{path}: not a readable Parquet file ({error}); rerun {table.made_by}"
+        ) from error
+    if rest is None:
+        rest = pl.DataFrame(pl.from_arrow(whole))
+        table.check(rest, str(path))
+    yield table.completed(rest)
 
 
 def read_metadata(path: Path) -> dict[str, str]:
