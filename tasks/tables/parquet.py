@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from tasks.atomic import replacing
 from tasks.tables.contract import Table, TableError
 
-#: Rows in one Parquet row group: small enough to read one without its neighbours.
+#: Rows in a row group of features or faces: small enough to read one without its neighbours.
 ROW_GROUP = 128
 
 
@@ -26,7 +26,7 @@ def write_table(
     ordered = frame.select(said).sort([name for name in table.key if name in said], nulls_last=True)
     arrow = ordered.to_arrow(compat_level=pl.CompatLevel.oldest())
     encoded = {key: metadata[key] for key in sorted(metadata)} if metadata else None
-    write_arrow(arrow.replace_schema_metadata(encoded), path)
+    write_arrow(arrow.replace_schema_metadata(encoded), path, table.row_group)
     return path
 
 
@@ -34,11 +34,11 @@ def _has_values(frame: pl.DataFrame, name: str) -> bool:
     return name in frame.columns and frame.get_column(name).null_count() < frame.height
 
 
-def write_arrow(arrow: pa.Table, path: Path) -> None:
+def write_arrow(arrow: pa.Table, path: Path, row_group: int = ROW_GROUP) -> None:
     """Write an Arrow table the one way this project does: zstd, fixed row groups, atomic."""
     with replacing(path) as temporary:
         pq.write_table(
-            arrow, temporary, compression="zstd", compression_level=1, row_group_size=ROW_GROUP
+            arrow, temporary, compression="zstd", compression_level=1, row_group_size=row_group
         )
 
 
