@@ -108,7 +108,7 @@ _ROWS = (
         asks=lambda p, corpus: p.ingest(corpus),
         keys=lambda raw, corpus: [f"corpora.{corpus}"],
         code=wiring.adapter_code,
-        reads=lambda d, corpus: [d.raw(corpus)],
+        more=wiring.ingest_reads,
         writes=lambda d, corpus: [
             d.utterances(corpus), d.annotations(corpus), d.quarantine(corpus),
         ],

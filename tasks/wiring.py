@@ -60,11 +60,31 @@ def checkpoint_keys(raw: Raw) -> list[str]:
 
 # ingest ---------------------------------------------------------------------------------------
 
+#: What the adapter ``imported`` reads; features lie beside it.
+_OF_IMPORT = ("manifest.json", "utterances.parquet", "annotations.parquet", "quarantine.parquet")
+
 
 def adapter_code(raw: Raw, corpus: str) -> list[str]:
     """The corpus's adapter."""
     adapter = (raw["corpora"][corpus] or {}).get("adapter", corpus)
     return [f"tasks.corpora.adapters.{adapter}"]
+
+
+def ingest_reads(d: Layout, raw: Raw, corpus: str) -> list[str]:
+    """The files of a corpus without media, else all of its folder.
+
+    Without that, features imported into the folder would make the corpus's tables stale.
+    """
+    entry = raw["corpora"][corpus] or {}
+    adapter, options = entry.get("adapter", corpus), entry.get("options") or {}
+    folder, at = d.raw(corpus), f"corpora.{corpus}.options"
+    if adapter == "imported":
+        return [str(folder / "imported" / name) for name in _OF_IMPORT]
+    if adapter == "table" and "file" in options and "media" not in (options.get("columns") or {}):
+        has_other = (options.get("labels") or {}).get("file") is not None
+        keys = [f"{at}.file", *([f"{at}.labels.file"] if has_other else [])]
+        return [f"{folder}/${{{key}}}" for key in keys]
+    return [str(folder)]
 
 
 # splits -----------------------------------------------------------------------------------------

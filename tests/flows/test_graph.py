@@ -87,6 +87,24 @@ def test_a_section_that_params_leaves_out_is_no_key_of_its_stage(raw):
     assert keys == {"sample": ["corpora.sample"], "other": ["corpora.other.faces"]}
 
 
+def test_features_imported_beside_a_corpus_without_media_do_not_make_its_tables_stale(raw):
+    columns = {"utterance": "id", "text": "words"}
+    table = {"file": "clips.csv", "columns": columns, "labels": {"file": "votes.csv"}}
+    raw["corpora"]["other"] = {"adapter": "table", "options": table}
+    raw["corpora"]["foreign"] = {"adapter": "imported"}
+    reads = {name: STAGES["ingest"].more(here(), raw, corpus=name) for name in raw["corpora"]}
+    at = "corpora.other.options"
+    assert reads["sample"] == ["data/raw/sample"]
+    assert reads["other"] == [
+        f"data/raw/other/${{{at}.file}}",
+        f"data/raw/other/${{{at}.labels.file}}",
+    ]
+    tables = ("manifest.json", "utterances.parquet", "annotations.parquet", "quarantine.parquet")
+    assert reads["foreign"] == [f"data/raw/foreign/imported/{name}" for name in tables]
+    columns["media"] = "clip"
+    assert STAGES["ingest"].more(here(), raw, corpus="other") == ["data/raw/other"]
+
+
 def test_labels_depend_on_the_splits_where_rater_weights_are_learnt(raw):
     raw["corpora"]["other"] = {"adapter": "table", "labels": {"merge": "ewe"}}
     labels = STAGES["labels"]
