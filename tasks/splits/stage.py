@@ -116,7 +116,8 @@ def run(params: ForSplits, layout: Layout, ctx: Context, corpus: str) -> Path:
     """Split ``corpus`` and look for leaks; returns the table of splits."""
     utterances = read_table(UTTERANCES, layout.utterances(corpus))
     judged = layout.annotations(corpus)
-    card, ranges = read_card(read_metadata(judged)), read_ranges(ANNOTATIONS, judged, RANGE)
+    ranges = read_ranges(ANNOTATIONS, judged, RANGE)
+    card = read_card(read_metadata(judged))
     labels = combine_plainly(params.labels, utterances["utterance_id"], ranges, card)
     splits, metadata = make_splits(layout, params.own, corpus, utterances, labels)
     write_table(SPLIT, splits, layout.splits(corpus), metadata)

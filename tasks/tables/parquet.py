@@ -54,9 +54,7 @@ def read_table(table: Table, path: Path, columns: Sequence[str] | None = None) -
     try:
         parts = [pq.read_table(file, columns=list(columns) if columns else None) for file in files]
     except (pa.ArrowInvalid, OSError) as error:
-        raise TableError(
-            f"{path}: not a readable Parquet file ({error}); rerun {table.made_by}"
-        ) from error
+        raise _unreadable(table, path, error) from error
     frames = [pl.DataFrame(pl.from_arrow(part.replace_schema_metadata(None))) for part in parts]
     for file, frame in zip(files, frames, strict=True):
         table.check(frame, str(file), columns)
@@ -76,11 +74,21 @@ def read_ranges(table: Table, path: Path, rows: int) -> Iterator[pl.DataFrame]:
 
     Rows that agree in the first column of the key, which the file is sorted by, are in one part.
     """
-    first = table.key[0]
-    rest = last = None
+    (source,) = table_files(path, table)
     try:
-        with pq.ParquetFile(table_files(path, table)[0]) as file:
-            whole = file.schema_arrow.remove_metadata().empty_table()
+        file = pq.ParquetFile(source)  # now, so that a broken file shows before anything is read
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _unreadable(table, path, error) from error
+    return _ranges(table, path, file, rows)
+
+
+def _ranges(table: Table, path: Path, file: pq.ParquetFile, rows: int) -> Iterator[pl.DataFrame]:
+    first = table.key[0]
+    rest = pl.DataFrame(pl.from_arrow(file.schema_arrow.remove_metadata().empty_table()))
+    table.check(rest, str(path))
+    last = None
+    try:
+        with file:
             for batch in file.iter_batches(rows):
                 frame = pl.DataFrame(pl.from_arrow(batch))
                 table.check(frame, str(path))
@@ -90,19 +98,18 @@ def read_ranges(table: Table, path: Path, rows: int) -> Iterator[pl.DataFrame]:
                         f"{path}: rows are not sorted by {first}; rerun {table.made_by}"
                     )
                 last = ids[-1]
-                rest = frame if rest is None else pl.concat([rest, frame])
+                rest = pl.concat([rest, frame])
                 done = rest.filter(pl.col(first) != last)
                 if done.height:
                     yield table.completed(done)
                     rest = rest.filter(pl.col(first) == last)
     except (pa.ArrowInvalid, OSError) as error:
-        raise TableError(
-            f"{path}: not a readable Parquet file ({error}); rerun {table.made_by}"
-        ) from error
-    if rest is None:
-        rest = pl.DataFrame(pl.from_arrow(whole))
-        table.check(rest, str(path))
+        raise _unreadable(table, path, error) from error
     yield table.completed(rest)
+
+
+def _unreadable(table: Table, path: Path, error: Exception) -> TableError:
+    return TableError(f"{path}: not a readable Parquet file ({error}); rerun {table.made_by}")
 
 
 def read_metadata(path: Path) -> dict[str, str]:
