@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import UserError
-from tasks.atomic import replacing, write_json
+from tasks.atomic import replacing, sweep, write_json
 from tasks.tables.annotations import ANNOTATIONS
 from tasks.tables.contract import TableError
 from tasks.tables.faces import FACES
@@ -239,3 +239,15 @@ def test_no_json_takes_a_number_that_is_none(tmp_path):
         write_json(tmp_path / "a.json", {"a": float("nan")})
     assert (tmp_path / "a.json").read_text() == '{\n "a": 1\n}\n'
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_what_a_killed_writer_left_is_removed_once_it_is_old(tmp_path):
+    old, young, other = (
+        tmp_path / f".{n}.tmp" for n in ("a[1].json.x1", "a[1].json.x2", "b.json.x3")
+    )
+    for path in (old, young, other):
+        path.write_text("half")
+    for path in (old, other):
+        os.utime(path, (0, 0))
+    sweep(tmp_path / "a[1].json")
+    assert sorted(tmp_path.iterdir()) == sorted([young, other])
