@@ -26,6 +26,7 @@ from flows.sentences import sentence
 from flows.settings import read_params
 from models.errors import UserError
 from tasks import failures
+from tasks.atomic import sweep
 from tasks.context import Context, WorkerDied
 from tasks.layout import Layout, find_root
 from tasks.params import Params
@@ -82,6 +83,8 @@ def execute(
             "to date now, so run the same command again"
         )
     address, outs = stage.address(ids), stage.writes(layout, **ids)
+    for out in outs:
+        sweep(out)
     started = time.monotonic()
     code = _code_fingerprint(stage, ids, raw)
     try:

@@ -1,16 +1,21 @@
 """Files that are whole or not there: nobody reads a part of one."""
 
+import contextlib
+import glob
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from models.errors import UserError
 
+#: Temporary files older than this belong to nobody.
+STALE_S = 3600.0
 
-@contextmanager
+
+@contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside ``path`` that takes its place, whole and on disk, on success.
 
@@ -37,6 +42,14 @@ def replacing(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(path: Path) -> None:
+    """Remove what writers of ``path`` left that were killed: nobody has touched it for an hour."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with contextlib.suppress(FileNotFoundError):  # its writer ends in this moment
+            if left.is_file() and time.time() - left.stat().st_mtime > STALE_S:
+                left.unlink()
 
 
 def write_json(path: Path, value: object, *, indent: int | None = 1) -> None:

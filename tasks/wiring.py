@@ -64,6 +64,9 @@ def checkpoint_keys(raw: Raw) -> list[str]:
 
 # ingest ---------------------------------------------------------------------------------------
 
+#: What the adapter ``imported`` reads; features lie beside it.
+_OF_IMPORT = ("manifest.json", "utterances.parquet", "annotations.parquet", "quarantine.parquet")
+
 
 def adapter_code(raw: Raw, corpus: str) -> list[str]:
     """The corpus's adapter."""
@@ -72,10 +75,24 @@ def adapter_code(raw: Raw, corpus: str) -> list[str]:
 
 
 def ingest_reads(d: Layout, raw: Raw, corpus: str) -> list[str]:
-    """The raw folder, or the tables of the parts of a union."""
+    """The tables of the parts of a union, the files of a corpus without media, else its folder.
+
+    Without that, features imported into the folder would make the corpus's tables stale.
+    """
     parts = parts_of(raw, corpus)
-    tables = [f(part) for part in parts for f in (d.utterances, d.annotations, d.quarantine)]
-    return [str(path) for path in tables] or [str(d.raw(corpus))]
+    if parts:
+        tables = (d.utterances, d.annotations, d.quarantine)
+        return [str(table(part)) for part in parts for table in tables]
+    entry = raw["corpora"][corpus] or {}
+    adapter, options = entry.get("adapter", corpus), entry.get("options") or {}
+    folder, at = d.raw(corpus), f"corpora.{corpus}.options"
+    if adapter == "imported":
+        return [str(folder / "imported" / name) for name in _OF_IMPORT]
+    if adapter == "table" and "file" in options and "media" not in (options.get("columns") or {}):
+        has_other = (options.get("labels") or {}).get("file") is not None
+        keys = [f"{at}.file", *([f"{at}.labels.file"] if has_other else [])]
+        return [f"{folder}/${{{key}}}" for key in keys]
+    return [str(folder)]
 
 
 # splits -----------------------------------------------------------------------------------------

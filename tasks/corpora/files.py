@@ -71,6 +71,7 @@ def read_csv(
     delimiter: str = ",",
     encoding: str = "utf-8",
     names: Sequence[str] | None = None,
+    block: int = 1 << 28,
 ) -> pl.DataFrame:
     """A delimited text file: all fields as strings, and ``row`` counting data rows from 1.
 
@@ -82,18 +83,22 @@ def read_csv(
         delimiter: one character.
         encoding: of the bytes; ``auto`` takes UTF-8, and cp1252 where that fails.
         names: of the columns, where the file has no header.
+        block: bytes that are parsed together; a row may not be longer.
     """
     text = _with_newlines(read_text(path, encoding))
     header = list(names) if names is not None else _header(path, text, delimiter)
     if not text.strip() or (names is None and not text.partition("\n")[2].strip()):
         return pl.DataFrame(schema={ROW: pl.Int64, **dict.fromkeys(header, pl.String)})
     data = text.encode()
+    del text  # a long file is in memory once
     try:
         table = pc.read_csv(
-            io.BytesIO(data),
-            # one block: a cell may be longer than a block of the usual size
+            pa.BufferReader(data),
+            # long blocks: a cell may be longer than one of the usual size, but none has 2 GiB
             read_options=pc.ReadOptions(
-                column_names=names and header, use_threads=False, block_size=len(data) + 1
+                column_names=names and header,
+                use_threads=False,
+                block_size=min(len(data) + 1, block),
             ),
             parse_options=pc.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             convert_options=pc.ConvertOptions(column_types=dict.fromkeys(header, pa.string())),

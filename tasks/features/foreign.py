@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -48,7 +49,7 @@ def run(params: Foreign, layout: Layout, corpus: str, encoder: str) -> Path:
     path = layout.project / str(params.checkpoint)
     source = _FeaturesFile(path, corpus, params.sequence)
     ids = read_table(UTTERANCES, layout.utterances(corpus), ["utterance_id"])["utterance_id"]
-    rows = [source.row(utterance, corpus) for utterance in ids]
+    rows = source.rows(ids, corpus)
     if rows and not any(row.reason != "not_imported" for row in rows):
         raise UserError(
             f"{path}: has none of {corpus}'s {len(rows)} utterances; import it again for this "
@@ -91,28 +92,36 @@ class _FeaturesFile:
             )
         self.dim: int = self.file.schema_arrow.field("pooled").type.list_size
         self.sequence = sequence
-        self.heads = {row["utterance_id"]: (n, row) for n, row in enumerate(head.to_pylist())}
+        self.heads = pl.DataFrame(pl.from_arrow(head)).with_row_index("place")
         sizes = [self.file.metadata.row_group(n).num_rows for n in range(self.file.num_row_groups)]
         self.ends = np.cumsum(sizes)
         self.group, self.columns = -1, pa.table({})
 
-    def row(self, utterance: str, corpus: str) -> Row:
-        """An utterance's row without its features."""
-        own = utterance.removeprefix(f"{corpus}/")
-        if own not in self.heads:
-            return Row(utterance, None, "quarantined", "not_imported", 0, None)
-        _, head = self.heads[own]
-        key = None if head["status"] == "quarantined" else own
-        frames = head["frames"] if self.sequence else 0
-        hop_s = head["hop_s"] if frames else None
-        return Row(utterance, key, head["status"], head["reason"], frames, hop_s)
+    def rows(self, utterances: pl.Series, corpus: str) -> list[Row]:
+        """Utterances' rows without their features; a key is a place in the file."""
+        own = utterances.str.strip_prefix(f"{corpus}/").alias("utterance_id")
+        found = own.to_frame().join(
+            self.heads, on="utterance_id", how="left", maintain_order="left"
+        )
+        has_frames = (pl.col("frames") > 0) & pl.lit(self.sequence)
+        told = found.select(
+            utterances.alias("utterance_id"),
+            key=pl.when(pl.col("status") != "quarantined").then(pl.col("place").cast(pl.String)),
+            status=pl.col("status").fill_null("quarantined"),
+            reason=pl.when(pl.col("place").is_null())
+            .then(pl.lit("not_imported"))
+            .otherwise("reason"),
+            frames=pl.when(has_frames).then("frames").otherwise(0),
+            hop_s=pl.when(has_frames).then("hop_s"),
+        )
+        return [Row(*row) for row in told.iter_rows()]
 
     def read(self, keys: Sequence[str]) -> list[Entry]:
         """Features of ``keys``; the file stands in the order in which they are asked for."""
         return [self._entry(key) for key in keys]
 
     def _entry(self, key: str) -> Entry:
-        number, _ = self.heads[key]
+        number = int(key)
         group = int(np.searchsorted(self.ends, number, side="right"))
         if group != self.group:
             self.columns = self.file.read_row_group(group, ["pooled", "sequence"])

@@ -1,15 +1,18 @@
 """Judgements to labels, whatever is told of it: renamed, checked, merged, and filled by name."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import polars as pl
 
 from models.errors import UserError
 from tasks.labels.card import Card, rules_of
-from tasks.labels.checks import Rules, Screened, screen
+from tasks.labels.checks import Rules
+from tasks.labels.gather import Gathered
+from tasks.labels.numbers import merge_labels
 from tasks.labels.params import Kind, LabelsParams, PriorParams
-from tasks.labels.tables import apply_prior, apply_proxy, merge_labels
+from tasks.labels.tables import apply_prior, apply_proxy
 from tasks.tables.annotations import ANNOTATIONS
 from tasks.targets import FAMILIES
 
@@ -23,8 +26,8 @@ class Combined:
 
     Attributes:
         labels: ``tables.labels``.
-        screened: judgements after the checks.
-        quarantine: ``tables.quarantine`` rows, of judgements and of votes without a winner.
+        gathered: judgements after the checks.
+        rows: annotations that came in.
         left_out: rows that were not meant to be merged, by why.
         rules: what the judgements were held to.
         flags: what was noticed in merging; by fold where weights are learnt in each.
@@ -34,8 +37,8 @@ class Combined:
     """
 
     labels: pl.DataFrame
-    screened: Screened
-    quarantine: pl.DataFrame
+    gathered: Gathered
+    rows: int
     left_out: dict[str, int]
     rules: Rules
     flags: dict[str, object]
@@ -47,27 +50,33 @@ class Combined:
 def combine(
     params: LabelsParams,
     utterance_ids: pl.Series,
-    annotations: pl.DataFrame,
+    ranges: Iterable[pl.DataFrame],
     card: Card,
     splits: pl.DataFrame | None = None,
 ) -> Combined:
-    """Labels of all utterances; a pure function of its arguments, whatever the order of the rows.
+    """Labels of all utterances; a pure function of its arguments, however ranges are cut.
 
     Args:
         params: how to merge.
         utterance_ids: the utterances that exist.
-        annotations: columns of ``tables.annotations``, with or without the optional ones.
+        ranges: columns of ``tables.annotations``, with or without the optional ones; in the order
+            of the utterances, all rows of one in one range, whatever their order there.
         card: scales, label map and kinds of the corpus; ``params`` goes before it.
         splits: columns of ``tables.SPLIT``, for weights that are learnt in each fold.
     """
     aliases = {**card.label_map, **params.aliases}
     kinds: dict[str, Kind] = {**_KNOWN_KINDS, **card.kinds, **params.kinds}
-    rows, left_out = _leave_out(ANNOTATIONS.completed(annotations), params, kinds, aliases)
     rules = rules_of(params, card)
-    screened = screen(rows, utterance_ids, rules)
-    check_spelling(screened.kept)
+    gathered = Gathered(params, rules, utterance_ids)
+    rows, left_out = 0, Counter[str]()
+    for part in ranges:
+        asked, out = _leave_out(ANNOTATIONS.completed(part), params, kinds, aliases)
+        rows += part.height
+        left_out.update(out)
+        gathered.add(asked)
+    check_spelling(gathered.spellings())
     merged = [
-        merge_labels(params, utterance_ids, screened.kept, trusted, fold)
+        merge_labels(params, gathered, trusted, fold)
         for fold, trusted in _learning_rows(params, splits).items()
     ]
     labels, proxies, priors = pl.concat(part.labels for part in merged), 0, 0
@@ -76,15 +85,15 @@ def combine(
     if params.prior is not None:
         _check_prior(params.prior, labels)
         labels, priors = apply_prior(labels, params.prior.vad)
-    quarantine = pl.concat([screened.quarantine, merged[0].quarantine])
-    flags = merged[0].flags
+    fallbacks: Mapping[str, object] = merged[0].fallbacks
     weights: Mapping[str, object] = merged[0].weights
     if params.learns_by_fold:
         folds = labels["fold"].unique().sort().to_list()
         told = {str(fold): part for fold, part in zip(folds, merged, strict=True)}
-        flags |= {"ewe_fallback": {fold: part.flags["ewe_fallback"] for fold, part in told.items()}}
+        fallbacks = {fold: part.fallbacks for fold, part in told.items()}
         weights = {fold: part.weights for fold, part in told.items()}
-    return Combined(labels, screened, quarantine, left_out, rules, flags, weights, proxies, priors)
+    flags: dict[str, object] = {"ewe_fallback": fallbacks, "category_ties": gathered.tied}
+    return Combined(labels, gathered, rows, dict(left_out), rules, flags, weights, proxies, priors)
 
 
 def _learning_rows(
@@ -101,14 +110,14 @@ def _learning_rows(
 
 
 def combine_plainly(
-    params: LabelsParams, utterance_ids: pl.Series, annotations: pl.DataFrame, card: Card
+    params: LabelsParams, utterance_ids: pl.Series, ranges: Iterable[pl.DataFrame], card: Card
 ) -> pl.DataFrame:
     """Labels with every rater at one weight, whatever ``params.merge`` says; see ``combine``.
 
     For what must be known before there are folds to learn weights in.
     """
     plain = params.model_copy(update={"merge": "mean"})
-    return combine(plain, utterance_ids, annotations, card).labels.drop("fold")
+    return combine(plain, utterance_ids, ranges, card).labels.drop("fold")
 
 
 def _leave_out(
@@ -135,9 +144,8 @@ def _leave_out(
     )
 
 
-def check_spelling(rows: pl.DataFrame) -> None:
+def check_spelling(labels: pl.DataFrame) -> None:
     """Two spellings of one category would become two classes without anybody's wish."""
-    labels = rows.select("target", "label").drop_nulls().unique()
     twice = labels.with_columns(plain=pl.col("label").str.strip_chars().str.to_lowercase()).filter(
         pl.struct("target", "plain").is_duplicated()
     )

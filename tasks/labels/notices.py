@@ -1,6 +1,6 @@
 """What a person should hear of the judgements of a corpus: nothing is set aside in silence."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import polars as pl
 
@@ -30,28 +30,37 @@ def check_some_label(
 
 
 def notices(
-    corpus: str, annotations: pl.DataFrame, card: Card, lost: Mapping[str, int]
+    corpus: str, ranges: Iterable[pl.DataFrame], card: Card, lost: Mapping[str, int]
 ) -> list[str]:
     """A sentence for each thing to look at; empty where there is none.
 
     Args:
         corpus: for the sentences.
-        annotations: columns of ``tables.annotations``.
+        ranges: columns of ``tables.annotations``; all rows of an utterance in one range.
         card: with the corpus's label map and the user's own aliases.
         lost: as for ``check_some_label``.
     """
     lines = [f"{corpus}: {count} judgements set aside: {why}" for why, count in _largest(lost)]
     known = {*card.label_map, *card.label_map.values()}
-    named = annotations.filter(pl.col("target") == "category").drop_nulls("label")
+    counted, utterances = [], 0
+    for part in ranges:
+        named = part.filter(pl.col("target") == "category").drop_nulls("label")
+        utterances += named["utterance_id"].n_unique()
+        counted.append(
+            named.group_by("label").agg(
+                pl.col("utterance_id").n_unique().alias("utterances"), pl.col("utterance_id").min()
+            )
+        )
+    # of a handful of rows every category occurs once, and nothing can be told
+    if utterances < 10:
+        return lines
     once = (
-        named.group_by("label")
-        .agg(pl.col("utterance_id").n_unique().alias("utterances"), pl.col("utterance_id").min())
+        pl.concat(counted)
+        .group_by("label")
+        .agg(pl.col("utterances").sum(), pl.col("utterance_id").min())
         .filter((pl.col("utterances") == 1) & ~pl.col("label").is_in([k for k in known if k]))
         .sort("label")
     )
-    # of a handful of rows every category occurs once, and nothing can be told
-    if named["utterance_id"].n_unique() < 10:
-        return lines
     return lines + [
         f"{corpus}: the category '{row['label']}' occurs once, at {row['utterance_id']}; if it is "
         "misspelt or too rare, give it another name in labels.aliases"

@@ -4,51 +4,38 @@ import numpy as np
 import polars as pl
 
 from tasks.labels.agreement import describe_labels, describe_numbers
-from tasks.labels.checks import Screened
+from tasks.labels.gather import Gathered
 from tasks.labels.scales import SIGN_ALIASES, SIGNS, SignTable, breaks_sign
-from tasks.labels.tables import own_scale
 from tasks.targets import NUMBERS, VAD
 
 
-def describe(
-    utterance_ids: pl.Series, screened: Screened, labels: pl.DataFrame
-) -> dict[str, object]:
+def describe(gathered: Gathered, labels: pl.DataFrame) -> dict[str, object]:
     """Agreement and distribution by target, on the scale of the labels table."""
-    rows = screened.kept.with_columns(
-        item=pl.col("utterance_id").rank("dense").cast(pl.Int64) - 1,
-        rater_code=pl.col("rater").rank("dense").cast(pl.Int64) - 1,
-    ).sort("target", "item", "rater_code", "label", nulls_last=True)
     agreement: dict[str, object] = {}
     values: dict[str, object] = {}
     for target in NUMBERS:
-        part = rows.filter(pl.col("target") == target)
-        if not part.height:
+        given = gathered.judgements(target)
+        if not len(given.item):
             continue
-        own = own_scale(part, target)
-        item, rater = part["item"].to_numpy(), part["rater_code"].to_numpy()
-        agreement[target] = describe_numbers(item, rater, own)
+        agreement[target] = describe_numbers(given.item, given.rater, given.value)
         values[target] = {
-            "raw": _moments(part["value"].to_numpy()),
-            "judgements": _moments(own),
+            "raw": _moments(given.raw),
+            "judgements": _moments(given.value),
             "merged": _moments(labels[target].drop_nulls().to_numpy()),
         }
-    for target in ("category", "categories"):
-        part = rows.filter(pl.col("target") == target)
-        if target == "categories":
-            continue  # sets of labels have no single code per rater
-        if part.height:
-            code = part["label"].rank("dense").to_numpy()
-            item, rater = part["item"].to_numpy(), part["rater_code"].to_numpy()
-            agreement[target] = describe_labels(item, rater, code)
+    given = gathered.judgements("category")  # sets of labels have no single code per rater
+    if len(given.item):
+        agreement["category"] = describe_labels(given.item, given.rater, given.value)
+    utterances = gathered.items.height
     judged = labels.filter(pl.col("n_raters") > 0).height
     return {
         "agreement": agreement,
         "values": values,
         "categories": _counts(labels["category"]),
         "utterances": {
-            "all": len(utterance_ids),
+            "all": utterances,
             "labelled": judged,
-            "no_label": len(utterance_ids) - judged,
+            "no_label": utterances - judged,
             "by_target": {
                 name: labels[name].drop_nulls().len()
                 for name in ("category", "categories", *NUMBERS)

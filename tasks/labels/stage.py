@@ -8,6 +8,7 @@ wrong goes to quarantine with a typed reason, what is merely odd is counted in t
 report; nothing is clipped, guessed or dropped in silence.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tasks.context import Context
 from tasks.label_rows import labels_in
 from tasks.labels.card import Card, read_card
 from tasks.labels.combine import combine, count_by
+from tasks.labels.gather import RANGE, in_ranges
 from tasks.labels.notices import check_some_label, notices
 from tasks.labels.params import LabelsParams
 from tasks.labels.report import describe, sign_flags
@@ -26,7 +28,7 @@ from tasks.labels.tables import count_kinds
 from tasks.layout import Layout
 from tasks.tables.annotations import ANNOTATIONS
 from tasks.tables.labels import LABELS
-from tasks.tables.parquet import read_metadata, read_table, write_table
+from tasks.tables.parquet import read_metadata, read_ranges, read_table, write_table
 from tasks.tables.quarantine import QUARANTINE
 from tasks.tables.splits import SPLIT
 from tasks.tables.utterances import UTTERANCES
@@ -45,16 +47,17 @@ class Result:
 def run(params: LabelsParams, layout: Layout, ctx: Context, corpus: str) -> Path:
     """Merge the judgements of ``corpus``; returns the table of labels."""
     known = read_table(UTTERANCES, layout.utterances(corpus), ["utterance_id"])
-    annotations = read_table(ANNOTATIONS, layout.annotations(corpus))
+    ranges = read_ranges(ANNOTATIONS, layout.annotations(corpus), RANGE)
     card = read_card(read_metadata(layout.annotations(corpus)))
     splits = read_table(SPLIT, layout.splits(corpus)) if params.learns_by_fold else None
-    result = merge(params, known["utterance_id"], annotations, card, splits)
+    result = _merge(params, known["utterance_id"], ranges, card, splits)
     write_table(QUARANTINE, result.quarantine, layout.labels_quarantine(corpus))
     _stop_if_too_many(layout, result, params, corpus)
     lost = _lost(result)
-    check_some_label(corpus, result.labels, annotations.height, lost)
+    check_some_label(corpus, result.labels, _judgements(result), lost)
     mapped = replace(card, label_map={**card.label_map, **params.aliases})
-    for sentence in notices(corpus, annotations, mapped, lost):
+    again = read_ranges(ANNOTATIONS, layout.annotations(corpus), RANGE)
+    for sentence in notices(corpus, again, mapped, lost):
         ctx.log(sentence)
     write_table(LABELS, result.labels, layout.labels(corpus))
     write_json(layout.agreement(corpus), {"corpus": corpus, **result.report})
@@ -77,8 +80,18 @@ def merge(
         card: scales, label map and kinds of the corpus; ``params`` goes before it.
         splits: columns of ``tables.SPLIT``, for weights that are learnt in each fold.
     """
-    done = combine(params, utterance_ids, annotations, card, splits)
-    labels, screened, quarantine = done.labels, done.screened, done.quarantine
+    return _merge(params, utterance_ids, in_ranges(annotations, RANGE), card, splits)
+
+
+def _merge(
+    params: LabelsParams,
+    utterance_ids: pl.Series,
+    ranges: Iterable[pl.DataFrame],
+    card: Card,
+    splits: pl.DataFrame | None,
+) -> Result:
+    done = combine(params, utterance_ids, ranges, card, splits)
+    labels, gathered, quarantine = done.labels, done.gathered, done.gathered.quarantine()
     flags, _ = sign_flags(labels_in(labels), params.signs, params.zero_tol)
     if params.enforce_signs:
         _, broken = sign_flags(labels, params.signs, params.zero_tol)
@@ -92,20 +105,20 @@ def merge(
             for name in (dim, f"{dim}_std", f"{dim}_kind")
         )
     first = labels_in(labels)
-    report = describe(utterance_ids, screened, first)
+    report = describe(gathered, first)
     report |= {
         "rule": {**params.model_dump(mode="json", exclude={"scales", "prior"})},
         "rows": {
-            "in": annotations.height,
-            "used": screened.kept.height,
-            "quarantined": sum(screened.quarantined_rows.values()),
-            "collapsed": screened.collapsed,
+            "in": done.rows,
+            "used": gathered.kept,
+            "quarantined": sum(gathered.quarantined_rows.values()),
+            "collapsed": gathered.collapsed,
             "left_out": sum(done.left_out.values()),
         },
-        "quarantined_rows": dict(sorted(screened.quarantined_rows.items())),
+        "quarantined_rows": dict(sorted(gathered.quarantined_rows.items())),
         "quarantined_judgements": count_by(quarantine, "reason"),
         "left_out": dict(sorted(done.left_out.items())),
-        "snapped": screened.snapped,
+        "snapped": gathered.snapped,
         "scales": {
             target: {"min": s.low, "max": s.high, "sign": s.sign}
             for target, s in sorted(done.rules.scales.items())
@@ -118,6 +131,13 @@ def merge(
     }
     _check_account(report["rows"])
     return Result(labels, quarantine.unique().sort(QUARANTINE.key), report)
+
+
+def _judgements(result: Result) -> int:
+    """How many there were."""
+    rows = result.report["rows"]
+    assert isinstance(rows, dict)
+    return rows["in"]
 
 
 def _lost(result: Result) -> dict[str, int]:

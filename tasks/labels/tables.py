@@ -1,88 +1,16 @@
-"""Checked judgements to rows of the labels table: numbers, votes, label sets, named fallbacks."""
+"""Parts of the labels table: own scales, votes, label sets, kinds, named fallbacks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from models.errors import UserError
-from tasks.labels.merge import count_votes, merge_numbers
+from tasks.labels.merge import count_votes
 from tasks.labels.params import LabelsParams
 from tasks.labels.scales import from_unit, to_unit
-from tasks.tables.labels import LABELS
 from tasks.tables.quarantine import QUARANTINE
-from tasks.targets import KINDS, NUMBERS, ROW_OF, TARGETS, VAD
-
-
-@dataclass(frozen=True)
-class MergedLabels:
-    """The labels table, utterances whose vote was set aside, and what was noticed on the way."""
-
-    labels: pl.DataFrame
-    quarantine: pl.DataFrame
-    flags: dict[str, object]
-    weights: dict[str, dict[str, float]]
-
-
-def merge_labels(
-    params: LabelsParams,
-    utterance_ids: pl.Series,
-    kept: pl.DataFrame,
-    trusted: pl.Series | None = None,
-    fold: int | None = None,
-) -> MergedLabels:
-    """One row of ``tables.labels`` per utterance; null where nobody judged.
-
-    Args:
-        params: the rules.
-        utterance_ids: all utterances.
-        kept: judgements that passed ``label_checks.screen``, with their ``kind``.
-        trusted: utterances that rater weights are learnt from; None: all.
-        fold: in which the rows hold; None: in every one.
-    """
-    items = (
-        pl.DataFrame({"utterance_id": utterance_ids}).sort("utterance_id").with_row_index("item")
-    )
-    raters = kept.select("rater").unique().sort("rater").with_row_index("rater_code")
-    rows = kept.join(items, on="utterance_id", how="left").join(raters, on="rater", how="left")
-    rows = rows.sort("target", "item", "rater_code", "label", nulls_last=True)
-    is_trusted = None if trusted is None else pl.col("utterance_id").is_in(trusted.implode())
-    columns: dict[str, pl.Series] = {}
-    fallbacks: dict[str, int] = {}
-    weights: dict[str, dict[str, float]] = {}
-    for target in NUMBERS:
-        part = rows.filter(pl.col("target") == target)
-        merged = merge_numbers(
-            part["item"].to_numpy(),
-            part["rater_code"].to_numpy(),
-            own_scale(part, target),
-            items.height,
-            params.merge,
-            params.leave_one_out,
-            None if is_trusted is None else part.select(is_trusted).to_series().to_numpy(),
-        )
-        columns[target] = _nullable(merged.value)
-        columns[f"{target}_std"] = _nullable(merged.std)
-        if merged.is_fallback.any():
-            fallbacks[target] = int(merged.is_fallback.sum())
-        if params.merge == "ewe" and part.height:
-            present = np.unique(part["rater_code"].to_numpy())
-            names = raters["rater"].to_numpy()[present]
-            weights[target] = dict(zip(names, merged.weights[present].tolist(), strict=True))
-    table = items.with_columns(
-        columns[name].alias(name) for name in LABELS.columns if name in columns
-    )
-    winners, tied, quarantine = vote(params, rows.filter(pl.col("target") == "category"), items)
-    sets = choose_sets(rows.filter(pl.col("target") == "categories"), params.multilabel_threshold)
-    counted = rows.group_by("item").agg(n_raters=pl.col("rater_code").n_unique().cast(pl.Int32))
-    for part in (winners, sets, counted, *(_kinds(rows, dim) for dim in VAD)):
-        table = table.join(part, on="item", how="left", maintain_order="left")
-    table = table.with_columns(pl.col("n_raters").fill_null(0), fold=pl.lit(fold, pl.Int32)).select(
-        list(LABELS.columns)
-    )
-    flags = {"ewe_fallback": fallbacks, "category_ties": tied}
-    return MergedLabels(table.cast(pl.Schema(LABELS.schema)), quarantine, flags, weights)
+from tasks.targets import KINDS, ROW_OF, TARGETS, VAD
 
 
 def own_scale(part: pl.DataFrame, target: str) -> np.ndarray:
@@ -227,7 +155,7 @@ def count_kinds(labels: pl.DataFrame) -> dict[str, dict[str, int]]:
     }
 
 
-def _kinds(rows: pl.DataFrame, dim: str) -> pl.DataFrame:
+def kinds_of(rows: pl.DataFrame, dim: str) -> pl.DataFrame:
     """Kind of each item's cell: that of the least trusted judgement in it."""
     rank = pl.col("kind").replace_strict(
         {kind: place for place, kind in enumerate(KINDS)}, return_dtype=pl.Int32
@@ -241,7 +169,3 @@ def _votes(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.select("item", pl.col("rater_code").alias("rater"), "label").sort(
         "item", "rater", "label"
     )
-
-
-def _nullable(values: np.ndarray) -> pl.Series:
-    return pl.Series(values).fill_nan(None)

@@ -22,13 +22,14 @@ from tasks.atomic import write_json
 from tasks.context import Context
 from tasks.labels.card import read_card
 from tasks.labels.combine import combine_plainly
+from tasks.labels.gather import RANGE
 from tasks.labels.params import LabelsParams
 from tasks.layout import Layout
 from tasks.leaks.findings import find_leaks
 from tasks.splits.fingerprint import fingerprint
 from tasks.splits.groups import assign, class_counts, link
 from tasks.tables.annotations import ANNOTATIONS
-from tasks.tables.parquet import read_metadata, read_table, write_table
+from tasks.tables.parquet import read_metadata, read_ranges, read_table, write_table
 from tasks.tables.splits import SPLIT
 from tasks.tables.utterances import UTTERANCES
 
@@ -114,9 +115,10 @@ class Plan:
 def run(params: ForSplits, layout: Layout, ctx: Context, corpus: str) -> Path:
     """Split ``corpus`` and look for leaks; returns the table of splits."""
     utterances = read_table(UTTERANCES, layout.utterances(corpus))
-    annotations = read_table(ANNOTATIONS, layout.annotations(corpus))
-    card = read_card(read_metadata(layout.annotations(corpus)))
-    labels = combine_plainly(params.labels, utterances["utterance_id"], annotations, card)
+    judged = layout.annotations(corpus)
+    ranges = read_ranges(ANNOTATIONS, judged, RANGE)
+    card = read_card(read_metadata(judged))
+    labels = combine_plainly(params.labels, utterances["utterance_id"], ranges, card)
     splits, metadata = make_splits(layout, params.own, corpus, utterances, labels)
     write_table(SPLIT, splits, layout.splits(corpus), metadata)
     report = {

@@ -46,7 +46,7 @@ _WRITING: dict[str, Any] = {
 _CHECKED = [name for name in FEATURES.columns if name != "sequence"]  # bytes have no rules
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """An utterance's row; ``key`` is None where it has no features."""
 

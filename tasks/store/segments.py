@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from tasks.atomic import replacing
+from tasks.atomic import STALE_S, replacing
 from tasks.store.passing import may_pass
 
 _MAGIC = b"AFLSEG1\n"
@@ -36,8 +36,6 @@ _LENGTH = struct.Struct("<Q")
 _DIGEST = 32
 #: Headers above this are damage, not content.
 _MAX_HEADER = 1 << 30
-#: Temporary files older than this belong to nobody.
-_STALE_S = 3600.0
 
 Json = str | int | float | bool | None
 
@@ -67,7 +65,7 @@ class Entry:
     blobs: Mapping[str, bytes | memoryview] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Place:
     """Where an entry lies."""
 
@@ -75,7 +73,7 @@ class _Place:
     meta: Mapping[str, Json]
     offset: int
     sizes: Mapping[str, int]
-    sha256: str
+    sha256: bytes
 
 
 @dataclass(frozen=True)
@@ -123,6 +121,7 @@ class Store:
         self._about = about
         self._places: dict[str, _Place] = {}
         self._seen: set[str] = set()
+        self._alike: dict[str, Mapping] = {}
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Those of ``keys`` that are not here, in order and once each."""
@@ -143,7 +142,7 @@ class Store:
             if path.name in self._seen:
                 continue
             try:
-                places = _read_header(path)
+                places = _read_header(path, self._alike)
             except CorruptSegment:
                 self.set_aside(path)
                 continue
@@ -289,7 +288,7 @@ def prune(root: Path, keep: Iterable[str] | None = None, unused_days: float | No
         freed += _size(folder / "bad")
         shutil.rmtree(folder / "bad", ignore_errors=True)
         for orphan in folder.rglob(".*.tmp"):
-            if now - orphan.stat().st_mtime > _STALE_S:
+            if now - orphan.stat().st_mtime > STALE_S:
                 freed += orphan.stat().st_size
                 orphan.unlink(missing_ok=True)
     return freed
@@ -339,7 +338,9 @@ def _pack(entries: Sequence[Entry]) -> tuple[bytes, list[bytes]]:
     return json.dumps(content, sort_keys=True, separators=(",", ":")).encode(), blobs
 
 
-def _read_header(path: Path) -> dict[str, _Place]:
+def _read_header(path: Path, alike: dict[str, Mapping] | None = None) -> dict[str, _Place]:
+    """Entries of a segment; what many say in the same words is kept once, in ``alike``."""
+    known = {} if alike is None else alike
     with path.open("rb") as stream:
         start = stream.read(len(_MAGIC) + _LENGTH.size)
         if len(start) < len(_MAGIC) + _LENGTH.size or not start.startswith(_MAGIC):
@@ -355,7 +356,13 @@ def _read_header(path: Path) -> dict[str, _Place]:
     if base + content["size"] != end:
         raise CorruptSegment(path, f"it has {end} bytes instead of {base + content['size']}")
     return {
-        key: _Place(path, meta, base + offset, sizes, sha256)
+        key: _Place(
+            path,
+            known.setdefault(repr(meta), meta),
+            base + offset,
+            known.setdefault(repr(sizes), sizes),
+            bytes.fromhex(sha256),
+        )
         for key, meta, offset, sizes, sha256 in content["entries"]
     }
 
@@ -363,7 +370,7 @@ def _read_header(path: Path) -> dict[str, _Place]:
 def _read_entry(stream: BinaryIO, key: str, place: _Place) -> Entry:
     stream.seek(place.offset)
     content = stream.read(sum(place.sizes.values()))
-    if hashlib.sha256(content).hexdigest() != place.sha256:
+    if hashlib.sha256(content).digest() != place.sha256:
         raise CorruptSegment(place.segment, f"entry {key[:16]} is damaged")
     if len(place.sizes) == 1:
         return Entry(key, place.meta, {name: content for name in place.sizes})

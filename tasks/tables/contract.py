@@ -39,6 +39,8 @@ class Table:
     """A named table: its columns in order, its key, and where broken rows come from.
 
     Rows are sorted by ``key`` on writing; unless ``is_unique`` is False, no two may share one.
+    Parquet keeps ``row_group`` rows together: many of a long table that is read whole, few where a
+    row is heavy and its neighbours are not wanted.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Table:
     made_by: str
     checks: tuple["RowRule", ...] = ()
     is_unique: bool = True
+    row_group: int = 8_192
 
     @property
     def schema(self) -> dict[str, pl.DataType | type[pl.DataType]]:

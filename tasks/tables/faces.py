@@ -31,4 +31,5 @@ FACES = Table(
     },
     key=("utterance_id", "frame", "track"),
     made_by="stage faces",
+    row_group=128,
 )

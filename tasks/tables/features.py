@@ -21,4 +21,5 @@ FEATURES = Table(
     },
     key=("utterance_id",),
     made_by="stage features",
+    row_group=128,
 )

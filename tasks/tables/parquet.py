@@ -1,6 +1,6 @@
 """Tables as Parquet files: checked, sorted, written whole, read with their metadata."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from tasks.atomic import replacing
 from tasks.tables.contract import Table, TableError
 
-#: Rows in one Parquet row group: small enough to read one without its neighbours.
+#: Rows in a row group of features or faces: small enough to read one without its neighbours.
 ROW_GROUP = 128
 
 
@@ -26,7 +26,7 @@ def write_table(
     ordered = frame.select(said).sort([name for name in table.key if name in said], nulls_last=True)
     arrow = ordered.to_arrow(compat_level=pl.CompatLevel.oldest())
     encoded = {key: metadata[key] for key in sorted(metadata)} if metadata else None
-    write_arrow(arrow.replace_schema_metadata(encoded), path)
+    write_arrow(arrow.replace_schema_metadata(encoded), path, table.row_group)
     return path
 
 
@@ -34,11 +34,11 @@ def _has_values(frame: pl.DataFrame, name: str) -> bool:
     return name in frame.columns and frame.get_column(name).null_count() < frame.height
 
 
-def write_arrow(arrow: pa.Table, path: Path) -> None:
+def write_arrow(arrow: pa.Table, path: Path, row_group: int = ROW_GROUP) -> None:
     """Write an Arrow table the one way this project does: zstd, fixed row groups, atomic."""
     with replacing(path) as temporary:
         pq.write_table(
-            arrow, temporary, compression="zstd", compression_level=1, row_group_size=ROW_GROUP
+            arrow, temporary, compression="zstd", compression_level=1, row_group_size=row_group
         )
 
 
@@ -54,9 +54,7 @@ def read_table(table: Table, path: Path, columns: Sequence[str] | None = None) -
     try:
         parts = [pq.read_table(file, columns=list(columns) if columns else None) for file in files]
     except (pa.ArrowInvalid, OSError) as error:
-        raise TableError(
-            f"{path}: not a readable Parquet file ({error}); rerun {table.made_by}"
-        ) from error
+        raise _unreadable(table, path, error) from error
     frames = [pl.DataFrame(pl.from_arrow(part.replace_schema_metadata(None))) for part in parts]
     for file, frame in zip(files, frames, strict=True):
         table.check(frame, str(file), columns)
@@ -69,6 +67,49 @@ def read_table(table: Table, path: Path, columns: Sequence[str] | None = None) -
     if len(frames) > 1:
         table.check(whole, str(path), columns)  # a key may stand in two files
     return table.completed(whole) if columns is None else whole
+
+
+def read_ranges(table: Table, path: Path, rows: int) -> Iterator[pl.DataFrame]:
+    """A file's rows in its order, about ``rows`` at a time, each part checked; at least one part.
+
+    Rows that agree in the first column of the key, which the file is sorted by, are in one part.
+    """
+    (source,) = table_files(path, table)
+    try:
+        file = pq.ParquetFile(source)  # now, so that a broken file shows before anything is read
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _unreadable(table, path, error) from error
+    return _ranges(table, path, file, rows)
+
+
+def _ranges(table: Table, path: Path, file: pq.ParquetFile, rows: int) -> Iterator[pl.DataFrame]:
+    first = table.key[0]
+    rest = pl.DataFrame(pl.from_arrow(file.schema_arrow.remove_metadata().empty_table()))
+    table.check(rest, str(path))
+    last = None
+    try:
+        with file:
+            for batch in file.iter_batches(rows):
+                frame = pl.DataFrame(pl.from_arrow(batch))
+                table.check(frame, str(path))
+                ids = frame.get_column(first)
+                if not ids.is_sorted() or (last is not None and ids[0] < last):
+                    raise TableError(
+                        f"{path}: rows are not sorted by {first}; rerun {table.made_by}"
+                    )
+                last = ids[-1]
+                rest = pl.concat([rest, frame])
+                done = rest.filter(pl.col(first) != last)
+                if done.height:
+                    yield table.completed(done)
+                    rest = rest.filter(pl.col(first) == last)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _unreadable(table, path, error) from error
+    yield table.completed(rest)
+
+
+def _unreadable(table: Table, path: Path, error: Exception) -> TableError:
+    return TableError(f"{path}: not a readable Parquet file ({error}); rerun {table.made_by}")
 
 
 def read_metadata(path: Path) -> dict[str, str]:

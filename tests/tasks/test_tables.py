@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import UserError
-from tasks.atomic import replacing, write_json
+from tasks.atomic import replacing, sweep, write_json
 from tasks.tables.annotations import ANNOTATIONS
 from tasks.tables.contract import TableError
 from tasks.tables.faces import FACES
@@ -50,8 +50,24 @@ def test_what_is_written_is_read_with_its_metadata(tmp_path):
     assert read_table(UTTERANCES, path).equals(UTTERANCES.frame(GOOD).sort("utterance_id"))
     assert read_table(UTTERANCES, path, ["turn"]).columns == ["turn"]
     assert read_metadata(path) == {"a": "é", "b": "2"}
-    assert pq.ParquetFile(path).metadata.num_row_groups == 3
     assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_row_groups_are_long_in_long_tables_and_short_where_rows_are_heavy(tmp_path):
+    splits = pl.DataFrame(
+        {"utterance_id": [f"c/d/u{n:05d}" for n in range(20_000)], "fold": 0, "split": "train"},
+        schema=SPLIT.schema,
+    )
+    faces = FACES.frame(
+        [
+            {"utterance_id": "c/d/u", "frame": n, "track": 0, "chosen": True, "is_detected": True,
+             "status": "ok"}
+            for n in range(300)
+        ]
+    )  # fmt: skip
+    for table, frame, groups in ((SPLIT, splits, 3), (FACES, faces, 3)):
+        path = write_table(table, frame, tmp_path / f"{table.name}.parquet")
+        assert pq.ParquetFile(path).metadata.num_row_groups == groups
 
 
 def test_an_optional_column_that_says_nothing_is_not_written_and_reads_as_null(tmp_path):
@@ -223,3 +239,15 @@ def test_no_json_takes_a_number_that_is_none(tmp_path):
         write_json(tmp_path / "a.json", {"a": float("nan")})
     assert (tmp_path / "a.json").read_text() == '{\n "a": 1\n}\n'
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_what_a_killed_writer_left_is_removed_once_it_is_old(tmp_path):
+    old, young, other = (
+        tmp_path / f".{n}.tmp" for n in ("a[1].json.x1", "a[1].json.x2", "b.json.x3")
+    )
+    for path in (old, young, other):
+        path.write_text("half")
+    for path in (old, other):
+        os.utime(path, (0, 0))
+    sweep(tmp_path / "a[1].json")
+    assert sorted(tmp_path.iterdir()) == sorted([young, other])

@@ -37,7 +37,7 @@ def raw(tmp_path, monkeypatch):
     return params()
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def counted(tmp_path, monkeypatch):
     """The encoder family that counts, where the real ones are; gives what it computed so far."""
     folder = tmp_path / "families"

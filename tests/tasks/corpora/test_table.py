@@ -312,6 +312,15 @@ def test_a_cell_may_be_longer_than_a_block_of_the_reader(root):
     assert read(root, options).utterances["text"][0] == long.strip()
 
 
+def test_blocks_cut_no_row_and_count_on(root):
+    cells = [f"{'x' * (n % 50)}, \n{n}" for n in range(300)]
+    write_text(root / "t.csv", "id,words\n" + "".join(f'{n},"{c}"\n' for n, c in enumerate(cells)))
+    frame = read_csv(root / "t.csv", block=100)
+    assert frame["words"].to_list() == cells
+    assert frame["row"].to_list() == list(range(1, 301))
+    assert frame.equals(read_csv(root / "t.csv"))
+
+
 def test_only_line_ends_end_a_line_of_json(root):
     write_text(root / "t.jsonl", '{"id": "a", "words": "x\u2028y\x85z"}\r\n{"id": "b"}')
     options = {"file": "t.jsonl", "columns": {"utterance": "id", "text": "words"}}

@@ -27,7 +27,7 @@ def test_judgements_that_all_come_to_nothing_are_an_error_with_the_reasons():
 
 def test_what_is_set_aside_is_counted_with_its_reason():
     lost = {"label x is mapped to nothing": 2, "sentinel": 7, "not_finite": 0}
-    assert notices("c", judged(), Card({}, {}, {}), lost) == [
+    assert notices("c", [judged()], Card({}, {}, {}), lost) == [
         "c: 7 judgements set aside: sentinel",
         "c: 2 judgements set aside: label x is mapped to nothing",
     ]
@@ -35,7 +35,7 @@ def test_what_is_set_aside_is_counted_with_its_reason():
 
 def test_a_category_that_occurs_once_is_named_with_its_row():
     rows = judged(*["joy"] * 6, *["anger"] * 4, "jyo")
-    (line,) = notices("c", rows, Card({}, {}, {}), {})
+    (line,) = notices("c", [rows], Card({}, {}, {}), {})
     assert "'jyo' occurs once, at c/d/10" in line
-    assert notices("c", rows, Card({}, {"jyo": "joy"}, {}), {}) == []
-    assert notices("c", rows, Card({}, {"x": "jyo"}, {}), {}) == []
+    assert notices("c", [rows], Card({}, {"jyo": "joy"}, {}), {}) == []
+    assert notices("c", [rows], Card({}, {"x": "jyo"}, {}), {}) == []

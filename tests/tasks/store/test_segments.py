@@ -43,6 +43,17 @@ def test_what_was_written_is_read_in_any_order_by_another_store(tmp_path):
     assert store.meta(keys(2)[0])["frames"] == 2
 
 
+def test_what_many_entries_say_is_kept_once(tmp_path):
+    alike = [Entry(key, {"frames": 3}, {"pooled": b"12"}) for key in keys(1, 2)]
+    other = Entry(keys(3)[0], {"frames": 3.0}, {"pooled": b"12"})  # equal, yet not the same
+    for one in (*alike, other):
+        Store(tmp_path, ABOUT).write([one])
+    store = Store(tmp_path, ABOUT)
+    store.refresh()
+    assert store.meta(keys(1)[0]) is store.meta(keys(2)[0])
+    assert isinstance(store.meta(keys(3)[0])["frames"], float)
+
+
 def test_another_fingerprint_sees_nothing(tmp_path):
     Store(tmp_path, ABOUT).write([entry(1)])
     assert Store(tmp_path, ABOUT | {"version": 2}).missing(keys(1)) == keys(1)
