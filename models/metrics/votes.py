@@ -22,6 +22,30 @@ def soft_cross_entropy(shares: ArrayLike, probabilities: ArrayLike) -> Metric:
     return Metric(float(-_x_log_y(q, p).sum(axis=1).mean()), len(q))
 
 
+def vote_scores(shares: ArrayLike, probabilities: ArrayLike) -> dict[str, Metric]:
+    """Agreement with the votes, beside what raters reach among themselves.
+
+    Args:
+        shares: of the votes of a row by class (n, C).
+        probabilities: as predicted (n, C).
+
+    Returns:
+        ``vote_cross_entropy``, with ``vote_entropy`` as the least that any prediction can have;
+        ``vote_accuracy``, the mean share of the votes that the predicted class has, with
+        ``vote_accuracy_chance``, that of a vote drawn by chance from those of the row, and
+        ``vote_accuracy_limit``, that of the most frequent vote.
+    """
+    q, p = _distributions(shares, probabilities)
+    n, rows = len(q), np.arange(len(q))
+    return {
+        "vote_cross_entropy": soft_cross_entropy(q, p),
+        "vote_entropy": soft_cross_entropy(q, q),
+        "vote_accuracy": Metric(float(q[rows, p.argmax(axis=1)].mean()), n),
+        "vote_accuracy_chance": Metric(float((q**2).sum(axis=1).mean()), n),
+        "vote_accuracy_limit": Metric(float(q.max(axis=1).mean()), n),
+    }
+
+
 def _distributions(shares: ArrayLike, probabilities: ArrayLike) -> tuple[Floats, Floats]:
     q, p = np.asarray(shares, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
     rows = np.arange(require_same_rows(shares=q, probabilities=p))

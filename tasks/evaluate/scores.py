@@ -14,6 +14,7 @@ from tasks.batches.dataset import Dataset, first_of, is_labelled
 from tasks.evaluate.calibration import calibrated_scores, reliability
 from tasks.evaluate.grids import probabilities
 from tasks.evaluate.predictions import SCORED_SPLITS, Predicted, Split, scored_truth
+from tasks.evaluate.votes import against_votes
 from tasks.score_files import Cell, Reliability, SplitScores, Spread, TargetScores
 
 
@@ -73,8 +74,13 @@ def target_details(
     }
     for split in SCORED_SPLITS:
         by_seed = _pooled(target, split, predicted)
+        votes = against_votes(target, split, predicted)
         scores = {
-            seed: {**score(target, *found), **rates.get((split, seed), {})}
+            seed: {
+                **score(target, *found),
+                **rates.get((split, seed), {}),
+                **votes.get(seed, {}),
+            }
             for seed, found in by_seed.items()
             if is_labelled(target, found[0]).any()
         }

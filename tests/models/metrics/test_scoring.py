@@ -426,6 +426,18 @@ class TestVotes:
         assert votes.soft_cross_entropy(shares, shares) == near(-math.log(0.5) / 2)
         assert math.isnan(votes.soft_cross_entropy([[0.5, 0.5]], [[1.0, 0.0]]))
 
+    def test_agreement_with_the_votes_stands_between_chance_and_the_most_frequent_vote(self):
+        shares = [[0.75, 0.25, 0.0], [0.0, 0.5, 0.5], [0.0, 0.0, 1.0]]
+        prediction = [[0.2, 0.7, 0.1], [0.1, 0.6, 0.3], [0.1, 0.2, 0.7]]
+        found = votes.vote_scores(shares, prediction)
+        assert found["vote_accuracy"] == near((0.25 + 0.5 + 1) / 3)
+        assert found["vote_accuracy_chance"] == near((0.625 + 0.5 + 1) / 3)
+        assert found["vote_accuracy_limit"] == near((0.75 + 0.5 + 1) / 3)
+        cross = -(0.75 * math.log(0.2) + 0.25 * math.log(0.7) + math.log(0.7))
+        cross -= 0.5 * (math.log(0.6) + math.log(0.3))
+        assert found["vote_cross_entropy"] == near(cross / 3)
+        assert found["vote_entropy"] < found["vote_cross_entropy"]
+
 
 class TestErrors:
     def test_non_finite_predictions_name_their_rows(self):
