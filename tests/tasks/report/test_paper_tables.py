@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from models.statistics.bootstrap import Resamples, compare_all
+from tasks.report.paper_columns import columns
 from tasks.report.paper_tables import (
     Cell,
     PaperTable,
-    columns,
     latex_text,
     paper_tables,
     render_tables,
