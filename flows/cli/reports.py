@@ -31,14 +31,19 @@ def report(
     raw = graph.read_raw_params(Path())
     settings = Params(raw).section("report")
     if latex or markdown:
-        from tasks.report.paper_tables import paper_tables, render_tables
+        from tasks.report.paper_tables import paper_tables, render_tables, scales_of
         from tasks.selection import methods_of
 
+        corpora = {corpus: methods_of(raw, corpus) for corpus in raw.get("corpora") or {}}
         tables = paper_tables(
             Layout(),
-            {corpus: methods_of(raw, corpus) for corpus in raw.get("corpora") or {}},
+            corpora,
             resamples=settings.resamples,
             seed=settings.seed,
+            scales={
+                corpus: scales_of(Layout(), corpus, Params(raw).section("labels", corpus))
+                for corpus in corpora
+            },
         )
         print(render_tables(tables, "latex" if latex else "markdown"))
         if not open_page:

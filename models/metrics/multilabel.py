@@ -12,6 +12,7 @@ from models.metrics.folds import by_fold
 from models.metrics.inputs import (
     Bools,
     Floats,
+    Ints,
     Metric,
     checked_indices,
     kept_rows,
@@ -86,33 +87,55 @@ def top_k_sets(scores: Floats, k: int) -> Bools:
     return chosen
 
 
+#: What a multi-label row scores by its k best scored labels, before ``_top<k>``.
+TOP_K = (
+    "exact", "hamming", "overlap", "contain", "belong", "recall", "precision", "first_label",
+)  # fmt: skip
+
+
+def top_k_rows(
+    truth: Bools, scores: Floats, k: int, first: Ints | None = None
+) -> dict[str, Floats]:
+    """By criterion of ``TOP_K`` the score of each row (n,); a row without a true label has none.
+
+    Let Y be a row's true labels and T its k best scored ones. `exact` T = Y, `hamming` share of
+    labels on which they agree, `overlap` they meet, `contain` Y within T, `belong` T within Y,
+    `recall` and `precision` of T, and `first_label` the first listed true label is in T, which
+    needs `first` (n,) because a multi-hot truth has lost the order.
+    """
+    chosen = top_k_sets(scores, k)
+    shared, n_true = (truth & chosen).sum(axis=1), truth.sum(axis=1)
+    found = {
+        "exact": (truth == chosen).all(axis=1),
+        "hamming": (truth == chosen).mean(axis=1),
+        "overlap": shared > 0,
+        "contain": shared == n_true,
+        "belong": shared == k,
+        "recall": shared / np.maximum(n_true, 1),
+        "precision": shared / k,
+    }
+    if first is not None:
+        found["first_label"] = chosen[np.arange(len(first)), first]
+    return {name: np.asarray(values, np.float64) for name, values in found.items()}
+
+
 def top_k_scores(
     truth: ArrayLike, scores: ArrayLike, k: int = 3, *, first_labels: ArrayLike | None = None
 ) -> dict[str, Metric]:
     """Every meaning of multi-label top-k accuracy, mean over rows that have a true label.
 
-    Let Y be a row's true labels and T its k best scored ones. `exact` T = Y, `hamming` share of
-    labels on which they agree, `overlap` they meet, `contain` Y within T, `belong` T within Y,
-    `recall` and `precision` of T, and `first_label` the first listed true label is in T, which
-    needs `first_labels` (n,) because a multi-hot truth has lost the order.
+    Args:
+        truth: multi-hot (n, L).
+        scores: (n, L).
+        k: labels that count as predicted.
+        first_labels: first listed true label (n,); adds `first_label_top<k>`.
     """
     t, s = checked_labels(truth, scores)
     labelled = t.sum(axis=1) > 0
     left_out = int((~labelled).sum())
     remark = f"{left_out} rows without a true label left out" if left_out else ""
-    chosen = top_k_sets(s, k)
-    t, chosen = t[labelled], chosen[labelled]
-    shared = (t & chosen).sum(axis=1)
-    n_true = t.sum(axis=1)
-    per_row = {
-        f"exact_top{k}": (t == chosen).all(axis=1),
-        f"hamming_top{k}": (t == chosen).mean(axis=1),
-        f"overlap_top{k}": shared > 0,
-        f"contain_top{k}": shared == n_true,
-        f"belong_top{k}": shared == k,
-        f"recall_top{k}": shared / np.maximum(n_true, 1),
-        f"precision_top{k}": shared / k,
-    }
+    t, kept = t[labelled], s[labelled]
+    first = None
     if first_labels is not None:
         first = np.asarray(first_labels)
         require_same_rows(first_labels=first, truth=labelled)
@@ -123,8 +146,8 @@ def top_k_scores(
             raise MetricInputError(
                 f"The first label is not one of the true labels in {name_rows(unlisted)}."
             )
-        per_row[f"first_label_top{k}"] = chosen[np.arange(len(first)), first]
     n = int(labelled.sum())
+    per_row = {f"{name}_top{k}": row for name, row in top_k_rows(t, kept, k, first).items()}
     if n == 0:
         return {name: undefined(0, "no row has a true label") for name in per_row}
     return {name: Metric(float(np.mean(row)), n, remark) for name, row in per_row.items()}

@@ -17,7 +17,7 @@ from models.errors import MetricInputError, UserError
 from models.metrics.classification import ratio
 from models.metrics.folds import AVERAGED, fold_groups
 from models.metrics.inputs import Bools, Floats, Ints
-from models.metrics.multilabel import mean_average_precision
+from models.metrics.multilabel import TOP_K, mean_average_precision, top_k_rows
 from models.metrics.regression import CONSTANT_SD, SENTIMENT_LIMITS, sentiment_classes
 from models.metrics.scoring import Kind
 
@@ -180,14 +180,19 @@ def _weighted_precision(
 
 
 def resamplable(
-    metric: str, kind: Kind, names: Sequence[str], folds: ArrayLike | None = None
+    metric: str,
+    kind: Kind,
+    names: Sequence[str],
+    folds: ArrayLike | None = None,
+    first_labels: ArrayLike | None = None,
 ) -> Resamplable:
     """The fast form of a metric of `score_target`, by the same name.
 
     Category: accuracy, weighted, macro and per-class precision, recall, F1, UAR. Values: mse, rmse,
     mae, pearson, ccc, over all columns or of one (`ccc/valence`), ccc_va, each of them pooled over
     all columns (`pooled_mse`) or over V and A (`pooled_va_mse`), and the sentiment accuracies and
-    F1. Labels: map. With several `folds` (n,) correlations and map are means over folds.
+    F1. Labels: map, and every `<criterion>_top<k>`, of which that of the first listed label needs
+    `first_labels` (n,). With several `folds` (n,) correlations and map are means over folds.
     """
     of_row = None if folds is None or len(np.unique(folds)) < 2 else np.asarray(folds)
     if kind == "category":
@@ -207,6 +212,12 @@ def resamplable(
         return AdditiveMetric(_moment_terms(columns), finish)
     if kind == "labels" and metric == "map":
         return MeanAveragePrecision(of_row)
+    criterion, _, k = metric.rpartition("_top")
+    if kind == "labels" and criterion in TOP_K and k.isdigit():
+        first = None if first_labels is None else np.asarray(first_labels)
+        if criterion == "first_label" and first is None:
+            raise UserError(f"{metric} needs the label that was listed first in each row.")
+        return AdditiveMetric(_top_k_terms(criterion, int(k), first), _share)
     raise UserError(f"{metric} of a {kind} target cannot be resampled.")
 
 
@@ -438,6 +449,21 @@ def _has0_terms(truth: Floats, prediction: Floats) -> Floats:
 def _non0_terms(truth: Floats, prediction: Floats) -> Floats:
     terms = _confusion_terms(2)((truth > 0).astype(int), (prediction > 0).astype(int))
     return terms * (truth != 0)[:, None]
+
+
+def _top_k_terms(
+    criterion: str, k: int, first: NDArray | None
+) -> Callable[[NDArray, NDArray], Floats]:
+    """Rows to [score, has a true label], (n, 2)."""
+
+    def terms(truth: NDArray, prediction: NDArray) -> Floats:
+        labels = truth.astype(bool)
+        has_label = labels.any(axis=1).astype(np.float64)
+        return np.stack(
+            [top_k_rows(labels, prediction, k, first)[criterion] * has_label, has_label], axis=1
+        )
+
+    return terms
 
 
 def _share(sums: Floats) -> Floats:

@@ -1,23 +1,45 @@
 """Which metrics the papers of the field print of a target, and how."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from tasks.labels.scales import Scale
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: a metric of `score_target`, its heading, its unit and its direction."""
+    """One column.
+
+    Attributes:
+        metric: of `score_target`.
+        heading: as printed.
+        scale: factor of what is printed.
+        digits: after the point.
+        is_higher_better: direction of the metric.
+        is_percent: the metric is a share, printed in percent.
+    """
 
     metric: str
     heading: str
     scale: float = 1.0
     digits: int = 3
     is_higher_better: bool = True
+    is_percent: bool = False
 
 
-def columns(target: str, kind: str, names: Sequence[str]) -> dict[str, list[Column]]:
-    """What papers print of a target: what a table is about, empty for the main one, to columns."""
-    share = {"scale": 100.0, "digits": 2}
+def columns(
+    target: str, kind: str, names: Sequence[str], scales: Mapping[str, Scale] | None = None
+) -> dict[str, list[Column]]:
+    """What papers print of a target: what a table is about, empty for the main one, to columns.
+
+    Args:
+        target: the target.
+        kind: of it.
+        names: its classes, columns or labels.
+        scales: column to the scale of its ratings, where known: errors are printed on it too, as
+            CAGE does for EMOTIC's 1 to 10. Correlations and CCC are the same on any scale.
+    """
+    share = {"scale": 100.0, "digits": 2, "is_percent": True}
     if kind == "category":
         per_class = [Column(f"f1/{name}", name, **share) for name in names]
         overall = [Column("accuracy", "Acc", **share), Column("weighted_f1", "wF1", **share)]
@@ -30,7 +52,13 @@ def columns(target: str, kind: str, names: Sequence[str]) -> dict[str, list[Colu
             ],
         }
     if kind == "labels":
-        return {"": [Column("map", "mAP", **share)]}
+        top = {"first_label": "first listed", "belong": "all true", "recall": "recall"}
+        return {
+            "": [
+                Column("map", "mAP", **share),
+                *(Column(f"{c}_top3", f"Top-3 {words}", **share) for c, words in top.items()),
+            ]
+        }
     if target == "sentiment":
         return {
             "": [
@@ -54,6 +82,7 @@ def columns(target: str, kind: str, names: Sequence[str]) -> dict[str, list[Colu
         return {
             "": [*errors, *agreements, Column("ccc", "mean CCC")],
             "dimensions pooled into one vector": together,
+            "errors on the scales of the ratings": _as_rated(names, initials, scales or {}),
         }
     shown = [name.replace("_", " ") for name in names]
     return {
@@ -66,6 +95,23 @@ def columns(target: str, kind: str, names: Sequence[str]) -> dict[str, list[Colu
         ],
         "concordance": [*_by_column("ccc", shown, names), Column("ccc", "mean")],
     }  # fmt: skip
+
+
+def _as_rated(
+    names: Sequence[str], initials: Sequence[str], scales: Mapping[str, Scale]
+) -> list[Column]:
+    """RMSE of each dimension that was rated on a scale other than -1 to 1."""
+    widths = {name: (scale.high - scale.low) / 2 for name, scale in scales.items()}
+    return [
+        Column(
+            f"rmse/{name}",
+            f"{initial} RMSE, {scales[name].low:g} to {scales[name].high:g}",
+            scale=widths[name],
+            is_higher_better=False,
+        )
+        for name, initial in zip(names, initials, strict=True)
+        if widths.get(name, 1.0) != 1.0
+    ]
 
 
 _ERRORS = ("mse", "mae", "rmse")

@@ -13,13 +13,21 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import polars as pl
 
 from models.statistics.bootstrap import Resamples, compare_all, resample
 from models.statistics.resampling import Resamplable, resamplable
+from tasks.label_rows import labels_in
+from tasks.labels.card import read_card, rules_of
+from tasks.labels.params import LabelsParams
+from tasks.labels.scales import Scale
 from tasks.layout import Layout
 from tasks.report.paper_columns import Column, columns
 from tasks.report.tested import SELECTED, Rows, Tested, align, check_seeds, load_tested, read_places
 from tasks.score_files import Cell as GridCell
+from tasks.score_files import TargetScores
+from tasks.tables.labels import LABELS
+from tasks.tables.parquet import read_metadata, read_table
 
 Style = Literal["latex", "markdown"]
 
@@ -29,6 +37,8 @@ _TIES = (
 )
 _UNTESTED = "Nothing is tested or bold."
 _BEST = "Bold: the best as printed; average: plain mean over the rates."
+#: Known of a corpus that lists labels in the order they were given.
+_FIRST = "first_label_top3"
 _UNIT = "Shares are in percent."
 
 
@@ -50,24 +60,37 @@ class PaperTable:
 
 
 def paper_tables(
-    layout: Layout, corpora: Mapping[str, Sequence[str]], *, resamples: int, seed: int
+    layout: Layout,
+    corpora: Mapping[str, Sequence[str]],
+    *,
+    resamples: int,
+    seed: int,
+    scales: Mapping[str, Mapping[str, Scale]] | None = None,
 ) -> list[PaperTable]:
     """Every table of every corpus.
 
     Args:
+        layout: where the scores lie.
         corpora: corpus to its methods, the rows in their order.
+        scales: corpus to the scale of each column's ratings, where declared.
         resamples: of the cluster bootstrap behind the ties.
         seed: of the bootstrap.
     """
     found = []
     for corpus, methods in corpora.items():
         tested, failed = load_tested(layout, corpus, methods)
+        declared = (scales or {}).get(corpus, {})
         for target in dict.fromkeys(t for one in tested.values() for t in one.targets):
             mine = {m: one for m, one in tested.items() if target in one.targets}
-            found += _scores(layout, corpus, target, mine, failed, resamples, seed)
+            found += _scores(layout, corpus, target, mine, failed, declared, resamples, seed)
             if rates := _rates(corpus, target, mine, failed):
                 found.append(rates)
     return found
+
+
+def scales_of(layout: Layout, corpus: str, labels: LabelsParams) -> Mapping[str, Scale]:
+    """Column to the scale that its ratings were given on, as the stage ``labels`` takes it."""
+    return rules_of(labels, read_card(read_metadata(layout.annotations(corpus)))).scales
 
 
 def _scores(
@@ -76,6 +99,7 @@ def _scores(
     target: str,
     tested: Mapping[str, Tested],
     failed: Mapping[str, str],
+    scales: Mapping[str, Scale],
     resamples: int,
     seed: int,
 ) -> list[PaperTable]:
@@ -86,13 +110,14 @@ def _scores(
     seeds, is_test = len(next(iter(rows.seeds.values()))), first.split(target) == "test"
     over = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
     tables = []
-    for about, wanted in columns(target, found["kind"], found["names"]).items():
+    firsts = _first_labels(layout, corpus, rows, found) if _FIRST in known else None
+    for about, wanted in columns(target, found["kind"], found["names"], scales).items():
         shown = [column for column in wanted if column.metric in known]
         if not shown:
             continue
         cells: dict[str, list[Cell]] = {method: [] for method in tested}
         for column in shown:
-            form = resamplable(column.metric, found["kind"], found["names"], rows.folds)
+            form = resamplable(column.metric, found["kind"], found["names"], rows.folds, firsts)
             found_cells = (
                 _cells(column, form, rows, resamples, seed)
                 if is_test
@@ -100,7 +125,7 @@ def _scores(
             )
             for method, cell in found_cells.items():
                 cells[method].append(cell)
-        unit = f"{_UNIT} " if any(column.scale != 1 for column in shown) else ""
+        unit = f"{_UNIT} " if any(column.is_percent for column in shown) else ""
         caption = (
             f"{corpus}, {target}{', ' if about else ''}{about}: {over}, {len(rows.truth)} "
             f"{_utterances(first, target)}. {unit}{_TIES if is_test else _UNTESTED}"
@@ -108,6 +133,19 @@ def _scores(
         headings = tuple(column.heading for column in shown)
         tables.append(PaperTable(caption, headings, _with_failed(cells, failed)))
     return tables
+
+
+def _first_labels(layout: Layout, corpus: str, rows: Rows, target: TargetScores) -> np.ndarray:
+    """(n,) place of the label that was listed first, 0 where a row has no label."""
+    names = list(target["names"])
+    listed = labels_in(read_table(LABELS, layout.labels(corpus)))
+    place = pl.col("first_category").replace_strict(
+        names, range(len(names)), default=0, return_dtype=pl.Int64
+    )
+    known = rows.ids.to_frame("utterance_id").join(
+        listed, on="utterance_id", how="left", maintain_order="left"
+    )
+    return known.select(place).to_series().to_numpy()
 
 
 def _utterances(one: Tested, target: str) -> str:
@@ -177,7 +215,7 @@ def _rates(
     found = next(iter(tested.values())).targets[target]
     column = Column(found["headline"], "", is_higher_better=found["higher_is_better"])
     if found["kind"] != "values":
-        column = Column(column.metric, "", 100.0, 2, column.is_higher_better)
+        column = Column(column.metric, "", 100.0, 2, column.is_higher_better, is_percent=True)
     values = {method: [_mean(grid.get(rate)) for rate in rates] for method, grid in grids.items()}
     for line in values.values():
         line.append(sum(line) / len(line))
@@ -187,7 +225,7 @@ def _rates(
         printed = {m: _number(line[index], math.nan, column) for m, line in values.items()}
         for method, text in printed.items():
             cells[method].append(Cell(text, best is not None and text == printed[best]))
-    unit = f"{_UNIT} " if column.scale != 1 else ""
+    unit = f"{_UNIT} " if column.is_percent else ""
     caption = (
         f"{corpus}, {target}: {found['headline']} by share of missing cells, mean over seeds. "
         f"{unit}{_BEST}"

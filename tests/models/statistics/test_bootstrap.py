@@ -81,7 +81,8 @@ class TestFastFormsEqualTheSlowPath:
         rng = np.random.default_rng(3)
         weights = rng.multinomial(DIALOGUES, np.full(DIALOGUES, 1 / DIALOGUES), size=12)
         weights = weights.astype(float)
-        slow = SlowPath(lambda t, p: score_target(kind, names, t, p)[metric])
+        top = {"top_k": int(metric[-1])} if "_top" in metric else {}
+        slow = SlowPath(lambda t, p: score_target(kind, names, t, p, **top)[metric])
         fast = resamplable(metric, kind, names)
         expected = slow.weighted(truth, prediction, codes, weights)
         assert np.ptp(expected) > 0
@@ -130,6 +131,24 @@ class TestFastFormsEqualTheSlowPath:
         truth = rng.random((ROWS, 5)) < [0.5, 0.3, 0.1, 0.02, 0.0]
         scores = np.round(rng.random((ROWS, 5)) + 0.3 * truth, 1)
         self.check("map", "labels", "abcde", truth, scores)
+
+    @pytest.mark.parametrize("metric", ["belong_top3", "recall_top3", "overlap_top2"])
+    def test_labels_with_their_best_scored(self, metric: str):
+        rng = np.random.default_rng(0)
+        truth = rng.random((ROWS, 5)) < [0.5, 0.3, 0.4, 0.2, 0.1]
+        truth[::7] = False  # a row without a label has no score
+        self.check(metric, "labels", "abcde", truth, rng.random((ROWS, 5)))
+
+    def test_the_first_listed_label_is_told_by_row(self):
+        rng = np.random.default_rng(1)
+        truth = np.eye(5)[rng.integers(5, size=ROWS)].astype(bool)
+        scores, first = rng.random((ROWS, 5)), truth.argmax(1)
+        form = resamplable("first_label_top2", "labels", "abcde", None, first)
+        found = form.weighted(truth, scores, np.zeros(ROWS, int), np.ones((1, 1)))
+        exact = score_target("labels", [*"abcde"], truth, scores, top_k=2, first_labels=first)
+        assert found == pytest.approx(exact["first_label_top2"], abs=1e-9)
+        with pytest.raises(UserError, match="first_label_top2 needs the label"):
+            resamplable("first_label_top2", "labels", "abcde")
 
     @pytest.mark.parametrize("metric", ["mse", "rmse", "mae", "pearson", "ccc"])
     def test_float32_counts_as_exactly_as_float64(self, metric: str):

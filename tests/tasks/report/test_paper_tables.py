@@ -3,9 +3,13 @@ import math
 import re
 
 import numpy as np
+import polars as pl
 import pytest
 
+from models.metrics.scoring import score_target
 from models.statistics.bootstrap import Resamples, compare_all
+from tasks.evaluate.scores import spread
+from tasks.labels.params import LabelsParams
 from tasks.report.paper_columns import columns
 from tasks.report.paper_tables import (
     Cell,
@@ -13,10 +17,14 @@ from tasks.report.paper_tables import (
     latex_text,
     paper_tables,
     render_tables,
+    scales_of,
     ties,
     to_latex,
     to_markdown,
 )
+from tasks.tables.annotations import ANNOTATIONS
+from tasks.tables.labels import LABELS
+from tasks.tables.parquet import read_table, write_table
 from tasks.targets import EMI, VAD
 from tests.places import here
 from tests.tasks.report_factory import CLASSES, Scene, make_project
@@ -202,6 +210,83 @@ def test_scores_that_print_alike_are_bold_together(tmp_path, monkeypatch):
 def test_captions_say_which_numbers_are_percent(tables):
     assert "Shares are in percent." in table(tables, "toy, category: mean").caption
     assert "percent" not in table(tables, "toy, vad: mean").caption
+
+
+def test_errors_stand_on_the_scale_of_the_ratings_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_project(tmp_path, Scene())
+    write_table(
+        ANNOTATIONS,
+        ANNOTATIONS.frame([]),
+        here().annotations("toy"),
+        {"card": json.dumps({"scales": {"valence": "emotic", "arousal": "unit"}})},
+    )
+    scales = scales_of(here(), "toy", LabelsParams())
+    found = paper_tables(here(), {"toy": ["linear"]}, resamples=100, seed=0, scales={"toy": scales})
+    rated = table(found, "toy, vad, errors on the scales of the ratings: mean")
+    assert rated.headings == ("V RMSE, 1 to 10",)
+    details = json.loads(here().details("toy", "linear").read_text())["targets"]["vad"]["test"]
+    printed = float(dict(rated.rows)["linear"][0].text.split()[0])
+    assert printed == pytest.approx(4.5 * details["metrics"]["rmse/valence"]["mean"], abs=6e-4)
+    assert "percent" not in rated.caption
+
+
+def test_label_sets_have_the_top_three_as_evaluation_scored_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_project(tmp_path, Scene(dialogues=12))
+    widen_labels("toy", "linear")
+    found = table(
+        paper_tables(here(), {"toy": ["linear"]}, resamples=100, seed=0), "toy, categories: mean"
+    )
+    assert found.headings == ("mAP", "Top-3 first listed", "Top-3 all true", "Top-3 recall")
+    scores = json.loads(here().details("toy", "linear").read_text())["targets"]["categories"]
+    means = [
+        scores["test"]["metrics"][name]["mean"]
+        for name in ("map", "first_label_top3", "belong_top3", "recall_top3")
+    ]
+    printed = [float(cell.text.split()[0]) for cell in dict(found.rows)["linear"]]
+    assert printed == pytest.approx([100 * mean for mean in means], abs=0.006)
+    assert 0 < means[1] < 1
+
+
+def widen_labels(corpus, method):
+    """Six labels of which the last of a row's set was listed first, scored as evaluation does."""
+    names = [*"abcdef"]
+    random = np.random.default_rng(3)
+    file = here().predictions(corpus, method)
+    rows = pl.read_parquet(file)
+    ids = rows.get_column("utterance_id").unique().sort()
+    hot = random.random((len(ids), 6)) < 0.4
+    hot[0] = False
+    sets = [[n for n, on in zip(names, row, strict=True) if on] for row in hot]
+    labels = read_table(LABELS, here().labels(corpus))
+    first = pl.DataFrame(
+        {"utterance_id": ids, "first_category": [row[-1] if row else None for row in sets]}
+    )
+    labels = labels.drop("first_category").join(first, on="utterance_id", how="left")
+    write_table(LABELS, LABELS.frame(labels.to_dicts()), here().labels(corpus))
+    place = {name: i for i, name in enumerate(ids)}
+    at = [place[name] for name in rows.get_column("utterance_id")]
+    scores = random.random((rows.height, 6))
+    rows.with_columns(
+        pl.Series("target_categories", [sets[i] for i in at]),
+        pl.Series("scores_categories", scores.tolist()),
+    ).write_parquet(file)
+    details = json.loads(here().details(corpus, method).read_text())
+    content, by_seed = details["targets"]["categories"], []
+    for seed in (0, 1):
+        mine = ((pl.col("seed") == seed) & (pl.col("split") == "test")).alias("mine")
+        keep = rows.select(mine).to_series().to_numpy()
+        listed = [names.index(sets[i][-1]) if sets[i] else 0 for i in np.array(at)[keep]]
+        truth = hot[np.array(at)[keep]].astype(float)
+        by_seed.append(
+            score_target("labels", names, truth, scores[keep], first_labels=np.array(listed))
+        )
+    content["names"] = names
+    content["test"]["metrics"] = {
+        name: spread([float(one[name]) for one in by_seed]) for name in by_seed[0]
+    }
+    here().details(corpus, method).write_text(json.dumps(details))
 
 
 def test_a_failed_method_has_a_row_that_says_so(tables):
