@@ -288,6 +288,13 @@ class Method(nn.Module):
     def after_clip(self, batch: Batch, epoch: int) -> None:
         """Called between the clipping of gradients and the optimiser's step."""
 
+    def slowed(self) -> Mapping[nn.Parameter, Tensor]:
+        """Parameters whose update in the coming step is scaled, and by what; see ``Stepper.step``.
+
+        Asked once for each step, after ``after_clip``.
+        """
+        return {}
+
     def update(self, batch: Batch, optimizer: "Stepper") -> dict[str, Tensor]:
         """One optimisation step. Override for a second backward pass; call ``optimizer`` parts.
 
@@ -299,7 +306,7 @@ class Method(nn.Module):
             self.after_backward(batch, optimizer.epoch)
             optimizer.clip()
             self.after_clip(batch, optimizer.epoch)
-        optimizer.step()
+        optimizer.step(self.slowed())
         return losses
 
 
@@ -321,8 +328,14 @@ class Stepper(Protocol):
         """Clip as configured; returns the norm before."""
         ...
 
-    def step(self) -> None:
-        """Step the optimiser and clear gradients, when enough batches were accumulated."""
+    def step(self, slowed: Mapping[nn.Parameter, Tensor] | None = None) -> None:
+        """Step the optimiser and clear gradients, when enough batches were accumulated.
+
+        Args:
+            slowed: parameters to factors that broadcast to them: at .5 the step goes half of the
+                way. A factor on the gradient does this under plain descent only: Adam divides it
+                out again. Weights are averaged after it.
+        """
         ...
 
 

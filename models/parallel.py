@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Out = TypeVar("Out")
 
 #: Hooks that look at the gradients or losses of a whole batch.
-_WHOLE_BATCH = ("update", "after_backward", "after_clip")
+_WHOLE_BATCH = ("update", "after_backward", "after_clip", "slowed")
 
 
 def launch(devices: int, work: Callable[["Team"], Out]) -> Out:

@@ -77,14 +77,10 @@ class Plugin(nn.Module):
         else:
             self._slowed[weight] = factor * self._slowed.get(weight, 1.0)
 
-    def step(self, optimizer: Stepper) -> None:
-        """The optimiser's step, cut short for weights whose update is slowed."""
-        before = [(weight, weight.detach().clone()) for weight in self._slowed]
-        optimizer.step()
-        with torch.no_grad():
-            for weight, start in before:
-                weight.copy_(start + self._slowed[weight] * (weight - start))
-        self._slowed.clear()
+    def taken(self) -> dict[nn.Parameter, Tensor]:
+        """What is slowed in the coming step; from then on nothing is."""
+        taken, self._slowed = self._slowed, {}
+        return taken
 
     def diagnostics(self) -> dict[str, Tensor]:
         """Named scalars of the last step, for the history."""
@@ -144,6 +140,10 @@ class Plugged(Backbone):
         """See ``Plugin.after_clip``. The epoch is the one that ``on_epoch`` announced."""
         self.plugin.after_clip(self, batch)
 
+    def slowed(self) -> Mapping[nn.Parameter, Tensor]:
+        """See ``Plugin.slow``."""
+        return self.plugin.taken()
+
     def update(self, batch: Batch, optimizer: Stepper) -> dict[str, Tensor]:
         """One step, unless the plug-in left nothing to learn from."""
         losses = self.losses(batch)
@@ -152,7 +152,7 @@ class Plugged(Backbone):
             if optimizer.is_last_part:
                 optimizer.clip()
                 self.after_clip(batch, optimizer.epoch)
-            self.plugin.step(optimizer)
+            optimizer.step(self.slowed())
         return losses | self.plugin.diagnostics()
 
 

@@ -2,8 +2,8 @@
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -32,6 +32,16 @@ def make_optimizer(config: TrainConfig, parameters: list[nn.Parameter]) -> torch
     if config.optimizer == "adam":
         return torch.optim.Adam(groups, lr=config.lr, fused=True)
     return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, fused=True)
+
+
+@contextmanager
+def scaled_updates(factors: Mapping[nn.Parameter, Tensor]) -> Iterator[None]:
+    """Scale what happens to parameters within; each factor broadcasts to its parameter."""
+    before = {parameter: parameter.detach().clone() for parameter in factors}
+    yield
+    with torch.no_grad():
+        for parameter, start in before.items():
+            parameter.copy_(torch.lerp(start, parameter, factors[parameter].to(parameter)))
 
 
 class Steps:
@@ -82,7 +92,7 @@ class Steps:
         rest = [p for p in self.parameters if id(p) not in elsewhere]
         return _clip(rest, limit)
 
-    def step(self) -> None:
+    def step(self, slowed: Mapping[nn.Parameter, Tensor] | None = None) -> None:
         """See ``Stepper.step``."""
         if not self.is_last_part:
             self.waiting += 1
@@ -90,7 +100,8 @@ class Steps:
         self.waiting = 0
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.now()
-        self.optimizer.step()
+        with scaled_updates(slowed or {}):
+            self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.schedule.steps += 1
         if self.average is not None:

@@ -1,11 +1,10 @@
 """How well does each modality do: scores, ratios and damping that several methods share."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from models.batch import Batch, Target
@@ -92,24 +91,3 @@ def add_noise(grad: Tensor, std: Tensor, generator: torch.Generator) -> None:
     """Add Gaussian noise of standard deviation ``std`` (+ 1e-8) to a gradient in place."""
     noise = torch.randn(grad.shape, generator=generator, device=grad.device, dtype=grad.dtype)
     grad.addcmul_(noise, std + 1e-8)
-
-
-@contextmanager
-def scaled_updates(
-    groups: Sequence[Sequence[nn.Parameter]], factors: Callable[[], Tensor]
-) -> Iterator[None]:
-    """Scale what happens to parameters within: a factor of 0.5 lets them go half of the way.
-
-    A factor on the gradient does this under plain SGD only: Adam divides it out again. Weights that
-    the trainer averages meanwhile (``ema_decay``) are averages over the whole way.
-
-    Args:
-        groups: parameters that share a factor.
-        factors: gives (G,) one factor for each group; asked at the end, when losses are known.
-    """
-    before = [[parameter.detach().clone() for parameter in group] for group in groups]
-    yield
-    with torch.no_grad():
-        for group, starts, factor in zip(groups, before, factors(), strict=True):
-            for parameter, start in zip(group, starts, strict=True):
-                parameter.copy_(torch.lerp(start, parameter, factor.to(parameter)))

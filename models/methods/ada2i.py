@@ -41,7 +41,6 @@ from models.layers.balance import (
     damping,
     modality_scores,
     ratio_to_weakest,
-    scaled_updates,
     utterance_loss,
 )
 from models.layers.recurrent import BiLstm
@@ -416,14 +415,19 @@ class Ada2I(Method):
         """Parameters of a modality's encoder."""
         return list(self.encoders[modality].parameters())
 
+    def slowed(self) -> Mapping[nn.Parameter, Tensor]:
+        """Encoders' parameters, by the factor of their modality."""
+        if not self.is_modulating or self.config.modulates != "update":
+            return {}
+        return {
+            weight: factor
+            for name, factor in zip(self.names, self.factors, strict=True)
+            for weight in self.encoder_parameters(name)
+        }
+
     def update(self, batch: Batch, optimizer: Stepper) -> dict[str, Tensor]:
         """One step; scores, ratios and factors go to the history."""
-        if self.is_modulating and self.config.modulates == "update":
-            groups = [self.encoder_parameters(name) for name in self.names]
-            with scaled_updates(groups, lambda: self.factors):
-                losses = super().update(batch, optimizer)
-        else:
-            losses = super().update(batch, optimizer)
+        losses = super().update(batch, optimizer)
         ratios = ratio_to_weakest(self.scores)
         shown = {}
         for i, name in enumerate(self.names):

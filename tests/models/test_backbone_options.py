@@ -9,6 +9,7 @@ import torch
 from models.errors import UserError
 from models.method import Spec, configure, find_method, total
 from models.plugin import backbone_names, find_balanced, find_plugin, plugin_names
+from models.stepping import scaled_updates
 from tests.factories import CATEGORY, DIMS, ToyData
 
 DATA = ToyData(lengths=(4, 2, 5, 3), absent=0.2)
@@ -133,8 +134,9 @@ class Descent:
     def clip(self):
         return 0.0
 
-    def step(self):
-        self.optimizer.step()
+    def step(self, slowed=None):
+        with scaled_updates(slowed or {}):
+            self.optimizer.step()
 
 
 def trained(plugin, backbone="bc_lstm", **options):

@@ -4,6 +4,8 @@ import torch
 from models.layers.balance import damping, modality_scores, ratio_to_weakest
 from models.method import Spec, configure, total
 from models.methods.ada2i import METHOD, Config, FeatureWeighting, ModalityWeighting, pooled
+from models.stepping import Steps, scaled_updates
+from models.train_config import TrainConfig
 from tests.factories import CATEGORY, DIMS, LABELS, VAD_TARGET, ToyData
 
 SIX = CATEGORY.__class__("category", "category", tuple("abcdef"))
@@ -40,7 +42,7 @@ class Sgd:
         self._keep("clipped")
         return float(norm)
 
-    def step(self):
+    def step(self, slowed=None):
         self._keep("final")
 
 
@@ -234,8 +236,9 @@ class Optimiser(Sgd):
         super().__init__(method, epoch)
         self.optimizer = kind(method.parameters(), 1e-2)
 
-    def step(self):
-        self.optimizer.step()
+    def step(self, slowed=None):
+        with scaled_updates(slowed or {}):
+            self.optimizer.step()
 
 
 def moved(method, data, epoch, kind):
@@ -264,6 +267,20 @@ def test_adam_undoes_a_factor_on_the_gradient_but_not_on_the_update(kind, modula
         is_undone = kind is torch.optim.Adam and modulates == "gradient"
         expected = 1.0 if is_undone else factor
         assert slowed[name] / whole[name] == pytest.approx(expected, abs=0.02)
+
+
+def test_averages_are_of_the_slowed_weights():
+    data = ToyData()
+    method = build(data, modulates="update", has_noise=False, alpha=0.42)
+    start = {n: p.detach().clone() for n, p in method.named_parameters()}
+    steps = Steps(method, TrainConfig(lr=0.1, ema_decay=0.5, ema_warmup=False), len(data))
+    method.on_epoch(4, data)
+    steps.begin(4, 1)
+    method.update(method.normalise(data.batch(range(len(data)))), steps)
+    assert method.factors.min() < 0.8
+    for name, weight in method.named_parameters():
+        half = torch.lerp(start[name], weight.detach(), 0.5)
+        torch.testing.assert_close(steps.average.shadow[name], half)
 
 
 def test_modulation_ends_after_its_last_epoch():

@@ -5,18 +5,20 @@ An option that does nothing is worse than none: an ablation by it compares a met
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from models.backbone import Backbone
 from models.batch import Target
 from models.errors import UserError
 from models.method import Method, Spec, configure, find_method, total
 from models.plugin import find_balanced, plugin_names
+from models.stepping import scaled_updates
 from models.training import seed_everything
 from tests.factories import CATEGORY, LABELS, VAD_TARGET, ToyData
 from tests.models.methods.test_conformance import NAMES, SMALL, toy
@@ -87,8 +89,8 @@ class Steps:
     def clip(self) -> float:
         return 0.0
 
-    def step(self) -> None:
-        with torch.no_grad():
+    def step(self, slowed: Mapping[nn.Parameter, Tensor] | None = None) -> None:
+        with scaled_updates(slowed or {}), torch.no_grad():
             for parameter in self.method.parameters():
                 if parameter.grad is not None:
                     parameter -= 0.05 * parameter.grad

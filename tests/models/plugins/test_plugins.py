@@ -23,6 +23,7 @@ from models.plugins import opm
 from models.plugins.fagm import importance, select_neurons
 from models.plugins.opm import compensation, hiding_chances
 from models.plugins.rna import norm_gap
+from models.stepping import Steps, scaled_updates
 from models.training import Hooks, TrainConfig, fit
 from tests.factories import CATEGORY, DIMS, VAD_TARGET, ToyData
 
@@ -59,10 +60,10 @@ class Stepper:
         self.clipped = self.grads()
         return 0.0
 
-    def step(self):
+    def step(self, slowed=None):
         self.steps += 1
         self.final = self.grads()
-        with torch.no_grad():
+        with scaled_updates(slowed or {}), torch.no_grad():
             for weight in self.method.parameters():
                 if weight.grad is not None and self.rate:
                     weight.sub_(self.rate * weight.grad)
@@ -432,8 +433,9 @@ class Real(Stepper):
         super().__init__(method)
         self.optimizer = kind(method.parameters(), lr=0.01)
 
-    def step(self):
-        self.optimizer.step()
+    def step(self, slowed=None):
+        with scaled_updates(slowed or {}):
+            self.optimizer.step()
 
 
 def slowness(plugin, kind, **options):
@@ -479,6 +481,23 @@ def test_under_plain_descent_both_ways_of_slowing_agree(backbone):
     found, expected = after("update"), after("gradient")
     for name, values in found.items():
         torch.testing.assert_close(values, expected[name])
+
+
+@pytest.mark.parametrize("plugin", ["ogm_ge", "fagm"])
+def test_averages_are_of_the_slowed_weights(plugin):
+    options = {"ogm_noise": False} if plugin == "ogm_ge" else {}
+    scale = {f"{plugin.partition('_')[0]}_scale": "update"}
+    method = build("bc_lstm", plugin, **options, **scale)
+    method.prepare(EVERYTHING)
+    method.on_epoch(1, EVERYTHING)
+    method.train()
+    start = {n: p.detach().clone() for n, p in method.named_parameters()}
+    steps = Steps(method, TrainConfig(lr=0.1, ema_decay=0.5, ema_warmup=False), 6)
+    steps.begin(1, 1)
+    method.update(method.normalise(EVERYTHING.batch(range(6))), steps)
+    for name, weight in method.named_parameters():
+        half = torch.lerp(start[name], weight.detach(), 0.5)
+        torch.testing.assert_close(steps.average.shadow[name], half)
 
 
 @pytest.mark.parametrize(
