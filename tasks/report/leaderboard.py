@@ -21,6 +21,7 @@ from models.statistics.bootstrap import Resamples, compare_all, confidence_inter
 from models.statistics.comparison import Comparison, verdict
 from models.statistics.resampling import resamplable
 from tasks.layout import Layout
+from tasks.report.shared_columns import comparisons
 from tasks.report.tested import (
     SELECTED,
     Loaded,
@@ -70,7 +71,7 @@ def judge(
 def judge_loaded(
     layout: Layout, corpus: str, loaded: Loaded, *, resamples: int, seed: int
 ) -> dict[str, Judged]:
-    """As ``judge``, of what was read already."""
+    """As ``judge``, of what was read already; besides, ``shared_columns.comparisons``."""
     tested, failed = loaded
     places = read_places(layout, corpus)
     judged = {}
@@ -83,6 +84,11 @@ def judge_loaded(
             apart = {m: one.partial[name] for m, one in tested.items() if name in one.partial}
             left_out = {**failed, **apart}
             judged[name] = _judge_target(name, mine, left_out, rows, resamples, seed)
+    for shared, (name, mine) in comparisons(tested).items():
+        rows = align(name, mine, places)
+        check_seeds(rows, {m: one.where for m, one in mine.items()})
+        with threadpool_limits(1):
+            judged[shared] = _judge_target(name, mine, failed, rows, resamples, seed)
     return judged
 
 

@@ -395,7 +395,7 @@ def _details(
         }
     return common | {
         "test": judged,
-        "validation": {"metrics": metrics},
+        "validation": judged,
         "subsets": part,
         "missing_rates": {
             f"{rate:g}": spread([b * (1 - sign * 0.4 * rate) for b in best]) for rate in RATES

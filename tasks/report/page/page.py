@@ -21,6 +21,7 @@ from tasks.report.page.filling import embed, fill
 from tasks.report.page.provenance import provenance, stage_times
 from tasks.report.page.results import results
 from tasks.report.page.story import kinds, story
+from tasks.report.shared_columns import comparisons
 from tasks.report.tested import Loaded
 from tasks.score_files import Board
 from tasks.selection import encoders_of
@@ -87,12 +88,12 @@ def _corpus(
     budget: Budget,
 ) -> dict[str, Any]:
     tested, failed = loaded
-    entries = board.corpora[corpus]
+    entries, shared = board.corpora[corpus], comparisons(tested)
     splits = read_table(SPLIT, layout.splits(corpus))
     test = splits.filter(pl.col("split") == "test")
     return {
         "targets": {
-            target: results(target, tested, failed, entries[target])
+            target: results(*shared.get(target, (target, tested)), failed, entries[target])
             | {"story": story(entries[target], kinds(raw, corpus))}
             for target in entries
         },

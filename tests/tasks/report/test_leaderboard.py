@@ -24,11 +24,12 @@ def project(tmp_path, monkeypatch):
     make_project(tmp_path, Scene(methods=("linear",), seeds=SEEDS))
 
 
-def test_a_method_of_fewer_columns_is_told_but_not_ranked(tmp_path, monkeypatch):
+@pytest.fixture
+def narrow(tmp_path, monkeypatch):
+    """``corect`` predicts valence alone, ``constant`` arousal, ``linear`` all three dimensions."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("AFFECTLOOM_CACHE", raising=False)
-    methods = ("linear", "corect", "constant")
-    make_project(tmp_path, Scene(methods=methods, seeds=SEEDS))
+    raw = make_project(tmp_path, Scene(methods=("linear", "corect", "constant"), seeds=SEEDS))
     for method, name in (("corect", "valence"), ("constant", "arousal")):
         file = here().details("toy", method)
         details = json.loads(file.read_text())
@@ -39,7 +40,11 @@ def test_a_method_of_fewer_columns_is_told_but_not_ranked(tmp_path, monkeypatch)
         table.drop(f"prediction_{n}" for n in others).write_parquet(
             here().predictions("toy", method)
         )
-    board = judge(here(), "toy", methods, resamples=100, seed=0)
+    return raw
+
+
+def test_a_method_of_fewer_columns_is_told_but_not_ranked(narrow):
+    board = judge(here(), "toy", [*narrow["methods"]], resamples=100, seed=0)
     entries = {entry["method"]: entry for entry in board["vad"].entries}
     assert [m for m, e in entries.items() if e["rank"]] == ["linear"]
     assert entries["corect"]["failed"] == (
@@ -47,6 +52,31 @@ def test_a_method_of_fewer_columns_is_told_but_not_ranked(tmp_path, monkeypatch)
     )
     assert "predicts arousal alone" in entries["constant"]["failed"]
     assert sorted(e["rank"] for e in board["category"].entries) == [1, 2, 3]
+
+
+def test_methods_are_ranked_on_the_columns_they_share(narrow):
+    board = judge(here(), "toy", [*narrow["methods"]], resamples=100, seed=0)
+    assert [name for name in board if ":" in name] == ["vad: valence", "vad: arousal"]
+    entries = {e["method"]: e for e in board["vad: valence"].entries}
+    assert sorted(e["rank"] for e in entries.values()) == [1, 2]
+    linear = json.loads(here().details("toy", "linear").read_text())["targets"]["vad"]["test"]
+    assert entries["linear"]["metric"]["mean"] == pytest.approx(
+        linear["metrics"]["ccc/valence"]["mean"]
+    )
+    assert entries["linear"]["metrics"]["ccc"] == entries["linear"]["metrics"]["ccc/valence"]
+    assert not any("dominance" in name for name in entries["linear"]["metrics"])
+    first, second = board["vad: valence"].entries
+    assert [one["method"] for one in first["against"]] == [second["method"]]
+
+
+def test_what_is_shared_is_in_the_file_and_on_the_page(narrow):
+    run(ForReport(ReportParams(resamples=100), narrow), here(), Silent())
+    board = json.loads(here().leaderboard("json").read_text())["toy"]
+    assert misfits(board["vad: arousal"][0], Entry) == []
+    lines = here().leaderboard("csv").read_text().splitlines()
+    assert sum("vad: arousal" in line for line in lines) == 2
+    content = here().page().read_text(encoding="utf-8")
+    assert '"vad: arousal"' in content
 
 
 def test_the_file_is_what_its_type_says(tmp_path, monkeypatch):
