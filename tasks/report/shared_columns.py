@@ -46,8 +46,9 @@ def label(name: str, columns: Sequence[str]) -> str:
 
 def _predicts(one: Tested, name: str, columns: Sequence[str]) -> bool:
     target = one.details["targets"].get(name)
-    is_scored = target is not None and ("test" in target or "validation" in target)
-    return is_scored and set(columns) <= set(target["names"])
+    if target is None or not ("test" in target or "validation" in target):
+        return False
+    return set(columns) <= set(target["names"])
 
 
 def _narrowed(one: Tested, name: str, columns: Sequence[str]) -> Tested:
