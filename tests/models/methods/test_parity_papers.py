@@ -1,4 +1,4 @@
-"""Ada2I and MultiDAG+CL against their published code; see ``parity/papers.md``."""
+"""Ada2I, CORECT and MultiDAG+CL against their published code; see ``parity/papers.md``."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,9 +32,14 @@ class Case:
     spread: float = 0.3
 
 
+_CORECT = {"width": 8, "graph_heads": 2, "dropout": 0.0}
 CASES = {
     "ada2i": Case("ada2i", {"hidden": 6, "rank": 3, "afw_target": "output", "dropout": 0.0}),
     "ada2i_plain": Case("ada2i", {"hidden": 6, "rank": 3, "dropout": 0.0, "has_amw": False}),
+    "corect": Case("corect", {**_CORECT, "pair_layers": 1, "self_layers": 2, "window": (2, 3)}),
+    "corect_whole": Case(
+        "corect", {**_CORECT, "pair_layers": 2, "self_layers": 1, "window": (-1, -1)}
+    ),
     "multidag_cl": Case("multidag_cl", {"width": 7, "layers": 2, "dropout": 0.0}),
     "multidag_cl_window": Case(
         "multidag_cl", {"width": 7, "layers": 3, "dropout": 0.0, "window": 2}, 0.6
