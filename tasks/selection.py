@@ -36,7 +36,6 @@ def seen_corpora(raw: Mapping[str, Any]) -> list[dict[str, str]]:
 def modality_of(raw: Mapping[str, Any], encoder: str) -> str:
     """What an encoder reads, by its family: audio, video or text, or ``imported``."""
     family = str((raw["encoders"][encoder] or {}).get("family"))
-    file = registry.source("encoders", family)
     if family not in registry.names("encoders"):  # a name may be one that no file can have
         known = [
             one
@@ -47,7 +46,7 @@ def modality_of(raw: Mapping[str, Any], encoder: str) -> str:
             f"params.yaml: encoders.{encoder}.family is '{family}'; "
             f"known families: {', '.join(known)}"
         )
-    return registry.constant(file, "MODALITY")
+    return registry.constant(registry.source("encoders", family), "MODALITY")
 
 
 def methods_of(raw: Mapping[str, Any], corpus: str) -> list[str]:

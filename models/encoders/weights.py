@@ -16,6 +16,7 @@ they are used. Nothing here imports torch, so that a stage with nothing to compu
 import hashlib
 import importlib.util
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,7 @@ def check_local(checkpoint: object, root: Path = Path()) -> None:
 
 def _local(checkpoint: str, root: Path) -> Path | None:
     path = root / checkpoint
-    if path.exists():
+    if os.path.exists(path):  # a name that no file can have is no file
         return path
     if checkpoint.startswith(f"{_MADE}/"):
         raise UserError(

@@ -155,6 +155,7 @@ def test_a_value_of_several_kinds_is_told_without_the_names_of_the_kinds(scale, 
     ("methods/spcl", {"backbone": "spcl"}, "method 'spcl' is no backbone"),
     ("methods/x", {"backbone": "x"}, "there is no method 'x'"),
     ("encoders/prosody/family", "e" * 300, "known families: audio_vad"),
+    ("encoders/minilm/checkpoint", "./" + "e" * 300, "minilm: checkpoint './eee"),
 ], ids=str)  # fmt: skip
 def test_what_cannot_work_is_said_before_anything_runs(path, value, sentence):
     assert sentence in sentence_of(changed(path, value))
