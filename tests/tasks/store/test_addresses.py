@@ -86,7 +86,7 @@ def test_a_clips_features_lie_where_they_lay(layout, modality, options, expected
 @pytest.mark.parametrize(
     ("params", "expected"),
     [
-        (EncoderParams(family="prosody"), "d98fb572b9fbabc7b9ff8fa9"),
+        (EncoderParams(family="prosody"), "175f4546ee1355dcac21d34f"),
         (
             EncoderParams(family="hf_audio", checkpoint="x", dtype="float32", layer=2),
             "d85d622e28801c299bb62758",
