@@ -69,6 +69,20 @@ def test_pins_that_matter_are_kept():
     assert re.search(r"^facenet-pytorch==2\.5\.3", text, re.MULTILINE)
 
 
+def test_dvc_plots_need_no_network(tmp_path):
+    from dvc.config import Config
+    from dvc_render import render_html
+    from dvc_render.vega import VegaRenderer
+
+    template = ROOT / ".dvc" / Config(str(ROOT / ".dvc"))["plots"]["html_template"]
+    plot = VegaRenderer([{"x": 1, "y": 2, "rev": "a"}], "p", template="simple", x="x", y="y")
+    page = Path(render_html([plot], tmp_path / "page.html", template)).read_text()
+    assert not re.search(r"<(script|link|img)[^>]*(src|href)=.(https?:|//)", page)
+    assert "vegaEmbed(" in page
+    assert len(re.findall("<script>", page)) == 3
+    assert template.stat().st_size < 1_000_000
+
+
 @pytest.fixture
 def clone(tmp_path):
     """A folder with the project's rules on what git keeps, and a corpus that somebody put there."""
