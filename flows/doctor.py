@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flows import graph
 from flows.bridge import api_url, has_api
-from flows.settings import check_before_graph, read_params
+from flows.settings import read_params, read_whole
 from models.errors import UserError
 from tasks.layout import default_cache
 
@@ -75,8 +75,7 @@ def _disk(root: Path) -> Finding:
 
 def _params(root: Path) -> Finding:
     try:
-        params = read_params(root)
-        check_before_graph(params)
+        params = read_whole(root)
         params.check_everything()
     except UserError as error:
         return Finding("params.yaml", False, str(error))
@@ -86,7 +85,7 @@ def _params(root: Path) -> Finding:
 def _dvc_yaml(root: Path, fix: bool) -> Finding:
     try:
         raw = read_params(root).raw
-        if not graph.out_of_step(raw, root):
+        if not graph.out_of_step(graph.render(raw, root), root):
             return Finding("dvc.yaml", True, "in step with params.yaml and the code")
         if fix:
             graph.sync(raw, root)

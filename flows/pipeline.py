@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from flows import graph
 from flows.bridge import has_api, prepare_environment
 from flows.plan import read_plan
-from flows.settings import check_before_graph, read_params
+from flows.settings import read_whole
 from flows.telling import walk_plan
 from flows.walk import Outcome
 from models.errors import UserError
@@ -38,8 +38,7 @@ def run_pipeline(
         jobs: stages at once (default: half the cores, at least one).
         pull: fetch missing data from the DVC remote first.
     """
-    params = read_params(root)
-    check_before_graph(params)
+    params = read_whole(root)
     with only_one(root):
         if graph.sync(params.raw, root):
             log.info("dvc.yaml brought up to date with params.yaml and the code")

@@ -14,6 +14,7 @@ import typer
 
 from flows.cli.data import fetch, lint, store_app
 from flows.cli.imports import EPILOG, import_files
+from flows.cli.look import dag, status
 from flows.cli.reports import compare, report
 from flows.sentences import sentence
 from models.errors import UserError
@@ -68,39 +69,6 @@ def run(
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: affectloom status")
-def status(as_json: Json = False) -> None:
-    """Show which stages are stale and why, without running anything."""
-    from flows import graph
-    from flows.plan import read_plan
-    from flows.settings import check_before_graph, read_params
-
-    params = read_params(Path())
-    check_before_graph(params)
-    unsynced = graph.out_of_step(params.raw, Path())
-    plan = read_plan(Path.cwd())
-    maybe = plan.maybe
-    if maybe or unsynced:
-        params.check_everything()
-    if as_json:
-        found = {
-            address: {
-                "state": "stale" if node.reasons else "follows" if address in maybe else "fresh",
-                "reasons": list(node.reasons),
-            }
-            for address, node in plan.nodes.items()
-        }
-        print(json.dumps({"dvc_yaml_out_of_step": unsynced, "stages": found}, indent=1))
-        return
-    if unsynced:
-        print("dvc.yaml is not in step with params.yaml; `affectloom run` or `sync` mends that")
-    for address in maybe:
-        reasons = plan.nodes[address].reasons
-        why = "; ".join(reasons[:4]) + (f"; {len(reasons) - 4} more" if len(reasons) > 4 else "")
-        print(f"{address}: {why or 'follows from a stale stage'}")
-    print(f"{len(plan.nodes) - len(maybe)} of {len(plan.nodes)} stages are up to date")
-
-
 @app.command(epilog="Example: affectloom stage train --corpus sample --method early_fusion")
 def stage(
     name: Annotated[str, typer.Argument(help="Name of the stage.")],
@@ -135,10 +103,9 @@ def stage(
 def sync() -> None:
     """Bring dvc.yaml in step with params.yaml and the imports of the code."""
     from flows import graph
-    from flows.settings import check_before_graph, read_params
+    from flows.settings import read_whole
 
-    params = read_params(Path())
-    check_before_graph(params)
+    params = read_whole(Path())
     print("dvc.yaml written" if graph.sync(params.raw, Path()) else "dvc.yaml was in step")
 
 
@@ -188,6 +155,8 @@ def ui(
     raise typer.Exit(code)
 
 
+app.command(epilog="Example: affectloom status")(status)
+app.command(epilog="Example: affectloom dag --mermaid")(dag)
 app.command("import", epilog=EPILOG)(import_files)
 app.command(epilog="Example: affectloom lint --strict")(lint)
 app.command(epilog="Example: affectloom fetch wav2vec2_base")(fetch)

@@ -128,6 +128,58 @@ def test_status_tells_that_the_graph_is_out_of_step_and_leaves_it(command, edit,
     assert (clone / "dvc.yaml").read_text() == before
 
 
+def test_a_new_entry_shows_its_stages_before_sync(command, edit):
+    edit("  constant: {}", "  constant: {}\n  another: {method: constant}")
+    edit("  linear: {}\n", "")
+    code, out, _ = command("status", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["dvc_yaml_out_of_step"] is True
+    assert found["stages"]["train@sample-another"]["state"] == "stale"
+    assert "evaluate@sample-another" in found["stages"]
+    assert "train@sample-linear" not in found["stages"]
+
+
+@pytest.mark.parametrize("name", ["status", "run", "sync", "dag"])
+def test_a_file_cut_in_the_middle_is_one_sentence(sentence, clone, name):
+    text = (clone / "params.yaml").read_text()
+    before = (clone / "dvc.yaml").read_text()
+    (clone / "params.yaml").write_text(text[: text.index("\nevaluate:")])
+    assert "params.yaml has no execution: it looks cut off" in sentence(name)
+    assert (clone / "dvc.yaml").read_text() == before
+
+
+def test_entries_and_comments_that_were_taken_out_are_no_cut(command, clone):
+    text = (clone / "params.yaml").read_text()
+    kept = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    kept.remove("  early_fusion: {}")
+    (clone / "params.yaml").write_text("\n".join(kept) + "\n")
+    assert command("status")[0] == 0
+
+
+def test_a_sound_params_file_is_looked_through_once(command, monkeypatch, edit):
+    from tasks.params import Params
+
+    asked = []
+    whole = Params.check_everything
+    monkeypatch.setattr(Params, "check_everything", lambda self: asked.append(1) or whole(self))
+    assert command("status")[0] == command("status")[0] == 0
+    assert asked == [1]
+    edit("  merge: mean", "  merge: median")
+    assert command("status")[0] == 0
+    assert asked == [1, 1]
+
+
+def test_the_graph_is_drawn_with_each_stage_once(command):
+    code, out, _ = command("dag")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 100
+    assert out.count("train (3)") == 1
+    code, out, _ = command("dag", "--mermaid")
+    assert out.splitlines()[0] == "flowchart TD"
+    assert "  s_train --> s_evaluate" in out.splitlines()
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
