@@ -18,6 +18,9 @@ def report(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the papers' tables as Markdown.")
     ] = False,
+    times: Annotated[
+        bool, typer.Option("--times", help="Print how long each stage took on this machine.")
+    ] = False,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Draw index.html again from the tracked files, or print tables for a paper."""
@@ -26,6 +29,9 @@ def report(
     from tasks.params import Params
     from tasks.report.stage import draw_page
 
+    if times:
+        _print_times()
+        return
     if latex and markdown:
         raise UserError("--latex and --markdown exclude each other; give one")
     raw = graph.read_raw_params(Path())
@@ -54,6 +60,16 @@ def report(
         )
     if open_page:
         webbrowser.open(file.resolve().as_uri())
+
+
+def _print_times() -> None:
+    from flows.times import read_times
+    from tasks.layout import Layout
+
+    found = read_times(Layout())
+    for stage, seconds in found.items():
+        print(f"{seconds:9.1f} s  {stage}")
+    print(f"{sum(found.values()):9.1f} s  in all, of the last run of each stage here")
 
 
 def compare(

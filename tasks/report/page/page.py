@@ -17,7 +17,7 @@ from tasks.leaks.lint import lint_features
 from tasks.report.cross_corpus import curves_across, thinned
 from tasks.report.page.corpus import clips
 from tasks.report.page.dialogues import Budget, dialogues
-from tasks.report.page.provenance import provenance, stage_times
+from tasks.report.page.provenance import provenance
 from tasks.report.page.results import results
 from tasks.report.tested import Loaded
 from tasks.score_files import Board
@@ -61,7 +61,6 @@ def render(
         "provenance": provenance(raw, board.provenance),
         "cross_corpus": board.provenance.get("cross_corpus", []),
         "curves_across": thinned(curves_across(layout, raw), _POINTS),
-        "times": stage_times(layout),
     }
     assets = files("tasks.report.page") / "page_assets"
     page = (assets / "page.html").read_text(encoding="utf-8")
