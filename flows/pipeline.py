@@ -8,10 +8,9 @@ import fcntl
 import logging
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flows import graph
 from flows.bridge import has_api, prepare_environment
@@ -21,14 +20,16 @@ from flows.telling import walk_plan
 from flows.walk import Outcome
 from models.errors import UserError
 
-if TYPE_CHECKING:
-    pass
-
 log = logging.getLogger("affectloom")
 
 
 def run_pipeline(
-    root: Path, names: Sequence[str] = (), jobs: int | None = None, pull: bool = False
+    root: Path,
+    names: Sequence[str] = (),
+    jobs: int | None = None,
+    pull: bool = False,
+    force: Sequence[str] = (),
+    tell: Callable[[Mapping[str, object]], None] | None = None,
 ) -> list[Outcome]:
     """Bring ``names`` (default: everything) up to date; what they need comes first.
 
@@ -37,14 +38,18 @@ def run_pipeline(
         names: stages or single instances.
         jobs: stages at once (default: half the cores, at least one).
         pull: fetch missing data from the DVC remote first.
+        force: stages or instances to run although they may be up to date.
+        tell: hears each event of the walk.
     """
     params = read_whole(root)
     with only_one(root):
         if graph.sync(params.raw, root):
             log.info("dvc.yaml brought up to date with params.yaml and the code")
         plan = read_plan(root)
+        plan.tell = tell
+        plan.force(force)
         if names:
-            plan = plan.upstream_of(plan.match(names))
+            plan = plan.upstream_of(plan.match([*names, *force]))
         if plan.maybe:  # else nothing changed since these parameters worked; importing costs 4 s
             params.check_everything()
         if has_api():

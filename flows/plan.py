@@ -2,8 +2,8 @@
 
 import contextlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ class Node:
     needs: frozenset[str]
     reasons: tuple[str, ...] = ()  # why DVC calls it stale; empty = up to date
     gpu: int = 0
+    is_forced: bool = False  # to be run although it may be up to date
 
 
 @dataclass
@@ -30,6 +31,7 @@ class Plan:
     """DVC's graph with what is stale in it, in topological order."""
 
     nodes: dict[str, Node] = field(default_factory=dict)
+    tell: Callable[[Mapping[str, object]], None] | None = None  # hears each event of a walk
 
     @property
     def stale(self) -> list[str]:
@@ -54,7 +56,14 @@ class Plan:
             if address not in wanted:
                 wanted.add(address)
                 waiting += self.nodes[address].needs
-        return Plan({a: node for a, node in self.nodes.items() if a in wanted})
+        return Plan({a: node for a, node in self.nodes.items() if a in wanted}, self.tell)
+
+    def force(self, names: Sequence[str]) -> None:
+        """Have the stages or instances called ``names`` run, whatever DVC thinks of them."""
+        for address in self.match(names):
+            node = self.nodes[address]
+            reasons = (*node.reasons, "asked for by --force")
+            self.nodes[address] = replace(node, reasons=reasons, is_forced=True)
 
     def match(self, names: Sequence[str]) -> list[str]:
         """Addresses meant by ``names``: whole groups (``features``) or single instances."""
@@ -108,7 +117,7 @@ def _index(repo: Any, text: str | None) -> Any:
     from dvc.stage import PipelineStage
 
     others = [stage for stage in repo.index.stages if not isinstance(stage, PipelineStage)]
-    file = load_file(repo, "dvc.yaml")
+    file: Any = load_file(repo, "dvc.yaml")
     file.contents = yaml.safe_load(text)
     return Index(repo, stages=[*file.stages.values(), *others])
 

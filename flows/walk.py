@@ -153,6 +153,7 @@ class _Walker:
     def run(self) -> list[Outcome]:
         """Walk until nothing is left."""
         maybe = self.maybe
+        self._tell("began", stages=list(self.plan.nodes), maybe=self.plan.maybe)
         for address in self.plan.nodes:
             if address not in maybe:
                 self._end(Outcome(address, "cached"))
@@ -188,10 +189,11 @@ class _Walker:
     def _start(self, address: str) -> None:
         command = [
             sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item",
-            *self.options, address,
+            *self.options, *(["--force"] if self.plan.nodes[address].is_forced else []), address,
         ]  # fmt: skip
         self.running[address] = _Child(address, command, self.root, self.environment)
         self.notes.started(address)
+        self._tell("started", stage=address)
         self.watcher.started(address)
 
     def _collect(self) -> None:
@@ -200,6 +202,7 @@ class _Walker:
             code, seconds = child.end() if has_ended else (0, 0.0)
             for line in child.said():
                 self.notes.said(address, line)
+                self._tell("said", stage=address, line=line)
                 self.watcher.said(address, line)
             if not has_ended:
                 continue
@@ -221,7 +224,13 @@ class _Walker:
         self.done[outcome.address] = outcome
         if outcome.address in self.maybe:
             self.notes.ended(outcome.address, outcome.state)
+        found = {"stage": outcome.address, "state": outcome.state, "reason": outcome.reason}
+        self._tell("ended", **found, seconds=round(outcome.seconds, 2))
         self.watcher.ended(outcome)
+
+    def _tell(self, event: str, **found: object) -> None:
+        if self.plan.tell is not None:
+            self.plan.tell({"event": event, "time": round(time.time(), 3), **found})
 
     def stop_all(self) -> None:
         """Signal every process group, harder each time, until none is left."""

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,9 +45,7 @@ def status(as_json: Json = False) -> None:
     for address in plan.maybe:
         if note and address in note.running:
             continue
-        reasons = plan.nodes[address].reasons
-        why = "; ".join(reasons[:4]) + (f"; {len(reasons) - 4} more" if len(reasons) > 4 else "")
-        print(f"{address}: {why or 'follows from a stale stage'}")
+        print(f"{address}: {_why(plan.nodes[address].reasons)}")
     print(f"{len(plan.nodes) - len(maybe)} of {len(plan.nodes)} stages are up to date")
 
 
@@ -63,6 +62,22 @@ def dag(
     print(as_mermaid(stages) if mermaid else as_text(stages))
     if is_unsynced and not mermaid:
         print(_UNSYNCED)
+
+
+def show_dry_run(stages: Sequence[str], force: Sequence[str], as_json: bool) -> None:
+    """Tell what `run` would look at, in the order in which it would."""
+    plan, _ = look(Path())
+    plan.force(force)
+    if stages:
+        plan = plan.upstream_of(plan.match([*stages, *force]))
+    for address in plan.maybe:
+        reasons = plan.nodes[address].reasons
+        if as_json:
+            print(json.dumps({"event": "would run", "stage": address, "reasons": list(reasons)}))
+        else:
+            print(f"{address}: {_why(reasons)}")
+    if not as_json:
+        print(f"{len(plan.maybe)} of {len(plan.nodes)} stages would be looked at")
 
 
 def look(root: Path, with_status: bool = True) -> "tuple[Plan, bool]":
@@ -85,6 +100,11 @@ def look(root: Path, with_status: bool = True) -> "tuple[Plan, bool]":
         params.check_everything()  # imports every method: seconds
         remembered.remember(root, "params.yaml")
     return plan, text is not None
+
+
+def _why(reasons: Sequence[str]) -> str:
+    rest = f"; {len(reasons) - 4} more" if len(reasons) > 4 else ""
+    return "; ".join(reasons[:4]) + rest or "follows from a stale stage"
 
 
 def _state(address: str, reasons: tuple[str, ...], maybe: set[str], note: "Note | None") -> str:

@@ -14,7 +14,8 @@ import typer
 
 from flows.cli.data import fetch, lint, store_app
 from flows.cli.imports import EPILOG, import_files
-from flows.cli.look import dag, status
+from flows.cli.look import dag, show_dry_run, status
+from flows.cli.planning import plan
 from flows.cli.reports import compare, report
 from flows.sentences import sentence
 from models.errors import UserError
@@ -24,7 +25,6 @@ app = typer.Typer(
     name="affectloom",
     help="From raw conversations, video, speech and text to reproducible emotion models.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -36,8 +36,20 @@ _STOPPED = "stopped; run the same command again to go on from here"
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
 
 
+def _tell_version(is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        print(f"affectloom {version('affectloom')}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_tell_version, is_eager=True),
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and all lines.")] = False,
 ) -> None:
     """Settle in the repository's root; errors are one sentence unless --debug is given."""
@@ -57,14 +69,30 @@ def run(
         list[str] | None, typer.Argument(help="Stages or instances; default: everything.")
     ] = None,
     jobs: Annotated[int | None, typer.Option(help="Stages side by side.", min=1)] = None,
-    pull: Annotated[bool, typer.Option(help="Fetch missing data from the DVC remote.")] = False,
+    pull: Annotated[
+        bool, typer.Option("--pull", help="Fetch missing data from the DVC remote.")
+    ] = False,
+    force: Annotated[
+        list[str] | None,
+        typer.Option(help="Run this stage or instance although it is up to date; may be repeated."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell what would be looked at, in order.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a line of JSON for each event.")
+    ] = False,
 ) -> None:
     """Bring the pipeline up to date: stale stages and what follows from them."""
+    if dry_run:
+        show_dry_run(stages or (), force or (), as_json)
+        return
     from flows.pipeline import run_pipeline, stop_on_signal
     from flows.telling import has_failed
 
     stop_on_signal()
-    outcomes = run_pipeline(Path.cwd(), stages or (), jobs, pull)
+    tell = (lambda event: print(json.dumps(event), flush=True)) if as_json else None
+    outcomes = run_pipeline(Path.cwd(), stages or (), jobs, pull, force or (), tell)
     if has_failed(outcomes):
         raise typer.Exit(1)
 
@@ -72,9 +100,9 @@ def run(
 @app.command(epilog="Example: affectloom stage train --corpus sample --method early_fusion")
 def stage(
     name: Annotated[str, typer.Argument(help="Name of the stage.")],
-    corpus: Annotated[str | None, typer.Option()] = None,
-    encoder: Annotated[str | None, typer.Option()] = None,
-    method: Annotated[str | None, typer.Option()] = None,
+    corpus: Annotated[str | None, typer.Option(help="Only of this corpus.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Only of this encoder.")] = None,
+    method: Annotated[str | None, typer.Option(help="Only of this method.")] = None,
     onto: Annotated[
         str | None, typer.Option(help="Stage transfer: the corpus whose test rows are predicted.")
     ] = None,
@@ -123,7 +151,8 @@ def doctor(
     else:
         for finding in findings:
             mark = "ok  " if finding.is_ok else "MEND"
-            print(f"{mark} {finding.what}: {finding.detail}")
+            remedy = f"; {finding.remedy}" if finding.remedy else ""
+            print(f"{mark} {finding.what}: {finding.detail}{remedy}")
     if not all(finding.is_ok for finding in findings):
         raise typer.Exit(1)
 
@@ -156,6 +185,7 @@ def ui(
 
 
 app.command(epilog="Example: affectloom status")(status)
+app.command(epilog="Example: affectloom plan train")(plan)
 app.command(epilog="Example: affectloom dag --mermaid")(dag)
 app.command("import", epilog=EPILOG)(import_files)
 app.command(epilog="Example: affectloom lint --strict")(lint)
