@@ -1,6 +1,7 @@
 """Which of our files a module runs: its transitive first-party imports, read from the AST."""
 
 import ast
+import os
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -39,15 +40,20 @@ def _assets(file: Path, root: Path) -> list[Path]:
 
 def imports(file: Path) -> list[str]:
     """Dotted names of first-party modules that ``file`` imports when it runs."""
-    return list(_read(file, file.stat().st_mtime_ns)[0])
+    return list(_parsed(file, file.stat().st_mtime_ns)[0])
+
+
+def holds_nothing(file: Path) -> bool:
+    """True for a file with nothing but a docstring."""
+    return _parsed(file, file.stat().st_mtime_ns)[1]
 
 
 @lru_cache(maxsize=4096)
-def _read(file: Path, _modified: int) -> tuple[tuple[str, ...], bool]:
-    """What ``file`` imports, and whether it holds nothing but a docstring; parsed once."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+def _parsed(file: Path, _modified: int) -> tuple[tuple[str, ...], bool]:
+    """What a file imports, and whether it holds nothing but a docstring."""
+    body = ast.parse(file.read_text(encoding="utf-8")).body
     names: dict[str, None] = {}
-    for node in _running_statements(tree):
+    for node in _running(body):
         if isinstance(node, ast.Import):
             found = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -56,34 +62,25 @@ def _read(file: Path, _modified: int) -> tuple[tuple[str, ...], bool]:
         else:
             continue
         names.update(dict.fromkeys(n for n in found if n.split(".")[0] in PACKAGES))
-    is_empty = all(
-        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in tree.body
-    )
+    is_empty = all(isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant) for n in body)
     return tuple(names), is_empty
 
 
-def _running_statements(tree: ast.AST) -> Iterable[ast.AST]:
-    for node in ast.iter_child_nodes(tree):
-        if not isinstance(node, ast.stmt | ast.excepthandler | ast.match_case):
-            continue  # expressions import nothing, and are most of a tree
+def _running(body: Iterable[ast.AST]) -> Iterable[ast.AST]:
+    """Statements that run, inner ones too; expressions hold no import, so none is looked into."""
+    for node in body:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            for other in node.orelse:
-                yield other
-                yield from _running_statements(other)
+            yield from _running(node.orelse)
             continue
         yield node
-        yield from _running_statements(node)
+        for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+            yield from _running(getattr(node, part, ()))
 
 
 def file_of(module: str, root: Path) -> Path | None:
     """The file of a dotted module, relative to ``root``; None without one."""
-    base = Path(*module.split("."))
-    for file in (base.with_suffix(".py"), base / "__init__.py"):
-        if (root / file).exists():
-            return file
+    base = module.replace(".", "/")
+    for file in (f"{base}.py", f"{base}/__init__.py"):
+        if os.path.exists(f"{root}/{file}"):  # asked ten thousand times: no path objects
+            return Path(file)
     return None
-
-
-def holds_nothing(file: Path) -> bool:
-    """True for a file with nothing but a docstring."""
-    return _read(file, file.stat().st_mtime_ns)[1]

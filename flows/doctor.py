@@ -2,27 +2,16 @@
 
 import importlib
 import json
-import os
-import shutil
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
-from flows import graph
+from flows import graph, machine
+from flows.machine import Finding
 from flows.prefect.home import api_url, has_api
-from flows.settings import check_before_graph, read_params
+from flows.settings import read_params, read_whole
 from models.errors import UserError
 from tasks.layout import default_cache
 from tasks.media.confined import missing_walls
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing looked at."""
-
-    what: str
-    is_ok: bool
-    detail: str
 
 
 def examine(root: Path, fix: bool = False) -> list[Finding]:
@@ -31,21 +20,20 @@ def examine(root: Path, fix: bool = False) -> list[Finding]:
         _python(),
         _libraries(),
         _server_imports(),
-        _disk(root),
         _params(root),
         _dvc_yaml(root, fix),
         _dead_locks(root, fix),
         _leftovers(root, fix),
         _prefect(),
-        _device(),
+        *machine.all_of(root),
         _numerics(),
         _decoders(),
     ]
 
 
 def _python() -> Finding:
-    found = sys.version.split()[0]
-    return Finding("python", sys.version_info >= (3, 11), f"{found} (3.11 or newer is needed)")
+    found, is_ok = sys.version.split()[0], sys.version_info >= (3, 11)
+    return Finding("python", is_ok, found, "" if is_ok else "set PYTHON to 3.11 or newer for make")
 
 
 def _libraries() -> Finding:
@@ -55,9 +43,9 @@ def _libraries() -> Finding:
             importlib.import_module(name)
         except Exception as error:  # whatever a broken library raises is what we report
             broken.append(f"{name} ({error})")
-    return Finding(
-        "libraries", not broken, f"cannot import {'; '.join(broken)}" if broken else "all import"
-    )
+    if broken:
+        return Finding("libraries", False, f"cannot import {'; '.join(broken)}", "run `make setup`")
+    return Finding("libraries", True, "all import")
 
 
 def _server_imports() -> Finding:
@@ -65,20 +53,14 @@ def _server_imports() -> Finding:
         importlib.import_module("prefect.server.api.server")
     except Exception as error:  # a wrong fastapi raises TypeError, others may raise anything
         return Finding(
-            "prefect server", False, f"does not import ({error}); run `make setup` to get the pins"
+            "prefect server", False, f"does not import ({error})", "run `make setup` for the pins"
         )
     return Finding("prefect server", True, "imports")
 
 
-def _disk(root: Path) -> Finding:
-    free_gb = shutil.disk_usage(root).free / 1e9
-    return Finding("disk", free_gb > 2, f"{free_gb:.1f} GB free")
-
-
 def _params(root: Path) -> Finding:
     try:
-        params = read_params(root)
-        check_before_graph(params)
+        params = read_whole(root)
         params.check_everything()
     except UserError as error:
         return Finding("params.yaml", False, str(error))
@@ -88,14 +70,14 @@ def _params(root: Path) -> Finding:
 def _dvc_yaml(root: Path, fix: bool) -> Finding:
     try:
         raw = read_params(root).raw
-        if not graph.out_of_step(raw, root):
+        if not graph.out_of_step(graph.render(raw, root), root):
             return Finding("dvc.yaml", True, "in step with params.yaml and the code")
         if fix:
             graph.sync(raw, root)
             return Finding("dvc.yaml", True, "rewritten")
     except UserError as error:
         return Finding("dvc.yaml", False, str(error))
-    return Finding("dvc.yaml", False, "out of step with params.yaml; run `affectloom sync`")
+    return Finding("dvc.yaml", False, "out of step with params.yaml", "run `affectloom sync`")
 
 
 def _dead_locks(root: Path, fix: bool) -> Finding:
@@ -109,7 +91,7 @@ def _dead_locks(root: Path, fix: bool) -> Finding:
         if fix:
             file.unlink()
             return Finding("locks", True, f"{file} was broken and is removed")
-        return Finding("locks", False, f"{file} is broken; `doctor --fix` removes it")
+        return Finding("locks", False, f"{file} is broken", "`doctor --fix` removes it")
     kept: dict[str, dict[str, object]] = {"read": {}, "write": {}}
     total = dead = 0
     for kind, paths_held in held.items():
@@ -124,7 +106,7 @@ def _dead_locks(root: Path, fix: bool) -> Finding:
     if fix:
         file.write_text(json.dumps({kind: found for kind, found in kept.items() if found}))
         return Finding("locks", True, f"{dead} left by killed processes were dropped")
-    return Finding("locks", False, f"{dead} left by killed processes; `doctor --fix` drops them")
+    return Finding("locks", False, f"{dead} left by killed processes", "`doctor --fix` drops them")
 
 
 def _is_dvc(pid: int) -> bool:
@@ -158,23 +140,12 @@ def _prefect() -> Finding:
     return Finding("prefect API", True, f"none{where}; `affectloom ui` starts one")
 
 
-def _device() -> Finding:
-    cores = len(os.sched_getaffinity(0))
-    try:
-        import torch
-    except Exception as error:  # whatever a broken library raises; "libraries" says it too
-        return Finding("device", False, f"torch does not import ({error}); {cores} cores")
-    if torch.cuda.is_available():
-        return Finding("device", True, f"{torch.cuda.get_device_name(0)}, {cores} cores")
-    return Finding("device", True, f"no GPU; {cores} cores")
-
-
 def _numerics() -> Finding:
     """How the processor computes bfloat16 where torch was seen to go wrong on some with AMX."""
     try:
         hidden = importlib.import_module("models.encoders.hidden")
     except Exception as error:  # whatever a broken library raises; "libraries" says it too
-        return Finding("numerics", False, f"torch does not import ({error})")
+        return Finding("numerics", False, f"torch does not import ({error})", "run `make setup`")
     dtype, error = hidden.best_dtype(), hidden.narrow_error()
     detail = f"encoders with `dtype: auto` compute in {dtype}"
     if error > 0.05:

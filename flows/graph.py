@@ -15,6 +15,7 @@ import yaml
 
 from flows.closure import closure, file_of
 from models.errors import UserError
+from tasks.atomic import replacing
 from tasks.layout import Layout
 from tasks.params_text import read_mapping
 from tasks.selection import methods_on
@@ -24,6 +25,8 @@ _HEADER = """\
 # Written by `affectloom sync` from params.yaml and the imports of the code: do not edit by hand.
 # `affectloom run` and `make repro` keep it up to date; tests/test_house.py checks it.
 # A stage begins where its first line here names it; what it does is in tasks/<stage>/stage.py.
+# DVC wants lists in the items of a group to be equally long: a shorter one repeats its last entry,
+# which DVC counts once.
 """
 
 #: Title, template of .dvc/plots, x, file and y of everything that `dvc plots show` draws.
@@ -81,22 +84,28 @@ def read_raw_params(root: Path) -> dict[str, Any]:
     return read_mapping(root / "params.yaml")
 
 
-def out_of_step(params: Mapping[str, Any], root: Path) -> bool:
-    """True when ``dvc.yaml`` is not what ``render`` would write."""
+def out_of_step(text: str, root: Path) -> bool:
+    """True when ``dvc.yaml`` is not ``text``, which ``render`` made."""
     file = root / "dvc.yaml"
-    return not file.exists() or file.read_text(encoding="utf-8") != render(params, root)
+    return not file.exists() or file.read_text(encoding="utf-8") != text
 
 
 def sync(params: Mapping[str, Any], root: Path) -> bool:
     """Bring ``dvc.yaml`` up to date; True when it changed."""
     text = render(params, root)
-    file = root / "dvc.yaml"
-    if file.exists() and file.read_text(encoding="utf-8") == text:
+    if not out_of_step(text, root):
         return False
-    temporary = file.with_suffix(".yaml.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)
+    with replacing(root / "dvc.yaml") as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return True
+
+
+def addresses_in(text: str) -> set[str]:
+    """Addresses of the instances that a ``dvc.yaml`` knows."""
+    stages = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
+    found = {name for name, stage in stages.items() if "foreach" not in stage}
+    groups = {name: stage["foreach"] for name, stage in stages.items() if "foreach" in stage}
+    return found | {f"{name}@{key}" for name, keys in groups.items() for key in keys}
 
 
 def stage_code(stage: Stage, ids: Mapping[str, str], params: Mapping[str, Any]) -> list[str]:

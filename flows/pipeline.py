@@ -11,7 +11,7 @@ import os
 import subprocess
 import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from flows import graph
 from flows.plan import Plan, read_plan
 from flows.prefect.home import has_api
 from flows.prefect.reporting import Ending, FlowReport, reconcile_zombies
-from flows.settings import check_before_graph, read_params
+from flows.settings import read_whole
 from flows.telling import has_failed, walk_plan
 from flows.walk import Outcome
 from models.errors import UserError
@@ -36,6 +36,8 @@ def run_pipeline(
     jobs: int | None = None,
     pull: bool = False,
     run: uuid.UUID | None = None,
+    force: Sequence[str] = (),
+    tell: Callable[[Mapping[str, object]], None] | None = None,
 ) -> list[Outcome]:
     """Bring ``names`` (default: everything) up to date; what they need comes first.
 
@@ -45,15 +47,18 @@ def run_pipeline(
         jobs: stages at once (default: half the cores, at least one).
         pull: fetch missing data from the DVC remote first.
         run: the flow run that Prefect opened for it, where it was started there.
+        force: stages or instances to run although they may be up to date.
+        tell: hears each event of the walk.
     """
-    params = read_params(root)
-    check_before_graph(params)
+    params = read_whole(root)
     with only_one(root):
         if graph.sync(params.raw, root):
             log.info("dvc.yaml brought up to date with params.yaml and the code")
         plan = read_plan(root)
+        plan.tell = tell
+        plan.force(force)
         if names:
-            plan = plan.upstream_of(plan.match(names))
+            plan = plan.upstream_of(plan.match([*names, *force]))
         if plan.maybe:  # else nothing changed since these parameters worked; importing costs 4 s
             params.check_everything()
         return walk_shown(root, plan, names, jobs, pull, run)

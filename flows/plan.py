@@ -1,12 +1,18 @@
 """DVC's graph and what is stale in it; DVC stays the only judge of that."""
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from models.errors import UserError
+
+#: A stage that ends may be writing dvc.lock in the very moment in which it is read.
+_PATIENCE_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -17,6 +23,7 @@ class Node:
     needs: frozenset[str]
     reasons: tuple[str, ...] = ()  # why DVC calls it stale; empty = up to date
     gpu: int = 0
+    is_forced: bool = False  # to be run although it may be up to date
 
 
 @dataclass
@@ -24,6 +31,7 @@ class Plan:
     """DVC's graph with what is stale in it, in topological order."""
 
     nodes: dict[str, Node] = field(default_factory=dict)
+    tell: Callable[[Mapping[str, object]], None] | None = None  # hears each event of a walk
 
     @property
     def stale(self) -> list[str]:
@@ -48,7 +56,14 @@ class Plan:
             if address not in wanted:
                 wanted.add(address)
                 waiting += self.nodes[address].needs
-        return Plan({a: node for a, node in self.nodes.items() if a in wanted})
+        return Plan({a: node for a, node in self.nodes.items() if a in wanted}, self.tell)
+
+    def force(self, names: Sequence[str]) -> None:
+        """Have the stages or instances called ``names`` run, whatever DVC thinks of them."""
+        for address in self.match(names):
+            node = self.nodes[address]
+            reasons = (*node.reasons, "asked for by --force")
+            self.nodes[address] = replace(node, reasons=reasons, is_forced=True)
 
     def match(self, names: Sequence[str]) -> list[str]:
         """Addresses meant by ``names``: whole groups (``features``) or single instances."""
@@ -62,30 +77,91 @@ class Plan:
         return found
 
 
-def read_plan(root: Path) -> Plan:
-    """The graph and its status, read once through DVC's own code (about a second)."""
+def read_plan(root: Path, text: str | None = None, *, with_status: bool = True) -> Plan:
+    """The graph and its status, read through DVC's own code, whoever is at work in the folder.
+
+    Neither the lock of the repository nor those of its files are taken: nothing is written, and a
+    run may go on for hours. ``dvc status`` takes both, and reads the whole graph a second time.
+
+    Args:
+        root: the repository.
+        text: dvc.yaml as it will be, where it is not yet what ``graph.render`` makes.
+        with_status: look at what is stale; else only at the graph.
+    """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     # DVC names stages relative to the current folder
     with contextlib.chdir(root):
         try:
-            with Repo(".") as repo:
-                return _plan_of(repo.index.graph, repo.status())
+            return _read(Repo, text, with_status)
+        except DvcException:
+            time.sleep(_PATIENCE_S)
+        try:
+            return _read(Repo, text, with_status)
         except DvcException as error:
             raise UserError(f"DVC cannot read the pipeline: {_flat(error)}") from error
 
 
-def _plan_of(graph: Any, status: Mapping[str, Sequence[str | Mapping[str, Any]]]) -> Plan:
+def _read(repo_class: Any, text: str | None, with_status: bool) -> Plan:
+    with repo_class(".") as repo:
+        return _plan_of(_index(repo, text).graph, with_status)
+
+
+def _index(repo: Any, text: str | None) -> Any:
+    """DVC's index of the folder, or of what it would be with ``text`` as its dvc.yaml."""
+    if text is None:
+        return repo.index
+    from dvc.dvcfile import load_file
+    from dvc.repo.index import Index
+    from dvc.stage import PipelineStage
+
+    others = [stage for stage in repo.index.stages if not isinstance(stage, PipelineStage)]
+    file: Any = load_file(repo, "dvc.yaml")
+    file.contents = yaml.safe_load(text)
+    return Index(repo, stages=[*file.stages.values(), *others])
+
+
+def _plan_of(graph: Any, with_status: bool) -> Plan:
     import networkx
 
-    nodes = {}
+    nodes, known = {}, {}
     for stage in reversed(list(networkx.topological_sort(graph))):
         address = stage.addressing
         needs = frozenset(other.addressing for other in graph.successors(stage))
         gpu = int((getattr(stage, "meta", None) or {}).get("gpu", 0))
-        nodes[address] = Node(address, needs, _reasons(status.get(address, ())), gpu)
+        reasons = _reasons(_status(stage, known)) if with_status else ()
+        nodes[address] = Node(address, needs, reasons, gpu)
     return Plan(nodes)
+
+
+def _status(stage: Any, known: dict[tuple[str, str], Any]) -> list[str | Mapping[str, Any]]:
+    """What ``stage.status()`` tells, without its locks.
+
+    Args:
+        stage: of DVC.
+        known: what was found of files with a hash: most are dependencies of many stages.
+    """
+    deps: dict[str, Any] = {}
+    for dep in [] if stage.frozen else stage.deps:
+        key = (dep.fs_path, str(dep.hash_info.value))
+        if not isinstance(dep.hash_info.value, str):  # parameters, and what has no hash yet
+            deps |= dep.status()
+        elif key not in known:
+            known[key] = dep.status()
+        deps |= known.get(key, {})
+    outs: dict[str, Any] = {}
+    for out in stage.outs:
+        outs |= out.status()
+    found: list[str | Mapping[str, Any]] = []
+    found += [{"changed deps": deps}] if deps else []
+    found += [{"changed outs": outs}] if outs else []
+    if stage.is_callback or stage.always_changed:
+        found.append("always changed")
+    if stage.changed_stage():
+        is_command = getattr(stage, "cmd_changed", False)
+        found.append("changed command" if is_command else "changed checksum")
+    return found
 
 
 def _flat(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """``params.yaml``, read and checked for the commands; a mistake shows before hours of work."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ from tasks.params import Params
 
 #: Sections whose entries are named by the user.
 _NAMED = ("corpora", "encoders", "methods")
+#: The section that stands last in params.yaml as it is shipped; no stage depends on it.
+_LAST = "execution"
+#: Of the keys below ``params.yaml:`` of a stage in dvc.lock.
+_KEY_INDENT = 8
 
 
 def read_params(root: Path) -> Params:
@@ -24,6 +29,44 @@ def read_params(root: Path) -> Params:
             for name, entry in (values or {}).items():
                 _check_mapping(f"{section}.{name}", entry)
     return Params(raw)
+
+
+def read_whole(root: Path) -> Params:
+    """The parameters, known to be those of a whole file, and fit to write ``dvc.yaml`` from."""
+    params = read_params(root)
+    check_whole(params.raw, root)
+    check_before_graph(params)
+    return params
+
+
+def check_whole(raw: Mapping[str, Any], root: Path) -> None:
+    """Refuse a file that was cut off, which else would pass for one that asks for less.
+
+    Entries and comments may go; a section goes by being left empty.
+    """
+    lock = root / "dvc.lock"
+    known = _locked_sections(lock.read_text(encoding="utf-8")) if lock.exists() else set()
+    missing = sorted((known | {_LAST}) - {str(key) for key in raw})
+    if missing:
+        names = ", ".join(missing)
+        raise UserError(
+            f"params.yaml has no {names}: it looks cut off; bring it back (`git checkout "
+            f"params.yaml`), or write `{missing[0]}: {{}}` where nothing is meant to stand there"
+        )
+
+
+def _locked_sections(text: str) -> set[str]:
+    """Sections of params.yaml on which stages of a ``dvc.lock`` depend.
+
+    Read from its lines, since reading YAML of thousands of lines takes a second.
+    """
+    found, is_inside = set(), False
+    for line in text.splitlines():
+        if len(line) - len(line.lstrip(" ")) < _KEY_INDENT:
+            is_inside = line.strip() == "params.yaml:"
+        elif is_inside and (key := re.match(rf" {{{_KEY_INDENT}}}(\w+)[.:\w-]*:", line)):
+            found.add(key[1])
+    return found
 
 
 def check_before_graph(params: Params) -> None:

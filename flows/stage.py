@@ -8,7 +8,6 @@ import argparse
 import errno
 import hashlib
 import importlib
-import json
 import logging
 import os
 import sys
@@ -23,7 +22,8 @@ from flows.bridge import PIPELINE_PID, open_context
 from flows.closure import closure
 from flows.execution import execution
 from flows.sentences import sentence
-from flows.settings import read_params
+from flows.settings import check_whole, read_params
+from flows.times import note_time
 from models.errors import UserError
 from tasks import failures
 from tasks.atomic import sweep
@@ -48,6 +48,21 @@ def run_stage(
     stage = STAGES[name]
     function = importlib.import_module(stage.module(params.raw, **ids)).run
     function(stage.asked(params, **ids), layout, ctx, **ids)
+
+
+def _tell_unknown(raw: Mapping[str, Any]) -> None:
+    """Say which stages a plain ``dvc repro`` leaves out, since dvc.yaml does not know them yet."""
+    if PIPELINE_PID in os.environ or not Path("dvc.yaml").exists():
+        return  # `affectloom run` has just written it
+    known = graph.addresses_in(Path("dvc.yaml").read_text(encoding="utf-8"))
+    asked = [row.address(ids) for row in STAGES.values() for ids in row.instances_of(raw)]
+    if unknown := [address for address in asked if address not in known]:
+        rest = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+        log.warning(
+            "dvc.yaml does not know %s%s yet, which params.yaml asks for; run `affectloom sync`",
+            ", ".join(unknown[:3]),
+            rest,
+        )
 
 
 def _code_fingerprint(stage: Stage, ids: Mapping[str, str], raw: Mapping[str, Any]) -> str:
@@ -77,11 +92,14 @@ def execute(
     params = read_params(Path())
     raw, stage = params.raw, STAGES[name]
     _check_ids(stage, ids, raw)
+    if name == "report":
+        check_whole(raw, Path())
     if name == "report" and graph.sync(raw, Path()):
         raise UserError(
             "params.yaml or the code named something that dvc.yaml did not know; dvc.yaml is up "
             "to date now, so run the same command again"
         )
+    _tell_unknown(raw)
     address, outs = stage.address(ids), stage.writes(layout, **ids)
     for out in outs:
         sweep(out)
@@ -138,14 +156,6 @@ def _check_ids(stage: Stage, ids: Mapping[str, str], raw: Mapping[str, Any]) -> 
     if dict(ids) not in [*known, *stage.on_request(raw)]:
         names = ", ".join(stage.address(found) for found in known) or "none"
         raise UserError(f"there is no {stage.address(ids)} in params.yaml; there is: {names}")
-
-
-def note_time(layout: Layout, address: str, seconds: float) -> None:
-    """Remember how long a stage took here, for the report."""
-    file = layout.cache / "times.jsonl"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps({"stage": address, "seconds": round(seconds, 2)}) + "\n")
 
 
 def parse_arguments(argv: list[str]) -> tuple[str, dict[str, str]]:

@@ -21,6 +21,7 @@ from typing import Literal, Protocol
 import yaml
 
 from flows.bridge import PIPELINE_PID
+from flows.noting import Notes
 from flows.plan import Node, Plan
 
 log = logging.getLogger("affectloom")
@@ -87,6 +88,7 @@ def walk(
         walker.stop_all()
         raise
     finally:
+        walker.notes.close()
         sort_lock(root)
 
 
@@ -145,10 +147,13 @@ class _Walker:
         self.environment = stage_environment(self.jobs) | environment
         self.running: dict[str, _Child] = {}
         self.done: dict[str, Outcome] = {}
+        self.maybe = set(plan.maybe)
+        self.notes = Notes(root, plan.maybe)
 
     def run(self) -> list[Outcome]:
         """Walk until nothing is left."""
-        maybe = set(self.plan.maybe)
+        maybe = self.maybe
+        self._tell("began", stages=list(self.plan.nodes), maybe=self.plan.maybe)
         for address in self.plan.nodes:
             if address not in maybe:
                 self._end(Outcome(address, "cached"))
@@ -184,9 +189,11 @@ class _Walker:
     def _start(self, address: str) -> None:
         command = [
             sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item",
-            *self.options, address,
+            *self.options, *(["--force"] if self.plan.nodes[address].is_forced else []), address,
         ]  # fmt: skip
         self.running[address] = _Child(address, command, self.root, self.environment)
+        self.notes.started(address)
+        self._tell("started", stage=address)
         self.watcher.started(address)
 
     def _collect(self) -> None:
@@ -194,6 +201,8 @@ class _Walker:
             has_ended = child.process.poll() is not None
             code, seconds = child.end() if has_ended else (0, 0.0)
             for line in child.said():
+                self.notes.said(address, line)
+                self._tell("said", stage=address, line=line)
                 self.watcher.said(address, line)
             if not has_ended:
                 continue
@@ -213,7 +222,15 @@ class _Walker:
 
     def _end(self, outcome: Outcome) -> None:
         self.done[outcome.address] = outcome
+        if outcome.address in self.maybe:
+            self.notes.ended(outcome.address, outcome.state)
+        found = {"stage": outcome.address, "state": outcome.state, "reason": outcome.reason}
+        self._tell("ended", **found, seconds=round(outcome.seconds, 2))
         self.watcher.ended(outcome)
+
+    def _tell(self, event: str, **found: object) -> None:
+        if self.plan.tell is not None:
+            self.plan.tell({"event": event, "time": round(time.time(), 3), **found})
 
     def stop_all(self) -> None:
         """End every stage that is at work."""

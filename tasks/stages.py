@@ -220,6 +220,7 @@ _ROWS = (
         more=wiring.report_reads,
         writes=lambda d: [
             d.leaderboard("json"), d.leaderboard("csv"), d.plots(), d.analysis, d.ensembles,
+            d.page(),
         ],
     ),
 )  # fmt: skip

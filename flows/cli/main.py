@@ -11,6 +11,8 @@ import typer
 
 from flows.cli.data import fetch, lint, store_app
 from flows.cli.imports import EPILOG, import_files
+from flows.cli.look import dag, show_dry_run, status
+from flows.cli.planning import plan
 from flows.cli.predict import EPILOG as PREDICT_EPILOG
 from flows.cli.predict import EXPORT_EPILOG, export, predict
 from flows.cli.reports import compare, report
@@ -23,7 +25,6 @@ app = typer.Typer(
     name="affectloom",
     help="From raw conversations, video, speech and text to reproducible emotion models.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -35,8 +36,20 @@ _STOPPED = "stopped; run the same command again to go on from here"
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
 
 
+def _tell_version(is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        print(f"affectloom {version('affectloom')}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_tell_version, is_eager=True),
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and all lines.")] = False,
 ) -> None:
     """Settle in the repository's root; errors are one sentence unless --debug is given."""
@@ -56,66 +69,40 @@ def run(
         list[str] | None, typer.Argument(help="Stages or instances; default: everything.")
     ] = None,
     jobs: Annotated[int | None, typer.Option(help="Stages side by side.", min=1)] = None,
-    pull: Annotated[bool, typer.Option(help="Fetch missing data from the DVC remote.")] = False,
+    pull: Annotated[
+        bool, typer.Option("--pull", help="Fetch missing data from the DVC remote.")
+    ] = False,
+    force: Annotated[
+        list[str] | None,
+        typer.Option(help="Run this stage or instance although it is up to date; may be repeated."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell what would be looked at, in order.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a line of JSON for each event.")
+    ] = False,
 ) -> None:
     """Bring the pipeline up to date: stale stages and what follows from them."""
+    if dry_run:
+        show_dry_run(stages or (), force or (), as_json)
+        return
     from flows.pipeline import run_pipeline, stop_on_signal
     from flows.telling import has_failed
 
     stop_on_signal()
-    outcomes = run_pipeline(Path.cwd(), stages or (), jobs, pull)
+    tell = (lambda event: print(json.dumps(event), flush=True)) if as_json else None
+    outcomes = run_pipeline(Path.cwd(), stages or (), jobs, pull, force or (), tell)
     if has_failed(outcomes):
         raise typer.Exit(1)
-
-
-@app.command(epilog="Example: affectloom status")
-def status(as_json: Json = False) -> None:
-    """Show which stages are stale and why, without running anything."""
-    from flows import graph
-    from flows.plan import read_plan
-    from flows.settings import check_before_graph, read_params
-
-    params = read_params(Path())
-    check_before_graph(params)
-    unsynced = graph.out_of_step(params.raw, Path())
-    if unsynced:
-        params.check_everything()
-    try:
-        plan = read_plan(Path.cwd())
-    except UserError as error:
-        if not unsynced:
-            raise
-        raise UserError(
-            "dvc.yaml is not in step with params.yaml; run `affectloom sync`"
-        ) from error
-    maybe = plan.maybe
-    if maybe and not unsynced:
-        params.check_everything()
-    if as_json:
-        found = {
-            address: {
-                "state": "stale" if node.reasons else "follows" if address in maybe else "fresh",
-                "reasons": list(node.reasons),
-            }
-            for address, node in plan.nodes.items()
-        }
-        print(json.dumps({"dvc_yaml_out_of_step": unsynced, "stages": found}, indent=1))
-        return
-    if unsynced:
-        print("dvc.yaml is not in step with params.yaml; `affectloom run` or `sync` mends that")
-    for address in maybe:
-        reasons = plan.nodes[address].reasons
-        why = "; ".join(reasons[:4]) + (f"; {len(reasons) - 4} more" if len(reasons) > 4 else "")
-        print(f"{address}: {why or 'follows from a stale stage'}")
-    print(f"{len(plan.nodes) - len(maybe)} of {len(plan.nodes)} stages are up to date")
 
 
 @app.command(epilog="Example: affectloom stage train --corpus sample --method early_fusion")
 def stage(
     name: Annotated[str, typer.Argument(help="Name of the stage.")],
-    corpus: Annotated[str | None, typer.Option()] = None,
-    encoder: Annotated[str | None, typer.Option()] = None,
-    method: Annotated[str | None, typer.Option()] = None,
+    corpus: Annotated[str | None, typer.Option(help="Only of this corpus.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Only of this encoder.")] = None,
+    method: Annotated[str | None, typer.Option(help="Only of this method.")] = None,
     onto: Annotated[
         str | None, typer.Option(help="Stage transfer: the corpus whose test rows are predicted.")
     ] = None,
@@ -144,10 +131,9 @@ def stage(
 def sync() -> None:
     """Bring dvc.yaml in step with params.yaml and the imports of the code."""
     from flows import graph
-    from flows.settings import check_before_graph, read_params
+    from flows.settings import read_whole
 
-    params = read_params(Path())
-    check_before_graph(params)
+    params = read_whole(Path())
     params.check_everything()
     print("dvc.yaml written" if graph.sync(params.raw, Path()) else "dvc.yaml was in step")
 
@@ -166,11 +152,15 @@ def doctor(
     else:
         for finding in findings:
             mark = "ok  " if finding.is_ok else "MEND"
-            print(f"{mark} {finding.what}: {finding.detail}")
+            remedy = f"; {finding.remedy}" if finding.remedy else ""
+            print(f"{mark} {finding.what}: {finding.detail}{remedy}")
     if not all(finding.is_ok for finding in findings):
         raise typer.Exit(1)
 
 
+app.command(epilog="Example: affectloom status")(status)
+app.command(epilog="Example: affectloom plan train")(plan)
+app.command(epilog="Example: affectloom dag --mermaid")(dag)
 app.command("import", epilog=EPILOG)(import_files)
 app.command(epilog=PREDICT_EPILOG)(predict)
 app.command(epilog=EXPORT_EPILOG)(export)

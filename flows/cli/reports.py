@@ -18,6 +18,12 @@ def report(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the papers' tables as Markdown.")
     ] = False,
+    times: Annotated[
+        bool, typer.Option("--times", help="Print how long each stage took on this machine.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the leaderboard as JSON for other programs.")
+    ] = False,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Draw index.html again from the tracked files, or print tables for a paper."""
@@ -26,8 +32,11 @@ def report(
     from tasks.params import Params
     from tasks.report.stage import draw_page
 
-    if latex and markdown:
-        raise UserError("--latex and --markdown exclude each other; give one")
+    if times:
+        _print_times()
+        return
+    if latex + markdown + as_json > 1:
+        raise UserError("--latex, --markdown and --json exclude each other; give one")
     raw = graph.read_raw_params(Path())
     settings = Params(raw).section("report")
     if latex or markdown:
@@ -49,7 +58,11 @@ def report(
         if not open_page:
             return
     file, is_current = draw_page(Layout(), settings, raw)
-    if not latex and not markdown:
+    if as_json:
+        board = Layout().leaderboard("json")
+        found = json.loads(board.read_text(encoding="utf-8")) if board.exists() else None
+        print(json.dumps({"page": str(file), "is_current": is_current, "leaderboard": found}))
+    elif not latex and not markdown:
         print(file)
     if not is_current:
         print(
@@ -59,6 +72,16 @@ def report(
         )
     if open_page:
         webbrowser.open(file.resolve().as_uri())
+
+
+def _print_times() -> None:
+    from flows.times import read_times
+    from tasks.layout import Layout
+
+    found = read_times(Layout())
+    for stage, seconds in found.items():
+        print(f"{seconds:9.1f} s  {stage}")
+    print(f"{sum(found.values()):9.1f} s  in all, of the last run of each stage here")
 
 
 def compare(

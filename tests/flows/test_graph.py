@@ -75,6 +75,7 @@ def test_every_stage_is_known_to_dvc():
         text=True,
         check=True,
     )
+    assert graph.addresses_in((ROOT / "dvc.yaml").read_text()) == set(result.stdout.split())
     found = {line.split("@")[0] for line in result.stdout.split()}
     assert found == set(STAGES) - {"transfer"}  # one corpus has nothing to be tested on
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows import stage
+from flows.graph import read_raw_params
 from models.errors import UserError
 from tasks import failures
 from tasks.context import WorkerDied
@@ -245,6 +246,15 @@ def test_how_a_stage_ended_is_noted(tables, say):
     assert failures.latest(here()) == {}
     times = (here().cache / "times.jsonl").read_text().splitlines()
     assert [json.loads(line)["stage"] for line in times] == ["labels@sample"]
+
+
+def test_a_stage_tells_which_stages_a_plain_dvc_repro_leaves_out(edit, clone, caplog):
+    stage._tell_unknown(read_raw_params(clone))
+    assert not caplog.text
+    edit("  constant: {}", "  constant: {}\n  another: {method: constant}")
+    stage._tell_unknown(read_raw_params(clone))
+    assert "does not know train@sample-another, evaluate@sample-another yet" in caplog.text
+    assert "run `affectloom sync`" in caplog.text
 
 
 def test_an_interruption_ends_with_130(say, monkeypatch):

@@ -151,6 +151,20 @@ def test_an_unchanged_out_cuts_off_what_follows(tmp_path):
     }  # fmt: skip
 
 
+def test_a_forced_stage_runs_although_it_is_fresh_and_events_are_told(tmp_path):
+    root = chain(tmp_path)
+    walk(root, read_plan(root), Quiet(), jobs=1)
+    plan, told = read_plan(root), []
+    plan.tell = told.append
+    plan.force(["b"])
+    outcomes = walk(root, plan.upstream_of(plan.match(["b"])), Quiet(), jobs=1)
+    assert states(outcomes) == {"a": "cached", "b": "reproduced"}
+    assert [(e["event"], e.get("stage"), e.get("state")) for e in told] == [
+        ("began", None, None), ("ended", "a", "cached"),
+        ("started", "b", None), ("ended", "b", "reproduced"),
+    ]  # fmt: skip
+
+
 def test_independent_stages_run_side_by_side(tmp_path):
     stages = {name: {"cmd": f"sleep 2; echo {name} > {name}", "outs": [name]} for name in "abc"}
     root = make_project(tmp_path, stages)

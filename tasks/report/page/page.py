@@ -18,7 +18,7 @@ from tasks.report.cross_corpus import curves_across, thinned
 from tasks.report.page.corpus import clips
 from tasks.report.page.dialogues import Budget, dialogues
 from tasks.report.page.filling import embed, fill
-from tasks.report.page.provenance import provenance, stage_times
+from tasks.report.page.provenance import provenance
 from tasks.report.page.results import results
 from tasks.report.page.story import kinds, story
 from tasks.report.shared_columns import comparisons
@@ -78,7 +78,6 @@ def render(
         "provenance": provenance(raw, board.provenance),
         "cross_corpus": board.provenance.get("cross_corpus", []),
         "curves_across": thinned(curves_across(layout, raw), _POINTS),
-        "times": stage_times(layout),
     }
     assets = files("tasks.report.page") / "page_assets"
     page = (assets / "page.html").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What the page says about where its numbers come from, and how long the stages took here."""
+"""What the page says about where its numbers come from."""
 
 import json
 from collections.abc import Mapping
@@ -7,7 +7,6 @@ from typing import Any
 
 from tasks.dvc_lock import flatten, read_lock
 from tasks.inputs import names_in
-from tasks.layout import Layout
 from tasks.method_reads import method_reads
 from tasks.score_files import Provenance
 from tasks.selection import inputs_of, methods_on, read_by
@@ -68,16 +67,3 @@ def _methods() -> list[dict[str, str]]:
         for address, locked in sorted(read_lock(file.read_text(encoding="utf-8")).items())
         if address.startswith("train@")
     ]
-
-
-def stage_times(layout: Layout) -> list[dict[str, Any]]:
-    """Seconds of the last run of each stage instance on this machine, longest first."""
-    file = layout.cache / "times.jsonl"
-    if not file.exists():
-        return []
-    last: dict[str, float] = {}
-    for line in file.read_text(encoding="utf-8").splitlines():
-        found = json.loads(line)
-        last[found["stage"]] = found["seconds"]
-    ordered = sorted(last.items(), key=lambda item: (-item[1], item[0]))
-    return [{"stage": stage, "seconds": seconds} for stage, seconds in ordered]

@@ -129,6 +129,118 @@ def test_status_tells_that_the_graph_is_out_of_step_and_leaves_it(command, edit,
     assert (clone / "dvc.yaml").read_text() == before
 
 
+def test_a_new_entry_shows_its_stages_before_sync(command, edit):
+    edit("  constant: {}", "  constant: {}\n  another: {method: constant}")
+    edit("  linear: {}\n", "")
+    code, out, _ = command("status", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["dvc_yaml_out_of_step"] is True
+    assert found["stages"]["train@sample-another"]["state"] == "stale"
+    assert "evaluate@sample-another" in found["stages"]
+    assert "train@sample-linear" not in found["stages"]
+
+
+@pytest.mark.parametrize("name", ["status", "run", "sync", "dag"])
+def test_a_file_cut_in_the_middle_is_one_sentence(sentence, clone, name):
+    text = (clone / "params.yaml").read_text()
+    before = (clone / "dvc.yaml").read_text()
+    (clone / "params.yaml").write_text(text[: text.index("\nevaluate:")])
+    assert "params.yaml has no execution: it looks cut off" in sentence(name)
+    assert (clone / "dvc.yaml").read_text() == before
+
+
+def test_entries_and_comments_that_were_taken_out_are_no_cut(command, clone):
+    text = (clone / "params.yaml").read_text()
+    kept = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    kept.remove("  early_fusion: {}")
+    (clone / "params.yaml").write_text("\n".join(kept) + "\n")
+    assert command("status")[0] == 0
+
+
+def test_a_sound_params_file_is_looked_through_once(command, monkeypatch, edit):
+    from tasks.params import Params
+
+    asked = []
+    whole = Params.check_everything
+    monkeypatch.setattr(Params, "check_everything", lambda self: asked.append(1) or whole(self))
+    assert command("status")[0] == command("status")[0] == 0
+    assert asked == [1]
+    edit("  merge: mean", "  merge: median")
+    assert command("status")[0] == 0
+    assert asked == [1, 1]
+
+
+def test_the_graph_is_drawn_with_each_stage_once(command):
+    code, out, _ = command("dag")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 100
+    assert out.count("train (3)") == 1
+    code, out, _ = command("dag", "--mermaid")
+    assert out.splitlines()[0] == "flowchart TD"
+    assert "  s_train --> s_evaluate" in out.splitlines()
+
+
+def test_the_version_is_told_outside_a_project_too(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = command("--version")
+    assert code == 0
+    assert re.fullmatch(r"affectloom \d+\.\d+.*\n", out)
+
+
+def test_every_option_has_a_help():
+    for name, found in typer.main.get_command(cli.app).commands.items():
+        for one in [found, *getattr(found, "commands", {}).values()]:
+            for parameter in one.params:
+                assert parameter.help, f"{name}: {parameter.name}"
+
+
+def test_a_dry_run_tells_stages_in_order_and_runs_none(command, clone):
+    code, out, _ = command("run", "--dry-run", "labels")
+    assert code == 0
+    found = [line.partition(":")[0] for line in out.splitlines()]
+    assert found[:-1] == ["sample", "ingest@sample", "labels@sample"]
+    assert out.splitlines()[-1] == "3 of 3 stages would be looked at"
+    code, out, _ = command("run", "--dry-run", "--json", "labels", "--force", "labels")
+    events = [json.loads(line) for line in out.splitlines()]
+    assert events[-1]["stage"] == "labels@sample"
+    assert "asked for by --force" in events[-1]["reasons"]
+    assert not (clone / "data").exists()
+
+
+def test_a_plan_tells_what_is_known_and_what_is_not(command, clone):
+    times = clone / ".cache" / "affectloom" / "times.jsonl"
+    times.parent.mkdir(parents=True)
+    times.write_text(
+        '{"stage": "ingest@sample", "seconds": 90.0}\n{"stage": "train@other-x", "seconds": 30.0}\n'
+    )
+    code, out, _ = command("plan", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["corpora"][0]["gigabytes"] is None
+    stages = {one["address"]: one for one in found["stages"]}
+    assert stages["ingest@sample"]["seconds"] == 90
+    assert stages["train@sample-linear"]["seconds"] == 30
+    assert stages["train@sample-linear"]["told_by"] == "1 runs of train here"
+    assert stages["faces@sample"]["seconds"] is None
+    code, out, _ = command("plan", "ingest")
+    assert "1.5 min  ingest@sample: its last run here" in out
+    assert out.splitlines()[-1].endswith("and 1 stages that nothing is known of")
+
+
+def test_events_of_a_run_are_lines_of_json(command, monkeypatch):
+    from flows.walk import Outcome
+
+    def run(root, names, jobs, pull, force, tell):
+        tell({"event": "started", "stage": "a"})
+        return [Outcome("a", "cached")]
+
+    monkeypatch.setattr("flows.pipeline.run_pipeline", run)
+    monkeypatch.setattr("flows.pipeline.stop_on_signal", lambda: None)
+    code, out, _ = command("run", "--json")
+    assert (code, json.loads(out)) == (0, {"event": "started", "stage": "a"})
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -193,14 +305,18 @@ def test_a_failing_stage_makes_the_run_fail(command, monkeypatch):
 
 @pytest.mark.parametrize("is_ok", [True, False])
 def test_doctor_ends_with_1_when_something_is_wrong(command, monkeypatch, is_ok):
-    findings = [doctor.Finding("disk", True, "much"), doctor.Finding("locks", is_ok, "some")]
+    findings = [
+        doctor.Finding("disk", True, "much"),
+        doctor.Finding("locks", is_ok, "some", "drop them"),
+    ]
     monkeypatch.setattr(doctor, "examine", lambda root, fix: findings)
     code, out, _ = command("doctor")
     assert code == (0 if is_ok else 1)
-    assert ("MEND locks: some" in out) is not is_ok
+    assert ("MEND locks: some; drop them" in out) is not is_ok
     code, out, _ = command("doctor", "--json")
     assert code == (0 if is_ok else 1)
-    assert json.loads(out)[1] == {"what": "locks", "is_ok": is_ok, "detail": "some"}
+    expected = {"what": "locks", "is_ok": is_ok, "detail": "some", "remedy": "drop them"}
+    assert json.loads(out)[1] == expected
 
 
 def test_an_empty_store_is_sound(command):

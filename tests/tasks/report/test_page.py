@@ -43,6 +43,17 @@ def make_report(raw):
     return here().page().read_text(encoding="utf-8")
 
 
+def test_drawing_the_page_again_changes_no_byte(project, monkeypatch):
+    made = make_report(project)
+    monkeypatch.setenv("AFFECTLOOM_CACHE", "another")  # nothing of this machine is in it
+    times = Path("another/times.jsonl")
+    times.parent.mkdir()
+    times.write_text('{"stage": "train@toy-linear", "seconds": 12.5}\n')
+    page, is_current = draw_page(here(), ReportParams(**project["report"]), project)
+    assert is_current
+    assert page.read_text(encoding="utf-8") == made
+
+
 def content(page):
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
     assert found

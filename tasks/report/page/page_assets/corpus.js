@@ -1,4 +1,4 @@
-// The corpus and the run: labels, agreement, clips, leaks, times, provenance.
+// The corpus and the run: labels, agreement, clips, leaks, provenance.
 const SPLIT_COLOR = { train: "var(--c0)", validation: "var(--c4)", test: "var(--c1)" };
 
 const classSymbol = (code) => SYMBOLS[(code + Math.floor(code / 7)) % 7]; // colours repeat after 7
@@ -133,16 +133,6 @@ section("leaks", "Leaks between the splits", null, () => {
     h("ul", { class: "plain" }, found.findings.map((f) => h("li", {}, h("span", { class: `badge ${f.severity === "warning" ? "warning-level" : f.severity}` }, f.severity), h("strong", {}, words(f.kind)), ": ", f.sentence, ".",
       f.examples?.length > 1 ? h("details", {}, h("summary", {}, "Examples"), h("ul", {}, f.examples.map((e) => h("li", {}, e)))) : null))),
     (found.notes ?? []).map((note) => h("p", { class: "note" }, note))];
-});
-
-const duration = (s) => (s >= 3600 ? `${(s / 3600).toFixed(1)} h` : s >= 90 ? `${(s / 60).toFixed(1)} min` : `${s.toFixed(1)} s`);
-section("times", "Stage times on this machine", null, () => {
-  if (!page.times.length) return null;
-  const groups = d3.rollups(page.times, (rows) => ({ seconds: d3.sum(rows, (r) => r.seconds), n: rows.length }), (r) => r.stage.split("@")[0]).map(([stage, v]) => ({ stage, ...v })).sort((a, b) => b.seconds - a.seconds);
-  return chart(`Last run of each stage, ${duration(d3.sum(groups, (g) => g.seconds))} of work in all; in brackets: how many runs a bar adds up`, (width) => plot(width, {
-    height: 44 + 26 * groups.length, marginLeft: 90, marginRight: 70, x: { label: "seconds", grid: true }, y: { domain: groups.map((g) => g.stage), label: null },
-    marks: [Plot.barX(groups, { x: "seconds", y: "stage", fill: "var(--c0)" }), Plot.text(groups, { x: "seconds", y: "stage", text: (d) => `${duration(d.seconds)}${d.n > 1 ? ` (${d.n})` : ""}`, textAnchor: "start", dx: 5, fill: "var(--ink)" })],
-  }), ["instance", "seconds"], () => page.times.map((t) => [t.stage, t.seconds.toFixed(2)]));
 });
 
 section("provenance", "Where the numbers come from", null, () => {

@@ -1,0 +1,65 @@
+"""The command `plan`: what a run has before it."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.look import Json, look
+
+if TYPE_CHECKING:
+    from flows.forecast import Amount, Work
+
+
+def plan(
+    stages: Annotated[
+        list[str] | None, typer.Argument(help="Stages or instances; default: everything.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Tell how much data there is, what the store has, and how long a run will take here."""
+    from flows.forecast import amounts, works
+    from flows.settings import read_whole
+    from tasks.layout import Layout
+
+    params, layout = read_whole(Path()), Layout()
+    found, _ = look(Path())
+    if stages:
+        found = found.upstream_of(found.match(stages))
+    there, ahead = amounts(params, layout), works(params, layout, found)
+    if as_json:
+        rows = {"corpora": [vars(one) for one in there], "stages": [vars(one) for one in ahead]}
+        print(json.dumps(rows, indent=1))
+        return
+    for one in there:
+        print(_corpus(one))
+    for one in ahead:
+        print(f"{_minutes(one.seconds):>10}  {one.address}: {_because(one)}")
+    known = [one.seconds for one in ahead if one.seconds is not None]
+    unknown = len(ahead) - len(known)
+    print(
+        f"{_minutes(sum(known)):>10}  in all, one after the other"
+        + (f", and {unknown} stages that nothing is known of" if unknown else "")
+    )
+
+
+def _corpus(one: "Amount") -> str:
+    size = "no folder in data/raw" if one.gigabytes is None else f"{one.gigabytes:.3g} GB"
+    if one.utterances is None:
+        return f"{one.corpus}: {size}; `affectloom run ingest@{one.corpus}` counts what is in it"
+    frames = f", {one.frames:,} frames to look for faces in" if one.frames else ""
+    return (
+        f"{one.corpus}: {size}, {one.utterances:,} utterances, {one.hours:.2f} hours, "
+        f"{one.texts:,} texts{frames}"
+    )
+
+
+def _because(one: "Work") -> str:
+    if one.clips is None:
+        return one.told_by
+    return f"{one.clips[0]:,} of {one.clips[1]:,} clips are not in the store; {one.told_by}"
+
+
+def _minutes(seconds: float | None) -> str:
+    return "?" if seconds is None else f"{seconds / 60:.1f} min"

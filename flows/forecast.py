@@ -1,0 +1,161 @@
+"""What a run has before it: how much data, what the store already has, how long it will take here.
+
+Nothing is computed for it. Times are those of this machine: what a clip cost an encoder, as the
+store notes it, and what each stage took last time.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import polars as pl
+
+from flows.plan import Plan
+from flows.times import read_times
+from tasks.layout import Layout
+from tasks.params import Params
+from tasks.selection import seen_corpora
+from tasks.store.segments import Store
+from tasks.tables.parquet import read_metadata, read_table
+from tasks.tables.utterances import UTTERANCES
+
+#: Seconds that an encoder's stage takes to start and to write its table.
+_START_S = 10.0
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much there is of a corpus.
+
+    Attributes:
+        corpus: its name.
+        gigabytes: of its folder; None where it is not there.
+        utterances: of the table; None before `ingest`.
+        hours: of the utterances whose span is known.
+        texts: utterances with words.
+        frames: that faces are looked for in; 0 where nothing sees the corpus.
+    """
+
+    corpus: str
+    gigabytes: float | None
+    utterances: int | None = None
+    hours: float = 0.0
+    texts: int = 0
+    frames: int = 0
+
+
+@dataclass(frozen=True)
+class Work:
+    """A stage that will be looked at.
+
+    Attributes:
+        address: DVC's name of it.
+        seconds: that it will take; None where nothing like it ran here.
+        told_by: where the estimate is from.
+        clips: of an encoder: clips that the store lacks, and all; None: not known yet.
+    """
+
+    address: str
+    seconds: float | None
+    told_by: str
+    clips: tuple[int, int] | None = None
+
+
+def amounts(params: Params, layout: Layout) -> list[Amount]:
+    """What there is of every corpus."""
+    return [_amount(params, layout, corpus) for corpus in params.raw.get("corpora") or {}]
+
+
+def works(params: Params, layout: Layout, plan: Plan) -> list[Work]:
+    """What is before a run, in order."""
+    times = read_times(layout)
+    return [_work(params, layout, plan, address, times) for address in plan.maybe]
+
+
+def _amount(params: Params, layout: Layout, corpus: str) -> Amount:
+    gigabytes = _gigabytes(layout.raw(corpus))
+    file = layout.utterances(corpus)
+    if not file.exists():
+        return Amount(corpus, gigabytes)
+    table = read_table(UTTERANCES, file, ["utterance_id", "start_s", "end_s", "text"])
+    seconds = table.select((pl.col("end_s") - pl.col("start_s")).sum()).item() or 0.0
+    is_seen = {"corpus": corpus} in seen_corpora(params.raw)
+    rate_hz = params.section("faces", corpus).rate_hz if is_seen else 0.0
+    return Amount(
+        corpus,
+        gigabytes,
+        table.height,
+        seconds / 3600,
+        table.height - table.get_column("text").null_count(),
+        round(seconds * rate_hz),
+    )
+
+
+def _gigabytes(folder: Path) -> float | None:
+    if not folder.exists():
+        return None
+    sizes = (
+        os.stat(os.path.join(here, name)).st_size
+        for here, _, names in os.walk(folder, followlinks=True)
+        for name in names
+        if os.path.exists(os.path.join(here, name))
+    )
+    return sum(sizes) / 1e9
+
+
+def _work(
+    params: Params, layout: Layout, plan: Plan, address: str, times: Mapping[str, float]
+) -> Work:
+    stage, _, rest = address.partition("@")
+    if stage == "features":
+        corpus = next(c for c in params.raw["corpora"] if rest.startswith(f"{c}-"))
+        found = _encoding(params, layout, plan, address, corpus, rest[len(corpus) + 1 :])
+        if found is not None:
+            return found
+    if address in times:
+        return Work(address, times[address], "its last run here")
+    alike = [seconds for other, seconds in times.items() if other.partition("@")[0] == stage]
+    if alike:
+        return Work(address, mean(alike), f"{len(alike)} runs of {stage} here")
+    return Work(address, None, "nothing like it ran here yet")
+
+
+def _encoding(
+    params: Params, layout: Layout, plan: Plan, address: str, corpus: str, encoder: str
+) -> Work | None:
+    """What an encoder has before it, by what a clip cost it here; None where it never ran."""
+    from tasks.features import inputs
+    from tasks.features.families import family_constants
+
+    table = layout.features(corpus, encoder)
+    if not any(table.glob("*.parquet")) or not layout.utterances(corpus).exists():
+        return None
+    about = _about(layout, read_metadata(table).get("fingerprint", ""))
+    if about is None:
+        return None
+    store = Store(layout.store, about)
+    entry = params.encoder(encoder)
+    modality = family_constants(entry.family).modality
+    if modality == "video" and not layout.faces(corpus).exists():
+        return None
+    utterances = inputs.read_utterances(layout, corpus)
+    items = inputs.plan(modality, utterances, layout.faces(corpus), entry.context, entry.cut_s)
+    keys = [item.key for item in items if item.key is not None]
+    is_other = any(r.startswith(f"encoders.{encoder}") for r in plan.nodes[address].reasons)
+    lacking = len(keys) if is_other else len(store.missing(keys))
+    cost_s = store.noted("cost_s")
+    if cost_s is None:
+        return None
+    seconds = _START_S + lacking * cost_s
+    return Work(address, seconds, f"{cost_s:.2g} s a clip here", (lacking, len(keys)))
+
+
+def _about(layout: Layout, fingerprint: str) -> Any:
+    file = layout.store / fingerprint[:32] / "about.json"
+    if not fingerprint or not file.exists():
+        return None
+    return json.loads(file.read_text(encoding="utf-8"))
