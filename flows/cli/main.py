@@ -92,7 +92,7 @@ def run(
 
     stop_on_signal()
     tell = (lambda event: print(json.dumps(event), flush=True)) if as_json else None
-    outcomes = run_pipeline(Path.cwd(), stages or (), jobs, pull, force or (), tell)
+    outcomes = run_pipeline(Path.cwd(), stages or (), jobs, pull, force=force or (), tell=tell)
     if has_failed(outcomes):
         raise typer.Exit(1)
 
