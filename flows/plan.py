@@ -116,7 +116,12 @@ def _index(repo: Any, text: str | None) -> Any:
     from dvc.repo.index import Index
     from dvc.stage import PipelineStage
 
-    others = [stage for stage in repo.index.stages if not isinstance(stage, PipelineStage)]
+    def pass_over(file: str, error: Exception) -> None:
+        if Path(file).name != "dvc.yaml":  # which may name what params.yaml has no more
+            raise error
+
+    known = Index.from_repo(repo, onerror=pass_over)
+    others = [stage for stage in known.stages if not isinstance(stage, PipelineStage)]
     file: Any = load_file(repo, "dvc.yaml")
     file.contents = yaml.safe_load(text)
     return Index(repo, stages=[*file.stages.values(), *others])

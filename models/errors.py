@@ -1,7 +1,7 @@
 """Errors a user can act on: one clear sentence, no traceback needed."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -19,9 +19,9 @@ class NotFinite(UserError):
     """Training produced a loss or output that is not a number."""
 
 
-def nearest(word: object, known: Sequence[str]) -> str | None:
-    """The name that ``word`` probably stands for; None where none is close."""
-    return next(iter(difflib.get_close_matches(str(word), known, 1)), None)
+def nearest(word: object, known: Iterable[str], alike: float = 0.6) -> str | None:
+    """The name that ``word`` probably stands for; None where none is ``alike`` (0 to 1)."""
+    return next(iter(difflib.get_close_matches(str(word), list(known), 1, alike)), None)
 
 
 def hint(word: object, known: Sequence[str], otherwise: str | None = None) -> str:

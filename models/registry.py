@@ -6,7 +6,6 @@ of its name whose ``method.py`` holds it.
 
 import ast
 import importlib
-import sys
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -29,13 +28,8 @@ def names(kind: Kind, root: Path = ROOT) -> list[str]:
 def source(kind: Kind, name: str, root: Path = ROOT) -> Path:
     """The file that holds ``name``, whether or not it exists."""
     folder = root / "models" / kind
-    package, file = folder / name / "method.py", folder / f"{name}.py"
-    if package.exists() or file.exists() or root != ROOT:
-        return package if package.exists() else file
-    # whatever Python finds in the package may serve
-    loaded = sys.modules.get(f"models.{kind}")
-    places = [Path(place) / f"{name}.py" for place in getattr(loaded, "__path__", ())]
-    return next((place for place in places if place.exists()), file)
+    package = folder / name / "method.py"
+    return package if package.exists() else folder / f"{name}.py"
 
 
 def module_name(kind: Kind, name: str, root: Path = ROOT) -> str:

@@ -79,6 +79,8 @@ def check_outside(raw: Mapping[str, Any]) -> None:
         found = entry or {}
         check_options(str(found.get("adapter", name)), found.get("options") or {})
     for name, entry in (raw.get("encoders") or {}).items():
+        if (entry or {}).get("family") == "imported":
+            continue  # a part of the corpus's data, which a pull may bring
         try:
             check_local(joined((entry or {}).get("checkpoint")))
         except UserError as error:

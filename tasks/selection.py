@@ -1,9 +1,10 @@
 """Which encoders, methods and inputs a corpus has: all of params.yaml unless it says less."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from models import registry
+from models import encoders, registry
 from models.errors import UserError
 from tasks.inputs import Named, names_in
 from tasks.method_reads import method_reads
@@ -36,17 +37,21 @@ def seen_corpora(raw: Mapping[str, Any]) -> list[dict[str, str]]:
 def modality_of(raw: Mapping[str, Any], encoder: str) -> str:
     """What an encoder reads, by its family: audio, video or text, or ``imported``."""
     family = str((raw["encoders"][encoder] or {}).get("family"))
-    if family not in registry.names("encoders"):  # a name may be one that no file can have
-        known = [
-            one
-            for one in registry.names("encoders")
-            if "\nMODALITY = " in registry.source("encoders", one).read_text(encoding="utf-8")
-        ]
+    # wherever Python finds the package; listed, since a name may be one that no file can have
+    files = {
+        file.stem: file for place in encoders.__path__ for file in Path(place).glob("[a-z]*.py")
+    }
+    if family not in files:
+        known = sorted(
+            name
+            for name, file in files.items()
+            if "\nMODALITY = " in file.read_text(encoding="utf-8")
+        )
         raise UserError(
             f"params.yaml: encoders.{encoder}.family is '{family}'; "
             f"known families: {', '.join(known)}"
         )
-    return registry.constant(registry.source("encoders", family), "MODALITY")
+    return registry.constant(files[family], "MODALITY")
 
 
 def methods_of(raw: Mapping[str, Any], corpus: str) -> list[str]:

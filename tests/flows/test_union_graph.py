@@ -58,7 +58,7 @@ def test_nothing_is_stale_before_a_change(project):
 
 
 def test_a_change_in_one_part_reruns_what_depends_on_it(project):
-    file = project / "data/raw/calls/placeholder"
+    file = project / "data/raw/calls/b.csv"
     before = file.read_text()
     file.write_text("one more call")
     found = read_plan(project)

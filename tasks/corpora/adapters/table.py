@@ -14,13 +14,12 @@ corpora:
 """
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import get_args
 
 import polars as pl
 
-from models.errors import UserError
+from models.errors import UserError, nearest
 from tasks.corpora.adapter import Corpus, ProtocolCard
 from tasks.corpora.files import (
     ROW,
@@ -233,11 +232,11 @@ def _check_targets(votes: pl.DataFrame, labels: LabelOptions) -> None:
     first = said.unique("word", keep="first", maintain_order=True)
     words = first["word"].to_list()
     for number, word in enumerate(words):
-        near = get_close_matches(word, FAMILIES, n=1, cutoff=0.8)
+        near = nearest(word, FAMILIES, 0.8)
         if word not in names and word not in FAMILIES and near:
             raise UserError(
                 f"{first['file'][number]}: column {labels.target} says '{word}' at "
-                f"{first['utterance_id'][number]}; did you mean '{near[0]}'? Mend it, or name it "
+                f"{first['utterance_id'][number]}; did you mean '{near}'? Mend it, or name it "
                 "in labels.targets"
             )
     strange = [word for word in words if word not in names and word not in FAMILIES]
