@@ -132,7 +132,10 @@ def _calibration(corpus: str, method: str, one: Tested) -> dict[str, list[Row]]:
     if "category" not in one.targets:
         return rows
     place = corpus, _shown(method, one, "category")
-    for which, bins in one.scores("category").get("reliability", {}).items():
+    known = one.scores("category").get("reliability", {})
+    for which, bins in (("raw", known.get("raw")), ("calibrated", known.get("calibrated"))):
+        if bins is None:
+            continue
         columns = zip(bins["confidence"], bins["accuracy"], bins["count"], strict=True)
         rows["reliability"] += [(*place, which, *found) for found in columns if found[-1]]
         steps = len(bins["risk"])

@@ -69,7 +69,7 @@ def visible(tab, section):
 
 def test_every_section_is_drawn(tab):
     titles = tab.run("[...document.querySelectorAll('main h2')].map((e) => e.textContent)")
-    assert len(titles) == 18
+    assert len(titles) == 19
     assert "Can the confidence be believed?" in titles
     assert tab.run("document.querySelectorAll('#robustness svg path').length") > 4
     assert tab.run("document.querySelectorAll('#circumplex svg').length") > 0
