@@ -52,7 +52,9 @@ def run_pipeline(
     """
     params = read_whole(root)
     with only_one(root):
-        if graph.sync(params.raw, root):
+        if graph.out_of_step(graph.render(params.raw, root), root):
+            params.check_everything()  # a mistake must not change the graph
+            graph.sync(params.raw, root)
             log.info("dvc.yaml brought up to date with params.yaml and the code")
         plan = read_plan(root)
         plan.tell = tell
