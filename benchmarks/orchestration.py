@@ -1,23 +1,29 @@
-"""What Prefect costs: the same run without a server, with one, with one that hangs or dies.
+"""What Prefect costs: a run without a server, with one, with one that fails at random moments.
 
-    python -m benchmarks.orchestration --seconds 60
+    python -m benchmarks.orchestration --seconds 60 --faults 7
 
 Four stages of sleeping shards stand for the work, so that the figures are waiting, not company on
-the cores. `--seconds` is how long one run works; the times of the project's own commands follow.
+the cores. `--seconds` is how long one run works. A server hangs (SIGSTOP until the run has ended),
+dies (SIGKILL), or answers 500 to four requests of ten; `--seed` draws the moments. The percentages
+are over the run without a server; the times of the project's own commands follow.
 """
 
 import argparse
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 import yaml
 from dvc.repo import Repo
+
+from tests.flows.prefect.servers import flaky
 
 ROOT = Path(__file__).resolve().parents[1]
 _STAGE = """
@@ -62,8 +68,10 @@ def environment(**more: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT)} | more
 
 
-def run_once(root: Path, fault: signal.Signals | None = None, server: int = 0, **more: str) -> str:
-    """Seconds of a run of everything, and how it ended; ``fault`` hits the server after a third."""
+def run_once(
+    root: Path, fault: signal.Signals | None = None, server: int = 0, at_s: float = 0.0, **more: str
+) -> tuple[float, int]:
+    """Seconds of a run of everything and its exit status; ``fault`` hits the server in it."""
     for made in ("first", "second", "third", "fourth", "dvc.lock"):
         (root / made).unlink(missing_ok=True)
     for cached in (root / ".dvc/cache", root / ".dvc/tmp"):
@@ -73,15 +81,16 @@ def run_once(root: Path, fault: signal.Signals | None = None, server: int = 0, *
         [sys.executable, "-c", _RUN], cwd=root, env=environment(**more),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    if fault:
-        while not (root / "first").exists():
-            time.sleep(0.1)
-        os.killpg(server, fault)
+    hit = threading.Timer(at_s, os.killpg, (server, fault)) if fault else None
+    if hit:
+        hit.start()
     code = process.wait()
     took = time.monotonic() - began
+    if hit:
+        hit.cancel()
     if fault == signal.SIGSTOP:
         os.killpg(server, signal.SIGCONT)
-    return f"{took:7.1f} s, exit status {code}"
+    return took, code
 
 
 def command_s(*words: str, **more: str) -> float:
@@ -116,29 +125,43 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60.0, help="of work in one run")
     parser.add_argument("--faults", type=int, default=2, help="runs with each kind of fault")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments of the faults")
     asked = parser.parse_args()
+    dice = random.Random(asked.seed)
     with tempfile.TemporaryDirectory() as folder:
         root, home = Path(folder) / "project", Path(folder) / "home"
         root.mkdir()
         home.mkdir()
         make_project(root, asked.seconds)
+        alone, code = run_once(root, AFFECTLOOM_PREFECT="off")
         print(f"work                     {asked.seconds:7.1f} s")
-        print(f"without a server         {run_once(root, AFFECTLOOM_PREFECT='off')}")
+        tell("without a server", alone, code, alone)
         server, url = start_server(home)
         try:
-            print(f"with a server            {run_once(root, PREFECT_API_URL=url)}")
+            tell("with a server", *run_once(root, PREFECT_API_URL=url), alone)
             for number in range(asked.faults):
-                took = run_once(root, signal.SIGSTOP, server.pid, PREFECT_API_URL=url)
-                print(f"server hangs, {number + 1}          {took}", flush=True)
+                at_s = dice.uniform(1, asked.seconds)
+                took = run_once(root, signal.SIGSTOP, server.pid, at_s, PREFECT_API_URL=url)
+                tell(f"hangs at {at_s:.0f} s, {number + 1}", *took, alone)
             for number in range(asked.faults):
-                took = run_once(root, signal.SIGKILL, server.pid, PREFECT_API_URL=url)
-                print(f"server killed, {number + 1}         {took}", flush=True)
+                at_s = dice.uniform(1, asked.seconds)
+                took = run_once(root, signal.SIGKILL, server.pid, at_s, PREFECT_API_URL=url)
+                tell(f"killed at {at_s:.0f} s, {number + 1}", *took, alone)
                 server.wait()
                 server, url = start_server(home)
+            for number in range(asked.faults):
+                with flaky(url, share=0.4, seed=dice.randrange(1000)) as refused:
+                    took = run_once(root, PREFECT_API_URL=refused)
+                tell(f"answers 500, {number + 1}", *took, alone)
         finally:
             os.killpg(server.pid, signal.SIGKILL)
             server.wait()
     print(f"affectloom --help        {command_s('--help'):7.1f} s")
+
+
+def tell(what: str, took: float, code: int, alone: float) -> None:
+    over = f"{100 * (took / alone - 1):+6.1f} %"
+    print(f"{what:24} {took:7.1f} s {over}, exit status {code}", flush=True)
 
 
 if __name__ == "__main__":
