@@ -71,7 +71,7 @@ class Versions:
         if (root / ".dvc/config").exists() and "no_scm" in (root / ".dvc/config").read_text():
             (root / ".dvc/config").write_text("")
         (root / ".gitignore").write_text(
-            "/data/*\n!/data/raw/\n/data/raw/*\n!/data/raw/*.dvc\n.cache\n"
+            "/data/?*\n!/data/raw/\n/data/raw/?*\n!/data/raw/*.dvc\n.cache\n"
         )
         (root / ".dvcignore").write_text("__pycache__\n*.pyc\n.cache\n*.tmp\n")
         self.run(sys.executable, "-m", "flows.cli.main", "sync")

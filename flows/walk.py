@@ -27,6 +27,8 @@ from flows.plan import Node, Plan
 log = logging.getLogger("affectloom")
 
 State = Literal["cached", "reproduced", "restored", "failed", "upstream failed", "stopped"]
+#: DVC's words for data that ``dvc add`` noted and nobody brought.
+_MISSING = re.compile(r"missing data 'source': (\S+)$")
 #: Seconds that a process group is given after each signal before the next, harder one.
 _SIGNALS = ((signal.SIGINT, 10.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
 
@@ -279,6 +281,8 @@ def why(lines: list[str], code: int) -> str:
         if re.match(r"[\w.]*(Error|Exception|Interrupt|Killed)\b", line):
             return f"{line} (all lines: run `dvc repro -s` for this stage)"
     said = [line for line in lines if line.strip()]
+    if said and (missing := _MISSING.search(said[-1])):
+        return f"{missing[1]} is not here; `dvc checkout` or `dvc pull {missing[1]}.dvc` brings it"
     return said[-1] if said else f"exit status {code}"
 
 
@@ -300,6 +304,9 @@ def stage_environment(jobs: int) -> dict[str, str]:
 
 
 def _lock_entry(root: Path, address: str) -> object:
+    """What DVC noted of a stage, or of data that ``dvc add`` watches over."""
+    if address.endswith(".dvc"):
+        return (root / address).read_bytes()
     file = root / "dvc.lock"
     if not file.exists():
         return None

@@ -132,6 +132,8 @@ def test_a_corpus_can_be_put_under_version_control(clone):
     with Repo.init(str(clone)) as repo:
         repo.add([str(clone / "data/raw/mine")])
     assert (clone / "data/raw/mine.dvc").exists()
+    with Repo(str(clone)) as repo:  # else no repro, push or gc knows of the corpus
+        assert [stage.path_in_repo for stage in repo.index.stages] == ["data/raw/mine.dvc"]
     added = subprocess.run(["git", "add", "data"], cwd=clone, check=False)
     assert added.returncode == 0
     listed = subprocess.run(["git", "ls-files", "data"], cwd=clone, capture_output=True, text=True)

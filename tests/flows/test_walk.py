@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -244,3 +245,32 @@ def test_two_pipelines_at_once_are_refused(tmp_path):
     second = only_one(tmp_path)
     with only_one(tmp_path), pytest.raises(UserError, match="another `affectloom run`"):
         second.__enter__()
+
+
+def test_data_under_dvc_add_are_part_of_the_walk(tmp_path, monkeypatch):
+    root = make_project(
+        tmp_path, {"a": {"cmd": "cp data/raw/mine a", "deps": ["data/raw/mine"], "outs": ["a"]}}
+    )
+    monkeypatch.chdir(root)
+    corpus = root / "data/raw/mine"
+    corpus.parent.mkdir(parents=True)
+    corpus.write_text("one\n")
+    with Repo(".") as repo:
+        repo.add(["data/raw/mine"])
+    walk(root, read_plan(root), Quiet(), jobs=1)
+    corpus.unlink()  # DVC makes it a read-only link to its cache where it can
+    corpus.write_text("two\n")
+    watcher = Quiet()
+    walk(root, read_plan(root), watcher, jobs=1)
+    states = [(one.address, one.state) for one in watcher.outcomes]
+    assert states == [("data/raw/mine.dvc", "reproduced"), ("a", "reproduced")]
+    assert (root / "a").read_text() == "two\n"
+
+    corpus.unlink()
+    shutil.rmtree(root / ".dvc/cache")
+    watcher = Quiet()
+    walk(root, read_plan(root), watcher, jobs=1)
+    assert watcher.outcomes[0].state == "failed"
+    assert watcher.outcomes[0].reason == (
+        "data/raw/mine is not here; `dvc checkout` or `dvc pull data/raw/mine.dvc` brings it"
+    )
