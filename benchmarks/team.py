@@ -1,16 +1,21 @@
 """A team's week in scratch repositories: two clones, a remote, branches, a merge, gc, a queue.
 
-    python -m benchmarks.team FOLDER
+    python -m benchmarks.team FOLDER [--s3]
 
-Every command that somebody types is shown with the seconds it took, and after each step it is
-checked that nothing was computed twice and nothing was lost.
+The remote is a folder, or with `--s3` a bucket of a server that is started for it (needs the extra
+`s3` and `moto[server]`). Every command that somebody types is shown with the seconds it took, and
+after each step it is checked that nothing was computed twice and nothing was lost.
 """
 
 import argparse
 import os
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -19,14 +24,18 @@ from benchmarks.versions import CORPUS, FEATURES, Versions
 from tasks.store.segments import stats
 
 _MEMBER = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+#: Seconds for the queue's two experiments; its workers take long to start.
+_PATIENCE_S = 900.0
 _PULLED = (f"data/raw/{CORPUS}.dvc", f"ingest@{CORPUS}", FEATURES)
 
 
 class Clone:
     """A clone of the project, with DVC's cache of its own and a store that may be shared."""
 
-    def __init__(self, root: Path, store: Path) -> None:
-        self.root, self.store = root, store
+    def __init__(self, root: Path, store: Path | None = None) -> None:
+        self.root = root
+        self.store = store or root / ".cache/affectloom"
+        self._named = {"AFFECTLOOM_CACHE": str(store)} if store else {}
 
     def git(self, *words: str, may_fail: bool = False) -> str:
         """Run git here."""
@@ -38,9 +47,9 @@ class Clone:
 
     def repro(self, computed: int) -> None:
         """Bring features up to date; so many clips must be computed for it."""
-        before = self._entries()
+        before = self.entries()
         self.dvc("repro", FEATURES)
-        found = self._entries() - before
+        found = self.entries() - before
         assert found == computed, f"{found} clips were computed, not {computed}"
         assert (self.root / f"data/features/{CORPUS}/prosody").is_dir()
 
@@ -56,13 +65,14 @@ class Clone:
         self.git("add", "-A")
         self.git("commit", "-q", "-m", message)
 
-    def _entries(self) -> int:
+    def entries(self) -> int:
+        """Clips in the store."""
         return sum(usage.entries for usage in stats(self.store / "features"))
 
     def _run(self, *command: str, may_fail: bool = False) -> str:
         environment = os.environ | {
+            **self._named,
             "PYTHONPATH": str(self.root),
-            "AFFECTLOOM_CACHE": str(self.store),
             "AFFECTLOOM_PREFECT": "off",
             "DVC_NO_ANALYTICS": "1",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -78,25 +88,33 @@ class Clone:
         return done.stdout + done.stderr
 
 
-def week(root: Path) -> None:
+def week(root: Path, remote: Sequence[str]) -> None:
     """All of it, in order."""
-    anna = found_project(root)
+    anna = found_project(root, remote)
     ben = join(root, anna)
     merge_branches(anna, ben)
     collect_garbage(anna)
     use_worktree(root, anna)
+    queue_experiments(ben)
 
 
-def found_project(root: Path) -> Clone:
-    """Anna begins: a corpus of twenty recordings, a remote for data, one for git."""
+def found_project(root: Path, remote: Sequence[str]) -> Clone:
+    """Anna begins: a corpus of twenty recordings, a remote for data, one for git.
+
+    Args:
+        root: of all clones.
+        remote: where the data go, and settings (name, value, ...) of that place.
+    """
     project = Versions(root / "anna")
     project.record(0, 20, seed=0)
     project.dvc("add", f"data/raw/{CORPUS}")
     anna = Clone(root / "anna", root / "store of anna")
-    (root / "remote").mkdir()
     anna.git("init", "-q", "--bare", str(root / "git"))
     anna.git("checkout", "-q", "-B", "main")
-    anna.dvc("remote", "add", "-d", "team", str(root / "remote"))
+    address, *settings = remote
+    anna.dvc("remote", "add", "-d", "team", address)
+    for name, value in zip(settings[::2], settings[1::2], strict=True):
+        anna.dvc("remote", "modify", "team", name, value)
     anna.repro(computed=20)
     anna.commit("Twenty recordings")
     anna.dvc("push", "--run-cache", *_PULLED)
@@ -166,10 +184,67 @@ def use_worktree(root: Path, anna: Clone) -> None:
     side.repro(computed=1)  # twenty of the store, and the recording that Ben added
 
 
+def queue_experiments(ben: Clone) -> None:
+    """Two experiments side by side in copies of the project: a later run computes nothing anew."""
+    alone = Clone(ben.root)  # the copies have to find his store by themselves
+    before = alone.entries()
+    for pooling in ("mean", "max"):
+        alone.dvc("exp", "run", "--queue", "-S", f"encoders.prosody.pooling={pooling}", FEATURES)
+    alone.dvc("queue", "start", "-j", "2")
+    end = time.monotonic() + _PATIENCE_S
+    while any(word in alone.dvc("queue", "status") for word in ("Queued", "Running")):
+        if time.monotonic() > end:
+            raise RuntimeError(f"experiments are not done after {_PATIENCE_S} s")
+        time.sleep(5)
+    said = alone.dvc("queue", "status")
+    assert said.count("Success") == 2, said
+    found = alone.entries() - before
+    assert found == 2 * 21, f"the copies left {found} clips in the project's store, not 42"
+    for name in alone.dvc("exp", "list", "--name-only").split():
+        alone.dvc("exp", "apply", name)
+        alone.repro(computed=0)
+
+
+@contextmanager
+def bucket() -> Iterator[list[str]]:
+    """A bucket of a stand-in for S3 on this machine, as `found_project` takes it."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    os.environ |= {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    url = f"http://127.0.0.1:{port}"
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-p", str(port)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        request = urllib.request.Request(f"{url}/team", method="PUT")
+        for attempt in range(100):
+            try:
+                urllib.request.urlopen(request, timeout=5).close()
+                break
+            except OSError:
+                if attempt == 99 or server.poll() is not None:
+                    raise
+                time.sleep(0.3)
+        yield ["s3://team/data", "endpointurl", url, "region", "us-east-1"]
+    finally:
+        server.terminate()
+        server.wait()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="an empty folder")
-    week(parser.parse_args().folder.resolve())
+    parser.add_argument("--s3", action="store_true", help="data go to a bucket")
+    asked = parser.parse_args()
+    root = asked.folder.resolve()
+    if asked.s3:
+        with bucket() as remote:
+            week(root, remote)
+    else:
+        (root / "remote").mkdir(parents=True)
+        week(root, [str(root / "remote")])
     print("nothing was computed twice, and nothing was lost")
 
 

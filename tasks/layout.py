@@ -8,6 +8,8 @@ from models.errors import UserError
 
 #: What marks the root of a project.
 _MARKS = ("params.yaml", ".dvc")
+#: Where DVC copies a project to for experiments that are queued or run with ``--temp``.
+_EXPERIMENTS = (".dvc", "tmp", "exps")
 
 
 def find_root(start: Path | None = None) -> Path:
@@ -22,9 +24,17 @@ def find_root(start: Path | None = None) -> Path:
     )
 
 
-def default_cache() -> Path:
-    """The cache of the project in the current folder, unless ``AFFECTLOOM_CACHE`` names another."""
-    return Path(os.environ.get("AFFECTLOOM_CACHE") or ".cache/affectloom").resolve()
+def default_cache(project: Path = Path()) -> Path:
+    """The cache of a project, unless ``AFFECTLOOM_CACHE`` names another.
+
+    DVC runs queued experiments in copies below ``.dvc/tmp/exps``; these share the project's own.
+    """
+    home = project.resolve()
+    for above in home.parents:
+        if above.parts[-3:] == _EXPERIMENTS:
+            home = above.parents[len(_EXPERIMENTS) - 1]
+            break
+    return Path(os.environ.get("AFFECTLOOM_CACHE") or home / ".cache/affectloom").resolve()
 
 
 @dataclass(frozen=True)
