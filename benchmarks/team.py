@@ -12,6 +12,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -78,14 +79,17 @@ class Clone:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
         began = time.perf_counter()
-        done = subprocess.run(
-            command, cwd=self.root, env=environment, text=True, check=False, capture_output=True
-        )
+        with tempfile.TemporaryFile("w+") as said:  # a pipe would wait for the workers
+            done = subprocess.run(
+                command, cwd=self.root, env=environment, check=False, stdout=said, stderr=said
+            )
+            said.seek(0)
+            text = said.read()
         shown = " ".join(w for w in command if w not in (*_MEMBER, sys.executable, "-m"))
         print(f"{self.root.name:6} $ {shown:70} {time.perf_counter() - began:6.1f} s", flush=True)
         if done.returncode and not may_fail:
-            raise RuntimeError(f"{shown}: {done.stdout}{done.stderr}")
-        return done.stdout + done.stderr
+            raise RuntimeError(f"{shown}: {text}")
+        return text
 
 
 def week(root: Path, remote: Sequence[str]) -> None:
@@ -188,8 +192,8 @@ def queue_experiments(ben: Clone) -> None:
     """Two experiments side by side in copies of the project: a later run computes nothing anew."""
     alone = Clone(ben.root)  # the copies have to find his store by themselves
     before = alone.entries()
-    for pooling in ("mean", "max"):
-        alone.dvc("exp", "run", "--queue", "-S", f"encoders.prosody.pooling={pooling}", FEATURES)
+    for change in ("encoders.prosody.sequence=true", "+encoders.prosody.trim_db=30"):
+        alone.dvc("exp", "run", "--queue", "-S", change, FEATURES)
     alone.dvc("queue", "start", "-j", "2")
     end = time.monotonic() + _PATIENCE_S
     while any(word in alone.dvc("queue", "status") for word in ("Queued", "Running")):
