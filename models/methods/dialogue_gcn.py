@@ -10,7 +10,8 @@ What we changed and why:
       which ties the network to 110 utterances;
     - ``original`` follows the paper: weights multiply the messages of the relational layer;
       ``weights_in: graphconv`` moves them to the second layer as newer ports and ``spcl`` do;
-    - messages of a relation are averaged, as in the paper; the first reference sums them;
+    - messages of a relation are averaged, as in the paper; the first reference sums them
+      (``relation_sum: true``);
     - trainer settings are those of the first reference's README; nodal attention and class weights,
       which it also turns on, are in the preset of IEMOCAP and off otherwise;
     - the bilinear matrix starts Xavier-normal; the reference passes that variance as deviation;
@@ -50,6 +51,7 @@ class Config(BackboneConfig):
         bases: matrices from which the relations' weights are combined.
         dropout: in the context encoder and before the head.
         weights_in: layer that uses the edge weights, ``relations`` or ``graphconv``.
+        relation_sum: sum the messages of a relation instead of averaging them.
         has_nodal_attention: let every utterance look at all of its dialogue after the graph.
     """
 
@@ -61,6 +63,7 @@ class Config(BackboneConfig):
     bases: int = 30
     dropout: float | None = None
     weights_in: str | None = None
+    relation_sum: bool = False
     has_nodal_attention: bool = False
 
 
@@ -94,11 +97,15 @@ class SpeakerConv(nn.Module):
         width_out: H.
         speakers: S; relations are 2 S S.
         bases: matrices that all relations' weights are combinations of.
+        is_summed: sum the messages of a relation; False averages them.
     """
 
-    def __init__(self, width_in: int, width_out: int, speakers: int, bases: int) -> None:
+    def __init__(
+        self, width_in: int, width_out: int, speakers: int, bases: int, is_summed: bool = False
+    ) -> None:
         super().__init__()
         self.speakers = speakers
+        self.is_summed = is_summed
         self.bases = nn.Parameter(torch.empty(bases, width_in, width_out))
         self.mixture = nn.Parameter(torch.empty(2 * speakers * speakers, bases))
         self.root = nn.Linear(width_in, width_out)
@@ -120,21 +127,21 @@ class SpeakerConv(nn.Module):
         Returns:
             (B, U, H).
         """
-        share = self.relation_means(edges, speakers)
+        share = self.relation_shares(edges, speakers)
         if weights is not None:
             share = share * weights.unsqueeze(1)
         heard = (share @ x.unsqueeze(1)).permute(0, 2, 1, 3).flatten(2)  # (B, U, S 2 D)
         return self.root(x) + self._transform(heard, speakers)
 
-    def relation_means(self, edges: Tensor, speakers: Tensor) -> Tensor:
-        """(B, 2 S, U, U): 1 over the number of sources with that speaker and direction."""
+    def relation_shares(self, edges: Tensor, speakers: Tensor) -> Tensor:
+        """(B, 2 S, U, U): 1 over the number of sources with that speaker and direction, or 1."""
         is_later = offsets(edges.shape[-1], edges.device) >= 0  # source at or after the target
         direction = torch.stack([~is_later, is_later])  # (2, U, U)
         by = torch.arange(self.speakers, device=edges.device)
         said = speakers.unsqueeze(1) == by[:, None]  # (B, S, U source)
         cells = edges[:, None, None] & said[:, :, None, None, :] & direction
         cells = cells.flatten(1, 2).to(self.root.weight.dtype)
-        return cells / cells.sum(-1, keepdim=True).clamp(min=1)
+        return cells if self.is_summed else cells / cells.sum(-1, keepdim=True).clamp(min=1)
 
     def _transform(self, heard: Tensor, speakers: Tensor) -> Tensor:
         """Each target with the weights for its own speaker: (B, U, S 2 D) -> (B, U, H)."""
@@ -171,7 +178,9 @@ class Stream(nn.Module):
         width = config.hidden + config.graph
         self.encoder = encoder
         self.edge_weights = EdgeWeights(config.hidden)
-        self.relations = SpeakerConv(config.hidden, config.graph, speakers, config.bases)
+        self.relations = SpeakerConv(
+            config.hidden, config.graph, speakers, config.bases, config.relation_sum
+        )
         self.graphconv = GraphConv(config.graph)
         self.attention = MatchingAttention(width, True) if config.has_nodal_attention else None
         self.project = nn.Linear(width, config.graph)

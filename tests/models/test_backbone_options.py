@@ -35,6 +35,7 @@ OTHERS = {
     "future": (1, {}),
     "bases": (3, {}),
     "weights_in": ("relations", {}),
+    "relation_sum": (True, {}),
     "has_nodal_attention": (True, {}),
     "unified": (12, {}),
     "alpha": (0.7, {}),

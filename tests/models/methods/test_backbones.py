@@ -234,15 +234,18 @@ def naive_speaker_conv(layer, x, edges, speakers, weights=None):
                 heard.setdefault(relation, []).append(j)
             for relation, sources in heard.items():
                 for j in sources:
-                    share = (1 if weights is None else weights[b, i, j]) / len(sources)
+                    share = 1 if weights is None else weights[b, i, j]
+                    share = share if layer.is_summed else share / len(sources)
                     out[b, i] = out[b, i] + share * (x[b, j] @ weight[relation])
     return out
 
 
-@pytest.mark.parametrize("is_weighted", [False, True])
-def test_relational_layer_agrees_with_loops_over_edges(is_weighted):
+@pytest.mark.parametrize(
+    ("is_weighted", "is_summed"), [(False, False), (True, False), (True, True)]
+)
+def test_relational_layer_agrees_with_loops_over_edges(is_weighted, is_summed):
     torch.manual_seed(0)
-    layer = SpeakerConv(4, 3, 3, 5)
+    layer = SpeakerConv(4, 3, 3, 5, is_summed)
     x, mask = torch.randn(2, 6, 4), full([6, 4])
     speakers = torch.randint(3, (2, 6)) * mask
     edges = window_mask(mask, 2, 1)

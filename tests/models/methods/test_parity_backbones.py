@@ -34,6 +34,7 @@ class Case:
     plain: tuple[str, ...] = ()
 
 
+_GCN = {"hidden": 8, "graph": 5, "past": 2, "future": 3, "relation_sum": True}
 CASES = {
     "bc_lstm": Case("bc_lstm", {"hidden": 8}),
     "bc_lstm_attention": Case("bc_lstm", {"hidden": 8, "has_attention": True}, 1.0),
@@ -44,6 +45,11 @@ CASES = {
         "dialogue_rnn",
         {"global_size": 7, "party_size": 6, "emotion_size": 5, "hidden": 4, "has_listener": True},
         1.0,
+    ),
+    "dialogue_gcn": Case("dialogue_gcn", _GCN),
+    "dialogue_gcn_nodal": Case("dialogue_gcn", {**_GCN, "has_nodal_attention": True}, 0.6),
+    "dialogue_gcn_spcl": Case(
+        "dialogue_gcn", {"variant": "spcl", "hidden": 8, "graph": 5, "past": 2, "future": 3}
     ),
     "mmgcn": Case("mmgcn", {"layers": 64}, 0.1),
     "mm_dfn": Case("mm_dfn", {"layers": 3}, 0.1),
