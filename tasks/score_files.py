@@ -25,9 +25,16 @@ class Oracle(Spread):
 
 
 class Cell(Spread):
-    """The headline metric with cells hidden, and every other metric."""
+    """The headline metric with cells hidden, and every other metric: means over masks.
+
+    Attributes:
+        metrics: every metric; ``std`` is over seeds, here as everywhere.
+        over_masks: standard deviation of the headline over masks, mean over seeds; absent where all
+            masks hide the same.
+    """
 
     metrics: NotRequired[dict[str, Spread]]
+    over_masks: NotRequired[float | None]
 
 
 class Bins(TypedDict):

@@ -1,6 +1,7 @@
 """Test rows predicted with modalities hidden, and with the weights of every kept epoch."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,10 +16,38 @@ from tasks.evaluate.networks import Run
 from tasks.evaluate.predictions import scored_truth
 
 
+@dataclass(frozen=True)
+class Masks:
+    """How cells are hidden on test, the same for every method.
+
+    Attributes:
+        rates: shares of cells to hide.
+        count: masks of each rate.
+        seed: of the first; the others count on.
+        by_dialogue: hide a modality from all of a dialogue or none of it.
+    """
+
+    rates: Sequence[float]
+    count: int = 3
+    seed: int = 0
+    by_dialogue: bool = False
+
+    def cells(self, rate: float) -> list[str]:
+        """Names of the rate's cells; hiding nothing takes one mask."""
+        return [f"{rate:g}, mask {number}" for number in range(self.count if rate > 0 else 1)]
+
+    def draw(self, rate: float, number: int, dialogues: np.ndarray, modalities: int) -> np.ndarray:
+        """(N, modalities) bool, True where observed; ``dialogues`` (N,) are all of the corpus."""
+        seed = self.seed + number
+        if not self.by_dialogue:
+            return draw_masks(len(dialogues), rate, seed, modalities)
+        names, place = np.unique(dialogues, return_inverse=True)
+        return draw_masks(len(names), rate, seed, modalities)[place]
+
+
 def fill(
     grids: Grids,
-    rates: Sequence[float],
-    mask_seed: int,
+    masks: Masks,
     one: Run,
     source: Source,
     names: Sequence[str],
@@ -29,8 +58,7 @@ def fill(
 
     Args:
         grids: takes the outputs.
-        rates: shares of cells to hide.
-        mask_seed: of the masks, the same for every method.
+        masks: what to hide.
         one: the run.
         source: what it reads.
         names: modalities of the corpus: masks are drawn over all of them, so that a method that
@@ -42,9 +70,11 @@ def fill(
     for column, modality in enumerate(source.modalities):
         there[:, column] = source.present[modality][data.rows]
     left = {"+".join(s): there & np.isin(source.modalities, s) for s in subsets(source.modalities)}
-    for rate in rates:
-        masks = draw_masks(len(source.ids), rate, mask_seed, len(names))[data.rows]
-        left[f"{rate:g}"] = there & masks[:, [names.index(m) for m in source.modalities]]
+    columns = [names.index(m) for m in source.modalities]
+    for rate in masks.rates:
+        for number, cell in enumerate(masks.cells(rate)):
+            observed = masks.draw(rate, number, source.dialogues, len(names))[data.rows]
+            left[cell] = there & observed[:, columns]
     cells = {CHOSEN: plain} | _predict_left(one, data, source.modalities, there, left, plain)
     chosen = {name: value.clone() for name, value in one.method.state_dict().items()}
     epochs = []

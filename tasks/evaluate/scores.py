@@ -162,6 +162,29 @@ def cell_details(headline: str, scores: Sequence[Mapping[str, float]]) -> Cell:
     return {**metrics.get(headline, spread([math.nan])), "metrics": metrics}
 
 
+def masked_details(headline: str, masks: Sequence[Sequence[Mapping[str, float]]]) -> Cell:
+    """One cell of a grid whose scores are means over masks.
+
+    Args:
+        headline: the metric that leads.
+        masks: by mask, then by seed: every metric; the very same objects where masks hide the same.
+    """
+    seeds = list(zip(*masks, strict=True))
+    if all(found is of[0] for of in seeds for found in of):
+        return cell_details(headline, masks[0])
+    cell = cell_details(headline, [_mean(of) for of in seeds])
+    if headline in cell.get("metrics", {}):
+        apart = [np.std([float(one[headline]) for one in of], ddof=1) for of in seeds]
+        cell["over_masks"] = _plain(float(np.mean(apart)))
+    return cell
+
+
+def _mean(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Every metric's mean; none where one of the masks left no label."""
+    names = scores[0] if all(scores) else ()
+    return {name: float(np.mean([float(one[name]) for one in scores])) for name in names}
+
+
 _BySeed = dict[int, np.ndarray]
 
 

@@ -1,6 +1,6 @@
 """Stage ``evaluate``: scores the runs of a method; the only stage that reads test labels."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,7 +11,7 @@ from tasks.atomic import write_json
 from tasks.batches.hiding import subsets
 from tasks.context import Context, ForMethod, Progress
 from tasks.evaluate.calibration import calibrations, temperatures
-from tasks.evaluate.cells import fill
+from tasks.evaluate.cells import Masks, fill
 from tasks.evaluate.consistency import violation_rates
 from tasks.evaluate.grids import CHOSEN, Grids
 from tasks.evaluate.networks import Run, load_runs, part_of, sources_of, targets_of
@@ -19,6 +19,7 @@ from tasks.evaluate.predictions import SCORED_SPLITS, Predicted, write_predictio
 from tasks.evaluate.scores import (
     cell_details,
     libraries,
+    masked_details,
     score,
     spread,
     target_details,
@@ -42,7 +43,9 @@ class EvaluateParams(BaseModel):
 
     Attributes:
         missing_rates: shares of missing cells for the robustness curve.
-        mask_seed: of the masks, the same for every method.
+        masks: masks of each rate, over which a score is averaged.
+        mask_seed: of the first, the same for every method; the others count on.
+        hide_unit: hide a modality from single utterances, or from a whole ``dialogue``.
         calibrate: score test once more with the temperature of each network's validation rows; the
             file of temperatures is written either way.
     """
@@ -52,7 +55,9 @@ class EvaluateParams(BaseModel):
     missing_rates: list[Annotated[float, Field(ge=0, le=1)]] = Field(
         default=[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
     )
+    masks: int = Field(default=3, ge=1)
     mask_seed: int = Field(default=0, ge=0)
+    hide_unit: Literal["utterance", "dialogue"] = "utterance"
     calibrate: bool = True
 
 
@@ -75,6 +80,8 @@ def run(
     source = sources[0]  # ids and modalities are the same in all
     predicted: list[Predicted] = []
     grids = Grids()
+    by_dialogue = params.hide_unit == "dialogue"
+    masks = Masks(params.missing_rates, params.masks, params.mask_seed, by_dialogue)
     for done, (one, seen) in enumerate(zip(runs, sources, strict=True)):
         names = [m for m in MODALITIES if m in inputs or m in seen.present]
         for split in SCORED_SPLITS:
@@ -83,24 +90,24 @@ def run(
                 found = predict(one.method, data, device=best_device())
                 predicted.append(Predicted(one, split, data, found))
                 if split == "test":
-                    rates, mask_seed = params.missing_rates, params.mask_seed
-                    fill(grids, rates, mask_seed, one, seen, names, data, found)
+                    fill(grids, masks, one, seen, names, data, found)
         ctx.progress(Progress(done + 1, len(runs), "runs"))
     targets = targets_of(runs)
     subset_names = ["+".join(subset) for subset in subsets(source.modalities)]
-    rate_names = [f"{rate:g}" for rate in params.missing_rates]
     rates = violation_rates(write_predictions(layout, corpus, method, targets, predicted, source))
     scored: dict[str, TargetDetails] = {}
     for target in targets:
         heat = temperatures(target, predicted) if params.calibrate else {}
         found = target_details(target, predicted, rates if target.name == "vad" else {}, heat)
-        subset_cells, rate_cells = (
-            {
-                cell: cell_details(found["headline"], scores)
-                for cell, scores in grids.scores(target, names, score).items()
-            }
-            for names in (subset_names, rate_names)
-        )
+        subset_cells = {
+            cell: cell_details(found["headline"], scores)
+            for cell, scores in grids.scores(target, subset_names, score).items()
+        }
+        rate_cells = {}
+        for rate in masks.rates:
+            drawn = [*grids.scores(target, masks.cells(rate), score).values()]
+            if drawn:
+                rate_cells[f"{rate:g}"] = masked_details(found["headline"], drawn)
         scored[target.name] = {
             **found,
             "subsets": subset_cells,

@@ -227,10 +227,19 @@ def _rates(
             cells[method].append(Cell(text, best is not None and text == printed[best]))
     unit = f"{_UNIT} " if column.is_percent else ""
     caption = (
-        f"{corpus}, {target}: {found['headline']} by share of missing cells, mean over seeds. "
-        f"{unit}{_BEST}"
+        f"{corpus}, {target}: {found['headline']} by share of missing cells, mean over seeds and "
+        f"masks. {_over_masks(grids, column)}{unit}{_BEST}"
     )
     return PaperTable(caption, (*rates, "Average"), _with_failed(cells, failed))
+
+
+def _over_masks(grids: Mapping[str, Mapping[str, GridCell]], column: Column) -> str:
+    """How far masks move a score."""
+    found = [cell.get("over_masks") for grid in grids.values() for cell in grid.values()]
+    known = [value for value in found if value is not None]
+    if not known:
+        return ""
+    return f"Standard deviation over masks: at most {_number(max(known), math.nan, column)}. "
 
 
 def _mean(cell: GridCell | None) -> float:

@@ -302,13 +302,15 @@ def test_truth_in_the_predictions_is_that_of_the_labels(project):
 def test_every_method_meets_the_same_masks(project):
     _, seen = project
     one, other = seen["linear"], seen["early_fusion"]
-    assert len(one) == len(other) == len(RATES) * 2 * 2 * 2  # seeds, folds, targets
+    assert RATES == [0.0, 0.4]
+    assert len(one) == len(other) == (1 + 3) * 2 * 2 * 2  # masks; seeds, folds, targets
     for mine, theirs in zip(one, other, strict=True):
         assert mine[:-1] == theirs[:-1]
         np.testing.assert_array_equal(mine[-1], theirs[-1])
-    for rate in RATES:
-        masks = [drawn[-1] for drawn in one if drawn[1] == rate]
-        assert all(np.array_equal(masks[0], mask) for mask in masks)
+    for drawn in one:
+        same = [mask for *which, mask in one if which == list(drawn[:-1])]
+        assert all(np.array_equal(same[0], mask) for mask in same)
+    assert len({drawn[-1].tobytes() for drawn in one}) == 1 + 3
 
 
 def test_a_method_of_one_modality_meets_the_masks_of_the_corpus(project, monkeypatch):
@@ -363,11 +365,14 @@ def test_looks_that_are_predicted_together_are_those_of_each_mask_alone(
     plain = predict(run.method, data)
     taken = {}
     grids = SimpleNamespace(add=lambda *args: taken.update(args[2]))
-    cells.fill(grids, [0.0, 0.4], 0, run, source, list(MODALITIES), data, plain)
-    assert taken["audio+video+text"] is taken["0"] is plain
-    masks = draw_masks(len(source.ids), 0.4, 0)[data.rows]
-    rate = Hidden(data, dict(zip(MODALITIES, masks.T, strict=True)))
-    for cell, seen in (("audio", only(data, ["audio"], len(data.rows))), ("0.4", rate)):
+    masks = cells.Masks([0.0, 0.4])
+    cells.fill(grids, masks, run, source, list(MODALITIES), data, plain)
+    assert taken["audio+video+text"] is taken["0, mask 0"] is plain
+    looks = {"audio": only(data, ["audio"], len(data.rows))}
+    for number, cell in enumerate(masks.cells(0.4)):
+        observed = draw_masks(len(source.ids), 0.4, number)[data.rows]
+        looks[cell] = Hidden(data, dict(zip(MODALITIES, observed.T, strict=True)))
+    for cell, seen in looks.items():
         alone = predict(run.method, seen)
         assert not torch.equal(taken[cell]["category"], plain["category"])
         for name, values in alone.items():
@@ -387,7 +392,8 @@ def test_an_utterance_by_itself_is_predicted_once_for_each_subset(project, monke
     monkeypatch.setattr(cells, "predict", noted)
     grids = SimpleNamespace(add=lambda *_: None)
     rates = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
-    cells.fill(grids, rates, 0, run, source, list(MODALITIES), data, predict(run.method, data))
+    masks, plain = cells.Masks(rates), predict(run.method, data)
+    cells.fill(grids, masks, run, source, list(MODALITIES), data, plain)
     assert looked[0] <= 7 * len(data)
 
 

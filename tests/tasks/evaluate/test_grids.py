@@ -9,8 +9,10 @@ from sklearn.metrics import f1_score
 
 from models.batch import Target
 from models.metrics.scoring import score_target
+from tasks.batches.hiding import draw_masks
+from tasks.evaluate.cells import Masks
 from tasks.evaluate.grids import Grids, headline
-from tasks.evaluate.scores import cell_details, score
+from tasks.evaluate.scores import cell_details, masked_details, score
 
 CATEGORY = Target("category", "category", ("a", "b"))
 TRUTHS = [np.array([0, 0, 0, 1]), np.array([1, 1, -1, 0])]
@@ -89,3 +91,41 @@ def test_the_oracle_of_an_error_is_the_smallest():
 def test_an_undefined_headline_is_nan():
     target = Target("emi", "values", ("joy",), 0, 1)
     assert math.isnan(headline(target, np.array([[0.1], [0.9]]), torch.zeros(2, 1)))
+
+
+def test_a_rate_is_the_mean_over_its_masks_and_says_how_far_they_lie_apart():
+    masks = [[{"ccc": 0.2, "rmse": 1.0}, {"ccc": 0.4, "rmse": 1.0}],
+             [{"ccc": 0.4, "rmse": 2.0}, {"ccc": 0.8, "rmse": 2.0}]]  # fmt: skip
+    cell = masked_details("ccc", masks)
+    seeds = [0.3, 0.6]
+    assert cell["mean"] == pytest.approx(np.mean(seeds))
+    assert cell["std"] == pytest.approx(np.std(seeds, ddof=1))
+    assert cell["metrics"]["rmse"] == {"mean": pytest.approx(1.5), "std": pytest.approx(0.0)}
+    of_each = np.std([0.2, 0.4], ddof=1), np.std([0.4, 0.8], ddof=1)
+    assert cell["over_masks"] == pytest.approx(np.mean(of_each))
+
+
+def test_masks_that_hide_the_same_have_no_spread():
+    scores = [{"ccc": 0.2}, {"ccc": 0.4}]
+    assert masked_details("ccc", [scores, scores]) == cell_details("ccc", scores)
+
+
+def test_a_mask_without_labels_leaves_no_score():
+    cell = masked_details("ccc", [[{"ccc": 0.2}], [{}]])
+    assert (cell["mean"], cell["metrics"]) == (None, {})
+
+
+def test_the_first_mask_is_that_of_the_seed_and_the_others_differ():
+    masks, dialogues = Masks([0.4], seed=3), np.repeat(np.arange(20), 5)
+    drawn = [masks.draw(0.4, number, dialogues, 3) for number in range(3)]
+    np.testing.assert_array_equal(drawn[0], draw_masks(100, 0.4, 3))
+    assert len({one.tobytes() for one in drawn}) == len(masks.cells(0.4)) == 3
+    assert len(masks.cells(0.0)) == 1  # nothing is hidden, in one way
+
+
+def test_a_modality_is_hidden_from_a_whole_dialogue():
+    dialogues = np.repeat(np.arange(3000), 3)
+    drawn = Masks([0.4], by_dialogue=True).draw(0.4, 1, dialogues, 3).reshape(3000, 3, 3)
+    assert (drawn == drawn[:, :1]).all()
+    assert drawn.any(2).all()
+    assert drawn.mean((0, 1)) == pytest.approx([0.6] * 3, abs=0.03)
