@@ -2,37 +2,23 @@
 
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from flows.cli import main as cli
 from tasks.checkpoints.stage import TinyCheckpoint, make_checkpoint
 from tests.hub_factory import COMMIT, NAME, pickle_weights, write_hub_cache
 from tests.wheel_factory import mini_xception_hdf5, sha256, without_pip, write_wheel
 
 
 @pytest.fixture
-def affectloom(clone, tmp_path, capsys, monkeypatch):
+def affectloom(command, clone, tmp_path, monkeypatch):
     """Runs the command in a copy of the project, on a machine without a network."""
     name_no_wheels(clone)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["affectloom", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as ended:
-            code = ended.code or 0
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return code, said.out, said.err.strip()
-
-    return run
+    return command
 
 
 def name_no_wheels(root: Path) -> None:

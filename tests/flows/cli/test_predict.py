@@ -1,12 +1,10 @@
 """``affectloom predict`` and ``export``: options, exit codes, sentences."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from flows.cli import main as cli
 from tasks.media.decoding import Media
 from tasks.predict import session
 from tasks.predict.answer import Answer, Medium, Utterance
@@ -15,22 +13,10 @@ from tasks.predict.media import Found
 
 
 @pytest.fixture
-def affectloom(clone, capsys, monkeypatch, tmp_path):
+def affectloom(command, monkeypatch, tmp_path):
     """Runs a command that was called from a folder below; returns code, stdout and stderr."""
     monkeypatch.setenv("PWD", str(tmp_path))
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["affectloom", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as ended:
-            code = ended.code or 0
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return code, said.out, said.err.strip()
-
-    return run
+    return command
 
 
 @pytest.fixture

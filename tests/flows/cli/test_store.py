@@ -1,30 +1,20 @@
 """``affectloom store``: what is kept and for whom, whether it is sound, and freeing the rest."""
 
 import json
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from flows.cli import main as cli
 from tasks.store.buckets import Row, assemble
 from tasks.store.segments import Entry, Store
 from tests.places import here
 
 
 @pytest.fixture
-def affectloom(clone, capsys, monkeypatch):
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["affectloom", "store", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as ended:
-            code = ended.code or 0
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
+def affectloom(command):
+    """Runs ``affectloom store``; returns its exit code, stdout and stderr."""
+    return partial(command, "store")
 
 
 def fill(family: str) -> Store:
