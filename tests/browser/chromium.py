@@ -22,13 +22,14 @@ _FLAGS = (
 
 
 class Tab:
-    """One page; remembers every console message, exception and request."""
+    """One page; remembers every console message, exception and request, and what was opened."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
         self._last = 0
         self.complaints: list[str] = []
         self.requests: list[str] = []
+        self.opened: list[str] = []
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
@@ -65,7 +66,8 @@ class Tab:
 
     def open(self, file: Path) -> float:
         """Load a file and wait until the page says that it is ready; milliseconds it took."""
-        self.call("Page.navigate", url=file.resolve().as_uri())
+        self.opened.append(file.resolve().as_uri())
+        self.call("Page.navigate", url=self.opened[-1])
         end = time.monotonic() + 60
         while self.run("document.documentElement?.dataset.ready") != "yes":
             assert time.monotonic() < end, f"the page never became ready: {self.complaints}"

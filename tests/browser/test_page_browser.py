@@ -3,7 +3,7 @@
 import pytest
 
 from tasks.report.stage import ForReport, ReportParams, run
-from tests.browser.chromium import EXECUTABLE, browser
+from tests.browser.chromium import EXECUTABLE
 from tests.places import here
 from tests.tasks.report_factory import (
     NAMES,
@@ -24,7 +24,7 @@ TEXT = "</script><script>document.title='hacked'</script><img src=x onerror=aler
 
 
 @pytest.fixture(scope="module")
-def tab(tmp_path_factory):
+def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -34,22 +34,7 @@ def tab(tmp_path_factory):
         write_transfer(folder, "linear", "toy", "more")
         make_image_only(folder, "toy", "late_fusion")
         run(ForReport(ReportParams(**raw["report"]), raw), here(), Silent())
-        page = (folder / here().page()).resolve()
-        with browser() as found:
-            found.page = page
-            yield found
-
-
-@pytest.fixture(autouse=True)
-def fresh(tab):
-    tab.width(1180)
-    tab.scheme("light")
-    tab.complaints.clear()
-    tab.requests.clear()
-    tab.open(tab.page)
-    yield
-    assert tab.complaints == []
-    assert tab.requests == [tab.page.as_uri()]
+        yield (folder / here().page()).resolve()
 
 
 def methods(tab):
@@ -293,7 +278,6 @@ def test_scores_of_validation_are_marked_everywhere(tab, tmp_path, monkeypatch):
     raw = make_project(tmp_path, scene)
     run(ForReport(ReportParams(**raw["report"]), raw), here(), Silent())
     tab.open(here().page())
-    tab.requests.pop()
     pick(tab, "target", "emi")
     summary = "document.getElementById('summary').textContent"
     board = "document.getElementById('leaderboard').textContent"
@@ -317,7 +301,6 @@ def test_a_project_whose_methods_all_failed_still_has_a_page(tab, tmp_path, monk
     raw["methods"] = {"broken": {}}
     run(ForReport(ReportParams(**raw["report"]), raw), here(), Silent())
     tab.open(here().page())
-    tab.requests.pop()
     assert "No method has been judged" in tab.run("document.getElementById('summary').textContent")
     assert "broken: not finished" in tab.run("document.querySelector('main').textContent")
     assert visible(tab, "clips")
@@ -342,19 +325,17 @@ def test_a_printed_leaderboard_fits_the_paper(tab):
     assert box[1] == 0
 
 
-def test_a_phone_shows_the_intervals_without_scrolling(tab):
+def test_a_phone_shows_the_intervals_without_scrolling(tab, home):
     tab.width(360, 740)
-    tab.open(tab.page)
-    tab.requests.pop()
+    tab.open(home)
     box = "document.querySelector('#leaderboard .scroll')"
     assert tab.run(f"{box}.scrollWidth - {box}.clientWidth") <= 1
     assert tab.run("document.querySelector('.whisker').getBoundingClientRect().width") > 50
 
 
-def test_a_phone_needs_no_sideways_scrolling(tab):
+def test_a_phone_needs_no_sideways_scrolling(tab, home):
     tab.width(360, 740)
-    tab.open(tab.page)
-    tab.requests.pop()
+    tab.open(home)
     assert tab.run("document.documentElement.scrollWidth") == 360
     right = tab.run(
         "document.querySelector('.board td.num:nth-of-type(2)').getBoundingClientRect().right"

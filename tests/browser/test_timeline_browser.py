@@ -9,7 +9,7 @@ from PIL import Image
 
 from tasks.predict.answer import Face, Medium
 from tasks.predict.timeline import write_timeline
-from tests.browser.chromium import EXECUTABLE, browser
+from tests.browser.chromium import EXECUTABLE
 from tests.tasks import media_factory
 from tests.tasks.predict.answers import HOSTILE, answer, utterance
 
@@ -20,7 +20,7 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def tab(tmp_path_factory):
+def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("timeline")
     times_s = np.arange(200) / 20
     pictures = [np.full((240, 320, 3), 20 + n, np.uint8) for n in range(200)]
@@ -43,26 +43,12 @@ def tab(tmp_path_factory):
         faces=(Face("1", 0.0, 0, (90, 100, 200, 230), 0.9),),
     )
     write_timeline(face, folder / "face.png", folder / "picture.html")
-    with browser() as opened:
-        opened.folder = folder
-        yield opened
+    return folder / "timeline.html"
 
 
 @pytest.fixture(autouse=True)
-def fresh(tab):
-    tab.width(1180)
-    tab.scheme("light")
-    tab.complaints.clear()
-    tab.requests.clear()
-    tab.open(tab.folder / "timeline.html")
+def _playable(fresh, tab):
     until(tab, "document.querySelector('video').readyState >= 2")
-    yield
-    assert tab.complaints == []
-    assert {url.rpartition("/")[2] for url in tab.requests} <= {
-        "timeline.html",
-        "long.html",
-        "picture.html",
-    }
 
 
 def until(tab, condition):
@@ -150,9 +136,9 @@ def test_zoom_shows_less_time_and_keeps_the_cursor_in_sight(tab):
 
 
 @pytest.mark.parametrize("pixels", [320, 390, 768])
-def test_nothing_is_wider_than_a_phone(tab, pixels):
+def test_nothing_is_wider_than_a_phone(tab, home, pixels):
     tab.width(pixels)
-    tab.open(tab.folder / "timeline.html")
+    tab.open(home)
     tab.run("document.querySelector('#words button[data-id=\"9\"]').click()")
     assert tab.run("document.documentElement.scrollWidth - innerWidth") <= 0
 
@@ -164,8 +150,8 @@ def test_dark_has_the_reports_colours(tab):
     assert tab.run("getComputedStyle(document.body).backgroundColor") == "rgb(251, 251, 249)"
 
 
-def test_a_thousand_utterances_without_their_medium_stay_usable(tab):
-    tab.open(tab.folder / "long.html")
+def test_a_thousand_utterances_without_their_medium_stay_usable(tab, home):
+    tab.open(home.with_name("long.html"))
     assert "cannot play long.mp4" in tab.run("document.getElementById('player').textContent")
     tab.run("document.querySelector('#words button[data-id=\"900\"]').click()")
     assert "utterance 900" in now(tab)
@@ -175,8 +161,8 @@ def test_a_thousand_utterances_without_their_medium_stay_usable(tab):
     assert "utterance 901" in now(tab)
 
 
-def test_a_picture_has_no_time_but_its_face_and_its_answer(tab):
-    tab.open(tab.folder / "picture.html")
+def test_a_picture_has_no_time_but_its_face_and_its_answer(tab, home):
+    tab.open(home.with_name("picture.html"))
     assert "joy 60 %" in now(tab)
     assert tab.run("document.querySelectorAll('#boxes rect').length") == 1
     assert not tab.run(
