@@ -40,7 +40,8 @@ def report(
     raw = graph.read_raw_params(Path())
     settings = Params(raw).section("report")
     if latex or markdown:
-        from tasks.report.paper_tables import paper_tables, render_tables, scales_of
+        from tasks.report.paper_tables import paper_tables, scales_of
+        from tasks.report.table_text import render_tables
         from tasks.selection import methods_of
 
         corpora = {corpus: methods_of(raw, corpus) for corpus in raw.get("corpora") or {}}

@@ -9,8 +9,6 @@ that they were selected on these rows, and nothing is tested or bold.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -23,13 +21,12 @@ from tasks.labels.params import LabelsParams
 from tasks.labels.scales import Scale
 from tasks.layout import Layout
 from tasks.report.paper_columns import Column, columns
+from tasks.report.table_text import Cell, PaperTable
 from tasks.report.tested import SELECTED, Rows, Tested, align, check_seeds, load_tested, read_places
 from tasks.score_files import Cell as GridCell
 from tasks.score_files import TargetScores
 from tasks.tables.labels import LABELS
 from tasks.tables.parquet import read_metadata, read_table
-
-Style = Literal["latex", "markdown"]
 
 _TIES = (
     "Bold: the best and all that do not differ from it significantly (paired bootstrap of groups "
@@ -40,23 +37,6 @@ _BEST = "Bold: the best as printed; average: plain mean over the rates."
 #: Known of a corpus that lists labels in the order they were given.
 _FIRST = "first_label_top3"
 _UNIT = "Shares are in percent."
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A value as printed; bold if it is the best or tied with it."""
-
-    text: str
-    is_bold: bool = False
-
-
-@dataclass(frozen=True)
-class PaperTable:
-    """One table: rows of a method's name and its cells."""
-
-    caption: str
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
 
 
 def paper_tables(
@@ -268,63 +248,3 @@ def _with_failed(
     rows = [(method, tuple(row)) for method, row in cells.items()]
     rows += [(method, (Cell("failed"),) * width) for method in failed]
     return tuple(rows)
-
-
-def to_markdown(table: PaperTable) -> str:
-    """A Markdown table with its caption above."""
-    lines = [
-        table.caption,
-        "",
-        "| method | " + " | ".join(_markdown(h) for h in table.headings) + " |",
-        "|---|" + "---:|" * len(table.headings),
-    ]
-    for method, row in table.rows:
-        shown = [f"**{c.text}**" if c.is_bold else c.text for c in row]
-        lines.append(f"| {_markdown(method)} | " + " | ".join(shown) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _markdown(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("_", "\\_")
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
-}  # fmt: skip
-
-
-def latex_text(text: str) -> str:
-    """Text in which no character means anything to LaTeX."""
-    return "".join(_LATEX.get(character, character) for character in text)
-
-
-def _latex_cell(text: str) -> str:
-    """A value; its minus as LaTeX sets one, which would print a bare one as a hyphen."""
-    return "$-$" + latex_text(text[1:]) if text.startswith("-") else latex_text(text)
-
-
-def to_latex(table: PaperTable) -> str:
-    """A ``table`` environment for the package booktabs."""
-    lines = [
-        r"\begin{table}",
-        r"  \centering",
-        rf"  \caption{{{latex_text(table.caption)}}}",
-        rf"  \begin{{tabular}}{{l{'r' * len(table.headings)}}}",
-        r"    \toprule",
-        "    Method & " + " & ".join(latex_text(h) for h in table.headings) + r" \\",
-        r"    \midrule",
-    ]
-    for method, row in table.rows:
-        shown = [
-            rf"\textbf{{{_latex_cell(c.text)}}}" if c.is_bold else _latex_cell(c.text) for c in row
-        ]
-        lines.append(f"    {latex_text(method)} & " + " & ".join(shown) + r" \\")
-    lines += [r"    \bottomrule", r"  \end{tabular}", r"\end{table}"]
-    return "\n".join(lines) + "\n"
-
-
-def render_tables(tables: Sequence[PaperTable], style: Style) -> str:
-    """All tables, one below the other."""
-    draw = to_latex if style == "latex" else to_markdown
-    return "\n".join(draw(table) for table in tables)

@@ -11,14 +11,12 @@ from models.statistics.bootstrap import Resamples, compare_all
 from tasks.evaluate.scores import spread
 from tasks.labels.params import LabelsParams
 from tasks.report.paper_columns import columns
-from tasks.report.paper_tables import (
+from tasks.report.paper_tables import paper_tables, scales_of, ties
+from tasks.report.table_text import (
     Cell,
     PaperTable,
     latex_text,
-    paper_tables,
     render_tables,
-    scales_of,
-    ties,
     to_latex,
     to_markdown,
 )
