@@ -37,6 +37,8 @@ _BEST = "Bold: the best as printed; average: plain mean over the rates."
 #: Known of a corpus that lists labels in the order they were given.
 _FIRST = "first_label_top3"
 _UNIT = "Shares are in percent."
+#: What papers print of sentiment with cells missing: weighted F1 of its sign.
+_SIGNS = {"sentiment": ("f1_has0", "f1_non0")}
 
 
 def paper_tables(
@@ -63,8 +65,11 @@ def paper_tables(
         for target in dict.fromkeys(t for one in tested.values() for t in one.targets):
             mine = {m: one for m, one in tested.items() if target in one.targets}
             found += _scores(layout, corpus, target, mine, failed, declared, resamples, seed)
-            if rates := _rates(corpus, target, mine, failed):
-                found.append(rates)
+            metrics = (
+                next(iter(mine.values())).targets[target]["headline"],
+                *_SIGNS.get(target, ()),
+            )
+            found += [t for m in metrics if (t := _rates(corpus, target, m, mine, failed))]
     return found
 
 
@@ -185,7 +190,11 @@ def _printed(values: np.ndarray, column: Column) -> str:
 
 
 def _rates(
-    corpus: str, target: str, tested: Mapping[str, Tested], failed: Mapping[str, str]
+    corpus: str,
+    target: str,
+    metric: str,
+    tested: Mapping[str, Tested],
+    failed: Mapping[str, str],
 ) -> PaperTable | None:
     grids = {m: one.targets[target]["missing_rates"] for m, one in tested.items()}
     rates = sorted({rate for grid in grids.values() for rate in grid}, key=float)
@@ -193,9 +202,14 @@ def _rates(
     if not rates or any(one.split(target) != "test" for one in tested.values()):
         return None
     found = next(iter(tested.values())).targets[target]
-    column = Column(found["headline"], "", is_higher_better=found["higher_is_better"])
-    if found["kind"] != "values":
-        column = Column(column.metric, "", 100.0, 2, column.is_higher_better, is_percent=True)
+    is_headline = metric == found["headline"]
+    column = Column(metric, "", is_higher_better=not is_headline or found["higher_is_better"])
+    if found["kind"] != "values" or not is_headline:
+        column = Column(metric, "", 100.0, 2, column.is_higher_better, is_percent=True)
+    if not is_headline:
+        grids = {method: _of_metric(grid, metric) for method, grid in grids.items()}
+        if not any(grids.values()):
+            return None
     values = {method: [_mean(grid.get(rate)) for rate in rates] for method, grid in grids.items()}
     for line in values.values():
         line.append(sum(line) / len(line))
@@ -207,10 +221,19 @@ def _rates(
             cells[method].append(Cell(text, best is not None and text == printed[best]))
     unit = f"{_UNIT} " if column.is_percent else ""
     caption = (
-        f"{corpus}, {target}: {found['headline']} by share of missing cells, mean over seeds and "
+        f"{corpus}, {target}: {metric} by share of missing cells, mean over seeds and "
         f"masks. {_over_masks(grids, column)}{unit}{_BEST}"
     )
     return PaperTable(caption, (*rates, "Average"), _with_failed(cells, failed))
+
+
+def _of_metric(grid: Mapping[str, GridCell], metric: str) -> dict[str, GridCell]:
+    """The cells with another metric in the headline's place."""
+    return {
+        rate: {**scores[metric]}
+        for rate, cell in grid.items()
+        if metric in (scores := cell.get("metrics", {}))
+    }
 
 
 def _over_masks(grids: Mapping[str, Mapping[str, GridCell]], column: Column) -> str:

@@ -205,6 +205,30 @@ def test_scores_that_print_alike_are_bold_together(tmp_path, monkeypatch):
     assert [rows[m][0].is_bold for m in ("linear", "constant", "corect")] == [True, True, False]
 
 
+def test_signs_of_sentiment_have_tables_by_missing_rate(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_project(tmp_path, Scene())
+    scores = {"linear": (0.9, 0.7), "constant": (0.6, 0.5)}
+    for method, values in scores.items():
+        file = here().details("toy", method)
+        content = json.loads(file.read_text())
+        content["targets"]["sentiment"]["missing_rates"] = {
+            rate: spread([1.0]) | {"over_masks": 0.25, "metrics": {"f1_non0": spread([value])}}
+            for rate, value in zip(("0", "0.5"), values, strict=True)
+        }
+        file.write_text(json.dumps(content))
+    found = paper_tables(here(), {"toy": list(scores)}, resamples=200, seed=0)
+    signs = table(found, "toy, sentiment: f1_non0 by share")
+    rows = {method: [cell.text for cell in row] for method, row in signs.rows}
+    assert rows == {
+        "linear": ["90.00", "70.00", "80.00"], "constant": ["60.00", "50.00", "55.00"],
+    }  # fmt: skip
+    assert [cell.is_bold for cell in dict(signs.rows)["linear"]] == [True] * 3
+    assert "masks: at most" not in signs.caption  # which is of the headline
+    assert "masks: at most 0.250" in table(found, "toy, sentiment: mae by share").caption
+    assert not any("f1_has0 by share" in one.caption for one in found)
+
+
 def test_captions_say_which_numbers_are_percent(tables):
     assert "Shares are in percent." in table(tables, "toy, category: mean").caption
     assert "percent" not in table(tables, "toy, vad: mean").caption
