@@ -1,41 +1,26 @@
 """Leaks between splits: what training and test share that they should not.
 
-A finding is plain data for JSON: ``kind``, ``severity`` (error, warning, info), ``count``, the
-``folds`` it occurs in, ``examples``, and one ``sentence`` for a person. With several folds a thing
-counts once, however many folds it crosses in.
+With several folds a thing counts once, however many folds it crosses in.
 """
 
 from collections.abc import Sequence
-from typing import Literal, TypedDict, cast
+from typing import cast
 
 import numpy as np
 import polars as pl
 
 from tasks.leaks.columns import ColumnLeak, column_leaks
-from tasks.leaks.groups import absent_groups
+from tasks.leaks.finding import EXAMPLES, Finding, Severity, finding, plural
 from tasks.leaks.texts import text_leaks
+from tasks.leaks.unseen import absent_groups, unlearnt
 from tasks.tables.words import SPLITS
 
 __all__ = ["Finding", "absent_features", "feature_leaks", "find_leaks", "trained_on_corpus"]
 
-Severity = Literal["error", "warning", "info"]
-
-_EXAMPLES = 5
 #: Half the sum of the differences of the class shares; 0.1 moves weighted scores visibly.
 PRIOR_DISTANCE = 0.1
 #: Fewer rows make the shares of the classes meaningless.
 _PRIOR_ROWS = 20
-
-
-class Finding(TypedDict):
-    """One kind of leak; see the module."""
-
-    kind: str
-    severity: Severity
-    count: int
-    folds: list[int]
-    examples: list[str]
-    sentence: str
 
 
 def trained_on_corpus(
@@ -58,7 +43,7 @@ def trained_on_corpus(
             severity="warning",
             count=len(tested),
             folds=[],
-            examples=tested[:_EXAMPLES],
+            examples=tested[:EXAMPLES],
             sentence=f"encoder {encoder} was trained on {corpus} itself: scores on its "
             f"{len(tested)} test rows say nothing about faces or voices that are new to it",
         )
@@ -84,8 +69,8 @@ def find_leaks(
         *_overlaps(rows),
         *_texts(rows),
         *_priors(rows, labels),
-        *_unlearnt(rows, labels),
-        *_absent_groups(rows),
+        *unlearnt(rows, labels),
+        *absent_groups(rows),
     ]
     rank = {"error": 0, "warning": 1, "info": 2}
     return sorted(findings, key=lambda f: (rank[f["severity"]], f["kind"]))
@@ -129,34 +114,8 @@ def absent_features(encoder: str, rows: pl.DataFrame) -> list[Finding]:
     reasons = rows.group_by("reason").len().sort("reason")
     told = ", ".join(f"{count:,} {reason}" for reason, count in reasons.iter_rows())
     examples = [f"{row['utterance_id']}: {row['reason']}" for row in rows.head(5).to_dicts()]
-    sentence = f"without features of {encoder}: {_plural(rows.height, 'utterance')} ({told})"
-    return [_finding("absent_features", "info", rows.height, rows["fold"], examples, sentence)]
-
-
-def _finding(
-    kind: str,
-    severity: Severity,
-    count: int,
-    folds: pl.Series | list[int],
-    examples: list[str],
-    sentence: str,
-) -> Finding:
-    numbers = sorted(set(folds.to_list() if isinstance(folds, pl.Series) else folds))
-    return Finding(
-        kind=kind,
-        severity=severity,
-        count=count,
-        folds=numbers,
-        examples=examples[:_EXAMPLES],
-        sentence=sentence,
-    )
-
-
-def _plural(count: int, noun: str) -> str:
-    if count == 1:
-        return f"{count} {noun}"
-    head, _, tail = noun.partition(" (")
-    return f"{count:,} {head}s" + (f" ({tail}" if tail else "")
+    sentence = f"without features of {encoder}: {plural(rows.height, 'utterance')} ({told})"
+    return [finding("absent_features", "info", rows.height, rows["fold"], examples, sentence)]
 
 
 def _shared(
@@ -181,16 +140,16 @@ def _shared(
         return []
     named = crossing.sort(column, "fold").unique(column, keep="first", maintain_order=True)
     examples = []
-    for row in named.head(_EXAMPLES).iter_rows(named=True):
+    for row in named.head(EXAMPLES).iter_rows(named=True):
         where = " and ".join(split for split in SPLITS if split in row["splits"])
         what = f"{row['first']} = {row['last']}" if column == "media_sha256" else row[column]
         examples.append(f"{what} in {where} of fold {row['fold']}")
     total = rows[column].n_unique() - int(rows[column].has_nulls())
     sentence = (
-        f"in more than one split of a fold: {named.height:,} of {_plural(total, noun)}, for "
+        f"in more than one split of a fold: {named.height:,} of {plural(total, noun)}, for "
         f"instance {examples[0]}"
     )
-    return [_finding(kind, severity, named.height, crossing["fold"], examples, sentence)]
+    return [finding(kind, severity, named.height, crossing["fold"], examples, sentence)]
 
 
 def _overlaps(rows: pl.DataFrame) -> list[Finding]:
@@ -224,14 +183,14 @@ def _overlaps(rows: pl.DataFrame) -> list[Finding]:
     examples = [
         f"{row['utterance_id']} ({row['start_s']:g} to {row['end_s']:g} s of {row['media']})"
         for row in bad.unique("utterance_id", keep="first", maintain_order=True)
-        .head(_EXAMPLES)
+        .head(EXAMPLES)
         .iter_rows(named=True)
     ]
     sentence = (
         f"overlap in time, within one media file, of utterances in different splits: "
-        f"{_plural(count, 'utterance')}, for instance {examples[0]}"
+        f"{plural(count, 'utterance')}, for instance {examples[0]}"
     )
-    return [_finding("overlapping_spans", "error", count, bad["fold"], examples, sentence)]
+    return [finding("overlapping_spans", "error", count, bad["fold"], examples, sentence)]
 
 
 _TEXT_KINDS: dict[str, tuple[Severity, str]] = {
@@ -257,13 +216,13 @@ def _texts(rows: pl.DataFrame) -> list[Finding]:
         )
         examples = [
             f"{row['utterance_id']} ~ {row['other']}: {_short(row['text'])}"
-            for row in shown.head(_EXAMPLES).iter_rows(named=True)
+            for row in shown.head(EXAMPLES).iter_rows(named=True)
         ]
         sentence = (
             f"{once.height:,} of the {evaluated:,} utterances in validation and test {what}, for "
             f"instance {examples[0]}"
         )
-        findings.append(_finding(kind, severity, once.height, bad["fold"], examples, sentence))
+        findings.append(finding(kind, severity, once.height, bad["fold"], examples, sentence))
     return findings + _scripts(found.scripts, found.evaluated)
 
 
@@ -278,7 +237,7 @@ def _scripts(scripts: pl.DataFrame, evaluated: pl.DataFrame) -> list[Finding]:
     examples = [
         f"{row['dialogue_id']} repeats {row['repeated']} of its {row['texts']} longer texts, "
         f"mostly from {row['other']}"
-        for row in once.head(_EXAMPLES).iter_rows(named=True)
+        for row in once.head(EXAMPLES).iter_rows(named=True)
     ]
     mean = cast(float, once["share"].mean())  # of numbers
     sentence = (
@@ -286,9 +245,7 @@ def _scripts(scripts: pl.DataFrame, evaluated: pl.DataFrame) -> list[Finding]:
         f"that training holds too and repeat {mean:.0%} of their longer texts on average, for "
         f"instance {examples[0]}"
     )
-    return [
-        _finding("repeated_script", "warning", once.height, scripts["fold"], examples, sentence)
-    ]
+    return [finding("repeated_script", "warning", once.height, scripts["fold"], examples, sentence)]
 
 
 def _short(text: str, limit: int = 80) -> str:
@@ -342,57 +299,13 @@ def _priors(rows: pl.DataFrame, labels: pl.DataFrame) -> list[Finding]:
     examples = [
         f"fold {row['fold']}: {row['category']} is {row['train_share']:.1%} of train and "
         f"{row['share']:.1%} of {row['split']} (distance {row['distance']:.2f})"
-        for row in apart.head(_EXAMPLES).iter_rows(named=True)
+        for row in apart.head(EXAMPLES).iter_rows(named=True)
     ]
     sentence = (
-        f"class shares differ from those of training in {_plural(apart.height, 'part')}, most of "
+        f"class shares differ from those of training in {plural(apart.height, 'part')}, most of "
         f"all in {examples[0]}"
     )
-    return [
-        _finding("class_priors_differ", "info", apart.height, apart["fold"], examples, sentence)
-    ]
-
-
-def _unlearnt(rows: pl.DataFrame, labels: pl.DataFrame) -> list[Finding]:
-    """Categories of validation or test that the training part of the fold never shows."""
-    judged = rows.join(labels.select("utterance_id", "category"), on="utterance_id").filter(
-        pl.col("category").is_not_null()
-    )
-    shown = judged.filter(pl.col("split") == "train").select("fold", "category").unique()
-    asked = (
-        judged.filter(pl.col("split") != "train")
-        .join(shown, on=["fold", "category"], how="anti")
-        .join(shown.select("fold").unique(), on="fold", how="semi")
-        .group_by("category", "fold", "split")
-        .len()
-        .sort("category", "fold", "split")
-    )
-    if not asked.height:
-        return []
-    examples = [
-        f"{row['category']}: {_plural(row['len'], 'utterance')} in {row['split']} of fold "
-        f"{row['fold']}, none in train"
-        for row in asked.head(_EXAMPLES).iter_rows(named=True)
-    ]
-    names = asked["category"].n_unique()
-    sentence = f"categories that training never shows: {names:,}, for instance {examples[0]}"
-    return [_finding("unlearnt_category", "warning", names, asked["fold"], examples, sentence)]
-
-
-def _absent_groups(rows: pl.DataFrame) -> list[Finding]:
-    """Groups of people in validation or test that the training part of the fold never shows."""
-    absent = absent_groups(rows)
-    if not absent:
-        return []
-    examples = [
-        f"{one.by} {one.group}: {_plural(one.rows, 'utterance')} in {one.split} of fold "
-        f"{one.fold}, none in train"
-        for one in absent
-    ]
-    groups = len({(one.by, one.group) for one in absent})
-    sentence = f"groups of people that training never shows: {groups:,}, for instance {examples[0]}"
-    folds = [one.fold for one in absent]
-    return [_finding("absent_group", "warning", groups, folds, examples, sentence)]
+    return [finding("class_priors_differ", "info", apart.height, apart["fold"], examples, sentence)]
 
 
 _COLUMN_SENTENCES = {
@@ -408,4 +321,4 @@ def _column_finding(leak: ColumnLeak, target: str) -> Finding:
         f"feature columns that {_COLUMN_SENTENCES[leak.kind].format(target)}: "
         f"{len(leak.columns):,}, for instance {leak.columns[0]}"
     )
-    return _finding(leak.kind, severity, len(leak.columns), [], leak.columns, sentence)
+    return finding(leak.kind, severity, len(leak.columns), [], leak.columns, sentence)
