@@ -52,7 +52,9 @@ CASES = {
         "dialogue_gcn", {"variant": "spcl", "hidden": 8, "graph": 5, "past": 2, "future": 3}
     ),
     "mmgcn": Case("mmgcn", {"layers": 64}, 0.1),
+    "mmgcn_spcl": Case("mmgcn", {"variant": "spcl", "unified": 8, "hidden": 8}),
     "mm_dfn": Case("mm_dfn", {"layers": 3}, 0.1),
+    "mm_dfn_spcl": Case("mm_dfn", {"variant": "spcl", "unified": 8, "hidden": 8}),
     "biddin": Case(
         "biddin",
         {
