@@ -34,6 +34,8 @@ class Case:
     plain: tuple[str, ...] = ()
 
 
+#: What BiDDIN's self-attention has not.
+_UNBIASED = ("attention.inward.bias", "attention.outward.bias", "norm.weight", "norm.bias")
 _GCN = {"hidden": 8, "graph": 5, "past": 2, "future": 3, "relation_sum": True}
 CASES = {
     "bc_lstm": Case("bc_lstm", {"hidden": 8}),
@@ -65,7 +67,13 @@ CASES = {
             "hidden": 3,
             "has_batch_gate": True,
         },
-        plain=("attention.inward.bias", "attention.outward.bias", "norm.weight", "norm.bias"),
+        plain=_UNBIASED,
+    ),
+    "biddin_spcl": Case(
+        "biddin",
+        {"variant": "spcl", "global_size": 6, "party_size": 5, "emotion_size": 4, "hidden": 3},
+        0.6,
+        plain=_UNBIASED,
     ),
 }
 
