@@ -138,6 +138,11 @@ class Backbone(Method):
         )
 
     @classmethod
+    def learns_offsets(cls, config: Any) -> bool:
+        """Where no plug-in has losses of its own."""
+        return cls.losses is Backbone.losses
+
+    @classmethod
     def recipe_for(cls, config: Any) -> Mapping[str, object]:
         """The settings published with the variant that is chosen."""
         form = cls.variants.get(config.variant)
@@ -182,7 +187,7 @@ class Backbone(Method):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The task's loss by the target's name."""
-        return {self.target.name: self.task_loss(self.predict(batch)[self.target.name], batch)}
+        return {self.target.name: self.task_loss(self.outputs(batch)[self.target.name], batch)}
 
     def loss_units(self, batch: Batch) -> dict[str, Tensor]:
         """Labelled cells, or the sum of their classes' weights."""

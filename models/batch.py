@@ -95,6 +95,8 @@ class Batch:
         people: (B, U) long; index of the speaker among those of the training rows, the same in all
             dialogues; -1 on padding, where nobody is named, for people whom training never met, and
             so for everybody of another corpus.
+        parts: (B, U) long; index of the part of a union, the same in all dialogues; -1 on padding.
+            None where the corpus is no union, or not the one that was trained on.
         soft: how sure raters were, in training with soft labels only: target name to (B, U, C)
             share of votes for ``category``, (B, U, K) standard deviation over raters for
             ``values``; NaN where unknown.
@@ -110,6 +112,7 @@ class Batch:
     images: Tensor | None = None
     extra: Mapping[str, Tensor] | None = None
     people: Tensor | None = None
+    parts: Tensor | None = None
     soft: Mapping[str, Tensor] | None = None
 
     @property

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from models import registry
 from models.batch import MODALITIES, Batch, Frames, Kind, Target
 from models.errors import UserError, hint
+from models.part_scales import PartScales, PartSpec
 
 Level = Literal["dialogue", "utterance", "image"]
 Need = Literal["pooled", "frames", "images"]
@@ -33,6 +34,7 @@ class Spec:
             clamped to the last).
         frame_dims: modality to width of its frames; only for methods that need ``frames``.
         people: named speakers of the training rows; ``Batch.people`` is below it.
+        parts: of a union whose parts are told apart; see ``models.part_scales``.
     """
 
     dims: Mapping[str, int]
@@ -40,6 +42,7 @@ class Spec:
     speakers: int = 2
     frame_dims: Mapping[str, int] = field(default_factory=dict)
     people: int = 0
+    parts: PartSpec | None = None
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -213,6 +216,12 @@ class Method(nn.Module):
         return is_plain and not cls.is_blind
 
     @classmethod
+    def learns_offsets(cls, config: Any) -> bool:
+        """Whether its loss is of ``outputs``, where parts have offsets: the default losses are."""
+        is_plain = cls.losses is Method.losses and cls.after_clip is Method.after_clip
+        return is_plain and not cls.is_blind
+
+    @classmethod
     def recipe_for(cls, config: Any) -> Mapping[str, object]:
         """The trainer settings published with these options."""
         return cls.recipe
@@ -222,6 +231,7 @@ class Method(nn.Module):
         self.spec = spec
         self.config = config
         self.normalise = Normalise(spec.dims, spec.frame_dims, self.not_standardised)
+        self.part_scales = None if spec.parts is None else PartScales(spec.parts, spec.targets)
 
     @classmethod
     def extra_in_use(cls, config: Any, modalities: Collection[str]) -> tuple[str, ...]:
@@ -251,9 +261,19 @@ class Method(nn.Module):
         """
         raise TypeError(f"{type(self).__name__} has no predict()")
 
+    def outputs(self, batch: Batch) -> dict[str, Tensor]:
+        """What ``predict`` says, with the offsets of parts; on the scale that is trained on."""
+        found = self.predict(batch)
+        return found if self.part_scales is None else self.part_scales.shifted(found, batch)
+
+    def answers(self, batch: Batch) -> dict[str, Tensor]:
+        """``outputs`` on the scale of each row's own part: what is scored."""
+        found = self.outputs(batch)
+        return found if self.part_scales is None else self.part_scales.own(found, batch)
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Named scalar losses; the trainer minimises their sum. Default: one per target."""
-        outputs = self.predict(batch)
+        outputs = self.outputs(batch)
         return {
             target.name: target_loss(target, outputs[target.name], batch)
             for target in self.spec.targets

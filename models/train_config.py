@@ -46,6 +46,10 @@ class TrainConfig:
         part_balance: how evenly an epoch shows the parts of a union: shares are as sizes to the
             power 1 - part_balance, so at 0 as they are, at 1 all alike. Items of smaller parts come
             again, and none is left out.
+        part_align: parts of a union use equal ranges differently; train on a scale in the middle:
+            ``zscore``: means and deviations of values become the means of those of the parts;
+            ``quantile``: so do all quantiles. Scores are on each part's own scale.
+        part_offset: learn an offset and a slope of values for each part.
         drop_last: leave out a last batch smaller than ``batch_size`` (not when it is the only one).
     """
 
@@ -78,4 +82,6 @@ class TrainConfig:
     validation_masks: int = 3
     soft_labels: bool = False
     part_balance: float = 0.0
+    part_align: Literal["none", "zscore", "quantile"] = "none"
+    part_offset: bool = False
     drop_last: bool = False

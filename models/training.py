@@ -10,7 +10,7 @@ import math
 import os
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -186,7 +186,7 @@ def predict(
     with torch.no_grad():
         for batch in data.batches(_in_order(data, batch_size)):
             batch = method.normalise(batch.to(device)).without_labels()
-            outputs = method.predict(batch)
+            outputs = method.answers(batch)
             order.append(batch.index[batch.mask].cpu())
             for name, values in outputs.items():
                 rows.setdefault(name, []).append(values[batch.mask].float().cpu())
@@ -336,6 +336,8 @@ class _Judge:
         with torch.no_grad():
             for batch in self.shown[0].batches(_in_order(self.shown[0], self.batch_size)):
                 batch = self.method.normalise(batch.to(self.device))
+                if (scales := self.method.part_scales) is not None:
+                    batch = replace(batch, targets=scales.aligned(batch))
                 count = int(batch.mask.sum())
                 total_loss += count * float(total(self.method.losses(batch)))
                 utterances += count

@@ -233,6 +233,11 @@ def resolve(name: str, entry: Mapping[str, Any]) -> Recipe:
             f"params.yaml: {where}.soft_labels has no effect: with these options the method has a "
             "loss of its own; leave it out"
         )
+    if trainer.part_offset and not method.learns_offsets(config):
+        raise UserError(
+            f"params.yaml: {where}.part_offset has no effect: with these options the method has a "
+            "loss of its own; leave it out, or take part_align"
+        )
     if "images" in method.needs and "video" not in modalities:
         raise UserError(
             f"params.yaml: {where} looks at pictures, but its modalities leave out video; add it"

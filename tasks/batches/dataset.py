@@ -21,6 +21,7 @@ from models import registry
 from models.batch import Batch, Frames, Target
 from models.errors import UserError
 from models.method import Level
+from models.part_scales import PartScales, PartSpec
 from tasks.batches.labels import Labels
 
 if TYPE_CHECKING:  # a source makes data sets of itself
@@ -49,6 +50,7 @@ class Dataset:
         self._view: Callable[..., np.ndarray] | None = None
         self._is_soft = False
         self._shots = 1
+        self.part_spec: PartSpec | None = None
         self._targets = targets
         items = _by_dialogue(source.dialogues, rows) if level == "dialogue" else list(rows[:, None])
         if labelled:
@@ -84,6 +86,29 @@ class Dataset:
         """A data set of these items, each as often as it is named: to be seen in several ways."""
         other = copy.copy(self)
         other._set([self._items[item] for item in items])
+        return other
+
+    @property
+    def parts(self) -> np.ndarray:
+        """The part of each of ``rows``; the corpus where it is no union."""
+        return self._source.parts[self.rows]
+
+    @property
+    def part_names(self) -> list[str]:
+        """Every part of the union, in the order of ``Batch.parts``."""
+        return np.unique(self._source.parts).tolist()
+
+    def knowing_parts(self, spec: PartSpec) -> Dataset:
+        """The same items for methods that tell parts apart, labels on the scale in the middle."""
+        other = copy.copy(self)
+        other.part_spec = spec
+        scales, known = PartScales(spec, self._targets), self._labels.values
+        places = torch.from_numpy(self._source.part_codes)
+        mapped = {
+            target.name: scales.common(target, torch.from_numpy(known[target.name]), places).numpy()
+            for target in scales.targets
+        }
+        other._labels = replace(self._labels, values={**known, **mapped})
         return other
 
     def balanced(self, balance: float, corpus: str) -> Dataset:
@@ -206,6 +231,7 @@ class Dataset:
         """These items without pictures."""
         at = self._rows_of(indices)
         is_there = at >= 0
+        codes = self._source.part_codes
         mask = torch.from_numpy(is_there)
         # rows of one item follow each other
         index = self._starts[list(indices)][:, None] + np.arange(at.shape[1])
@@ -226,6 +252,7 @@ class Dataset:
             mask=mask,
             speakers=torch.from_numpy(source.speakers[at]) * mask,
             people=torch.from_numpy(self._people[at]).masked_fill(~mask, -1),
+            parts=None if codes is None else torch.from_numpy(codes[at]).masked_fill(~mask, -1),
             features=features,
             present=present,
             targets={

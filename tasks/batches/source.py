@@ -61,6 +61,8 @@ class Source:
         speakers: (N,) index of the speaker within the dialogue by first appearance.
         people: (N,) index of the speaker in the corpus, by name; -1 where nobody is named.
         parts: (N,) the part of a union; else the corpus.
+        part_codes: (N,) place of the part among all by name; None where the corpus is no union, or
+            networks see it that were trained on another one.
         features: modality to (N, D) float32; 0 where absent.
         present: modality to (N,) bool.
         targets: every target of the corpus.
@@ -90,6 +92,7 @@ class Source:
     partial: Mapping[str, int] = field(default_factory=dict)
     images: Any = None
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)
+    part_codes: np.ndarray | None = None
 
     @property
     def dims(self) -> dict[str, int]:
@@ -104,7 +107,12 @@ class Source:
     def spec(self, train: Dataset) -> Spec:
         """What a method is built for that learns from ``train``."""
         return Spec(
-            self.dims, train.targets, train.most_speakers, self.frame_dims, train.people_met
+            self.dims,
+            train.targets,
+            train.most_speakers,
+            self.frame_dims,
+            train.people_met,
+            train.part_spec,
         )
 
     @property
@@ -126,8 +134,8 @@ class Source:
         ]
 
     def of_strangers(self) -> "Source":
-        """The same corpus as networks see it that know none of its people."""
-        return replace(self, people=np.full_like(self.people, -1))
+        """The same corpus as networks see it that know none of its people and parts."""
+        return replace(self, people=np.full_like(self.people, -1), part_codes=None)
 
     def narrowed(self, recipe: Recipe) -> "Source":
         """The same corpus with no more of its targets than ``recipe`` predicts."""
@@ -230,6 +238,7 @@ class Wanted:
         frames, pooled_only = self._frames(layout, corpus, ids, features, present)
         if frames:
             present = {m: present[m] & (found.counts > 0) for m, found in frames.items()}
+        dataset = utterances.get_column("dataset").fill_null(corpus).to_numpy()
         images = None
         if "images" in self.needs:
             face_images = registry.part("tasks.batches.face_images")
@@ -241,7 +250,8 @@ class Wanted:
             dialogues=utterances.get_column("dialogue_id").to_numpy(),
             speakers=_by_appearance(utterances),
             people=_by_name(utterances.get_column("speaker")),
-            parts=utterances.get_column("dataset").fill_null(corpus).to_numpy(),
+            parts=dataset,
+            part_codes=_codes_of_parts(dataset),
             features=features,
             present=present,
             targets=targets,
@@ -341,6 +351,12 @@ def _by_name(speakers: pl.Series) -> np.ndarray:
         names, list(range(len(names))), default=-1, return_dtype=pl.Int64
     )
     return codes.fill_null(-1).to_numpy()
+
+
+def _codes_of_parts(dataset: np.ndarray) -> np.ndarray | None:
+    """(N,) place of each part among all by name; None with one part."""
+    names, codes = np.unique(dataset, return_inverse=True)
+    return codes if len(names) > 1 else None
 
 
 def _read_extra(ids: pl.Series, folder: Path) -> np.ndarray:

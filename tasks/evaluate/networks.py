@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from models.batch import MODALITIES, Target
 from models.errors import UserError
 from models.method import Method, Spec
+from models.part_scales import PartSpec
 from tasks.batches.dataset import Dataset
 from tasks.batches.source import Source, source_for
 from tasks.inputs import Named
@@ -97,8 +98,10 @@ def network_of(config: Mapping[str, Any], method: str) -> tuple[Recipe, Method]:
     )
     # compiling takes longer than a look at the test rows
     recipe = resolve(method, {k: v for k, v in config["entry"].items() if k != "compile"})
-    people = config.get("people", 0)
-    return recipe, build(recipe, Spec(dims, targets, config["speakers"], frame_dims, people))
+    people, parts = config.get("people", 0), config.get("parts")
+    known = None if parts is None else PartSpec.of(parts)
+    spec = Spec(dims, targets, config["speakers"], frame_dims, people, known)
+    return recipe, build(recipe, spec)
 
 
 def targets_of(runs: Sequence[Run]) -> list[Target]:

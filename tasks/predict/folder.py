@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -53,6 +53,30 @@ class TargetFile(_Strict):
     upper: float
 
 
+class KnotsFile(_Strict):
+    """A map of one column of one part of a union; see ``models.part_scales.Knots``."""
+
+    own: list[float]
+    common: list[float]
+
+    @model_validator(mode="after")
+    def _rises(self) -> "KnotsFile":
+        """What a map needs to be read both ways."""
+        for line in (self.own, self.common):
+            if not np.isfinite(line).all() or (np.diff(line) <= 0).any():
+                raise ValueError(f"{line} does not rise")
+        if len(self.own) != len(self.common) or len(self.own) == 1:
+            raise ValueError("own and common are not of one length, 0 or 2 and more")
+        return self
+
+
+class PartsFile(_Strict):
+    """What a network knows of the parts of a union; see ``models.part_scales.PartSpec``."""
+
+    columns: dict[str, dict[str, KnotsFile]]
+    has_offsets: bool
+
+
 class NetworkFile(_Strict):
     """``config.json`` of a network, as its run has it."""
 
@@ -63,6 +87,7 @@ class NetworkFile(_Strict):
     frame_dims: dict[str, int] = {}
     speakers: int = Field(ge=0)
     people: int = Field(0, ge=0)
+    parts: PartsFile | None = None
     targets: tuple[TargetFile, ...] = Field(min_length=1)
     seed: int
     fold: int

@@ -35,6 +35,7 @@ def write_run(
         **({"frame_dims": source.frame_dims} if source.frame_dims else {}),
         "speakers": method.spec.speakers,
         "people": method.spec.people,
+        **({"parts": asdict(method.spec.parts)} if method.spec.parts is not None else {}),
         "targets": [asdict(target) for target in method.spec.targets],
         "seed": job.seed,
         "fold": job.fold,

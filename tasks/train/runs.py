@@ -17,6 +17,7 @@ from models.metrics.fitness import sentiment_fitness
 from models.metrics.regression import mae, pearson, sentiment_scores
 from models.metrics.scoring import UNDEFINED_SCORE, selection_score
 from tasks.batches.dataset import Dataset, is_labelled
+from tasks.batches.part_scales import fit_parts
 from tasks.batches.source import Source
 from tasks.layout import Layout
 from tasks.recipes import Recipe
@@ -58,6 +59,11 @@ def parts(
                 f"labelled with {' or '.join(names)}; change splits or labels in params.yaml"
             )
     _check_variety(layout, train, targets, corpus, fold)
+    asked = recipe.train
+    if asked.part_align != "none" or asked.part_offset:
+        # before items come again, for each training row counts once
+        spec = fit_parts(train, asked.part_align, asked.part_offset, corpus, fold)
+        train = train.knowing_parts(spec)
     if recipe.train.part_balance:
         train = train.balanced(recipe.train.part_balance, corpus)
     return train.softly() if recipe.train.soft_labels else train, validation

@@ -1,17 +1,13 @@
 """A union of corpora is a corpus: joined from its parts' tables, and refused where it would lie."""
 
 import json
-import shutil
-import sys
 from collections import Counter
 
 import polars as pl
 import pytest
 
-from models import encoders
 from models.errors import UserError
 from tasks.batches.source import source_for
-from tasks.features import families as encoder_families
 from tasks.params import Params
 from tasks.recipes import resolve
 from tasks.selection import transfers_of
@@ -23,41 +19,18 @@ from tasks.tables.quarantine import QUARANTINE
 from tasks.tables.splits import SPLIT
 from tasks.tables.utterances import UTTERANCES
 from tasks.train.runs import parts
-from tests.places import ROOT, here
-from tests.tasks.union_factory import PARTS, params, prepare, run, table, write_part
+from tests.places import here
+from tests.tasks.union_factory import PARTS, prepare, run, table, write_part
 
 
 @pytest.fixture
-def raw(tmp_path, monkeypatch):
-    """Parameters of a project in the current folder whose parts lie in data/raw."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("AFFECTLOOM_CACHE", str(tmp_path / "cache"))
-    for part in PARTS:
-        write_part(part)
-    return params()
+def raw(union_params):
+    return union_params
 
 
 @pytest.fixture(autouse=True)
-def counted(tmp_path, monkeypatch):
-    """The encoder family that counts, where the real ones are; gives what it computed so far."""
-    folder = tmp_path / "families"
-    folder.mkdir()
-    shutil.copy(ROOT / "tests/tasks/fake_text_family.py", folder)
-    encoders.__path__.append(str(folder))
-    monkeypatch.setenv("FAKE_COUNT", str(tmp_path / "count"))
-    encoder_families.family_constants.cache_clear()
-
-    def count() -> int:
-        file = tmp_path / "count"
-        lines = file.read_text().split() if file.exists() else []
-        file.unlink(missing_ok=True)
-        return sum(map(int, lines))
-
-    yield count
-    encoders.__path__.remove(str(folder))
-    sys.modules.pop("models.encoders.fake_text_family", None)
-    encoder_families.family_constants.cache_clear()
-    encoder_families._loaded.clear()
+def counted(counted_words):
+    return counted_words
 
 
 def test_ids_and_media_stay_and_people_get_their_part(raw):

@@ -5,12 +5,21 @@ import shutil
 
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from models.errors import UserError
 from tasks.predict.engine import Asked, predict
 from tasks.predict.export import export
-from tasks.predict.folder import CALIBRATION, CARD, CONFIG, ENCODERS, WEIGHTS, read_model
+from tasks.predict.folder import (
+    CALIBRATION,
+    CARD,
+    CONFIG,
+    ENCODERS,
+    WEIGHTS,
+    KnotsFile,
+    read_model,
+)
 from tasks.predict.media import find_media
 from tests.places import QUIET
 from tests.tasks.predict.projects import NAME
@@ -159,3 +168,18 @@ def test_other_weights_of_an_encoder_are_refused_before_they_answer(project, fol
     change(folder / ENCODERS, weights_sha256={**content["weights_sha256"], "bert": "0" * 64})
     with pytest.raises(UserError, match="encoder bert is not the one"):
         answer_of(project, read_model(folder))
+
+
+@pytest.mark.parametrize(
+    ("own", "common", "message"),
+    [
+        ([0.0, 0.0], [0.0, 1.0], "does not rise"),
+        ([0.0, 1.0], [0.0], "not of one length"),
+        ([0.0], [0.0], "not of one length"),
+        ([0.0, float("nan")], [0.0, 1.0], "does not rise"),
+    ],
+)
+def test_maps_of_parts_that_cannot_be_read_both_ways_are_refused(own, common, message):
+    with pytest.raises(ValidationError, match=message):
+        KnotsFile(own=own, common=common)
+    assert KnotsFile(own=[], common=[]).own == []
