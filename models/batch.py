@@ -100,6 +100,8 @@ class Batch:
         soft: how sure raters were, in training with soft labels only: target name to (B, U, C)
             share of votes for ``category``, (B, U, K) standard deviation over raters for
             ``values``; NaN where unknown.
+        weights: how much values count, in training with ``derived_weight`` only: target name to
+            (B, U, K) for ``values``.
     """
 
     mask: Tensor
@@ -114,6 +116,7 @@ class Batch:
     people: Tensor | None = None
     parts: Tensor | None = None
     soft: Mapping[str, Tensor] | None = None
+    weights: Mapping[str, Tensor] | None = None
 
     @property
     def lengths(self) -> Tensor:
@@ -122,7 +125,7 @@ class Batch:
 
     def without_labels(self) -> "Batch":
         """The same batch with its labels out of reach."""
-        return replace(self, targets=_NoLabels(), soft=None)
+        return replace(self, targets=_NoLabels(), soft=None, weights=None)
 
     def with_modalities(self, keep: frozenset[str] | set[str]) -> "Batch":
         """The same batch as if only the modalities in ``keep`` existed."""

@@ -387,9 +387,9 @@ def target_loss(target: Target, output: Tensor, batch: Batch) -> Tensor:
             return F.cross_entropy(output[known], shares)
         return F.cross_entropy(output[known], truth[known])
     if target.kind == "values":
-        if soft is not None:
+        if (counts := _value_weights(target, batch)) is not None:
             errors = (output[known] - truth[known].to(output.dtype)) ** 2
-            weight = certainty(target, soft[known]).to(output.dtype)
+            weight = counts[known].to(output.dtype)
             return (weight * errors).sum() / weight.sum()
         return F.mse_loss(output[known], truth[known].to(output.dtype))
     return F.binary_cross_entropy_with_logits(output[known], truth[known].to(output.dtype))
@@ -399,6 +399,16 @@ def _shares_or_label(shares: Tensor, truth: Tensor) -> Tensor:
     """(N, C) share of votes; all on the label where nobody's vote is known."""
     alone = F.one_hot(truth, shares.shape[-1]).to(shares.dtype)
     return torch.where(shares.isnan(), alone, shares)
+
+
+def _value_weights(target: Target, batch: Batch) -> Tensor | None:
+    """(B, U, K) how much each value counts; None where all count alike."""
+    soft, counts = ((found or {}).get(target.name) for found in (batch.soft, batch.weights))
+    if soft is None:
+        return counts
+    known = is_known(target, batch)
+    sure = torch.zeros_like(soft).masked_scatter(known, certainty(target, soft[known]))
+    return sure if counts is None else sure * counts
 
 
 def certainty(target: Target, std: Tensor) -> Tensor:
@@ -418,10 +428,8 @@ def certainty(target: Target, std: Tensor) -> Tensor:
 def known_weight(target: Target, batch: Batch) -> Tensor:
     """() what ``target_loss`` divides by: labelled cells, or the sum of what each counts."""
     known = is_known(target, batch)
-    soft = (batch.soft or {}).get(target.name)
-    if target.kind == "values" and soft is not None and known.any():
-        return certainty(target, soft[known]).sum()
-    return known.sum()
+    counts = _value_weights(target, batch) if target.kind == "values" else None
+    return known.sum() if counts is None else counts[known].sum()
 
 
 def is_known(target: Target, batch: Batch) -> Tensor:

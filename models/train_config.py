@@ -43,6 +43,8 @@ class TrainConfig:
         validation_masks: masks of the validation data, over which the score is averaged.
         soft_labels: learn how sure raters were: shares of votes instead of the class that has most,
             and errors of values that count the less, the more raters differed.
+        derived_weight: how much a value counts in the loss that nobody judged, but a lexicon, a
+            model, a table or sentiment gave: 1 as much as a judged one, 0 not at all.
         part_balance: how evenly an epoch shows the parts of a union: shares are as sizes to the
             power 1 - part_balance, so at 0 as they are, at 1 all alike. Items of smaller parts come
             again, and none is left out.
@@ -81,6 +83,7 @@ class TrainConfig:
     validation_rate: float = -1.0
     validation_masks: int = 3
     soft_labels: bool = False
+    derived_weight: float = 1.0
     part_balance: float = 0.0
     part_align: Literal["none", "zscore", "quantile"] = "none"
     part_offset: bool = False

@@ -166,6 +166,12 @@ class Params:
                 "ratings of test rows would move the labels that training sees; leave it out, and "
                 "weights are learnt on the training rows of each fold"
             )
+        known = registered(self.raw, corpus)
+        if asked.teacher is not None and (encoder := asked.teacher.encoder) not in known:
+            raise UserError(
+                f"params.yaml: labels.teacher.encoder is '{encoder}', which is no key of encoders "
+                f"on corpus {corpus}; {hint(encoder, known)}"
+            )
         return asked
 
     def for_splits(self, corpus: str) -> Any:

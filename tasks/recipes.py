@@ -42,6 +42,7 @@ _LIMITS = {
     "accumulate": (1, math.inf),
     "modality_dropout": (0.0, 1.0),
     "part_balance": (0.0, 1.0),
+    "derived_weight": (0.0, 1.0),
     "validation_rate": (-1.0, 1.0),
     "validation_masks": (1, math.inf),
 }
@@ -232,6 +233,11 @@ def resolve(name: str, entry: Mapping[str, Any]) -> Recipe:
         raise UserError(
             f"params.yaml: {where}.soft_labels has no effect: with these options the method has a "
             "loss of its own; leave it out"
+        )
+    if 0 < trainer.derived_weight < 1 and not method.learns_softly(config):
+        raise UserError(
+            f"params.yaml: {where}.derived_weight is {trainer.derived_weight:g}, but with these "
+            "options the method has a loss of its own; write 0 (left out) or 1 (like judged ones)"
         )
     if trainer.part_offset and not method.learns_offsets(config):
         raise UserError(

@@ -8,7 +8,7 @@ from models import encoders, registry
 from models.errors import UserError
 from tasks.inputs import Named, names_in
 from tasks.method_reads import method_reads
-from tasks.unions import share_rows
+from tasks.unions import parts_of, share_rows
 
 
 def registered(raw: Mapping[str, Any], corpus: str) -> list[str]:
@@ -17,10 +17,19 @@ def registered(raw: Mapping[str, Any], corpus: str) -> list[str]:
 
 
 def encoders_of(raw: Mapping[str, Any], corpus: str) -> list[str]:
-    """Encoders that run on ``corpus``: those that its inputs and its methods' inputs name."""
+    """Encoders that run on ``corpus``: those that its inputs, methods and labels name."""
     wanted = [inputs_of(raw, corpus), *(inputs_of(raw, corpus, m) for m in methods_of(raw, corpus))]
     named = {name for inputs in wanted for one in inputs.values() for name in names_in(one)}
+    named.add(str((labels_of(raw, corpus).get("teacher") or {}).get("encoder")))
     return [name for name in registered(raw, corpus) if name in named]
+
+
+def labels_of(raw: Mapping[str, Any], corpus: str) -> dict[str, Any]:
+    """How a corpus is labelled: the section, and over it its own keys; nothing of a union."""
+    if parts_of(raw, corpus):
+        return {}
+    own = ((raw.get("corpora") or {}).get(corpus) or {}).get("labels") or {}
+    return {**(raw.get("labels") or {}), **own}
 
 
 def seen_corpora(raw: Mapping[str, Any]) -> list[dict[str, str]]:

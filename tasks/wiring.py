@@ -14,6 +14,7 @@ from tasks.method_reads import method_modules, method_reads
 from tasks.selection import (
     encoders_of,
     inputs_of,
+    labels_of,
     methods_on,
     modality_of,
     searches_of,
@@ -113,16 +114,28 @@ def splits_reads(d: Layout, raw: Raw, corpus: str) -> list[str]:
 
 
 def labels_reads(d: Layout, raw: Raw, corpus: str) -> list[str]:
-    """The splits, where rater weights are learnt on the training rows of each fold.
+    """Splits, where rater weights are learnt on training rows, a lexicon, a teacher's features.
 
     Of a union its own splits, and what labels made of its parts.
     """
     if parts := parts_of(raw, corpus):
         made = [f(part) for part in parts for f in (d.labels, d.labels_quarantine, d.agreement)]
         return [str(d.splits(corpus)), *map(str, made)]
-    asked = {**(raw.get("labels") or {}), **((raw["corpora"][corpus] or {}).get("labels") or {})}
+    asked = labels_of(raw, corpus)
     is_learnt = asked.get("merge") == "ewe" and asked.get("weights_from", "training") != "all"
-    return [str(d.splits(corpus))] if is_learnt else []
+    found = [str(d.splits(corpus))] if is_learnt else []
+    if asked.get("lexicon") is not None:
+        found.append(f"${{{_labels_key(raw, corpus, 'lexicon')}.file}}")
+    if asked.get("teacher") is not None:
+        encoder = f"${{{_labels_key(raw, corpus, 'teacher')}.encoder}}"
+        found.append(str(d.features(corpus, encoder)))
+    return found
+
+
+def _labels_key(raw: Raw, corpus: str, name: str) -> str:
+    """Where a key of labels stands that holds for a corpus."""
+    own = (raw["corpora"][corpus] or {}).get("labels") or {}
+    return f"corpora.{corpus}.labels.{name}" if name in own else f"labels.{name}"
 
 
 # features ---------------------------------------------------------------------------------------

@@ -50,13 +50,12 @@ class Dataset:
         self._view: Callable[..., np.ndarray] | None = None
         self._is_soft = False
         self._shots = 1
+        self._weights: dict[str, np.ndarray] = {}
         self.part_spec: PartSpec | None = None
         self._targets = targets
         items = _by_dialogue(source.dialogues, rows) if level == "dialogue" else list(rows[:, None])
         if labelled:
-            has_label = np.zeros(len(source.ids), bool)
-            for target in targets:
-                has_label |= is_labelled(target, labels.values[target.name])
+            has_label = self._has_label()
             items = [item for item in items if has_label[item].any()]
         labelled_items = len(items)
         if seen:
@@ -181,6 +180,42 @@ class Dataset:
         other._view, other._shots = view, shots
         return other
 
+    def with_derived_at(self, weight: float, corpus: str) -> Dataset:
+        """The same items with values that nobody judged at so much weight; see ``TrainConfig``.
+
+        Args:
+            weight: 0 to 1; at 0 such values, and items with no others, are left out.
+            corpus: who to name in an error.
+        """
+        derived = self._labels.derived
+        if not any(cells.any() for cells in derived.values()):
+            raise UserError(
+                f"params.yaml: derived_weight has no effect on {corpus}: every value of its labels "
+                "was judged by somebody; leave it out, or derive values (labels.lexicon, "
+                "labels.teacher, labels.prior, labels.allow_proxy)"
+            )
+        other = copy.copy(self)
+        if weight > 0:
+            other._weights = {
+                name: np.where(cells, weight, 1).astype(np.float32)
+                for name, cells in derived.items()
+            }
+        else:
+            known = self._labels.values
+            judged = {n: np.where(cells, np.nan, known[n]) for n, cells in derived.items()}
+            judged = {name: values.astype(np.float32) for name, values in judged.items()}
+            other._labels = replace(self._labels, values={**known, **judged})
+            has_label = other._has_label()
+            other._set([item for item in self._items if has_label[item].any()])
+        return other
+
+    def _has_label(self) -> np.ndarray:
+        """(N,) bool: rows of the source with a label of one of the targets."""
+        has_label = np.zeros(len(self._source.ids), bool)
+        for target in self._targets:
+            has_label |= is_labelled(target, self._labels.values[target.name])
+        return has_label
+
     def softly(self) -> Dataset:
         """The same items, whose batches tell how sure raters were."""
         known = [self._labels.soft.get(target.name) for target in self._targets]
@@ -262,6 +297,7 @@ class Dataset:
             frames=frames or None,
             extra=extra or None,
             soft=self._soft(at, mask) if self._is_soft else None,
+            weights={n: torch.from_numpy(found[at]) for n, found in self._weights.items()} or None,
         )
 
     def _soft(self, at: np.ndarray, mask: Tensor) -> dict[str, Tensor]:

@@ -31,6 +31,15 @@ class Labels:
     soft: Mapping[str, np.ndarray]
     first: np.ndarray | None
 
+    @property
+    def derived(self) -> dict[str, np.ndarray]:
+        """Target of values to (N, K) bool: cells that nobody judged."""
+        return {
+            name: ~np.isnan(values) & ~self.scored[name]
+            for name, values in self.values.items()
+            if np.issubdtype(values.dtype, np.floating)
+        }
+
     def narrowed(self, narrow: Mapping[str, tuple[Target, Target]]) -> "Labels":
         """Of each target, given as it is and as it is to be, the columns that are left."""
 

@@ -8,8 +8,12 @@ from models.part_scales import Align, Knots, PartSpec, fit_knots
 from tasks.batches.dataset import Dataset
 
 
-def fit_parts(train: Dataset, align: Align, has_offsets: bool, corpus: str, fold: int) -> PartSpec:
+def fit_parts(
+    train: Dataset, align: Align, has_offsets: bool, corpus: str, fold: int
+) -> PartSpec | None:
     """Maps of all columns of values, fitted on training rows, each of them counted once.
+
+    None where the network predicts no values.
 
     Args:
         train: the rows.
@@ -28,11 +32,6 @@ def fit_parts(train: Dataset, align: Align, has_offsets: bool, corpus: str, fold
         )
     columns: dict[str, dict[str, Knots]] = {name: {} for name in names}
     targets = [target for target in train.targets if target.kind == "values"]
-    if not targets:
-        raise UserError(
-            f"params.yaml: {option} has no effect on {' and '.join(t.name for t in train.targets)} "
-            f"of {corpus}: it is of values; name such targets in the entry, or leave it out"
-        )
     for target in targets:
         truth = train.truth_to_select_by(target)
         for place, column in enumerate(target.names):
@@ -41,7 +40,7 @@ def fit_parts(train: Dataset, align: Align, has_offsets: bool, corpus: str, fold
                 _check(known, target, column, corpus, fold)
             for name, knots in fit_knots(align, known).items():
                 columns[name][column] = knots
-    return PartSpec(columns, has_offsets)
+    return PartSpec(columns, has_offsets) if targets else None
 
 
 def _by_part(values: np.ndarray, parts: np.ndarray) -> dict[str, np.ndarray]:

@@ -38,6 +38,30 @@ class PriorParams(_Params):
     vad: dict[str, tuple[Unit, Unit, Unit]]
 
 
+class LexiconParams(_Params):
+    """VAD of words, for utterances with a text and no judgement. Off unless declared.
+
+    Attributes:
+        file: in NRC-VAD's form, from the project's folder: word, valence, arousal, dominance in
+            [0, 1], separated by tabs.
+        least_words: known words that a text must have.
+    """
+
+    file: str = Field(min_length=1)
+    least_words: int = Field(1, ge=1)
+
+
+class TeacherParams(_Params):
+    """VAD as another model says it, where nobody judged. Off unless declared.
+
+    Attributes:
+        encoder: whose features are valence, arousal and dominance in [-1, 1]: of the family
+            ``audio_vad``, or imported.
+    """
+
+    encoder: str
+
+
 class LabelsParams(_Params):
     """How judgements are merged (``params.yaml: labels``).
 
@@ -68,6 +92,8 @@ class LabelsParams(_Params):
         source_tolerance: how far two sources may differ about one judgement, on [-1, 1].
         allow_proxy: take sentiment as valence where valence is missing.
         prior: VAD by category where VAD is missing.
+        lexicon: VAD by the words of the text where it is missing, or of a less trusted kind.
+        teacher: VAD by another model, likewise.
         signs: which table of Huo & Ge category and VAD are compared with.
         zero_tol: values this near to zero count as zero there.
         enforce_signs: quarantine what breaks the table instead of counting it.
@@ -95,6 +121,8 @@ class LabelsParams(_Params):
     source_tolerance: float = Field(0.05, ge=0)
     allow_proxy: bool = False
     prior: PriorParams | None = None
+    lexicon: LexiconParams | None = None
+    teacher: TeacherParams | None = None
     signs: SignTable = "table1"
     zero_tol: float = Field(0.0, ge=0)
     enforce_signs: bool = False

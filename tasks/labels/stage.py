@@ -20,6 +20,7 @@ from tasks.context import Context
 from tasks.label_rows import labels_in
 from tasks.labels.card import Card, read_card
 from tasks.labels.combine import combine, count_by
+from tasks.labels.derived import derive
 from tasks.labels.gather import RANGE, in_ranges
 from tasks.labels.notices import check_some_label, notices
 from tasks.labels.params import LabelsParams
@@ -33,6 +34,9 @@ from tasks.tables.quarantine import QUARANTINE
 from tasks.tables.splits import SPLIT
 from tasks.tables.utterances import UTTERANCES
 from tasks.targets import VAD
+
+#: Parts of the rule that the report tells in places of their own.
+_TOLD_APART = {"scales", "prior", "lexicon", "teacher"}
 
 
 @dataclass(frozen=True)
@@ -54,13 +58,18 @@ def run(params: LabelsParams, layout: Layout, ctx: Context, corpus: str) -> Path
     write_table(QUARANTINE, result.quarantine, layout.labels_quarantine(corpus))
     _stop_if_too_many(layout, result, params, corpus)
     lost = _lost(result)
-    check_some_label(corpus, result.labels, _judgements(result), lost)
+    derived = derive(params, layout, corpus, result.labels)
+    check_some_label(corpus, derived.labels, _judgements(result), lost)
     mapped = replace(card, label_map={**card.label_map, **params.aliases})
     again = read_ranges(ANNOTATIONS, layout.annotations(corpus), RANGE)
     for sentence in notices(corpus, again, mapped, lost):
         ctx.log(sentence)
-    write_table(LABELS, result.labels, layout.labels(corpus))
-    write_json(layout.agreement(corpus), {"corpus": corpus, **result.report})
+    write_table(LABELS, derived.labels, layout.labels(corpus))
+    report = {"corpus": corpus, **result.report}
+    if derived.counts:
+        kinds = count_kinds(labels_in(derived.labels))
+        report |= {"kinds": kinds, "derived": derived.counts}
+    write_json(layout.agreement(corpus), report)
     return layout.labels(corpus)
 
 
@@ -107,7 +116,7 @@ def _merge(
     first = labels_in(labels)
     report = describe(gathered, first)
     report |= {
-        "rule": {**params.model_dump(mode="json", exclude={"scales", "prior"})},
+        "rule": {**params.model_dump(mode="json", exclude=_TOLD_APART)},
         "rows": {
             "in": done.rows,
             "used": gathered.kept,

@@ -60,10 +60,12 @@ def parts(
             )
     _check_variety(layout, train, targets, corpus, fold)
     asked = recipe.train
+    if asked.derived_weight != 1:
+        train = train.with_derived_at(asked.derived_weight, corpus)
     if asked.part_align != "none" or asked.part_offset:
         # before items come again, for each training row counts once
         spec = fit_parts(train, asked.part_align, asked.part_offset, corpus, fold)
-        train = train.knowing_parts(spec)
+        train = train if spec is None else train.knowing_parts(spec)
     if recipe.train.part_balance:
         train = train.balanced(recipe.train.part_balance, corpus)
     return train.softly() if recipe.train.soft_labels else train, validation

@@ -71,6 +71,7 @@ def test_labels_in_training_have_one_mean_and_deviation(raw):
 def test_batches_carry_the_same_labels_as_truth_and_the_part_of_each_row(raw):
     train, _, source = trained_on({"part_align": "quantile"})
     batch = train.batch(range(len(train)))
+    assert batch.parts is not None
     torch.testing.assert_close(
         batch.targets["vad"][:, 0], train.truth(train.targets[0]), equal_nan=True
     )
@@ -175,15 +176,15 @@ def test_a_part_whose_values_are_all_alike_is_named(raw):
         trained_on({"part_align": "quantile"})
 
 
-def test_targets_without_numbers_are_named(raw):
+def test_a_network_of_classes_has_nothing_to_align(raw):
     labels = read_table(LABELS, here().labels("joint")).with_columns(
         category=pl.when(pl.col("utterance_id").hash() % 2 == 0)
         .then(pl.lit("glad"))
         .otherwise(pl.lit("sad"))
     )
     write_table(LABELS, labels, here().labels("joint"))
-    with pytest.raises(UserError, match="part_offset has no effect on category of joint: it is of"):
-        trained_on({"part_offset": True}, ["category"])
+    assert trained_on({"part_offset": True}, ["category"])[0].part_spec is None
+    assert trained_on({"part_offset": True}, ["category", "vad"])[0].part_spec is not None
 
 
 def test_a_method_with_a_loss_of_its_own_learns_no_offsets():
