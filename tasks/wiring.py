@@ -157,7 +157,12 @@ def encoder_reads(d: Layout, raw: Raw, corpus: str, encoder: str) -> list[str]:
     checkpoint = str(joined(entry.get("checkpoint")) or "")
     if is_wheel(checkpoint):
         found.append(str(d.checkpoint(folder_name(checkpoint, entry.get("sha256")))))
-    if checkpoint.startswith((str(d.checkpoints), str(d.media_root))):
+    if "{corpus}" in checkpoint:  # imported features: a file of each part of a union
+        corpora = entry.get("corpora")
+        for part in parts_of(raw, corpus) or [corpus]:
+            if corpora is None or part in corpora:
+                found.append(checkpoint.replace("{corpus}", part))
+    elif checkpoint.startswith((str(d.checkpoints), str(d.media_root))):
         found.append(f"${{encoders.{encoder}.checkpoint}}")
     return found
 

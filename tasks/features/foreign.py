@@ -1,7 +1,12 @@
-"""Features of somebody else become a features table: the same bucket files, nothing computed."""
+"""Features of somebody else become a features table: the same bucket files, nothing computed.
 
+A union has the files of its parts set together, where these are of one width.
+"""
+
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -17,13 +22,21 @@ from tasks.store.segments import Entry, Store
 from tasks.tables.parquet import read_table
 from tasks.tables.utterances import UTTERANCES
 
+#: Stands for the corpus in the name of a file that several have.
+CORPUS = "{corpus}"
+
 
 class Foreign(Protocol):
     """The part of an encoder's parameters that counts here."""
 
     @property
     def checkpoint(self) -> str | None:
-        """The file, relative to the project."""
+        """The file, relative to the project; ``{corpus}`` in it stands for each corpus."""
+        ...
+
+    @property
+    def corpora(self) -> tuple[str, ...] | None:
+        """Those that have the file; None: all."""
         ...
 
     @property
@@ -46,28 +59,101 @@ def run(params: Foreign, layout: Layout, corpus: str, encoder: str) -> Path:
     Returns:
         The folder of bucket files.
     """
-    path = layout.project / str(params.checkpoint)
-    source = _FeaturesFile(path, corpus, params.sequence)
-    ids = read_table(UTTERANCES, layout.utterances(corpus), ["utterance_id"])["utterance_id"]
-    rows = source.rows(ids, corpus)
-    if rows and not any(row.reason != "not_imported" for row in rows):
+    columns = ["utterance_id", "dataset"]
+    utterances = read_table(UTTERANCES, layout.utterances(corpus), columns).with_columns(
+        pl.col("dataset").fill_null(corpus)
+    )
+    parts = utterances["dataset"].unique().sort().to_list()
+    having = [part for part in parts if params.corpora is None or part in params.corpora]
+    if parts != [corpus] and CORPUS not in str(params.checkpoint):
         raise UserError(
-            f"{path}: has none of {corpus}'s {len(rows)} utterances; import it again for this "
-            "corpus with --features-only"
+            f"params.yaml: encoders.{encoder}.checkpoint is {params.checkpoint}, a file of one "
+            f"corpus, but {corpus} is a union; write {CORPUS} in place of the corpus's name"
         )
+    if not having:
+        raise UserError(
+            f"params.yaml: encoders.{encoder}.corpora names no part of {corpus}, so it has no "
+            f"features of any; add {' or '.join(parts)}"
+        )
+    source = _Together(
+        {part: _FeaturesFile(_path(params, layout, part), part, params.sequence) for part in having}
+    )
+    rows = []
+    for part in parts:
+        ids = utterances.filter(pl.col("dataset") == part)["utterance_id"]
+        rows += source.rows(ids, part)
     destination = layout.features(corpus, encoder)
     metadata = source.metadata | {
         "encoder": encoder,
         "family": "imported",
         "checkpoint": str(params.checkpoint),
         "revision": "none",
-        "weights_sha256": source.metadata["source_sha256"],
         "libraries": "{}",
         "parameters": json.dumps({"sequence": params.sequence}),
     }
     # assemble asks its store for entries by key and for nothing else
     assemble(cast(Store, source), rows, source.dim, source.dim, destination, metadata)
     return destination
+
+
+def _path(params: Foreign, layout: Layout, corpus: str) -> Path:
+    return layout.project / str(params.checkpoint).replace(CORPUS, corpus)
+
+
+class _Together:
+    """The files of several parts as one, of which a single corpus is the simplest."""
+
+    def __init__(self, files: Mapping[str, "_FeaturesFile"]) -> None:
+        self.files = files
+        widths = {part: file.dim for part, file in files.items()}
+        if len(set(widths.values())) > 1:
+            told = ", ".join(f"{width} in {part}" for part, width in widths.items())
+            raise UserError(
+                f"{next(iter(files.values())).path}: imported features of one name have different "
+                f"widths ({told}), so no network can read them all; import what one program "
+                "computed, or leave a part out of the encoder's corpora"
+            )
+        self.dim = next(iter(widths.values()))
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Of the file; of several what they agree on, each part's value where they do not."""
+        if len(self.files) == 1:
+            (file,) = self.files.values()
+            return file.metadata | {"weights_sha256": file.metadata["source_sha256"]}
+        sums = [file.metadata["source_sha256"] for file in self.files.values()]
+        keys = [key for file in self.files.values() for key in file.metadata]
+        return {
+            **{key: self._told(key) for key in dict.fromkeys(keys)},
+            "weights_sha256": hashlib.sha256(" ".join(sums).encode()).hexdigest(),
+        }
+
+    def _told(self, key: str) -> str:
+        found = {part: file.metadata.get(key, "") for part, file in self.files.items()}
+        if len(set(found.values())) == 1:
+            return next(iter(found.values()))
+        return "; ".join(f"{part}: {value}" for part, value in found.items())
+
+    def rows(self, utterances: pl.Series, part: str) -> list[Row]:
+        """Rows of a part's utterances; a part without a file has none of the features."""
+        if part not in self.files:
+            return [Row(name, None, "quarantined", "not_imported", 0, None) for name in utterances]
+        file = self.files[part]
+        rows = file.rows(utterances, part)
+        if rows and not any(row.reason != "not_imported" for row in rows):
+            raise UserError(
+                f"{file.path}: has none of {part}'s {len(rows)} utterances; import it again for "
+                "this corpus with --features-only"
+            )
+        return [row if row.key is None else replace(row, key=f"{part}:{row.key}") for row in rows]
+
+    def read(self, keys: Sequence[str]) -> list[Entry]:
+        """Features of ``keys``."""
+        found = []
+        for key in keys:
+            part, _, place = key.rpartition(":")
+            found += self.files[part].read([place])
+        return found
 
 
 class _FeaturesFile:
@@ -90,6 +176,7 @@ class _FeaturesFile:
                 f"{path}: holds features of {self.metadata.get('corpus')}, not of {corpus}; "
                 "mend the checkpoint in params.yaml"
             )
+        self.path = path
         self.dim: int = self.file.schema_arrow.field("pooled").type.list_size
         self.sequence = sequence
         self.heads = pl.DataFrame(pl.from_arrow(head)).with_row_index("place")
