@@ -28,6 +28,8 @@ from tasks.unions import parts_of
 
 _KEYS = ("utterance_id", "fold", "seed")
 JOINT, ALONE = "joint", "alone"
+#: Keys of an entry of ``methods`` that say what is done about parts, and what a part has none of.
+_OF_UNIONS = ("part_align", "part_offset", "part_balance", "derived_weight", "corpora")
 
 
 class FromPart(TypedDict):
@@ -40,9 +42,14 @@ class FromPart(TypedDict):
 
 
 class Versus(TypedDict):
-    """One method on one target of one part; ``difference`` is joint minus alone."""
+    """One method on one target of one part; ``difference`` is joint minus alone.
+
+    ``against`` is the entry that was trained alone: the same, or the one that is the same but for
+    what an entry of unions says about their parts.
+    """
 
     method: str
+    against: str
     part: str
     target: str
     metric: str
@@ -109,7 +116,9 @@ def union_scores(
     places = read_places(layout, corpus)
     for method, joint in loaded[corpus][0].items():
         for part in parts:
-            alone = loaded[part][0].get(method) if part in loaded else None
+            known = loaded[part][0] if part in loaded else {}
+            against = counterpart(raw["methods"], method, list(known))
+            alone = known.get(against)
             for name in joint.targets:
                 found = _pair(name, joint, alone, places, part)
                 if isinstance(found, str):
@@ -117,12 +126,27 @@ def union_scores(
                     continue
                 with threadpool_limits(1):
                     row, pair = _judge(found, resamples, seed)
-                row |= {"method": method, "part": part, "target": name}
-                row["transfer"] = _from_parts(across, parts, part, method, name)
+                row |= {"method": method, "against": against, "part": part, "target": name}
+                row["transfer"] = _from_parts(across, parts, part, against, name)
                 rows.append(cast(Versus, row))
                 pairs.append(pair)
     _correct(rows, pairs)
     return {"rows": rows, "unscored": unscored, "card": _card(layout, corpus, parts)}
+
+
+def counterpart(entries: Mapping[str, Any], method: str, known: Sequence[str]) -> str:
+    """Of the methods that were evaluated on a part the one to hold ``method`` of a union against.
+
+    Itself where it is one of them, or where none is the same but for what is said about parts.
+    """
+
+    def plain(name: str) -> dict[str, Any]:
+        entry = entries.get(name) or {}
+        kept = {key: value for key, value in entry.items() if key not in _OF_UNIONS}
+        return {"method": name, **kept}
+
+    alike = [name for name in known if plain(name) == plain(method)]
+    return method if method in known or not alike else alike[0]
 
 
 def _pair(

@@ -7,7 +7,7 @@ import pytest
 from models.metrics.scoring import score_target
 from tasks.report.stage import ForReport, ReportParams, run
 from tasks.report.tested import load_tested
-from tasks.report.union_scores import union_scores
+from tasks.report.union_scores import counterpart, union_scores
 from tasks.tables.parquet import read_table, write_table
 from tasks.tables.splits import SPLIT
 from tasks.tables.utterances import UTTERANCES
@@ -133,6 +133,36 @@ def test_a_method_that_did_not_run_on_a_part_is_named(raw):
     assert found is not None
     assert {row["part"] for row in found["rows"]} == {"doll"}
     assert "linear, vad, toy: the method was not evaluated on the part alone" in found["unscored"]
+
+
+def test_an_entry_that_only_levels_parts_is_held_against_the_plain_one(raw):
+    raw["methods"]["levelled"] = {
+        **(raw["methods"][LINEAR] or {}),
+        "method": LINEAR,
+        "part_align": "zscore",
+        "corpora": ["joint"],
+    }
+    loaded = {c: load_tested(here(), c, [LINEAR]) for c in raw["corpora"]}
+    loaded["joint"] = ({"levelled": loaded["joint"][0][LINEAR]}, {})
+    found = union_scores(here(), raw, "joint", loaded, _ACROSS, resamples=200, seed=0)
+    assert found is not None
+    assert {(row["method"], row["against"]) for row in found["rows"]} == {("levelled", LINEAR)}
+    plain = {(row["part"], row["target"]): row for row in scores(raw)["rows"]}
+    for row in found["rows"]:
+        assert row["alone"] == plain[row["part"], row["target"]]["alone"]
+        assert row["transfer"] == plain[row["part"], row["target"]]["transfer"]
+
+
+def test_another_option_makes_another_method():
+    entries = {
+        "linear": {"lr": 0.1},
+        "faster": {"method": "linear", "lr": 0.2, "part_offset": True},
+        "even": {"method": "linear", "lr": 0.1, "part_balance": 1.0, "derived_weight": 0.3},
+    }
+    assert counterpart(entries, "faster", ["linear"]) == "faster"
+    assert counterpart(entries, "even", ["linear"]) == "linear"
+    assert counterpart(entries, "even", ["linear", "even"]) == "even"
+    assert counterpart(entries, "linear", []) == "linear"
 
 
 def test_the_card_says_what_compares_with_published_figures(raw):

@@ -9,7 +9,7 @@ section("union", "Together or alone", "The chosen method trained on all parts of
   const dims = [...new Set(Object.values(corpus().agreement.parts ?? {}).flatMap((p) => Object.keys(p.values)))];
   const spreads = dims.flatMap((dim) => Object.entries(corpus().agreement.parts).filter(([, p]) => p.values[dim]).map(([name, p]) => [words(dim), name, moments(p.values[dim].raw), moments(p.values[dim].mapped), count(p.values[dim].mapped.n)]));
   return [
-    lines.length ? table(["part", "joint", "alone", "joint − alone", "p", "trained on another part", "test rows", "columns"], lines, `${state.method}: ${words(rows[0].metric)} of ${words(state.target)}, ${rows[0].higher_is_better ? "higher" : "lower"} is better`) : h("p", {}, "No part was evaluated alone on this target."),
+    lines.length ? table(["part", "joint", "alone", "joint − alone", "p", "trained on another part", "test rows", "columns"], lines, `${state.method}${rows[0].against === state.method ? "" : `, alone ${rows[0].against}`}: ${words(rows[0].metric)} of ${words(state.target)}, ${rows[0].higher_is_better ? "higher" : "lower"} is better`) : h("p", {}, "No part was evaluated alone on this target."),
     h("ul", { class: "plain" }, found.card.map((sentence) => h("li", {}, `${sentence}.`))),
     spreads.length ? h("div", {}, h("h3", {}, "Equal ranges are not equal distributions"), table(["column", "part", "judgements as given", "labels as mapped", "labels"], spreads, "Mean ± standard deviation by part, before and after mapping")) : null];
 });
