@@ -20,7 +20,7 @@ from tasks.selection import inputs_of, methods_of, registered
 from tasks.stages import STAGES
 from tasks.starts import start_of
 from tasks.tables.words import MODALITIES
-from tasks.unions import UNION, UnionParams, check_unions
+from tasks.unions import UNION, UnionParams, check_unions, parts_of
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -167,7 +167,12 @@ class Params:
                 "weights are learnt on the training rows of each fold"
             )
         known = registered(self.raw, corpus)
-        if asked.teacher is not None and (encoder := asked.teacher.encoder) not in known:
+        is_union = bool(parts_of(self.raw, corpus))  # labelled by its parts
+        if (
+            asked.teacher is not None
+            and not is_union
+            and (encoder := asked.teacher.encoder) not in known
+        ):
             raise UserError(
                 f"params.yaml: labels.teacher.encoder is '{encoder}', which is no key of encoders "
                 f"on corpus {corpus}; {hint(encoder, known)}"

@@ -15,6 +15,7 @@ from tasks.selection import modality_of
 from tasks.tables.labels import LABELS
 from tasks.tables.words import MODALITIES
 from tasks.targets import TARGETS
+from tasks.unions import UNION
 
 #: A name becomes a folder, a key of DVC and a word on command lines.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
@@ -77,6 +78,8 @@ def check_outside(raw: Mapping[str, Any]) -> None:
     """Adapters take the options that they are given, and local checkpoints exist."""
     for name, entry in (raw.get("corpora") or {}).items():
         found = entry or {}
+        if found.get("adapter", name) == UNION:  # takes none, and reads no files
+            continue
         check_options(str(found.get("adapter", name)), found.get("options") or {})
     for name, entry in (raw.get("encoders") or {}).items():
         if (entry or {}).get("family") == "imported":

@@ -135,6 +135,31 @@ def test_the_maps_stand_in_the_runs_options_and_come_back(raw):
     assert one.method.get_parameter("part_scales.offset_vad").abs().sum().item() > 0
 
 
+def test_a_rate_that_follows_the_validation_loss_follows_it_on_the_scale_in_the_middle(raw):
+    raw["methods"]["linear"] |= {
+        "part_align": "zscore",
+        "targets": ["vad"],
+        "epochs": 1,
+        "scheduler": "plateau",
+        "plateau_on": "loss",
+    }
+    run(raw, "train", corpus="joint", method="linear")
+    (one,) = load_runs(here(), "joint", "linear")
+    _, validation, _ = trained_on(raw["methods"]["linear"])
+    scales = one.method.part_scales
+    assert scales is not None
+    losses, rows = [], []
+    for start in range(0, len(validation), 16):  # means over batches of that size
+        batch = validation.batch(range(start, min(start + 16, len(validation))))
+        said = one.method.eval().outputs(one.method.normalise(batch))["vad"]
+        truth = scales.aligned(batch)["vad"]
+        errors = ((said - truth) ** 2)[~truth.isnan()]
+        losses.append(errors.mean().item())
+        rows.append(int(batch.mask.sum()))
+    expected = np.average(losses, weights=rows)
+    assert one.report["history"][-1]["validation_loss"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_another_corpus_is_answered_on_the_scale_in_the_middle(raw):
     raw["methods"]["linear"] |= {"part_align": "zscore", "targets": ["vad"]}
     run(raw, "train", corpus="joint", method="linear")

