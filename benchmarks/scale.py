@@ -65,6 +65,7 @@ def params() -> dict[str, object]:
         "encoders": {"voice": {"family": "imported", "checkpoint": FEATURES}},
         "inputs": {"audio": "voice"},
         "train": {"seeds": [0]},
+        "execution": {"runner": "processes", "workers": 1},
         "methods": {"linear": {"batch_size": 256, "epochs": 2}},
     }
 
