@@ -4,25 +4,18 @@ Nothing here guesses types: every field of a text file is a string until an adap
 what cannot be parsed is set aside with the file and the row it stands in.
 """
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.csv as pc
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from models.errors import UserError, hint, nearest
-from tasks.corpora.raw_folders import check_file
+from tasks.corpora.text_blocks import ROW, csv_blocks, form_of
 from tasks.tables.annotations import ANNOTATIONS
 from tasks.tables.quarantine import QUARANTINE
 from tasks.tables.utterances import UTTERANCES
-
-#: Name of the column that counts the data rows of a file from 1.
-ROW = "row"
 
 #: Columns that an adapter's utterances must have; ingest fills the hash.
 UTTERANCE_COLUMNS = [
@@ -71,7 +64,7 @@ def read_csv(
     delimiter: str = ",",
     encoding: str = "utf-8",
     names: Sequence[str] | None = None,
-    block: int = 1 << 28,
+    block: int = 1 << 26,
 ) -> pl.DataFrame:
     """A delimited text file: all fields as strings, and ``row`` counting data rows from 1.
 
@@ -85,69 +78,14 @@ def read_csv(
         names: of the columns, where the file has no header.
         block: bytes that are parsed together; a row may not be longer.
     """
-    text = _with_newlines(read_text(path, encoding))
-    header = list(names) if names is not None else _header(path, text, delimiter)
-    if not text.strip() or (names is None and not text.partition("\n")[2].strip()):
-        return pl.DataFrame(schema={ROW: pl.Int64, **dict.fromkeys(header, pl.String)})
-    data = text.encode()
-    del text  # a long file is in memory once
-    try:
-        table = pc.read_csv(
-            pa.BufferReader(data),
-            # long blocks: a cell may be longer than one of the usual size, but none has 2 GiB
-            read_options=pc.ReadOptions(
-                column_names=names and header,
-                use_threads=False,
-                block_size=min(len(data) + 1, block),
-            ),
-            parse_options=pc.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            convert_options=pc.ConvertOptions(column_types=dict.fromkeys(header, pa.string())),
-        )
-    except pa.ArrowInvalid as error:
-        reason = str(error).removeprefix("CSV parse error: ")
-        raise UserError(f"{path}: {reason}; mend that row, or its quotes") from error
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    return frame.with_row_index(ROW, 1).with_columns(pl.col(ROW).cast(pl.Int64))
-
-
-def _with_newlines(text: str) -> str:
-    """Text of old Macintosh programs, whose lines end with a carriage return alone, as others'."""
-    return text if "\n" in text else text.replace("\r", "\n")
-
-
-def _header(path: Path, text: str, delimiter: str) -> list[str]:
-    header = next(csv.reader(io.StringIO(text), delimiter=delimiter), [])
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise UserError(f"{path}: two columns are called '{twice[0]}'; rename one of them")
-    if ROW in header:
-        raise UserError(f"{path}: a column is called '{ROW}', which is used here; rename it")
-    return header
+    return pl.concat(csv_blocks(path, delimiter, encoding, names, block), rechunk=True)
 
 
 def read_text(path: Path, encoding: str = "utf-8") -> str:
     """The text of a file without byte order mark; ``auto`` is UTF-8, else cp1252."""
-    check_file(path)
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; check the corpus's folder") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); check it") from error
-    tried = ("utf-8-sig", "cp1252") if encoding == "auto" else (encoding,)
-    for name in tried:
-        try:
-            return data.decode("utf-8-sig" if name.lower() in ("utf-8", "utf8") else name)
-        except LookupError:
-            raise UserError(
-                f"params.yaml: no encoding is called '{encoding}'; correct it"
-            ) from None
-        except UnicodeDecodeError:
-            continue
-    raise UserError(
-        f"{path} is not {encoding} text; save it as UTF-8, or name its encoding in the options"
-    )
+    form = form_of(path, encoding)
+    with path.open(encoding=form.encoding, newline="") as stream:
+        return stream.read()
 
 
 def split_lines(text: str) -> list[str]:
