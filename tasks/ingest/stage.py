@@ -18,12 +18,11 @@ from tasks.context import Context
 from tasks.corpora.adapter import Corpus, ProtocolCard, find_adapter
 from tasks.ingest.checks import (
     Checked,
-    Judgements,
-    check_judgements,
     check_utterances,
     complete,
     count_findings,
 )
+from tasks.ingest.judgements import Judgements, check_judgements
 from tasks.ingest.links import find_leaving
 from tasks.layout import Layout
 from tasks.media.hashes import hash_media
