@@ -1,7 +1,7 @@
 """What an adapter returns: a corpus in the project's own tables, with its protocol beside it."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -52,6 +52,8 @@ class Corpus:
             ``media`` is relative to the corpus's folder; ingest puts the corpus's name before it.
             Ids come without the corpus: ``<dialogue>/<utterance>`` and ``<dialogue>``.
         annotations: columns of ``tables.annotations``; values on the raw scale.
+        further_annotations: more of them, part after part, where memory may have no room for all;
+            to be read once.
         quarantine: columns of ``tables.quarantine``: rows that could not be read, with reasons.
         card: the published protocol.
     """
@@ -60,6 +62,7 @@ class Corpus:
     annotations: pl.DataFrame
     quarantine: pl.DataFrame
     card: ProtocolCard
+    further_annotations: Iterable[pl.DataFrame] = ()
 
 
 class Adapter(TypingProtocol):

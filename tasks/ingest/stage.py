@@ -5,6 +5,7 @@ aside what cannot be used with a reason, and compares the counts with the publis
 row of the adapter ends as an utterance or in quarantine.
 """
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -22,7 +23,7 @@ from tasks.ingest.checks import (
     complete,
     count_findings,
 )
-from tasks.ingest.judgements import Judgements, check_judgements
+from tasks.ingest.judgements import Judgements
 from tasks.ingest.links import find_leaving
 from tasks.layout import Layout
 from tasks.media.hashes import hash_media
@@ -59,15 +60,17 @@ def run(params: IngestParams, layout: Layout, ctx: Context, corpus: str) -> Path
     found = find_adapter(params.adapter)(root, params.options)
     where = f"adapter {params.adapter}"
     rows = complete(found.utterances, UTTERANCES, where, without=("media_sha256",))
-    judgements = complete(found.annotations, ANNOTATIONS, where, text_values=True)
     unread = complete(found.quarantine, QUARANTINE, where)
 
     checked = check_utterances(rows, corpus)
     hashed = _add_hashes(layout, checked.kept, corpus, ctx, params.media)
     aside = pl.concat([checked.aside, hashed.aside])
-    judged = check_judgements(judgements, corpus, hashed.kept, aside)
+    judged = Judgements(corpus, hashed.kept, layout.annotations(corpus).parent)
+    for part in itertools.chain([found.annotations], found.further_annotations):
+        judged.add(complete(part, ANNOTATIONS, where, text_values=True))
+    unusable = pl.concat([judged.aside(), judged.orphans(aside)])
     unread = unread.with_columns(utterance_id=pl.format(corpus + "/{}", "utterance_id"))
-    quarantine = pl.concat([unread, judged.utterances_aside, judged.aside])
+    quarantine = pl.concat([unread, judged.with_theirs(aside), unusable])
 
     _check_account(rows.height, hashed.kept.height, aside.height)
     counts = _counts(found, corpus, hashed.kept, quarantine)
@@ -77,8 +80,8 @@ def run(params: IngestParams, layout: Layout, ctx: Context, corpus: str) -> Path
     }
     write_table(QUARANTINE, quarantine.unique(), layout.quarantine(corpus), metadata)
     _stop_if_too_many(layout, params, corpus, rows.height, aside)
-    _stop_without_judgements(layout, params, corpus, judgements.height, judged)
-    write_table(ANNOTATIONS, judged.kept, layout.annotations(corpus), metadata)
+    _stop_without_judgements(layout, params, corpus, judged, unusable)
+    judged.write(layout.annotations(corpus), metadata)
     write_table(UTTERANCES, hashed.kept, layout.utterances(corpus), metadata)
     for message in count_findings(found.card, corpus, hashed.kept, quarantine):
         ctx.log(message)
@@ -159,13 +162,13 @@ def _stop_if_too_many(
 
 
 def _stop_without_judgements(
-    layout: Layout, params: IngestParams, corpus: str, rows: int, judged: Judgements
+    layout: Layout, params: IngestParams, corpus: str, judged: Judgements, unusable: pl.DataFrame
 ) -> None:
     """Judgements that are all unusable are a mistake in how they are read, not bad rows."""
     allowed = params.max_quarantine_fraction >= 1
-    if rows and judged.aside.height and not judged.kept.height and not allowed:
-        first = judged.aside.sort(QUARANTINE.key).row(0, named=True)
+    if unusable.height and not judged.kept_rows and not allowed:
+        first = unusable.sort(QUARANTINE.key).row(0, named=True)
         raise UserError(
-            f"{layout.quarantine(corpus)}: none of the {rows} judgements is usable; for instance "
-            f"{first['utterance_id']}: {first['reason']}: {first['detail']}"
+            f"{layout.quarantine(corpus)}: none of the {judged.rows} judgements is usable; for "
+            f"instance {first['utterance_id']}: {first['reason']}: {first['detail']}"
         )

@@ -15,6 +15,7 @@ from tasks.labels.checks import Rules, screen
 from tasks.labels.params import LabelsParams
 from tasks.labels.tables import choose_sets, kinds_of, own_scale, vote
 from tasks.tables.quarantine import QUARANTINE
+from tasks.tables.sorting import items_near, with_items
 from tasks.targets import NUMBERS, VAD
 
 #: Judgements that are checked together.
@@ -94,11 +95,7 @@ class Gathered:
     """
 
     def __init__(self, params: LabelsParams, rules: Rules, utterance_ids: pl.Series) -> None:
-        self.items = (
-            pl.DataFrame({"utterance_id": utterance_ids})
-            .sort("utterance_id")
-            .with_row_index("item")
-        )
+        self.items = with_items(utterance_ids)
         self.kept = self.collapsed = self.snapped = self.tied = 0
         self.quarantined_rows: dict[str, int] = {}
         self._params, self._rules = params, rules
@@ -111,7 +108,7 @@ class Gathered:
 
     def add(self, rows: pl.DataFrame) -> None:
         """Check and keep a range: all judgements of its utterances."""
-        items = self._known(rows["utterance_id"])
+        items = items_near(self.items, rows["utterance_id"])
         screened = screen(rows, items["utterance_id"], self._rules)
         kept = screened.kept
         self.kept += kept.height
@@ -160,16 +157,6 @@ class Gathered:
         """One row for each judgement set aside, and for each vote without a winner."""
         found = [QUARANTINE.empty(), *self._aside, *self._no_winner]
         return pl.concat(found)
-
-    def _known(self, ids: pl.Series) -> pl.DataFrame:
-        """The items among which those of ``ids`` are that exist."""
-        low, high = ids.min(), ids.max()
-        known = self.items["utterance_id"]
-        if not isinstance(low, str) or not isinstance(high, str):  # none, or none has an id
-            return self.items.clear()
-        first = int(known.search_sorted(pl.Series([low]), "left")[0])
-        after = int(known.search_sorted(pl.Series([high]), "right")[0])
-        return self.items.slice(first, after - first)
 
     def _take_judgements(self, rows: pl.DataFrame, raters: np.ndarray) -> None:
         for (target,), part in rows.group_by("target", maintain_order=True):

@@ -1,6 +1,7 @@
 """Tables as Parquet files: checked, sorted, written whole, read with their metadata."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 
 from tasks.atomic import replacing
 from tasks.tables.contract import Table, TableError
+from tasks.tables.sorting import in_groups
 
 #: Rows in a row group of features or faces: small enough to read one without its neighbours.
 ROW_GROUP = 128
@@ -25,9 +27,58 @@ def write_table(
     said = [n for n, c in table.columns.items() if not c.optional or _has_values(frame, n)]
     ordered = frame.select(said).sort([name for name in table.key if name in said], nulls_last=True)
     arrow = ordered.to_arrow(compat_level=pl.CompatLevel.oldest())
-    encoded = {key: metadata[key] for key in sorted(metadata)} if metadata else None
-    write_arrow(arrow.replace_schema_metadata(encoded), path, table.row_group)
+    write_arrow(arrow.replace_schema_metadata(_encoded(metadata)), path, table.row_group)
     return path
+
+
+def write_ranges(
+    table: Table,
+    ranges: Iterable[pl.DataFrame],
+    path: Path,
+    metadata: Mapping[str, str] | None = None,
+    without: Collection[str] = (),
+) -> Path:
+    """``write_table`` of rows that come range after range of the key's first column.
+
+    The bytes are those of all rows written at once.
+
+    Args:
+        table: the contract; its key may repeat, or each range holds all rows of its keys.
+        ranges: at least one.
+        path: the file.
+        metadata: goes into the schema.
+        without: optional columns that have no value in any range.
+    """
+    said = [name for name in table.columns if name not in without]
+    key = [name for name in table.key if name in said]
+
+    def checked() -> Iterator[pa.Table]:
+        last = None
+        for frame in ranges:
+            table.check(frame, str(path))
+            ordered = frame.select(said).sort(key, nulls_last=True)
+            if ordered.height:
+                if last is not None and ordered.row(0)[0] <= last:
+                    raise RuntimeError(f"{path}: ranges are not in the order of {key[0]}")
+                last = ordered[key[0]][-1]
+            arrow = ordered.to_arrow(compat_level=pl.CompatLevel.oldest())
+            yield arrow.replace_schema_metadata(_encoded(metadata))
+
+    parts = in_groups(checked(), table.row_group)
+    first = next(parts)
+    with (
+        replacing(path) as temporary,
+        pq.ParquetWriter(
+            temporary, first.schema, compression="zstd", compression_level=1
+        ) as writer,
+    ):
+        for part in itertools.chain([first], parts):
+            writer.write_table(part, row_group_size=table.row_group)
+    return path
+
+
+def _encoded(metadata: Mapping[str, str] | None) -> dict[str, str] | None:
+    return {key: metadata[key] for key in sorted(metadata)} if metadata else None
 
 
 def _has_values(frame: pl.DataFrame, name: str) -> bool:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -11,6 +12,7 @@ import pytest
 
 from models.errors import UserError
 from tasks.corpora.adapter import Corpus, ProtocolCard
+from tasks.ingest import judgements as ingest_judgements
 from tasks.ingest import stage as ingest
 from tasks.media import hashes as media_hashes
 from tasks.plain_context import PlainContext
@@ -320,6 +322,45 @@ def test_row_order_does_not_change_the_bytes(monkeypatch):
     before = here().utterances("toy").read_bytes(), here().annotations("toy").read_bytes()
     run(monkeypatch, corpus(GOOD[::-1], judged[::-1]))
     assert before == (here().utterances("toy").read_bytes(), here().annotations("toy").read_bytes())
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_judgements_come_in_parts_and_the_tables_do_not_tell(monkeypatch, size):
+    put_media(GOOD)
+    monkeypatch.setattr(ingest_judgements, "RANGE", 2)
+    rows = [
+        judgement("d1/u0", label="x"),
+        judgement("d2/u0", value=None, target="category", label="joy"),
+        judgement("d9/u9"),
+        judgement("d1/u1"),
+        judgement("d1/u0", value=None),  # sets aside the first, in another part
+        judgement("d1/u0", "r2"),
+        judgement("d9/u9", value=float("inf")),  # and this one a judgement of nobody's
+        judgement("d9/u9", "r3"),
+        judgement("d2/u0", "r2", position=1, value=None, target="categories", label="joy"),
+    ]
+    broken = row("d3", 0) | {"turn": -1}
+    rows += [judgement("d3/u0"), judgement("d3/u0", "r2")]
+    whole = corpus([*GOOD, broken], rows)
+    run(monkeypatch, whole)
+    paths = (here().annotations("toy"), here().quarantine("toy"), here().utterances("toy"))
+    before = [path.read_bytes() for path in paths]
+    judged = read_table(ANNOTATIONS, paths[0]).select("utterance_id", "rater").rows()
+    assert judged == [
+        ("toy/d1/u0", "r2"),
+        ("toy/d1/u1", "r1"),
+        ("toy/d2/u0", "r1"),
+        ("toy/d2/u0", "r2"),
+    ]
+    assert "source toy.csv: 1 judgements of an utterance that does not exist" in details()
+    assert "(2 judgements go with it)" in details()
+    parts = list(whole.annotations.iter_slices(size))
+    cut = replace(whole, annotations=parts[0], further_annotations=iter(parts[1:]))
+    run(monkeypatch, cut)
+    assert [path.read_bytes() for path in paths] == before
+    assert sorted(path.name for path in paths[0].parent.iterdir()) == sorted(
+        path.name for path in paths
+    )
 
 
 def test_an_unknown_key_of_the_params_is_refused():
