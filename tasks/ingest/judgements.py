@@ -13,7 +13,7 @@ from tasks.tables.sorting import SortedRows, items_near, with_items
 from tasks.targets import FAMILIES
 
 #: Judgements that are sorted and written together.
-RANGE = 1 << 19
+RANGE = 1 << 18
 
 
 class Judgements:

@@ -13,7 +13,8 @@ corpora:
           category: {column: emotion}
 """
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -31,7 +32,7 @@ from tasks.corpora.files import (
     set_aside,
     to_number,
 )
-from tasks.corpora.table_files import LIST_MARK, read_table_file
+from tasks.corpora.table_files import LIST_MARK, read_table_parts
 from tasks.corpora.table_options import (
     LabelOptions,
     TableField,
@@ -53,7 +54,8 @@ _SPLITS = {
     "test": "test",
     "testing": "test",
 }
-_CORNERS = ("x0", "y0", "x1", "y1")
+#: Fields of judgements that are read together.
+_CELLS = 1 << 18
 
 
 #: What ``params.yaml`` may say of the corpus.
@@ -63,12 +65,32 @@ OPTIONS = TableOptions
 def read(root: Path, options: Mapping[str, object]) -> Corpus:
     """The table ``options.file`` under ``root``."""
     chosen = parse_options(TableOptions, options, "table")
-    rows = _fields(root, chosen)
-    rows, quarantine = _screen(rows, chosen)
-    utterances = rows.select(
+    parts = [(_utterances(rows, chosen), aside) for rows, aside in _screened(root, chosen, ())]
+    utterances = pl.concat((own for own, _ in parts), rechunk=True)
+    quarantine = pl.concat(aside for _, aside in parts)
+    del parts
+    if "turn" not in chosen.columns:
+        utterances = utterances.with_columns(
+            turn=pl.int_range(pl.len()).over("dialogue_id").cast(pl.Int32)
+        )
+    judged = _judgements(root, chosen, utterances)
+    first, second = next(judged), next(judged, None)
+    return Corpus(
+        utterances.select(*UTTERANCE_COLUMNS, "sex", "age", "dataset"),
+        first,
+        quarantine,
+        _card(chosen),
+        () if second is None else itertools.chain([second], judged),
+    )
+
+
+def _utterances(rows: pl.DataFrame, chosen: TableOptions) -> pl.DataFrame:
+    """Columns of the table of utterances, and ``utterance`` where other files name it so."""
+    return rows.select(
         "utterance_id",
+        *(["utterance"] if chosen.labels.file is not None else []),
         dialogue_id="dialogue",
-        turn=_turn(chosen),
+        turn=to_number("turn").cast(pl.Int32, strict=False),
         speaker="speaker",
         session="session",
         media=pl.when(pl.col("media").is_not_null()).then(
@@ -83,20 +105,33 @@ def read(root: Path, options: Mapping[str, object]) -> Corpus:
         sex=pl.col("sex").str.to_lowercase().replace(_SEXES),  # other words ingest names
         age=to_number("age"),
         dataset="dataset",
-    ).select(*UTTERANCE_COLUMNS, "sex", "age", "dataset")
-    return Corpus(utterances, _judgements(root, chosen, rows), quarantine, _card(chosen))
+    )
 
 
-def _fields(root: Path, options: TableOptions) -> pl.DataFrame:
-    """Our fields as strings, blanks as null, and the columns of judgements in the same file."""
-    path = root / options.file
+def _screened(
+    root: Path, options: TableOptions, own: Sequence[str]
+) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+    """Part after part: rows whose fields can be read, with the columns ``own``, and the others.
+
+    ``own`` are columns of judgements in the same file; rows have them as ``label:<column>``.
+    """
     region = options.columns.get("region")
     corners = region if isinstance(region, list) else []
+    single = [column for column in options.columns.values() if isinstance(column, str)]
+    for part in read_table_parts(
+        root / options.file,
+        [*single, *corners, *own],
+        options.delimiter,
+        options.encoding,
+        max(1, _CELLS // max(1, len(own))),
+    ):
+        yield _screen(_fields(part, options, own), options)
+
+
+def _fields(part: pl.DataFrame, options: TableOptions, own: Sequence[str]) -> pl.DataFrame:
+    """Our fields as strings, blanks as null, and the columns of judgements in the same file."""
+    region = options.columns.get("region")
     single = {f: c for f, c in options.columns.items() if isinstance(c, str)}
-    own = _label_columns(options.labels) if options.labels.file is None else []
-    frame = read_table_file(
-        path, [*single.values(), *corners, *own], options.delimiter, options.encoding
-    )
     fields: dict[str, pl.Expr] = {}
     for field in get_args(TableField):
         if field in single:
@@ -106,13 +141,13 @@ def _fields(root: Path, options: TableOptions) -> pl.DataFrame:
             fields[field] = pl.lit(options.constants[field])
         else:
             fields[field] = pl.lit(None, pl.String)
-    if corners:
+    if isinstance(region, list):
         fields["region"] = pl.concat_str(
-            [pl.col(name).fill_null("") for name in corners], separator=LIST_MARK
+            [pl.col(name).fill_null("") for name in region], separator=LIST_MARK
         )
     if "dialogue" not in single:
         fields["dialogue"] = fields["utterance"]
-    rows = frame.select(ROW, *(pl.col(name).alias(f"label:{name}") for name in own), **fields)
+    rows = part.select(ROW, *(pl.col(name).alias(f"label:{name}") for name in own), **fields)
     return rows.with_columns(
         utterance_id=pl.format("{}/{}", pl.col("dialogue").fill_null("?"), "utterance"),
         file=pl.lit(options.file),
@@ -162,12 +197,6 @@ def _screen(rows: pl.DataFrame, options: TableOptions) -> tuple[pl.DataFrame, pl
     return judged.good.with_columns(region=pl.when(~empty_region).then("region")), broken
 
 
-def _turn(options: TableOptions) -> pl.Expr:
-    if "turn" in options.columns:
-        return to_number("turn").cast(pl.Int32, strict=False)
-    return pl.int_range(pl.len()).over("dialogue").cast(pl.Int32)
-
-
 def _split(options: TableOptions) -> pl.Expr:
     """The user's own words, else the usual ones in any case; others stay, for ingest to name."""
     usual = pl.col("split").str.to_lowercase().replace_strict(_SPLITS, default=pl.col("split"))
@@ -195,41 +224,68 @@ def _label_columns(labels: LabelOptions) -> list[str]:
     return list(dict.fromkeys(name for name in [*named, *wide] if name is not None))
 
 
-def _judgements(root: Path, options: TableOptions, rows: pl.DataFrame) -> pl.DataFrame:
+def _judgements(
+    root: Path, options: TableOptions, utterances: pl.DataFrame
+) -> Iterator[pl.DataFrame]:
+    """Part after part, at least one; what only all of them show is checked in the end."""
     labels = options.labels
     if not labels.targets and not labels.is_long:
-        return judgements([])
-    if labels.file is None:
-        votes = rows.select(
-            "utterance_id", "file", pl.col("^label:.*$").name.map(lambda n: n[len("label:") :])
-        )
-    else:
-        votes = _other_file(root, options, rows)
+        yield judgements([])
+        return
+    height = 0
+    said = pl.DataFrame(schema={"utterance_id": pl.String, "file": pl.String, "word": pl.String})
+    blank = dict(labels.targets)
+    for votes in _votes(root, options, utterances):
+        height += votes.height
+        if labels.is_long:
+            said = _first_said(votes, labels, said)
+            yield judgements([_long(votes, labels)])
+            continue
+        frames = []
+        for name, target in labels.targets.items():
+            own = [
+                _wide(votes, name, target, rater, column, labels.rater)
+                for rater, column in target.raters().items()
+            ]
+            if any(frame.height for frame in own):
+                blank.pop(name, None)
+            frames += own
+        yield judgements(frames)
     if labels.is_long:
-        _check_targets(votes, labels)
-        return judgements([_long(votes, labels)])
-    frames = []
-    for name, target in labels.targets.items():
-        raters = target.raters().items()
-        own = [_wide(votes, name, target, rater, column, labels.rater) for rater, column in raters]
-        if votes.height and not any(frame.height for frame in own):
-            raise UserError(
-                f"{root / (labels.file or options.file)}: {name} is blank in all {votes.height} "
-                f"rows (column {', '.join(target.raters().values())}); fill it in, or take it out "
-                "of labels.targets"
-            )
-        frames += own
-    return judgements(frames)
+        _check_targets(said, labels)
+    for name, target in blank.items() if height and not labels.is_long else ():
+        raise UserError(
+            f"{root / (labels.file or options.file)}: {name} is blank in all {height} "
+            f"rows (column {', '.join(target.raters().values())}); fill it in, or take it out "
+            "of labels.targets"
+        )
 
 
-def _check_targets(votes: pl.DataFrame, labels: LabelOptions) -> None:
-    """The long form names no target that is nearly another, or that stands for one declared."""
+def _votes(root: Path, options: TableOptions, utterances: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Columns of judgements with ``utterance_id`` and ``file``, part after part."""
+    if options.labels.file is not None:
+        yield from _other_file(root, options, utterances)
+        return
+    prefix = "label:"
+    for rows, _ in _screened(root, options, _label_columns(options.labels)):
+        yield rows.select(
+            "utterance_id",
+            "file",
+            pl.col(f"^{prefix}.*$").name.map(lambda name: name.removeprefix(prefix)),
+        )
+
+
+def _first_said(votes: pl.DataFrame, labels: LabelOptions, said: pl.DataFrame) -> pl.DataFrame:
+    """Each word for a target, where it stands first."""
     assert labels.target is not None
+    words = votes.select("utterance_id", "file", word=blank_to_null(labels.target))
+    both = pl.concat([said, words.drop_nulls("word")])
+    return both.unique("word", keep="first", maintain_order=True)
+
+
+def _check_targets(first: pl.DataFrame, labels: LabelOptions) -> None:
+    """The long form names no target that is nearly another, or that stands for one declared."""
     names = {target.name or name: name for name, target in labels.targets.items()}
-    said = votes.select("utterance_id", "file", word=blank_to_null(labels.target)).drop_nulls(
-        "word"
-    )
-    first = said.unique("word", keep="first", maintain_order=True)
     words = first["word"].to_list()
     for number, word in enumerate(words):
         near = nearest(word, FAMILIES, 0.8)
@@ -243,41 +299,53 @@ def _check_targets(votes: pl.DataFrame, labels: LabelOptions) -> None:
     for name in names if strange else ():
         if name not in words:
             raise UserError(
-                f"{votes['file'][0]}: column {labels.target} never says '{name}', but "
+                f"{first['file'][0]}: column {labels.target} never says '{name}', but "
                 f"'{strange[0]}', which no target is called; mend one or the other"
             )
 
 
-def _other_file(root: Path, options: TableOptions, rows: pl.DataFrame) -> pl.DataFrame:
+def _other_file(
+    root: Path, options: TableOptions, utterances: pl.DataFrame
+) -> Iterator[pl.DataFrame]:
     """Judgements of another file with the ids of their utterances; unknown ones keep theirs."""
     labels = options.labels
     assert labels.file is not None
     id_column = labels.utterance or options.columns["utterance"]
     assert isinstance(id_column, str)
     keys = [id_column] if labels.dialogue is None else [id_column, labels.dialogue]
-    votes = read_table_file(
-        root / labels.file,
-        [*keys, *_label_columns(labels)],
-        options.delimiter,
-        options.encoding,
-    ).with_columns(utterance=blank_to_null(id_column), file=pl.lit(labels.file))
-    if labels.dialogue is not None:
-        return votes.with_columns(
-            utterance_id=pl.format(
-                "{}/{}", blank_to_null(labels.dialogue).fill_null("?"), "utterance"
+    cells = _label_columns(labels)
+    # a row of the long form is one judgement, whatever columns say it
+    rows = _CELLS if labels.is_long else max(1, _CELLS // max(1, len(cells)))
+    columns = [*keys, *cells]
+    known = None
+    for part in read_table_parts(
+        root / labels.file, columns, options.delimiter, options.encoding, rows
+    ):
+        votes = part.with_columns(utterance=blank_to_null(id_column), file=pl.lit(labels.file))
+        if labels.dialogue is not None:
+            yield votes.with_columns(
+                utterance_id=pl.format(
+                    "{}/{}", blank_to_null(labels.dialogue).fill_null("?"), "utterance"
+                )
             )
+            continue
+        known = _by_name(root, options, utterances) if known is None else known
+        yield votes.join(known, on="utterance", how="left", maintain_order="left").with_columns(
+            utterance_id=pl.coalesce("full", pl.format("?/{}", "utterance"))
         )
-    known = rows.select("utterance", full="utterance_id").unique(maintain_order=True)
+
+
+def _by_name(root: Path, options: TableOptions, utterances: pl.DataFrame) -> pl.DataFrame:
+    """The full id of each utterance by its name in the table, where one name is one utterance."""
+    known = utterances.select("utterance", full="utterance_id").unique(maintain_order=True)
     again = known.filter(pl.col("utterance").is_duplicated())
     if again.height:
         raise UserError(
             f"{root / options.file}: the id '{again['utterance'][0]}' stands in two dialogues, so "
-            f"{labels.file} does not say which is meant; name its column of dialogues in "
+            f"{options.labels.file} does not say which is meant; name its column of dialogues in "
             "options.labels.dialogue of params.yaml"
         )
-    return votes.join(known, on="utterance", how="left", maintain_order="left").with_columns(
-        utterance_id=pl.coalesce("full", pl.format("?/{}", "utterance"))
-    )
+    return known
 
 
 def _wide(

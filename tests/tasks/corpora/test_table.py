@@ -5,13 +5,18 @@ import os
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.errors import UserError
+from tasks.corpora import table_files, text_blocks
+from tasks.corpora.adapters import table
 from tasks.corpora.adapters.table import read
 from tasks.corpora.files import read_csv
+from tasks.corpora.table_files import read_table_parts
 from tests.tasks.corpora.trees_conversation import (
     counts_of,
     ingested,
@@ -400,6 +405,88 @@ def test_text_survives_reading_unchanged(tmp_path, cells):
     frame = read_csv(path)
     assert list(zip(frame["one"], frame["two"], strict=True)) == cells
     assert frame["row"].to_list() == list(range(1, len(cells) + 1))
+
+
+def table_bytes(options: dict) -> dict[str, bytes]:
+    """What ingest writes of a table."""
+    folder = Path("data/corpora/mine")
+    ingested("mine", options, 0.9, adapter="table")
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("form", ["wide", "long"])
+@pytest.mark.parametrize("turn", [True, False])
+def test_tables_read_in_parts_are_the_same(root, monkeypatch, kind, form, turn):
+    edit(root, "d,t2,1,eve,r2,d,1,2", "e,t2,x,eve,r2,d,1,2\nf,t2,0.0,eve,r2,d,1,2")
+    frame = pl.read_csv(root / "clips.csv", infer_schema=False).with_columns(pl.col("emotion"))
+    save(frame, root / f"clips.{kind}")
+    columns = COLUMNS if turn else {k: v for k, v in COLUMNS.items() if k != "turn"}
+    options = {**OPTIONS, "file": f"clips.{kind}", "columns": columns}
+    if form == "long":
+        says = [("b", "valence", "2"), ("a", "valence", "odd"), ("z", "category", "joy")]
+        says += [("b", "arousal", None), ("c", "valence", "5"), ("a", "valence", "1")]
+        save(pl.DataFrame(says, ("id", "of", "says"), orient="row"), root / f"votes.{kind}")
+        labels = {"file": f"votes.{kind}", "target": "of", "value": "says"}
+        scale = {"scale": [1, 5]}
+        options["labels"] = {**labels, "targets": {"valence": scale, "arousal": scale}}
+    whole = table_bytes(options)
+    assert len(whole) == 3
+    monkeypatch.setattr(text_blocks, "_PIECE", 3)
+    for cells in (1, 2, 6):
+        monkeypatch.setattr(table, "_CELLS", cells)
+        found = table_bytes(options)
+        assert found.keys() == whole.keys()
+        for name in ("utterances.parquet", "annotations.parquet"):
+            assert found[name] == whole[name]
+        # judgements are counted in the order in which they are read
+        rows = [
+            pl.read_parquet(data).with_columns(pl.col("detail").str.replace(r"^row \d+", "row"))
+            for data in (found["quarantine.parquet"], whole["quarantine.parquet"])
+        ]
+        assert rows[0].equals(rows[1])
+
+
+def save(frame: pl.DataFrame, path: Path) -> None:
+    """Write a frame as what the path's suffix says."""
+    if path.suffix == ".parquet":
+        frame.write_parquet(path, row_group_size=2)
+    elif path.suffix == ".jsonl":
+        frame.write_ndjson(path)
+    else:
+        frame.write_csv(path)
+
+
+def test_what_only_all_parts_show_is_found_in_parts_too(root, monkeypatch):
+    monkeypatch.setattr(table, "_CELLS", 1)
+    edit(root, ",4,5", ",4,")
+    edit(root, ",3,3", ",3,")
+    edit(root, ",2,1", ",2,")
+    found = read(root, OPTIONS)
+    assert len(list(found.further_annotations)) == 3
+    only = {"valence": {"column": "v_bob", "scale": [1, 5]}}
+    found = read(root, {**OPTIONS, "labels": {"targets": only}})
+    with pytest.raises(UserError, match=r"valence is blank in all 4 rows \(column v_bob\)"):
+        list(found.further_annotations)
+
+
+@pytest.mark.parametrize("groups", [[5], [1] * 9, [2, 7, 1, 1], []])
+@pytest.mark.parametrize("rows", [1, 3, 100])
+def test_parquet_is_cut_at_row_groups_unless_they_are_long(tmp_path, monkeypatch, groups, rows):
+    monkeypatch.setattr(table_files, "_MOST_ROWS", 4)
+    path = tmp_path / "t.parquet"
+    schema = pa.schema({"id": pa.string()})
+    done = 0
+    with pq.ParquetWriter(path, schema) as writer:
+        for size in groups:
+            ids = [str(n) for n in range(done, done + size)]
+            writer.write_table(pa.table({"id": ids}, schema))
+            done += size
+    parts = list(read_table_parts(path, ["id"], None, "utf-8", rows))
+    whole = pl.concat(parts)
+    assert whole["id"].to_list() == [str(n) for n in range(done)]
+    assert whole["row"].to_list() == list(range(1, done + 1))
+    assert all(0 < part.height <= rows for part in parts) or not groups
 
 
 @pytest.mark.real
