@@ -12,8 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.errors import UserError
-from tasks.corpora import table_files, text_blocks
-from tasks.corpora.adapters import table
+from tasks.corpora import table_files, table_rows, text_blocks
 from tasks.corpora.adapters.table import read
 from tasks.corpora.files import read_csv
 from tasks.corpora.table_files import read_table_parts
@@ -434,7 +433,7 @@ def test_tables_read_in_parts_are_the_same(root, monkeypatch, kind, form, turn):
     assert len(whole) == 3
     monkeypatch.setattr(text_blocks, "_PIECE", 3)
     for cells in (1, 2, 6):
-        monkeypatch.setattr(table, "_CELLS", cells)
+        monkeypatch.setattr(table_rows, "CELLS", cells)
         found = table_bytes(options)
         assert found.keys() == whole.keys()
         for name in ("utterances.parquet", "annotations.parquet"):
@@ -458,7 +457,7 @@ def save(frame: pl.DataFrame, path: Path) -> None:
 
 
 def test_what_only_all_parts_show_is_found_in_parts_too(root, monkeypatch):
-    monkeypatch.setattr(table, "_CELLS", 1)
+    monkeypatch.setattr(table_rows, "CELLS", 1)
     edit(root, ",4,5", ",4,")
     edit(root, ",3,3", ",3,")
     edit(root, ",2,1", ",2,")
