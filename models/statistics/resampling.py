@@ -20,13 +20,11 @@ from models.metrics.inputs import Bools, Floats, Ints
 from models.metrics.multilabel import TOP_K, mean_average_precision, top_k_rows
 from models.metrics.regression import CONSTANT_SD, SENTIMENT_LIMITS, sentiment_classes
 from models.metrics.scoring import Kind
+from models.statistics.precision import weighted_precision
 
 # E[x^2] - E[x]^2 of a constant leaves rounding of this size relative to E[x^2].
 CONSTANT_VARIANCE = 1e-13
 VALUE_METRICS = ("mse", "rmse", "mae", "pearson", "ccc")
-
-#: Weights of rows in memory at once.
-_MOST_WEIGHTS = 1 << 24
 
 
 class Resamplable(Protocol):
@@ -131,7 +129,7 @@ class MeanAveragePrecision:
                 continue
             sums, n_rows = np.zeros(len(weights)), np.zeros(len(weights))
             for part in self._parts(positive):
-                value, is_there = _weighted_precision(
+                value, is_there = weighted_precision(
                     positive[part], score[part], codes[part], weights
                 )
                 size = (weights @ np.bincount(codes[part], minlength=weights.shape[1])) * is_there
@@ -153,30 +151,6 @@ class MeanAveragePrecision:
         """See `Resamplable.swapped`."""
         metric = partial(mean_average_precision, folds=self.folds)
         return _swap_rows(metric, truth, first, second, codes, swaps)
-
-
-def _weighted_precision(
-    positive: Bools, score: Floats, codes: Ints, weights: Floats
-) -> tuple[Floats, Bools]:
-    """Average precision of one label (R,), and whether a positive row was drawn."""
-    order = np.argsort(-score, kind="stable")
-    order = order[score[order] >= score[positive].min()]  # below, no row counts
-    hit, codes, score = positive[order], codes[order], score[order]
-    places = np.flatnonzero(hit)
-    # a row counts with all that are scored as high: its threshold is the last of these
-    ends = np.searchsorted(-score, -score[places], side="right") - 1
-    value, is_there = np.empty(len(weights)), np.empty(len(weights), bool)
-    at_once = max(1, _MOST_WEIGHTS // len(order))
-    for start in range(0, len(weights), at_once):
-        rows = slice(start, start + at_once)
-        drawn = weights[rows][:, codes]
-        seen = np.cumsum(drawn, axis=1)[:, ends]
-        hits = np.cumsum(drawn * hit, axis=1)[:, ends]
-        gained = drawn[:, places]
-        total = gained.sum(axis=1)
-        value[rows] = ratio((gained * ratio(hits, seen)).sum(axis=1), total)
-        is_there[rows] = total > 0
-    return value, is_there
 
 
 def resamplable(
