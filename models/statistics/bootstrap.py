@@ -217,20 +217,10 @@ def _prepared(
         return _Weighted(
             lambda weights: finish(weights @ sums), lambda: finish(sums.sum(axis=0) - sums)
         )
-
-    def of(weights: Floats) -> Floats:
-        return metric.weighted(truth, prediction, codes, weights)
-
-    def without_each() -> Floats:  # in chunks: all at once would take the square of G
-        found = []
-        for start in range(0, n_clusters, at_once := chunk_of(n_clusters)):
-            rows = np.arange(start, min(start + at_once, n_clusters))
-            weights = np.ones((len(rows), n_clusters))
-            weights[np.arange(len(rows)), rows] = 0.0
-            found.append(of(weights))
-        return np.concatenate(found)
-
-    return _Weighted(of, without_each)
+    return _Weighted(
+        lambda weights: metric.weighted(truth, prediction, codes, weights),
+        lambda: metric.without_each(truth, prediction, codes, n_clusters),
+    )
 
 
 def confidence_interval(resamples: Resamples, method: str, *, confidence: float = 0.95) -> Interval:

@@ -20,7 +20,7 @@ from models.metrics.inputs import Bools, Floats, Ints
 from models.metrics.multilabel import TOP_K, mean_average_precision, top_k_rows
 from models.metrics.regression import CONSTANT_SD, SENTIMENT_LIMITS, sentiment_classes
 from models.metrics.scoring import Kind
-from models.statistics.precision import weighted_precision
+from models.statistics.precision import precision_without_each, weighted_precision
 
 # E[x^2] - E[x]^2 of a constant leaves rounding of this size relative to E[x^2].
 CONSTANT_VARIANCE = 1e-13
@@ -37,6 +37,12 @@ class Resamplable(Protocol):
 
     def weighted(self, truth: NDArray, prediction: NDArray, codes: Ints, weights: Floats) -> Floats:
         """Metric (R,) with each row counted as often as its cluster weighs in `weights` (R, G)."""
+        ...
+
+    def without_each(
+        self, truth: NDArray, prediction: NDArray, codes: Ints, n_clusters: int
+    ) -> Floats:
+        """Metric (G,) without one cluster after the other."""
         ...
 
     def swapped(
@@ -72,6 +78,13 @@ class AdditiveMetric:
         return self.finish(
             weights @ cluster_sums(self.terms(truth, prediction), codes, weights.shape[1])
         )
+
+    def without_each(
+        self, truth: NDArray, prediction: NDArray, codes: Ints, n_clusters: int
+    ) -> Floats:
+        """See `Resamplable.without_each`."""
+        sums = cluster_sums(self.terms(truth, prediction), codes, n_clusters)
+        return self.finish(sums.sum(axis=0) - sums)
 
     def swapped(
         self, truth: NDArray, first: NDArray, second: NDArray, codes: Ints, swaps: Bools
@@ -122,17 +135,46 @@ class MeanAveragePrecision:
 
     def weighted(self, truth: NDArray, prediction: NDArray, codes: Ints, weights: Floats) -> Floats:
         """See `Resamplable.weighted`."""
-        total, n_labels = np.zeros(len(weights)), np.zeros(len(weights))
+        n_clusters = weights.shape[1]
+        return self._mean(
+            truth,
+            prediction,
+            codes,
+            lambda *label: weighted_precision(*label, weights=weights),
+            lambda codes: weights @ np.bincount(codes, minlength=n_clusters),
+        )
+
+    def without_each(
+        self, truth: NDArray, prediction: NDArray, codes: Ints, n_clusters: int
+    ) -> Floats:
+        """See `Resamplable.without_each`."""
+        return self._mean(
+            truth,
+            prediction,
+            codes,
+            lambda *label: precision_without_each(*label, n_clusters=n_clusters),
+            lambda codes: len(codes) - np.bincount(codes, minlength=n_clusters),
+        )
+
+    def _mean(
+        self,
+        truth: NDArray,
+        prediction: NDArray,
+        codes: Ints,
+        precision: Callable[[Bools, Floats, Ints], tuple[Floats, Bools]],
+        count: Callable[[Ints], NDArray],
+    ) -> Floats:
+        """Mean over labels (R,) of a precision, and of the rows that it is of."""
+        n_resamples = len(count(codes))
+        total, n_labels = np.zeros(n_resamples), np.zeros(n_resamples)
         for label in range(truth.shape[1]):
             positive, score = truth[:, label].astype(bool), prediction[:, label]
             if not positive.any():
                 continue
-            sums, n_rows = np.zeros(len(weights)), np.zeros(len(weights))
+            sums, n_rows = np.zeros(n_resamples), np.zeros(n_resamples)
             for part in self._parts(positive):
-                value, is_there = weighted_precision(
-                    positive[part], score[part], codes[part], weights
-                )
-                size = (weights @ np.bincount(codes[part], minlength=weights.shape[1])) * is_there
+                value, is_there = precision(positive[part], score[part], codes[part])
+                size = count(codes[part]) * is_there
                 sums, n_rows = sums + value * size, n_rows + size
             total += ratio(sums, n_rows)
             n_labels += n_rows > 0
