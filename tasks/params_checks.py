@@ -11,6 +11,7 @@ from models.encoders.wheels import joined
 from models.errors import UserError, hint
 from tasks.corpora.adapter import check_options
 from tasks.inputs import names_in
+from tasks.layout import Layout
 from tasks.selection import modality_of
 from tasks.tables.labels import LABELS
 from tasks.tables.words import MODALITIES
@@ -75,12 +76,15 @@ def check_targets(raw: Mapping[str, Any]) -> None:
 
 
 def check_outside(raw: Mapping[str, Any]) -> None:
-    """Adapters take the options that they are given, and local checkpoints exist."""
+    """Adapters take the options that they are given; tables and local checkpoints exist."""
     for name, entry in (raw.get("corpora") or {}).items():
         found = entry or {}
-        if found.get("adapter", name) == UNION:  # takes none, and reads no files
+        adapter, options = str(found.get("adapter", name)), found.get("options") or {}
+        if adapter == UNION:  # takes none, and reads no files
             continue
-        check_options(str(found.get("adapter", name)), found.get("options") or {})
+        check_options(adapter, options)
+        if adapter == "table":
+            _check_tables(str(name), options)
     for name, entry in (raw.get("encoders") or {}).items():
         if (entry or {}).get("family") == "imported":
             continue  # a part of the corpus's data, which a pull may bring
@@ -88,3 +92,20 @@ def check_outside(raw: Mapping[str, Any]) -> None:
             check_local(joined((entry or {}).get("checkpoint")))
         except UserError as error:
             raise UserError(f"params.yaml: encoders.{name}: {error}") from error
+
+
+def _check_tables(corpus: str, options: Mapping[str, Any]) -> None:
+    """DVC reads them before ingest does, and has no remedy where one is not there."""
+    folder = Layout().raw(corpus)
+    labels = options.get("labels") or {}
+    for key, name in (("file", options.get("file")), ("labels.file", labels.get("file"))):
+        if name is None or not folder.is_dir() or (folder / name).exists():
+            continue
+        brought = (p.with_name(f"{p.name}.dvc") for p in (folder / name, folder))
+        if any(path.exists() for path in brought):  # by a pull
+            continue
+        there = sorted(file.name for file in folder.iterdir() if file.is_file())
+        raise UserError(
+            f"params.yaml: corpora.{corpus}.options.{key} is '{name}', but {folder} has no such "
+            f"file; {hint(name, there, 'put it there, or correct the name')}"
+        )

@@ -13,8 +13,8 @@ from tests.places import ROOT
 GOOD = yaml.safe_load((ROOT / "params.yaml").read_text())
 
 
-def changed(path, value):
-    raw = copy.deepcopy(GOOD)
+def changed(path, value, good=GOOD):
+    raw = copy.deepcopy(good)
     *folders, last = path.split("/")
     place = raw
     for folder in folders:
@@ -175,3 +175,27 @@ def test_every_adapter_says_what_it_may_be_told():
     for file in sorted((ROOT / "tasks/corpora/adapters").glob("[a-z]*.py")):
         with pytest.raises(UserError, match=f"adapter {file.stem}"):
             check_options(file.stem, {"no_such_option": 1})
+
+
+@pytest.mark.parametrize(("key", "path"), [("file", "file"), ("labels.file", "labels/file")])
+def test_a_table_that_is_not_there_is_named_before_dvc_looks_for_it(
+    tmp_path, monkeypatch, key, path
+):
+    monkeypatch.chdir(tmp_path)
+    labels = {"target": "what", "value": "says", "file": "votes.csv"}
+    table = {"file": "clips.csv", "columns": {"utterance": "id"}, "labels": labels}
+    entry = {"adapter": "table", "options": table}
+    raw = {"corpora": {"mine": entry}, "execution": {}}
+    Params(raw).check_everything()  # the folder itself may be brought by a pull
+    folder = tmp_path / "data/raw/mine"
+    folder.mkdir(parents=True)
+    for name in ("clips.csv", "votes.csv"):
+        (folder / name).write_text("id\n")
+    Params(raw).check_everything()
+    wrong = changed(f"corpora/mine/options/{path}", "vote.cvs", raw)
+    sentence = f"corpora.mine.options.{key} is 'vote.cvs', but data/raw/mine has no such file; did"
+    assert f"{sentence} you mean 'votes.csv'?" in sentence_of(wrong)
+    wrong = changed(f"corpora/mine/options/{path}", "x", raw)
+    assert "file; put it there, or correct the name" in sentence_of(wrong)
+    (folder / "x.dvc").write_text("outs: []\n")
+    Params(wrong).check_everything()
