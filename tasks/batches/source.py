@@ -18,10 +18,10 @@ from models.errors import UserError
 from models.method import Level, Need, Spec
 from tasks.batches.dataset import Dataset
 from tasks.batches.labels import Labels, labels_by_fold
+from tasks.batches.pooled import read_pooled
 from tasks.inputs import Named, names_in
 from tasks.layout import Layout
 from tasks.recipes import Recipe
-from tasks.tables.features import FEATURES
 from tasks.tables.labels import LABELS
 from tasks.tables.parquet import read_table
 from tasks.tables.splits import SPLIT
@@ -373,30 +373,3 @@ def _check_known(ids: pl.Series, table: pl.DataFrame, path: Path) -> None:
             f"{path}: {strangers.height} rows belong to no utterance, e.g. {first}; "
             "rerun stages ingest, labels and splits"
         )
-
-
-def read_pooled(ids: pl.Series, folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Pooled features of ``ids`` in their order: (N, D), 0 where absent, and (N,) presence."""
-    table = read_table(FEATURES, folder, ["utterance_id", "status", "pooled"])
-    widths = table.schema["pooled"]
-    if not isinstance(widths, pl.Array):
-        raise UserError(f"{folder}: pooled has no fixed width; rerun stage features")
-    found = ids.to_frame().join(table, on="utterance_id", how="left", maintain_order="left")
-    missing = found.filter(pl.col("status").is_null())
-    if missing.height:
-        first = missing.get_column("utterance_id")[0]
-        raise UserError(
-            f"{folder}: {missing.height} utterances have no row, e.g. {first}; rerun stage features"
-        )
-    pooled = found.get_column("pooled")
-    present = pooled.is_not_null().to_numpy()
-    values = np.zeros((len(ids), widths.size), np.float32)
-    if present.any():
-        values[present] = np.stack(list(pooled.drop_nulls().to_numpy()))
-    bad = np.flatnonzero(~np.isfinite(values).all(1))
-    if len(bad):
-        raise UserError(
-            f"{folder}: features of {ids[int(bad[0])]} hold NaN or infinity ({len(bad)} rows); "
-            "rerun stage features or quarantine the clip"
-        )
-    return values, present

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from tasks.batches.source import read_pooled
+from tasks.batches.pooled import read_pooled
 from tasks.label_rows import labels_in
 from tasks.layout import Layout
 from tasks.leaks.findings import (

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from models.errors import UserError
-from tasks.batches.source import read_pooled
+from tasks.batches.pooled import read_pooled
 from tasks.context import Context
 from tasks.faces import stage as faces
 from tasks.features import stage as features

@@ -12,7 +12,7 @@ from models.batch import MODALITIES
 from models.errors import UserError, hint
 from models.method import find_method
 from models.metrics.scoring import HEADLINE
-from tasks.batches.source import read_pooled
+from tasks.batches.pooled import read_pooled
 from tasks.evaluate.networks import Run, load_runs
 from tasks.faces.params import FacesParams
 from tasks.features.params import EncoderParams

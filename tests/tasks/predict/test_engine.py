@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from models.errors import UserError
-from tasks.batches.source import read_pooled
+from tasks.batches.pooled import read_pooled
 from tasks.media.decoding import media_sha256
 from tasks.plain_context import PlainContext
 from tasks.predict.corpus import (
