@@ -26,6 +26,8 @@ class Saver:
     Attributes:
         share: of the time, spent on saving.
         first_s: seconds that a run may lose; one that is shorter leaves nothing to go on from.
+        pause_s: seconds from one state to the next, at least: more of them would write the weights
+            and the optimiser's moments many times for little that a kill could cost.
 
     Args:
         path: of the state.
@@ -34,6 +36,7 @@ class Saver:
 
     share = 0.05
     first_s = 2.0
+    pause_s = 30.0
 
     def __init__(self, path: Path, beside: Callable[[], None]) -> None:
         self.path, self.beside = path, beside
@@ -47,7 +50,7 @@ class Saver:
         self.beside()
         save_state(self.path, state())
         ended = time.monotonic()
-        self.not_before = ended + (ended - began) / self.share
+        self.not_before = ended + max((ended - began) / self.share, self.pause_s)
 
 
 class Snapshots:

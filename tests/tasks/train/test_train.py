@@ -180,6 +180,7 @@ def kill_at(call, monkeypatch, count):
     monkeypatch.setattr(owner, name, deadly)
     monkeypatch.setattr(saving.Saver, "share", math.inf)  # after every epoch
     monkeypatch.setattr(saving.Saver, "first_s", 0.0)
+    monkeypatch.setattr(saving.Saver, "pause_s", 0.0)
 
 
 @pytest.mark.parametrize("call", ["keep", "_save_state"])
@@ -341,7 +342,7 @@ from tasks.plain_context import PlainContext
 from tasks.train import saving
 from tasks.train import stage as train
 from tests.places import here
-saving.Saver.first_s = 0.0
+saving.Saver.first_s = saving.Saver.pause_s = 0.0
 entry = json.loads(sys.argv[1])
 ctx = PlainContext("train", stream=io.StringIO())
 inputs = {"audio": "ears", "video": "eyes", "text": "words"}
@@ -388,11 +389,23 @@ def test_saving_takes_a_twentieth_of_the_time_and_the_rest_trains(tmp_path, monk
     monkeypatch.setattr(saving, "save_state", slow)
     beside = []
     saver = saving.Saver(tmp_path / "state.pt", lambda: beside.append(len(written)))
+    saver.pause_s = 0.0
     for epoch in range(100):
         now[0] += 2.0
         saver(lambda epoch=epoch: {"epoch": epoch})
     assert written == list(range(0, 100, 10))
     assert beside == list(range(10)), "what stands beside the state is written before it"
+
+
+def test_states_of_quick_epochs_are_far_apart(tmp_path, monkeypatch):
+    now, written = [0.0], []
+    monkeypatch.setattr(saving.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(saving, "save_state", lambda path, state: written.append(now[0]))
+    saver = saving.Saver(tmp_path / "state.pt", lambda: None)
+    for _ in range(130):
+        now[0] += 1.0
+        saver(dict)
+    assert written == [2.0, 32.0, 62.0, 92.0, 122.0]
 
 
 def test_a_run_that_may_begin_anew_at_no_loss_saves_nothing(tmp_path, monkeypatch):
