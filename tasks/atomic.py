@@ -1,6 +1,7 @@
 """Files that are whole or not there: nobody reads a part of one."""
 
 import contextlib
+import fcntl
 import glob
 import json
 import os
@@ -13,6 +14,8 @@ from models.errors import UserError
 
 #: Temporary files older than this belong to nobody.
 STALE_S = 3600.0
+#: A writer has marked its temporary file as its own by then.
+_MARKED_S = 1.0
 
 
 @contextlib.contextmanager
@@ -28,9 +31,10 @@ def replacing(path: Path) -> Iterator[Path]:
         raise UserError(
             f"cannot write {path}: {error.strerror or error}; free space or allow writing there"
         ) from error
-    os.close(descriptor)
     temporary = Path(name)
     try:
+        with contextlib.suppress(OSError):  # not every file system has locks: age tells there
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with this process
         yield temporary
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
@@ -41,15 +45,32 @@ def replacing(path: Path) -> Iterator[Path]:
             f"cannot write {path}: {error.strerror or error}; free space or allow writing there"
         ) from error
     finally:
+        os.close(descriptor)
         temporary.unlink(missing_ok=True)
 
 
 def sweep(path: Path) -> None:
-    """Remove what writers of ``path`` left that were killed: nobody has touched it for an hour."""
+    """Remove what writers of ``path`` left that were killed.
+
+    A writer that lives holds a lock, so what is not locked is nobody's. Where files cannot be
+    locked, or a library put a file of its own in the place of ours, an hour decides.
+    """
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         with contextlib.suppress(FileNotFoundError):  # its writer ends in this moment
-            if left.is_file() and time.time() - left.stat().st_mtime > STALE_S:
+            if left.is_file() and _is_left(left):
                 left.unlink()
+
+
+def _is_left(temporary: Path) -> bool:
+    age = time.time() - temporary.stat().st_mtime
+    if age > STALE_S or age < _MARKED_S:
+        return age > STALE_S
+    with temporary.open("rb") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return False
+    return True
 
 
 def write_json(path: Path, value: object, *, indent: int | None = 1) -> None:

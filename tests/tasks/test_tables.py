@@ -1,6 +1,9 @@
 import errno
 import os
+import subprocess
+import sys
 import tempfile
+import time
 from pathlib import Path
 
 import polars as pl
@@ -10,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import UserError
+from tasks import atomic
 from tasks.atomic import replacing, sweep, write_json
 from tasks.tables.annotations import ANNOTATIONS
 from tasks.tables.contract import TableError
@@ -239,6 +243,43 @@ def test_no_json_takes_a_number_that_is_none(tmp_path):
         write_json(tmp_path / "a.json", {"a": float("nan")})
     assert (tmp_path / "a.json").read_text() == '{\n "a": 1\n}\n'
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_what_a_killed_writer_left_is_removed_and_a_living_one_is_not_touched(tmp_path):
+    command = """
+import os, signal, sys
+from pathlib import Path
+from tasks.atomic import replacing
+with replacing(Path(sys.argv[1])) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    path = tmp_path / "a.json"
+    subprocess.run([sys.executable, "-c", command, str(path)], check=False)
+    (left,) = tmp_path.iterdir()
+    with replacing(path) as temporary:
+        temporary.write_text("whole")
+        for file in (left, temporary):
+            os.utime(file, (time.time() - 60,) * 2)
+        sweep(path)
+        assert list(tmp_path.iterdir()) == [temporary]
+    assert path.read_text() == "whole"
+
+
+def test_where_files_cannot_be_locked_an_hour_decides(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError("no locks available")
+
+    monkeypatch.setattr(atomic.fcntl, "flock", refuse)
+    path = tmp_path / "a.json"
+    with replacing(path) as temporary:
+        for age, is_there in ((60, True), (3_700, False)):
+            temporary.write_text("half")
+            os.utime(temporary, (time.time() - age,) * 2)
+            sweep(path)
+            assert temporary.exists() is is_there
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
 
 
 def test_what_a_killed_writer_left_is_removed_once_it_is_old(tmp_path):
