@@ -34,8 +34,6 @@ from tasks.store.passing import PASSING
 from tasks.store.segments import Entry, Json, Store
 from tasks.tables.faces import FACES
 
-#: Clips in one segment of the store: what a kill costs at most, for each worker.
-_CLIPS_PER_SEGMENT = 16
 #: What a clip may take to decode a window before its worker is stopped.
 _DECODE_TIMEOUT_S = 120.0
 
@@ -53,15 +51,11 @@ class Shard:
 def detect_shard(params: FacesParams, shard: Shard) -> Done:
     """Detect a shard's clips and keep them in the store, some at a time."""
     keeper = Keeper(Store(shard.store_root, about(params)), _may_pass)
-    pending: list[Entry] = []
     for clip, rows in zip(shard.clips, detect_clips(params, shard.clips), strict=True):
         first = rows.row(0, named=True)
         meta = {"status": first["status"], "reason": first["reason"]}
-        pending.append(Entry(clip_key(clip), meta, {"rows": pack(rows.drop("utterance_id"))}))
-        if len(pending) >= _CLIPS_PER_SEGMENT:
-            keeper.keep(pending)
-            pending = []
-    keeper.keep(pending)
+        blobs = {"rows": pack(rows.drop("utterance_id"))}
+        keeper.keep([Entry(clip_key(clip), meta, blobs)])
     return keeper.done()
 
 

@@ -34,29 +34,57 @@ class Done:
 class Keeper:
     """Takes the entries of a shard: counts them, and keeps all but failures that may pass.
 
+    Entries wait until there is enough for a segment: a million quick clips are then thousands of
+    files, not a file for every few.
+
+    Attributes:
+        pause_s: seconds of work that a kill costs at most, beside what is computed together.
+        most_bytes: of a segment.
+        most_entries: of a segment.
+
     Args:
         store: where they are kept.
         is_passing: tells by its ``meta`` which entry is not kept.
     """
 
+    pause_s = 2.0
+    most_bytes = 8 << 20
+    most_entries = 1_024
+
     def __init__(
         self, store: Store, is_passing: Callable[[Mapping[str, Json]], bool] = may_pass
     ) -> None:
         self.store, self.is_passing = store, is_passing
-        self._began = time.monotonic()
+        self._began = self._written = time.monotonic()
         self._states: Counter[str] = Counter()
         self._passing: list[Entry] = []
+        self._waiting: list[Entry] = []
+        self._bytes = 0
 
     def keep(self, entries: Sequence[Entry]) -> None:
-        """Write entries as one segment: what a kill costs at most."""
-        lasting = []
+        """Take entries, and write a segment where there is enough for one."""
         for entry in entries:
             self._states[str(entry.meta["status"])] += 1
-            (self._passing if self.is_passing(entry.meta) else lasting).append(entry)
-        self.store.write(lasting)
+            if self.is_passing(entry.meta):
+                self._passing.append(entry)
+            else:
+                self._waiting.append(entry)
+                self._bytes += sum(len(blob) for blob in entry.blobs.values())
+        if (
+            len(self._waiting) >= self.most_entries
+            or self._bytes >= self.most_bytes
+            or time.monotonic() - self._written >= self.pause_s
+        ):
+            self._write()
+
+    def _write(self) -> None:
+        self.store.write(self._waiting)
+        self._waiting, self._bytes = [], 0
+        self._written = time.monotonic()
 
     def done(self) -> Done:
-        """What became of everything so far."""
+        """What became of everything so far, all of it written."""
+        self._write()
         return Done(
             self._states.total(),
             self._states["degraded"],

@@ -30,6 +30,7 @@ import io, os, sys, time
 from tasks.faces import detection, stage as faces
 from tasks.layout import Layout
 from tasks.plain_context import PlainContext
+from tasks.store.compute import Keeper
 detect = detection.detect_clips
 def noting(params, clips):
     for rows in detect(params, clips):
@@ -38,7 +39,7 @@ def noting(params, clips):
             stream.write("1\\n")
         yield rows
 detection.detect_clips = noting
-detection._CLIPS_PER_SEGMENT = 4
+Keeper.most_entries = 4
 params = faces.FacesParams(rate_hz=10, crop_px=64)
 faces.run(params, Layout(), PlainContext(stream=io.StringIO()), "toy")
 """
