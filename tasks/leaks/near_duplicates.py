@@ -29,25 +29,23 @@ def near_pairs(texts: list[str], threshold: float = 0.7) -> np.ndarray:
     """
     if len(texts) < 2:
         return np.empty((0, 2), dtype=np.int64)
-    owner, shingle = _shingles(texts)
-    start = np.searchsorted(owner, np.arange(len(texts)))
-    pairs = _candidates(_signatures(shingle, start))
+    pairs = _candidates(_band_keys(texts))
     if not len(pairs):
         return pairs
     # only texts in some pair are compared, which are few
-    is_paired = np.zeros(len(texts), dtype=bool)
-    is_paired[pairs] = True
-    chosen = is_paired[owner]
-    _, code = np.unique(shingle[chosen], return_inverse=True)
+    paired, place = np.unique(pairs, return_inverse=True)
+    owner, shingle = _shingles([texts[row] for row in paired])
+    _, code = np.unique(shingle, return_inverse=True)
     table = sparse.csr_array(
-        (np.ones(len(code), dtype=np.int32), (owner[chosen], code)),
-        shape=(len(texts), int(code.max()) + 1),
+        (np.ones(len(code), dtype=np.int32), (owner, code)),
+        shape=(len(paired), int(code.max()) + 1),
     )
+    place = place.reshape(pairs.shape)
     sizes = np.diff(table.indptr)
     kept = [np.empty((0, 2), dtype=np.int64)]
     for begin in range(0, len(pairs), _PAIR_BLOCK):
         block = pairs[begin : begin + _PAIR_BLOCK]
-        a, b = block[:, 0], block[:, 1]
+        a, b = place[begin : begin + _PAIR_BLOCK].T
         common = np.asarray(table[a].multiply(table[b]).sum(axis=1)).ravel()
         jaccard = common / (sizes[a] + sizes[b] - common)
         kept.append(block[jaccard >= threshold])
@@ -76,35 +74,40 @@ def _shingles(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     return (keys >> np.uint64(32)).astype(np.int64), low
 
 
-def _signatures(shingle: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """MinHash signatures (N, bands x rows), uint32."""
+def _band_keys(texts: list[str]) -> np.ndarray:
+    """A hash of each band of each text's signature, (bands, N) uint64.
+
+    Texts are hashed block by block: signatures and shingles of all would take much more room.
+    """
     rng = np.random.default_rng(20250731)
     count = _BANDS * _ROWS
     factor = rng.integers(1, 2**32, count, dtype=np.uint32) | np.uint32(1)
     shift = rng.integers(0, 2**32, count, dtype=np.uint32)
-    signatures = np.empty((len(start), count), dtype=np.uint32)
-    bounds = np.append(start, len(shingle))
-    for begin in range(0, len(start), _BLOCK):
-        end = min(begin + _BLOCK, len(start))
-        part = shingle[bounds[begin] : bounds[end]]
-        offsets = start[begin:end] - bounds[begin]
+    keys = np.zeros((_BANDS, len(texts)), dtype=np.uint64)
+    for begin in range(0, len(texts), _BLOCK):
+        block = texts[begin : begin + _BLOCK]
+        owner, shingle = _shingles(block)
+        start = np.searchsorted(owner, np.arange(len(block)))
+        part = keys[:, begin : begin + _BLOCK]
         for number in range(count):
-            mixed = part * factor[number] + shift[number]
+            mixed = shingle * factor[number] + shift[number]
             mixed ^= mixed >> np.uint32(15)
             mixed *= np.uint32(0x85EBCA6B)
-            signatures[begin:end, number] = np.minimum.reduceat(mixed, offsets)
-    return signatures
+            least = np.minimum.reduceat(mixed, start).astype(np.uint64)
+            band = part[number // _ROWS]
+            if number % _ROWS:
+                band *= np.uint64(0x9E3779B97F4A7C15)
+                band += least
+            else:
+                band[:] = least
+    return keys
 
 
-def _candidates(signatures: np.ndarray) -> np.ndarray:
+def _candidates(keys: np.ndarray) -> np.ndarray:
     """Pairs (P, 2) of rows i < j that agree in at least one band, each once."""
-    n = len(signatures)
+    n = keys.shape[1]
     found = []
-    for band in range(_BANDS):
-        columns = signatures[:, band * _ROWS : (band + 1) * _ROWS].astype(np.uint64)
-        key = columns[:, 0]
-        for number in range(1, _ROWS):
-            key = key * np.uint64(0x9E3779B97F4A7C15) + columns[:, number]
+    for key in keys:
         order = np.argsort(key, kind="stable")
         ordered = key[order]
         for step in range(1, min(_FOLLOWERS, n - 1) + 1):

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from models.errors import UserError
+from tasks.leaks import near_duplicates
 from tasks.leaks.findings import feature_leaks, find_leaks
 from tasks.leaks.near_duplicates import SHINGLE, near_pairs
 from tasks.leaks.texts import normalised
@@ -173,7 +174,9 @@ def test_normalising_keeps_letters_and_digits_of_any_script():
     ]
 
 
-def test_near_pairs_are_those_of_the_exact_comparison():
+@pytest.mark.parametrize("block", [1, 7, 2_000])
+def test_near_pairs_are_those_of_the_exact_comparison(monkeypatch, block):
+    monkeypatch.setattr(near_duplicates, "_BLOCK", block)
     rng = np.random.default_rng(1)
     texts = {" ".join(rng.choice(WORDS[:60], rng.integers(1, 12))) for _ in range(120)}
     for text in sorted(texts)[:60]:
