@@ -19,7 +19,9 @@ _WINDOW_BYTES, _WINDOW_FRAMES = 160_000_000, 240
 #: Rate of the sound that is read for its energy, and steps of energy per second.
 _AUDIO_RATE_HZ, ENERGY_RATE_HZ = 8_000, 100
 #: Problems of a file that say nothing about its picture.
-_SOUND_PROBLEMS = frozenset(("no_audio", "audio_gap", "silent_audio", "clipped_audio"))
+_SOUND_PROBLEMS = frozenset(
+    ("no_audio", "audio_gap", "silent_audio", "cancelling_channels", "clipped_audio")
+)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,9 @@ GAP_S = 0.05  # smaller jumps of timestamps are rounding or drift of a clock, no
 TOLERATED_S = 0.25  # tracks of one file end at different times; less than this is no problem
 SILENCE = 1e-4  # -80 dB of full scale
 CLIPPED_SHARE = 1e-3
+# A mix that keeps less of the channels' power than this has lost what they hold: the channels
+# cancel. One channel that sounds alone keeps all of it, equal ones more.
+CANCELLED_SHARE = 0.01
 
 # The mono mix that broadcasting prescribes (ITU-R BS.775): full fronts, centre 3 dB up against
 # them, surrounds 3 dB down, no low-frequency effects; scaled so that no mix exceeds 1.
@@ -29,8 +32,11 @@ _SURROUND = math.sqrt(0.5)
 _FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
 
 
-def to_mono(frame: av.AudioFrame) -> np.ndarray:
-    """Samples of a decoded frame as (S,) float32 mono; [-1, 1] for integer formats."""
+def to_channels(frame: av.AudioFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Channels of a decoded frame, (C, S) floats, and their shares in the mono mix, (C,).
+
+    Integer formats are scaled to [-1, 1]; the shares add up to 1.
+    """
     names = [channel.name for channel in frame.layout.channels]
     samples = frame.to_ndarray()
     if not frame.format.is_planar:
@@ -45,7 +51,40 @@ def to_mono(frame: av.AudioFrame) -> np.ndarray:
     # Tracks without a declared layout have equal channels, as do those of unusual layouts.
     if len(names) == 1 or not {"FL", "FR"} <= set(names):
         weights = np.ones(len(names))
-    return ((weights / weights.sum()).astype(samples.dtype) @ samples).astype(np.float32)
+    return samples, (weights / weights.sum()).astype(samples.dtype)
+
+
+def to_mono(channels: np.ndarray, shares: np.ndarray, only: int | None = None) -> np.ndarray:
+    """(S,) float32 mono: the mix of (C, S) channels by their shares, or one of them alone."""
+    one = shares @ channels if only is None or only >= len(channels) else channels[only]
+    return one.astype(np.float32)
+
+
+@dataclass
+class Powers:
+    """Sums of squares of a span's channels and of their mix, which tell whether they cancel."""
+
+    mix: float = 0.0
+    channels: np.ndarray | None = None  # (C,), each as loud as in the mix
+    samples: int = 0
+
+    def add(self, channels: np.ndarray, shares: np.ndarray, mix: np.ndarray) -> None:
+        """Take (C, S) channels, their shares and the (S,) mix that they make."""
+        powers = shares**2 * np.einsum("cs,cs->c", channels, channels, dtype=np.float64)
+        if self.channels is None:
+            self.channels = np.zeros(len(channels))
+        if len(powers) == len(self.channels):  # a change of layout ends the track's whole parts
+            self.channels += powers
+            self.mix += float(np.einsum("s,s->", mix, mix, dtype=np.float64))
+            self.samples += len(mix)
+
+    def louder(self) -> int | None:
+        """The loudest channel where the channels cancel in the mix; None where they do not."""
+        if self.channels is None or len(self.channels) < 2:
+            return None
+        is_heard = self.channels.max() > self.samples * SILENCE**2
+        does_cancel = self.mix < CANCELLED_SHARE * self.channels.sum()
+        return int(np.argmax(self.channels)) if is_heard and does_cancel else None
 
 
 @dataclass(frozen=True)
@@ -69,6 +108,7 @@ class SoundCollector:
         origin_us: What the container's clock shows at the beginning of the file, in microseconds.
         phase: (first sample, frame size): where the track's frames begin, when the container's
             clock is coarser than a sample; see `frame_phase`.
+        only: The channel to take instead of the mix of all.
     """
 
     start_s: float
@@ -76,6 +116,7 @@ class SoundCollector:
     rate_hz: int
     origin_us: int
     phase: tuple[int, int] | None = None
+    only: int | None = None
     to_skip: int = 0  # frames to leave out: after a seek a codec trims its first one as if at 0
     in_rate_hz: int = 0
     first: int | None = None  # input sample number of the first frame seen
@@ -83,6 +124,7 @@ class SoundCollector:
     filled: int = 0  # input samples inside the span that no frame gave
     not_finite: int = 0
     other_rates: int = 0
+    powers: Powers = field(default_factory=Powers)
     _chunks: list[np.ndarray] = field(default_factory=list)
     _begin: int = 0  # input sample number of the first kept sample
     _block: int = 0  # output sample number of the same instant
@@ -118,7 +160,8 @@ class SoundCollector:
             self.other_rates += 1
             return
         at = self._place(frame)
-        samples = to_mono(frame)
+        channels, shares = to_channels(frame)
+        samples = to_mono(channels, shares, self.only)
         if self.first is None:
             self.first = at
             self._chunks.append(np.zeros(max(0, at - self._begin), np.float32))
@@ -131,6 +174,8 @@ class SoundCollector:
         low = min(max(0, self._begin - at), len(samples))
         high = max(low, min(len(samples), self._stop - at))
         kept = samples[low:high]
+        if self.only is None and len(channels) > 1:
+            self.powers.add(channels[:, low:high], shares, kept)
         if not np.isfinite(kept).all():
             self.not_finite += int(np.count_nonzero(~np.isfinite(kept)))
             kept = np.nan_to_num(kept, nan=0.0, posinf=0.0, neginf=0.0)
@@ -184,6 +229,9 @@ class SoundCollector:
 
     def _problems(self, samples: np.ndarray, clipped: int, begin: int) -> tuple[Problem, ...]:
         rate, found = self.rate_hz, []
+        if self.only is not None:
+            alone = f"the channels cancel each other; channel {self.only + 1} alone was taken"
+            found.append(Problem("cancelling_channels", alone))
         if self.filled:
             gap_s = self.filled / self.in_rate_hz
             found.append(Problem("audio_gap", f"{gap_s:.3f} s of sound are missing inside"))

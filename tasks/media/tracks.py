@@ -33,6 +33,21 @@ def decode_tracks(
     medium: Medium, span: Span, audio_rate_hz: int | None, frame_times: FrameSampling | None
 ) -> Clip:
     """The wanted sound and frames of a span of an open file (None: not wanted at all)."""
+    reading = _read(medium, span, audio_rate_hz, frame_times)
+    louder = None if reading.sound is None else reading.sound.powers.louder()
+    if louder is not None:  # only now is it known that the mix is next to nothing
+        reading = _read(medium, span, audio_rate_hz, frame_times, louder)
+    return reading.clip()
+
+
+def _read(
+    medium: Medium,
+    span: Span,
+    audio_rate_hz: int | None,
+    frame_times: FrameSampling | None,
+    channel: int | None = None,
+) -> Reading:
+    """A pass that saw the span; of the sound one channel alone where one is named."""
     phase, length_s = None, None
     far = (span.start_s or 0.0) > _SEEK_WORTH_S
     for back_off_s in (*(_BACK_OFFS_S if far else ()), None):
@@ -44,8 +59,10 @@ def decode_tracks(
                 if audio_rate_hz and far:
                     phase = sound_phase(tracks)
             reading = Reading.begin(span, tracks, audio_rate_hz, frame_times, length_s, phase)
+            if reading.sound is not None:
+                reading.sound.only = channel
             if reading.run(back_off_s):
-                return reading.clip()
+                return reading
     raise AssertionError("reading from the beginning of a file is never too late")
 
 

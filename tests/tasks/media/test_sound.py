@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.media.decoding import Span, decode
-from tasks.media.sound import to_mono
+from tasks.media.sound import to_channels, to_mono
 from tests.tasks.media_factory import tone, write
 
 
@@ -132,7 +132,7 @@ def test_the_centre_of_surround_sound_is_the_loudest_and_bass_effects_are_left_o
         data[channel] = 1.0
         frame = av.AudioFrame.from_ndarray(data, format="fltp", layout="5.1")
         frame.sample_rate = 16000
-        return float(to_mono(frame)[0])
+        return float(to_mono(*to_channels(frame))[0])
 
     left, right, centre, bass, back_left, back_right = (mono_of(i) for i in range(6))
     assert centre > left == right > back_left == back_right > 0
@@ -148,8 +148,8 @@ def test_every_sample_format_has_the_same_scale(name, scale):
     values = np.array([[0.5, -0.25]]) * scale + (128 if name == "u8" else 0)
     frame = av.AudioFrame.from_ndarray(values.astype(kind[name]), format=name, layout="mono")
     frame.sample_rate = 8000
-    assert to_mono(frame).tolist() == [0.5, -0.25]
-    assert to_mono(frame).dtype == np.float32
+    assert to_mono(*to_channels(frame)).tolist() == [0.5, -0.25]
+    assert to_mono(*to_channels(frame)).dtype == np.float32
 
 
 def test_sound_that_begins_late_keeps_its_place(tmp_path):
@@ -191,6 +191,55 @@ def test_silence_and_excess_are_told(tmp_path):
     assert reasons(clip) == ["clipped_audio"]
     assert clip.clipped_samples > 1000
     assert np.abs(clip.audio).max() == 1.0
+
+
+def opposite(seconds=1.0, share=1.0):
+    left = tone(seconds, 16000)[0]
+    return np.stack([left, -share * left])
+
+
+@pytest.mark.parametrize("codec", ["pcm_s16le", "pcm_f32le"])
+def test_channels_that_cancel_are_heard_by_the_louder_one_and_told(tmp_path, codec):
+    data = opposite(share=0.95)
+    path = write(tmp_path / "a.wav", sound=data, layout="stereo", audio_codec=codec)
+    clip = sound(path)
+    assert reasons(clip) == ["cancelling_channels"]
+    assert "channel 1" in clip.problems[0].detail
+    assert np.abs(clip.audio - data[0]).max() < 1 / 32000
+    mirrored = write(tmp_path / "b.wav", sound=data[::-1], layout="stereo", audio_codec=codec)
+    assert "channel 2" in sound(mirrored, 0.2, 0.7).problems[0].detail
+
+
+def test_a_span_far_into_cancelling_sound_is_cut_to_the_sample(tmp_path):
+    data = opposite(6.0)
+    path = write(tmp_path / "a.wav", sound=data, layout="stereo")
+    clip = sound(path, 4.0, 4.5)
+    assert np.abs(clip.audio - data[0, 64000:72000]).max() < 1 / 32000
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        np.stack([tone(1, 16000)[0], np.zeros(16000, np.float32)]),
+        tone(1, 16000, 2),
+        np.random.default_rng(0).uniform(-0.5, 0.5, (2, 16000)).astype(np.float32),
+        opposite(share=0.7),
+    ],
+    ids=["one", "equal", "unrelated", "half"],
+)
+def test_the_mix_of_other_channels_is_the_plain_mean(tmp_path, data):
+    path = write(tmp_path / "a.wav", sound=data, layout="stereo", audio_codec="pcm_f32le")
+    clip = sound(path)
+    assert clip.problems == ()
+    half = np.float32(0.5)
+    assert np.array_equal(clip.audio, (np.full((1, 2), half) @ data.astype(np.float32))[0])
+
+
+def test_low_frequency_effects_alone_are_no_cancelling(tmp_path):
+    data = np.zeros((6, 16000), np.float32)
+    data[3] = tone(1, 16000)[0]
+    path = write(tmp_path / "a.wav", sound=data, layout="5.1", audio_codec="pcm_f32le")
+    assert reasons(sound(path)) == ["silent_audio"]
 
 
 def test_samples_that_are_no_numbers_are_told(tmp_path):
