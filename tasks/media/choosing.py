@@ -46,6 +46,11 @@ class Tracks:
     is_still: bool
 
     @property
+    def is_bare(self) -> bool:
+        """A stream without container (H.264, HEVC): nothing states times, nothing can be sought."""
+        return self.container.start_time is None and self.container.duration is None
+
+    @property
     def origin_s(self) -> float:
         """What the container's clock shows at the beginning of the file, in seconds."""
         return self.origin_us / av.time_base

@@ -6,7 +6,8 @@ a chosen frame is converted.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -14,11 +15,13 @@ import av
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from tasks.media.types import Region
+from tasks.media.opening import Medium
+from tasks.media.types import Problem, Region
 
 F = TypeVar("F")
 
 _MOST_ROOM_BYTES = 1 << 30  # more is only taken as frames arrive
+_LEVEL_DEG = 2.0  # less is a slanted horizon, not a turn that somebody stated
 SQUARE_TOLERANCE = 0.01  # pixels whose sides differ by less are taken for square
 
 
@@ -52,8 +55,8 @@ class Orientation:
 def orientation_from_matrix(matrix: np.ndarray) -> Orientation:
     """From a display matrix: 9 integers a b u c d v x y w.
 
-    It sends a stored point (p, q) to (a p + c q, b p + d q). Turns between right angles do not
-    occur in practice and go to the nearer one.
+    It sends a stored point (p, q) to (a p + c q, b p + d q). Turns between right angles go to the
+    nearer one; see `tilt`.
     """
     a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
     if abs(b) + abs(c) > abs(a) + abs(d):
@@ -77,15 +80,33 @@ EXIF_ORIENTATIONS = {
 def frame_orientation(frame: av.VideoFrame) -> Orientation:
     """Orientation that a decoded video frame carries."""
     try:
-        matrix = frame.side_data.get("DISPLAYMATRIX")
+        matrix = _display_matrix(frame)
     except ValueError:
         # PyAV refuses all side data when one kind (EXIF in HEIF) is newer than its own list;
         # the turn is still known, a flip is not.
         turn = round(-frame.rotation / 90) % 4
         return EXIF_ORIENTATIONS[(1, 6, 3, 8)[turn]]
+    return Orientation() if matrix is None else orientation_from_matrix(matrix)
+
+
+def _display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    return None if matrix is None else np.frombuffer(bytes(matrix), np.int32)
+
+
+def tilt(frame: av.VideoFrame, medium: Medium) -> Iterator[Problem]:
+    """The problem of a frame whose display matrix turns by no right angle; none for others."""
+    try:
+        matrix = _display_matrix(frame)
+    except ValueError:
+        return  # a HEIF picture, whose turns are right angles by its format
     if matrix is None:
-        return Orientation()
-    return orientation_from_matrix(np.frombuffer(bytes(matrix), np.int32))
+        return
+    across, down = abs(int(matrix[0])), abs(int(matrix[1]))  # where a stored row goes
+    off_deg = math.degrees(math.atan2(min(across, down), max(across, down)))
+    if off_deg > _LEVEL_DEG:
+        detail = f"{medium} is to be shown {off_deg:.0f} degrees off a right angle; turn it upright"
+        yield Problem("tilted", detail)
 
 
 def pixel_aspect(stream: av.VideoStream) -> float:

@@ -10,7 +10,7 @@ from av.error import FFmpegError
 from tasks.media.choosing import Tracks, open_tracks
 from tasks.media.formats import explain
 from tasks.media.opening import MediaFault, Medium
-from tasks.media.pictures import frame_orientation, pixel_aspect
+from tasks.media.pictures import frame_orientation, pixel_aspect, tilt
 from tasks.media.sound import frame_phase
 from tasks.media.types import Media, Problem
 
@@ -31,6 +31,8 @@ def probe_tracks(medium: Medium) -> Media:
         if picture is None and sound is None:
             raise MediaFault(nothing_found(medium, has_packets=_has_packets(medium)))
         video, audio, problems = tracks.video, tracks.audio, []
+        if isinstance(picture, av.VideoFrame):
+            problems.extend(tilt(picture, medium))
         if video is not None and picture is None:
             problems.append(Problem("corrupt", f"{medium}: the picture track cannot be decoded"))
         if audio is not None and sound is None:
@@ -72,7 +74,7 @@ def length_of(tracks: Tracks) -> float:
     names = set(tracks.container.format.name.split(","))
     if tracks.stated_s is not None and not names & _GUESSED_DURATION:
         return tracks.stated_s
-    end_s = 0.0
+    end_s, unstamped = 0.0, 0
     with open_tracks(tracks.medium) as again:
         streams = [s for s in (again.video, again.audio) if s is not None]
         try:
@@ -81,9 +83,18 @@ def length_of(tracks: Tracks) -> float:
                 if stamp is not None and packet.time_base is not None:
                     after = (stamp + (packet.duration or 0)) * packet.time_base
                     end_s = max(end_s, float(after) - again.origin_s)
+                elif packet.size > 0 and packet.stream.type == "video":
+                    unstamped += 1
         except FFmpegError:
             pass  # decoding meets the same damage and reports it
+        if again.is_bare and again.video is not None:
+            end_s = unstamped / nominal_rate(again.video)
     return end_s
+
+
+def nominal_rate(video: av.VideoStream) -> float:
+    """Frames per second by which pictures follow each other where nothing states their times."""
+    return float(video.average_rate or video.guessed_rate or 25)
 
 
 def _first_frames(tracks: Tracks) -> dict[str, av.VideoFrame | av.AudioFrame]:

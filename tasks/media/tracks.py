@@ -6,7 +6,7 @@ key frame, sound is missing for the packet's length, and both are said in a prob
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import av
@@ -16,9 +16,10 @@ from av.stream import Discard
 
 from tasks.media.choosing import Tracks, open_tracks
 from tasks.media.formats import cut_short
+from tasks.media.interlace import Deinterlacer
 from tasks.media.opening import Medium
-from tasks.media.pictures import Converter, FrameCollector, pixel_aspect
-from tasks.media.probing import length_of, nothing_found, sound_phase
+from tasks.media.pictures import Converter, FrameCollector, pixel_aspect, tilt
+from tasks.media.probing import length_of, nominal_rate, nothing_found, sound_phase
 from tasks.media.sound import TOLERATED_S, SoundCollector, margin_s
 from tasks.media.spans import Span
 from tasks.media.types import Clip, FrameSampling, Kind, Problem, Reason, no_frames
@@ -84,6 +85,8 @@ class Reading:
     is_at_end: bool = False
     is_damaged: bool = False  # the picture, up to the next key frame
     errors: list[str] = field(default_factory=list)
+    tilted: list[Problem] = field(default_factory=list)
+    whole_rows: Deinterlacer = field(default_factory=Deinterlacer)
 
     @classmethod
     def begin(
@@ -129,6 +132,7 @@ class Reading:
             if back_off_s is not None and self._is_late():
                 return False
         if self.is_at_end and self.picture is not None:
+            self._show(self.whole_rows.finish(), self.picture)
             self.picture.finish()
         # A seek that led to the end of the file says nothing about what lies before.
         return back_off_s is None or self._has_seen_all()
@@ -159,6 +163,7 @@ class Reading:
         except FFmpegError as error:
             self.errors.append(str(error.strerror))
             if is_video and self.picture is not None:
+                self._show(self.whole_rows.finish(), self.picture)
                 self.picture.lose()
                 self.is_damaged = True
             return
@@ -166,25 +171,30 @@ class Reading:
             if isinstance(frame, av.AudioFrame) and self.sound is not None:
                 self.sound.add(frame)
             elif isinstance(frame, av.VideoFrame) and self.picture is not None:
-                self._show(frame, self.picture)
+                self._show(self.whole_rows.add(frame), self.picture)
 
-    def _show(self, frame: av.VideoFrame, picture: FrameCollector[av.VideoFrame]) -> None:
-        """Hand on a picture, or the news that it and those built on it are damaged."""
-        time_s = self._time_s(frame)
-        if frame.is_corrupt:
-            self.errors.append("damaged frame")
-        self.is_damaged = frame.is_corrupt or (self.is_damaged and not frame.key_frame)
-        if self.is_damaged:
-            picture.lose(time_s)
-        else:
-            picture.add(frame, time_s)
+    def _show(
+        self, frames: Iterable[av.VideoFrame], picture: FrameCollector[av.VideoFrame]
+    ) -> None:
+        """Hand on pictures, or the news that one and those built on it are damaged."""
+        for frame in frames:
+            time_s = self._time_s(frame)
+            if picture.first_s is None and not self.tilted:
+                self.tilted = list(tilt(frame, self.tracks.medium))
+            if frame.is_corrupt:
+                self.errors.append("damaged frame")
+            self.is_damaged = frame.is_corrupt or (self.is_damaged and not frame.key_frame)
+            if self.is_damaged:
+                picture.lose(time_s)
+            else:
+                picture.add(frame, time_s)
 
     def _seek(self, stream: av.VideoStream | av.AudioStream, back_off_s: float) -> bool:
         margin = 0.1
         if self.sound is not None and self.tracks.audio is not None:
             margin += 1.5 * margin_s(self.tracks.audio.codec_context.sample_rate or 0)
         target_s = self.start_s - margin - back_off_s
-        if target_s <= 0 or stream.time_base is None:
+        if target_s <= 0 or stream.time_base is None or self.tracks.is_bare:
             return False
         try:
             offset = int((target_s + self.tracks.origin_s) / stream.time_base)
@@ -242,8 +252,7 @@ class Reading:
         assert self.tracks.video is not None
         if self.picture.last_s is None:
             return 0.0
-        rate = self.tracks.video.average_rate or self.tracks.video.guessed_rate
-        return self.picture.last_s + 1.0 / float(rate or 25)
+        return self.picture.last_s + 1.0 / nominal_rate(self.tracks.video)
 
     def clip(self) -> Clip:
         """What was read, and everything that is wrong with it."""
@@ -276,6 +285,7 @@ class Reading:
             yield Problem("no_audio", f"{self.span} has no sound track")
         if seen and not self.tracks.is_still:
             yield from self._coverage()
+        yield from self.tilted
         if seen and self.errors:
             yield self._damage()
 

@@ -188,6 +188,24 @@ def test_display_matrix_turns_and_mirrors(tmp_path, matrix, names, turn, is_mirr
     assert clip.frames.shape[1:3] == ((64, 48) if turn in (90, 270) else (48, 64))
 
 
+def test_a_turn_by_no_right_angle_is_told(tmp_path):
+    half = 46341  # the sine of 45 degrees
+    matrix = [half, half, 0, -half, half, 0, 0, 0, 1 << 30]
+    path = write(tmp_path / "turned.mp4", times_s=TIMES[:3], matrix=matrix)
+    for found in (probe(path), pictures(path)):
+        assert (found.status, reasons(found)) == ("degraded", ["tilted"])
+        assert "45 degrees" in found.problems[0].detail
+    assert len(pictures(path).frames) == 3
+    slanted = [65530, 915, 0, -915, 65530, 0, 0, 0, 1 << 30]
+    path = write(tmp_path / "level.mp4", times_s=TIMES[:3], matrix=slanted)
+    assert reasons(probe(path)) == reasons(pictures(path)) == []
+
+
+def test_a_matrix_of_zeros_says_nothing(tmp_path):
+    path = write(tmp_path / "zeros.mp4", times_s=TIMES[:3], matrix=[0] * 9)
+    assert reasons(probe(path)) == reasons(pictures(path)) == []
+
+
 def test_region_is_a_part_of_the_upright_frame(tmp_path):
     path = write(
         tmp_path / "turned.mp4", times_s=TIMES[:3], pictures=[corners()] * 3, matrix=CLOCKWISE
