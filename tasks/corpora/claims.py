@@ -4,6 +4,7 @@ import math
 import os
 import struct
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from models.errors import UserError
 _MOST_BYTES = 4 << 30
 #: Rows that a byte of a Parquet file may stand for: rows have ids of their own, which take room.
 _MOST_ROWS_A_BYTE = 100
+#: Of a value in memory by its kind in the file; others are texts, which are read as views.
+_VALUE_BYTES = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "FLOAT": 4, "DOUBLE": 8, "INT96": 8}
 _BLOCK_BYTES = 1 << 20
 _COMPRESSED = 15  # MATLAB's number for an element that zlib packed
 
@@ -48,18 +51,39 @@ def check_npy(file: Path) -> None:
         )
 
 
-def check_parquet(file: Path) -> None:
-    """Raise where a Parquet file claims more rows than its bytes can stand for."""
+def check_parquet(file: Path, columns: Collection[str] | None = None) -> None:
+    """Raise where a Parquet file claims more rows than its bytes can stand for, or unpacks to much.
+
+    Args:
+        file: the table.
+        columns: those that will be read; None: all.
+    """
     try:
-        rows = pq.read_metadata(file).num_rows
+        told = pq.read_metadata(file)
     except (OSError, pa.ArrowException):
         return  # whoever reads it says what is wrong with it
-    size = file.stat().st_size
+    rows, size = told.num_rows, file.stat().st_size
     if rows > _MOST_ROWS_A_BYTE * size:
         raise UserError(
             f"{file}: claims {rows:,} rows but holds {size:,} bytes; the file is damaged or made "
             "to fill the memory"
         )
+    unpacked = sum(_unpacked_bytes(told.row_group(n), columns) for n in range(told.num_row_groups))
+    if unpacked > _MOST_BYTES:
+        raise UserError(
+            f"{file}: {size:,} bytes unpack to {unpacked / 2**30:.1f} GB; at most "
+            f"{_MOST_BYTES >> 30} GB are read of one table: cut it into several"
+        )
+
+
+def _unpacked_bytes(group: pq.RowGroupMetaData, columns: Collection[str] | None) -> int:
+    """Memory that a row group takes; a repeated value is stored once and takes room each time."""
+    total = 0
+    for part in (group.column(number) for number in range(group.num_columns)):
+        if columns is None or part.path_in_schema.split(".")[0] in columns:
+            values = part.num_values * _VALUE_BYTES.get(part.physical_type, 16)
+            total += max(part.total_uncompressed_size, values)
+    return total
 
 
 def check_mat(file: Path) -> None:

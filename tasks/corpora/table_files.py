@@ -69,7 +69,7 @@ def _text_parts(
 
 def _parquet_parts(path: Path, wanted: list[str], rows: int) -> Iterator[pl.DataFrame]:
     try:
-        check_parquet(path)
+        check_parquet(path, wanted)
         schema = pl.read_parquet_schema(path)
         require(pl.DataFrame(schema=schema), wanted, path)
         text = [_as_text(path, name, schema[name]) for name in wanted]
