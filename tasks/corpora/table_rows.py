@@ -1,5 +1,6 @@
 """Rows of a table of the user's own, part after part: fields that can be read, and the others."""
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import get_args
@@ -32,10 +33,12 @@ def read_rows(
         options.encoding,
         max(1, CELLS // max(1, len(own))),
     ):
-        yield _screen(_fields(part, options, own), options)
+        yield _screen(_fields(root, part, options, own), options)
 
 
-def _fields(part: pl.DataFrame, options: TableOptions, own: Sequence[str]) -> pl.DataFrame:
+def _fields(
+    root: Path, part: pl.DataFrame, options: TableOptions, own: Sequence[str]
+) -> pl.DataFrame:
     """Our fields as strings, blanks as null, and the columns of judgements in the same file."""
     region = options.columns.get("region")
     single = {f: c for f, c in options.columns.items() if isinstance(c, str)}
@@ -43,7 +46,10 @@ def _fields(part: pl.DataFrame, options: TableOptions, own: Sequence[str]) -> pl
     for field in get_args(TableField):
         if field in single:
             given = pl.col(single[field])
-            fields[field] = blank_to_null(pl.when(given != LIST_MARK).then(given))
+            given = pl.when(given != LIST_MARK).then(given)
+            text = blank_to_null(given)
+            # blanks around a medium's name may be part of it
+            fields[field] = pl.when(text.is_not_null()).then(given) if field == "media" else text
         elif field in options.constants:
             fields[field] = pl.lit(options.constants[field])
         else:
@@ -56,9 +62,18 @@ def _fields(part: pl.DataFrame, options: TableOptions, own: Sequence[str]) -> pl
         fields["dialogue"] = fields["utterance"]
     rows = part.select(ROW, *(pl.col(name).alias(f"label:{name}") for name in own), **fields)
     return rows.with_columns(
+        media=_without_blanks(root, options.media, rows["media"]),
         utterance_id=pl.format("{}/{}", pl.col("dialogue").fill_null("?"), "utterance"),
         file=pl.lit(options.file),
     )
+
+
+def _without_blanks(root: Path, pattern: str, media: pl.Series) -> pl.Expr:
+    """Names of media, stripped but for those that a file has just as they stand there."""
+    padded = media.filter(media != media.str.strip_chars()).unique().to_list()
+    files = [name for name in padded if os.path.isfile(root / pattern.replace("{}", name))]
+    name = pl.col("media")
+    return pl.when(name.is_in(files)).then(name).otherwise(name.str.strip_chars())
 
 
 def _screen(rows: pl.DataFrame, options: TableOptions) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -562,3 +562,22 @@ def link(project: Path, name: str) -> None:
     folder = project / "data/raw/mine"
     folder.mkdir(parents=True)
     (folder / name).symlink_to(SHARED / name)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_blanks_around_a_medium_are_part_of_its_name_where_a_file_is_called_so(root, kind):
+    for salt, name in enumerate((" a", "b ", " c ")):
+        write_wav(root / f"wav/{name}.wav", 9 + salt)
+    clips = [" a", "b ", "c ", "d\t"]
+    table = pl.DataFrame({"id": list("abcd"), "clip": clips})
+    options = {
+        "file": f"t.{kind}",
+        "columns": {"utterance": "id", "media": "clip"},
+        "media": "wav/{}.wav",
+    }
+    getattr(table, f"write_{kind}")(root / f"t.{kind}")
+    media = read(root, options).utterances["media"].to_list()
+    assert media == ["wav/ a.wav", "wav/b .wav", "wav/c.wav", "wav/d.wav"]
+    found = ingested("mine", options, 1.0, adapter="table")
+    assert found["utterances"]["media"].to_list() == [f"mine/{name}" for name in media]
+    assert found["quarantine"].height == 0
