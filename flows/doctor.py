@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -133,10 +134,15 @@ def _leftovers(root: Path, fix: bool) -> Finding:
     return Finding("leftovers", True, detail if found else "none")
 
 
+def _public(url: str) -> str:
+    """An address without the name and password that may stand in it."""
+    return re.sub(r"//[^/@]*@", "//", url)
+
+
 def _prefect() -> Finding:
     if has_api():
-        return Finding("prefect API", True, f"answers at {api_url()}")
-    where = f" at {api_url()}" if api_url() else ""
+        return Finding("prefect API", True, f"answers at {_public(api_url())}")
+    where = f" at {_public(api_url())}" if api_url() else ""
     return Finding("prefect API", True, f"none{where}; `affectloom ui` starts one")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from models.errors import UserError
+from tasks.params_secrets import check_secrets
 
 
 class _Strict(yaml.SafeLoader):
@@ -43,6 +44,7 @@ def read_mapping(file: Path) -> dict[str, Any]:
         raise UserError(f"{file.name} is empty; take the one of the repository")
     if not isinstance(found, dict):
         raise UserError(f"{file.name} is a {type(found).__name__}; it must hold keys and values")
+    check_secrets(found, file.name)  # first of all, since other sentences show what they are about
     return found
 
 

@@ -199,3 +199,10 @@ def test_what_the_processor_computes_is_said():
     found = doctor._numerics()
     assert found.is_ok
     assert "encoders with `dtype: auto` compute in " in found.detail
+
+
+def test_a_password_in_the_servers_address_is_not_shown(monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", "http://ann:pa55word@127.0.0.1:9/api")
+    finding = doctor._prefect()
+    assert "at http://127.0.0.1:9/api" in finding.detail
+    assert "pa55word" not in finding.detail
