@@ -10,6 +10,7 @@ from PIL import Image
 from tasks.media.decoding import FrameSampling, decode
 from tasks.media.types import REASONS
 from tasks.media.worker import Decoders
+from tests.tally import trial
 from tests.tasks.media_factory import corners, tone, write
 
 pytestmark = pytest.mark.hostile
@@ -63,6 +64,9 @@ def test_damage_costs_a_file_at_most(pool, tmp_path, kind):
     clips = list(pool.clips(function, paths))
     assert len(clips) == COPIES
     for clip in clips:
-        assert clip.status in ("ok", "degraded") or clip.problems
-        assert all(problem.reason in REASONS for problem in clip.problems)
-        assert not {problem.reason for problem in clip.problems} & {"timeout"}
+        with trial("damaged media") as one:
+            assert clip.status in ("ok", "degraded") or clip.problems
+            assert all(problem.reason in REASONS for problem in clip.problems)
+            assert not {problem.reason for problem in clip.problems} & {"timeout"}
+            if clip.problems:
+                one.refused()

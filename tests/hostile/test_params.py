@@ -1,6 +1,7 @@
 """Mutations of ``params.yaml``: one sentence, or correct handling; never another error."""
 
 import copy
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,8 +15,11 @@ from models.errors import UserError
 from tasks.params import Params
 from tasks.params_text import read_mapping
 from tests.places import ROOT
+from tests.tally import trial
 
 pytestmark = pytest.mark.hostile
+
+EXAMPLES = int(os.environ.get("AFFECTLOOM_EXAMPLES", "40"))
 
 GOOD = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 #: Two small methods: checking all of them takes seconds a mutation.
@@ -53,12 +57,14 @@ def check_sentence(error: UserError) -> None:
 
 
 def judge(raw: dict[str, Any]) -> None:
-    try:
-        params = Params(raw)
-        check_before_graph(params)
-        params.check_everything()
-    except UserError as error:
-        check_sentence(error)
+    with trial("values of `params.yaml`") as one:
+        try:
+            params = Params(raw)
+            check_before_graph(params)
+            params.check_everything()
+        except UserError as error:
+            check_sentence(error)
+            one.refused()
 
 
 @pytest.mark.parametrize("path", PATHS, ids=".".join)
@@ -89,7 +95,7 @@ TREES = st.recursive(
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=SLOW)
 @given(st.lists(st.tuples(st.sampled_from(PATHS), TREES), min_size=1, max_size=3))
 def test_any_values_anywhere_are_one_sentence_or_work(changes):
     raw = copy.deepcopy(GOOD)
@@ -102,7 +108,7 @@ def test_any_values_anywhere_are_one_sentence_or_work(changes):
     judge(raw)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=SLOW)
 @given(st.data())
 def test_any_bytes_of_the_file_are_one_sentence_or_keys_and_values(tmp_path_factory, data):
     text = bytearray((ROOT / "params.yaml").read_bytes()[:3000])
@@ -111,7 +117,9 @@ def test_any_bytes_of_the_file_are_one_sentence_or_keys_and_values(tmp_path_fact
         text[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=6))
     file = tmp_path_factory.mktemp("bytes") / "params.yaml"
     file.write_bytes(bytes(text))
-    try:
-        assert isinstance(read_mapping(file), dict)
-    except UserError as error:
-        check_sentence(error)
+    with trial("bytes of `params.yaml`") as one:
+        try:
+            assert isinstance(read_mapping(file), dict)
+        except UserError as error:
+            check_sentence(error)
+            one.refused()

@@ -1,13 +1,18 @@
 """Mutations of a user's table: a sentence, a quarantine row, or correct handling."""
 
+import os
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.errors import UserError
+from tests.tally import trial
 from tests.tasks.corpora.trees_conversation import ingested, write_wav
 
 pytestmark = pytest.mark.hostile
+
+EXAMPLES = int(os.environ.get("AFFECTLOOM_EXAMPLES", "40"))
 
 HEAD = "id,talk,turn,who,clip,from,to,words,emotion,v\n"
 ROWS = ["a,t1,0,ann,a.wav,0,1,hello,joy,4\n", "b,t1,1,bob,b.wav,0,1,no,anger,1\n"] * 1
@@ -51,13 +56,17 @@ def check_sentence(error: UserError) -> None:
 
 def judge(root, text: bytes) -> None:
     (root / "t.csv").write_bytes(text)
-    try:
-        found = ingested("mine", OPTIONS, 1.0, adapter="table")
-    except UserError as error:
-        check_sentence(error)
-        return
-    lines = found["utterances"].height + found["quarantine"]["utterance_id"].n_unique()
-    assert lines > 0
+    with trial("tables of the user's own") as one:
+        try:
+            found = ingested("mine", OPTIONS, 1.0, adapter="table")
+        except UserError as error:
+            check_sentence(error)
+            one.refused()
+            return
+        aside = found["quarantine"]["utterance_id"].n_unique()
+        assert found["utterances"].height + aside > 0
+        if aside:
+            one.refused()
 
 
 def quoted(cell: str) -> str:
@@ -88,7 +97,7 @@ def test_whatever_the_file_is(root, text):
 
 
 @settings(
-    max_examples=60,
+    max_examples=EXAMPLES,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -1,0 +1,144 @@
+"""A whole small project: two dozen sounds of a user's table, one encoder, two methods."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+import soundfile
+from dvc.repo import Repo
+
+from tests.places import ROOT
+
+CORPUS = "toy"
+#: What is compared; how long a run took, which other files tell, is no result.
+_COMPARED = (".parquet", ".safetensors", ".tsv", ".csv")
+_PARAMS = """\
+corpora:
+  toy:
+    adapter: table
+    options:
+      file: clips.csv
+      columns: {utterance: id, dialogue: talk, speaker: who, session: room, media: clip}
+      labels: {targets: {category: {column: emotion}}}
+labels: {merge: mean, min_raters: 1, category: majority, ties: none}
+splits: {protocol: group_kfold, folds: 2, group: speaker, validation_fraction: 0.25, seed: 0}
+encoders:
+  prosody: {family: prosody}
+inputs: {audio: prosody}
+train: {seeds: [0, 1]}
+methods:
+  linear: {epochs: 3, patience: 0, targets: [category]}
+  early_fusion: {epochs: 3, patience: 0, hidden: 8, targets: [category]}
+execution: {workers: 1}
+"""
+_EMOTIONS = ("angry", "happy", "neutral")
+
+
+def make_project(root: Path, clips: int = 24) -> Path:
+    """A project in the folder ``root``, which was never run."""
+    root.mkdir(parents=True, exist_ok=True)
+    for package in ("flows", "tasks", "models"):
+        skipped = shutil.ignore_patterns("__pycache__", "*.tmp", "starter")
+        shutil.copytree(ROOT / package, root / package, ignore=skipped)
+    shutil.copy(ROOT / ".dvcignore", root / ".dvcignore")
+    (root / "params.yaml").write_text(_PARAMS)
+    _write_clips(root / "data/raw" / CORPUS, clips)
+    Repo.init(str(root), no_scm=True).close()
+    return root
+
+
+def _write_clips(folder: Path, clips: int) -> None:
+    folder.mkdir(parents=True)
+    rng, lines = np.random.default_rng(0), ["id,talk,who,room,clip,emotion"]
+    for number in range(clips):
+        group, emotion = number % 6, _EMOTIONS[number % 3]
+        loud = 0.02 * (1 + 3 * _EMOTIONS.index(emotion))
+        soundfile.write(folder / f"{number}.wav", loud * rng.standard_normal(8000), 16000)
+        lines.append(f"u{number},t{group}-{number},s{group},r{group},{number}.wav,{emotion}")
+    (folder / "clips.csv").write_text("\n".join(lines) + "\n")
+
+
+def environment(root: Path, **changed: str) -> dict[str, str]:
+    """That of a run which shares nothing with others: own cache, own home, no Prefect."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    own |= {
+        "AFFECTLOOM_CACHE": str(root / ".cache"),
+        "AFFECTLOOM_PREFECT": "off",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(root),
+    }
+    return own | changed
+
+
+def start(root: Path, *words: str, **changed: str) -> subprocess.Popen[str]:
+    """``affectloom WORDS`` in the project, in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows.cli.main", *words],
+        cwd=root,
+        env=environment(root, **changed),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def ended(root: Path, *words: str, **changed: str) -> tuple[int, str]:
+    """Exit code and words of ``affectloom WORDS``."""
+    process = start(root, *words, **changed)
+    said, _ = process.communicate()
+    return process.returncode, said
+
+
+def as_nobody(root: Path, *words: str) -> tuple[int, str]:
+    """Exit code and words of ``affectloom WORDS``, called by a user without rights or home."""
+    user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    done = subprocess.run(
+        [*user, sys.executable, "-m", "flows.cli.main", *words],
+        cwd=root,
+        env=environment(root, HOME="/nonexistent"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def flip(file: Path, chance: random.Random) -> None:
+    """Turn one bit of a file round."""
+    content = bytearray(file.read_bytes())
+    content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+    file.chmod(0o644)
+    file.write_bytes(content)
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """Tables and networks that a run wrote, by their path."""
+    found = {
+        str(file.relative_to(root)): file.read_bytes()
+        for file in (root / "data").rglob("*")
+        if file.suffix in _COMPARED and "raw" not in file.parts
+    }
+    if not found:
+        raise RuntimeError(f"{root} holds nothing to compare")
+    return found
+
+
+def differing(wanted: dict[str, bytes], root: Path) -> set[str]:
+    """Files that are not what an undisturbed run wrote."""
+    found = contents(root)
+    return {name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)}
+
+
+def left_behind(root: Path) -> list[str]:
+    """Processes that still work in the project's folder."""
+    found = []
+    for process in psutil.process_iter(["cwd", "cmdline"]):
+        if Path(process.info["cwd"] or "/").is_relative_to(root):
+            found.append(" ".join(process.info["cmdline"] or ()))
+    return found
