@@ -20,6 +20,7 @@ from tasks.predict.folder import (
     WEIGHTS,
     check_source,
 )
+from tasks.predict.folder_sums import write_sums
 from tasks.predict.model import Part, part_of_run, trained_runs
 
 
@@ -64,6 +65,7 @@ def export(name: str, layout: Layout, params: Params, out: Path) -> Path:
     write_json(out / CALIBRATION, _calibration(part))
     with replacing(out / CARD) as temporary:
         temporary.write_text(_card(part, layout, corpus, method), encoding="utf-8")
+    write_sums(out)
     return out
 
 

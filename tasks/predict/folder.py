@@ -2,8 +2,8 @@
 
 A part is a folder with ``encoders.json`` (what is read, and the hashes of its weights),
 ``calibration.json`` and, in folders below, networks as a run has them: ``config.json`` and
-``weights.safetensors``. A model is a part, or a folder of them named ``parts``. ``README.md`` is
-for people. Nothing in it is ever run: no pickle, no code, no path that leads out.
+``weights.safetensors``, and ``sha256.txt``. A model is a part, or a folder of them named ``parts``.
+``README.md`` is for people. Nothing in it is ever run: no pickle, no code, no path that leads out.
 """
 
 import json
@@ -25,6 +25,7 @@ from tasks.features.params import EncoderParams
 from tasks.inputs import Named
 from tasks.predict.answering import ENDS
 from tasks.predict.distance import Range
+from tasks.predict.folder_sums import check_sums
 from tasks.predict.model import Expected, Model, Part, encoders_read
 
 ENCODERS, CALIBRATION, CONFIG = "encoders.json", "calibration.json", "config.json"
@@ -191,6 +192,7 @@ def _part(folder: Path) -> Part:
     if (folder / CALIBRATION).exists():
         known = _read(folder / CALIBRATION, CalibrationFile)
         _check_widths(folder / CALIBRATION, known, runs[0].method.spec.dims)
+    check_sums(folder)  # last: whoever changed a file on purpose learns first what is wrong with it
     return Part(
         name=folder.name,
         runs=runs,

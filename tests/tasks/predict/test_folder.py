@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from tasks.predict.folder import (
     KnotsFile,
     read_model,
 )
+from tasks.predict.folder_sums import SUMS
 from tasks.predict.media import find_media
 from tests.places import QUIET
 from tests.tasks.predict.projects import NAME
@@ -106,6 +108,30 @@ def test_absent_weights_are_refused(folder):
         read_model(folder)
 
 
+@pytest.mark.parametrize("at", [-1, -200])
+def test_a_bit_that_turned_round_in_weights_is_noticed(folder, at):
+    file = network(folder) / WEIGHTS
+    content = bytearray(file.read_bytes())
+    content[at] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"weights.safetensors is not as its maker wrote it"):
+        read_model(folder)
+    (folder / SUMS).unlink()
+    read_model(folder)  # as models of before the checksums
+
+
+@pytest.mark.parametrize("line", ["x", "0" * 64 + "  /etc/passwd", "0" * 64 + "  ../x", "\xff"])
+def test_what_is_no_checksum_is_told_with_its_line(folder, line):
+    with (folder / SUMS).open("a", encoding="latin-1") as file:
+        file.write(line + "\n")
+    with pytest.raises(UserError, match=r"sha256.txt line \d+ is no checksum"):
+        read_model(folder)
+
+
+def test_the_checksums_are_those_of_sha256sum(folder):
+    subprocess.run(["sha256sum", "--check", "--strict", SUMS], cwd=folder, check=True)
+
+
 @pytest.mark.parametrize(
     ("place", "changes", "expected"),
     [
@@ -166,6 +192,7 @@ def test_a_folder_without_networks_is_refused(folder, tmp_path):
 def test_other_weights_of_an_encoder_are_refused_before_they_answer(project, folder):
     content = json.loads((folder / ENCODERS).read_text())
     change(folder / ENCODERS, weights_sha256={**content["weights_sha256"], "bert": "0" * 64})
+    (folder / SUMS).unlink()
     with pytest.raises(UserError, match="encoder bert is not the one"):
         answer_of(project, read_model(folder))
 
