@@ -173,9 +173,19 @@ app.command(epilog="Example: affectloom serve --cron '0 3 * * *'")(serve)
 app.add_typer(store_app)
 
 
+def _check_locale() -> None:
+    """Names and texts that are read in another encoding than they were written in are none."""
+    encoding = sys.getfilesystemencoding()
+    if encoding != "utf-8":
+        raise UserError(
+            f"this shell's locale has file names and texts read as {encoding}; set PYTHONUTF8=1"
+        )
+
+
 def main() -> None:
     """Entry point: exit 0 only on success, one clear sentence on an error."""
     try:
+        _check_locale()
         app()
     except SystemExit as error:
         if error.code == 130:  # typer makes this of Ctrl-C, in silence

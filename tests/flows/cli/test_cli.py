@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import re
 import subprocess
 import sys
@@ -317,6 +318,19 @@ def test_the_module_runs_as_a_program(clone):
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-1].endswith("did you mean 'labels'?")
     assert "Traceback" not in done.stderr
+
+
+def test_a_locale_without_utf8_is_told_with_a_remedy(clone):
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli.main", "status"],
+        env=os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: this shell's locale has file names and texts read as")
+    assert "set PYTHONUTF8=1" in done.stderr
 
 
 def test_status_reads_the_graph_that_will_be_where_dvc_cannot_read_the_old_one(command, edit):
