@@ -1,10 +1,9 @@
 """One undisturbed run, which the trials of this folder are compared with and begin from."""
 
+import os
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from tempfile import mkdtemp
 
 import pytest
 
@@ -25,7 +24,9 @@ SECRETS = {
 
 @pytest.fixture(scope="session")
 def calm(tmp_path_factory) -> Path:
-    """The project after a run that nobody disturbed."""
+    """The project after a run that nobody disturbed, or the one that the environment names."""
+    if made := os.environ.get("AFFECTLOOM_FAULTS_CALM"):
+        return Path(made)
     root = make_project(tmp_path_factory.mktemp("calm"))
     begun = time.monotonic()
     code, said = ended(root, "run", **SECRETS)
@@ -58,15 +59,6 @@ def old(calm, tmp_path) -> Path:
     """A copy of the project that was run."""
     shutil.copytree(calm, tmp_path / "project", symlinks=True)
     return tmp_path / "project"
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that other users reach; pytest's own are for one user alone."""
-    folder = Path(mkdtemp(prefix="affectloom-faults-")).resolve()
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
 
 
 def pytest_sessionfinish() -> None:

@@ -96,8 +96,11 @@ def ended(root: Path, *words: str, **changed: str) -> tuple[int, str]:
 
 
 def as_nobody(root: Path, *words: str) -> tuple[int, str]:
-    """Exit code and words of ``affectloom WORDS``, called by a user without rights or home."""
-    user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    """Exit code and words of ``affectloom WORDS``, called by a user without rights, home or name.
+
+    A name space of its own, in which this user has another number and is bound to files' rights.
+    """
+    user = ["unshare", "--user", "--map-user=65534", "--map-group=65534"]
     done = subprocess.run(
         [*user, sys.executable, "-m", "flows.cli.main", *words],
         cwd=root,
