@@ -51,6 +51,16 @@ class Tracks:
         return self.container.start_time is None and self.container.duration is None
 
     @property
+    def has_guessed_times(self) -> bool:
+        """H.264 with frames out of order in AVI, which stores no times but the order of packets."""
+        return (
+            self.container.format.name == "avi"
+            and self.video is not None
+            and self.video.codec_context.name == "h264"
+            and self.video.codec_context.has_b_frames
+        )
+
+    @property
     def origin_s(self) -> float:
         """What the container's clock shows at the beginning of the file, in seconds."""
         return self.origin_us / av.time_base

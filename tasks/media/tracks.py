@@ -85,6 +85,7 @@ class Reading:
     is_at_end: bool = False
     is_damaged: bool = False  # the picture, up to the next key frame
     errors: list[str] = field(default_factory=list)
+    first_dts: int | None = None
     tilted: list[Problem] = field(default_factory=list)
     whole_rows: Deinterlacer = field(default_factory=Deinterlacer)
 
@@ -194,7 +195,8 @@ class Reading:
         if self.sound is not None and self.tracks.audio is not None:
             margin += 1.5 * margin_s(self.tracks.audio.codec_context.sample_rate or 0)
         target_s = self.start_s - margin - back_off_s
-        if target_s <= 0 or stream.time_base is None or self.tracks.is_bare:
+        no_times = self.tracks.is_bare or self.tracks.has_guessed_times
+        if target_s <= 0 or stream.time_base is None or no_times:
             return False
         try:
             offset = int((target_s + self.tracks.origin_s) / stream.time_base)
@@ -243,13 +245,22 @@ class Reading:
                     return
 
     def _time_s(self, frame: av.VideoFrame) -> float:
+        if self.tracks.has_guessed_times:
+            return self._counted_s(frame)
         stamp = frame.pts if frame.pts is not None else frame.dts
         if stamp is not None and frame.time_base is not None:
             base = frame.time_base
             return stamp * base.numerator / base.denominator - self.tracks.origin_s
-        # Bare streams carry no times: frames follow each other at the nominal rate.
+        return self._counted_s(frame)
+
+    def _counted_s(self, frame: av.VideoFrame) -> float:
+        """Time of a frame by the order of packets or, in bare streams, of frames."""
         assert self.picture is not None
         assert self.tracks.video is not None
+        if frame.dts is not None and frame.time_base is not None:
+            if self.first_dts is None:
+                self.first_dts = frame.dts
+            return float((frame.dts - self.first_dts) * frame.time_base)
         if self.picture.last_s is None:
             return 0.0
         return self.picture.last_s + 1.0 / nominal_rate(self.tracks.video)

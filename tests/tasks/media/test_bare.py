@@ -1,5 +1,8 @@
-"""Streams without a container, which state neither times nor a length."""
+"""Streams and containers that state no times of frames, nor a length."""
 
+from fractions import Fraction
+
+import av
 import numpy as np
 import pytest
 
@@ -46,3 +49,26 @@ def test_a_span_beyond_the_end_is_told(bare):
     clip = decode(Span(str(bare), 3.5, 6.0), audio_rate_hz=None, frame_times=FrameSampling())
     assert [problem.reason for problem in clip.problems] == ["span_beyond_end"]
     assert len(clip.frames) == 13
+
+
+@pytest.mark.parametrize("b_frames", [0, 2])
+def test_frames_out_of_order_in_avi_are_all_there_at_their_times(tmp_path, b_frames):
+    pictures = [np.full((48, 64, 3), 20 + 2 * n, np.uint8) for n in range(100)]
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("libx264", rate=25, options={"bf": str(b_frames)})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for number, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            out.mux(video.encode(frame))
+        out.mux(video.encode(None))
+    clip = decode(path, audio_rate_hz=None, frame_times=FrameSampling())
+    means = clip.frames.reshape(len(clip.frames), -1).mean(axis=1)
+    assert len(means) >= 98  # a first or last frame may lie beyond the length that AVI states
+    assert (np.diff(means) > 0).all()
+    assert np.diff(clip.times_s) == pytest.approx(np.full(len(means) - 1, 0.04))
+    part = decode(Span(str(path), 3.0, 3.2), audio_rate_hz=None, frame_times=FrameSampling())
+    at = int(np.argmin(np.abs(clip.times_s - 3.0)))
+    assert np.array_equal(part.frames, clip.frames[at : at + len(part.frames)])
+    assert len(part.frames) >= 5
