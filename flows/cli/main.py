@@ -60,7 +60,15 @@ def options(
         log.setLevel(logging.DEBUG)  # the lines of all stages, not those of every library
         os.environ["AFFECTLOOM_DEBUG"] = "1"
     if not {"-h", "--help"} & set(sys.argv):  # help is for every folder
+        _note_folder()
         os.chdir(find_root())
+
+
+def _note_folder() -> None:
+    """Have ``PWD`` name this folder; who starts a program in another one leaves his own there."""
+    told = os.environ.get("PWD", "")
+    if not (os.path.isabs(told) and os.path.isdir(told) and os.path.samefile(told, ".")):
+        os.environ["PWD"] = os.getcwd()
 
 
 @app.command(epilog="Example: affectloom run features --jobs 2")

@@ -1,6 +1,7 @@
 """``affectloom predict`` and ``export``: options, exit codes, sentences."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,24 @@ from tasks.predict.media import Found
 
 
 @pytest.fixture
-def affectloom(command, monkeypatch, tmp_path):
+def below(clone):
+    """A folder in the project, from which commands are called."""
+    folder = clone / "below"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def affectloom(below, command, monkeypatch):
     """Runs a command that was called from a folder below; returns code, stdout and stderr."""
-    monkeypatch.setenv("PWD", str(tmp_path))
-    return command
+    monkeypatch.setenv("PWD", "/")  # as a program leaves it that starts this one in the folder
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.chdir(below)
+        return command(*arguments)
+
+    return run
 
 
 @pytest.fixture
@@ -39,12 +54,12 @@ def asked(monkeypatch):
     return requests
 
 
-def test_names_are_meant_from_where_the_command_was_called(affectloom, asked, tmp_path):
+def test_names_are_meant_from_where_the_command_was_called(affectloom, asked, below):
     code, out, _ = affectloom("predict", "a.wav", "--out", "said", "--transcript", "a.srt", "--eaf")
     assert (code, out) == (0, "model: none\n")
     (request,) = asked
-    assert (request.base, request.out) == (tmp_path, tmp_path / "said")
-    assert request.transcript == tmp_path / "a.srt"
+    assert (request.base, request.out) == (below, below / "said")
+    assert request.transcript == below / "a.srt"
     assert (request.wanted.eaf, request.wanted.srt, request.wanted.overlay) == (True, False, True)
 
 
@@ -68,8 +83,8 @@ def test_json_stands_alone_on_stdout(affectloom, asked):
     assert err == "model: none"
 
 
-def test_a_project_without_a_fitting_model_says_what_to_do(affectloom, tmp_path):
-    (tmp_path / "a.png").write_bytes(b"no picture")
+def test_a_project_without_a_fitting_model_says_what_to_do(affectloom, below):
+    (below / "a.png").write_bytes(b"no picture")
     code, out, err = affectloom("predict", "a.png", "--out", "said")
     assert (code, out) == (1, "")
     assert err.startswith("error: there is no model to choose")
@@ -84,8 +99,8 @@ def test_a_project_without_a_fitting_model_says_what_to_do(affectloom, tmp_path)
         (("export", "tiny/none", "--out", "x"), "error: tiny/none: there is no such trained run"),
     ],
 )
-def test_mistakes_are_one_sentence(affectloom, tmp_path, arguments, expected):
-    (tmp_path / "file").write_text("")
+def test_mistakes_are_one_sentence(affectloom, below, arguments, expected):
+    (below / "file").write_text("")
     code, out, err = affectloom(*arguments)
     assert (code, out) == (1, "")
     assert expected in err
