@@ -1,6 +1,7 @@
 """Errors of the machine as one sentence that says what to do."""
 
 import errno
+import sqlite3
 
 _REMEDIES = {
     errno.ENOSPC: "free some space and run the same command again",
@@ -12,12 +13,22 @@ _REMEDIES = {
     errno.EEXIST: "something else lies where this belongs; move it away",
     errno.EISDIR: "a folder lies where a file belongs; move it away",
     errno.ENOENT: "bring it back, or run the stage that makes it",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f)",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
 
 
-def sentence(error: OSError) -> str:
+#: What goes wrong with the machine, and is no defect of the code; DVC keeps a data base of files.
+MACHINE = (OSError, sqlite3.OperationalError)
+
+
+def sentence(error: OSError | sqlite3.OperationalError) -> str:
     """What went wrong, where, and the remedy where there is a usual one."""
+    if isinstance(error, sqlite3.OperationalError):
+        return (
+            f"DVC's data base of files: {error}; look for a full disk, a limit of "
+            "file sizes (ulimit -f) or a folder that cannot be written, and run again"
+        )
     where = f"{error.filename}: " if error.filename else ""
     what = error.strerror or str(error) or type(error).__name__
     remedy = _REMEDIES.get(error.errno or 0, "run again with AFFECTLOOM_DEBUG=1 to see where")

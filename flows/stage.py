@@ -21,7 +21,7 @@ from flows import graph
 from flows.bridge import PIPELINE_PID, open_context
 from flows.closure import closure
 from flows.execution import execution
-from flows.sentences import sentence
+from flows.sentences import MACHINE, sentence
 from flows.settings import check_whole, read_params
 from flows.times import note_time
 from models.errors import UserError
@@ -147,7 +147,7 @@ def _note(
         failures.note(layout, address, reason, outs)
         if reason is None:
             note_time(layout, address, seconds)
-    except OSError as error:
+    except MACHINE as error:
         log.warning("%s: cannot note how it ended: %s", address, sentence(error))
 
 
@@ -186,7 +186,7 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except OSError as error:  # a full disk, a read-only folder: no defect of the code
+    except MACHINE as error:  # a full disk, a read-only folder: no defect of the code
         if os.environ.get("AFFECTLOOM_DEBUG"):
             raise
         print(f"error: {sentence(error)}", file=sys.stderr)

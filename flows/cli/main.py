@@ -17,7 +17,7 @@ from flows.cli.predict import EPILOG as PREDICT_EPILOG
 from flows.cli.predict import EXPORT_EPILOG, export, predict
 from flows.cli.reports import compare, report
 from flows.cli.ui import serve, ui
-from flows.sentences import sentence
+from flows.sentences import MACHINE, sentence
 from models.errors import UserError
 from tasks.layout import find_root
 
@@ -204,7 +204,7 @@ def main() -> None:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    except OSError as error:  # a full disk, a read-only folder: no defect of the code
+    except MACHINE as error:  # a full disk, a read-only folder: no defect of the code
         if os.environ.get("AFFECTLOOM_DEBUG"):
             raise
         print(f"error: {sentence(error)}", file=sys.stderr)
