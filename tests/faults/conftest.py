@@ -1,6 +1,7 @@
 """One undisturbed run, which the trials of this folder are compared with and begin from."""
 
 import os
+import random
 import shutil
 import time
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import tally
-from tests.faults.project import contents, ended, make_project
+from tests.faults.project import SEED, contents, ended, make_project
 
 #: Set for the undisturbed run; nothing of it may stand in what the run leaves.
 SECRETS = {
@@ -46,6 +47,13 @@ def length_s(calm) -> float:
 def wanted(calm) -> dict[str, bytes]:
     """What the undisturbed run wrote."""
     return contents(calm)
+
+
+@pytest.fixture
+def chance(request) -> random.Random:
+    """Chance that the seed repeats, which is shown with a failure."""
+    print(f"AFFECTLOOM_FAULTS_SEED={SEED}")
+    return random.Random(f"{SEED} {request.node.name}")
 
 
 @pytest.fixture

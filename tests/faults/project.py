@@ -15,6 +15,9 @@ from dvc.repo import Repo
 from tests.places import ROOT
 
 CORPUS = "toy"
+SEED = int(os.environ.get("AFFECTLOOM_FAULTS_SEED", random.randrange(10**6)))
+#: Of each kind of work in a test.
+KILLS = int(os.environ.get("AFFECTLOOM_FAULTS_KILLS", "3"))
 #: What is compared; how long a run took, which other files tell, is no result.
 _COMPARED = (".parquet", ".safetensors", ".tsv", ".csv")
 _PARAMS = """\
@@ -110,6 +113,13 @@ def as_nobody(root: Path, *words: str) -> tuple[int, str]:
         check=False,
     )
     return done.returncode, done.stdout + done.stderr
+
+
+def check_sentence(said: str) -> None:
+    """The last word of a command that failed is one sentence."""
+    assert "Traceback" not in said, said
+    assert "unexpected" not in said, said
+    assert any(line.startswith("error: ") for line in said.splitlines()), said
 
 
 def flip(file: Path, chance: random.Random) -> None:

@@ -5,7 +5,6 @@ that nobody disturbs gives the same files; no process stays.
 """
 
 import os
-import random
 import resource
 import shutil
 import signal
@@ -16,7 +15,9 @@ import time
 import pytest
 
 from tests.faults.project import (
+    KILLS,
     as_nobody,
+    check_sentence,
     differing,
     ended,
     environment,
@@ -28,9 +29,6 @@ from tests.faults.project import (
 from tests.tally import note, trial
 
 pytestmark = pytest.mark.faults
-
-SEED = int(os.environ.get("AFFECTLOOM_FAULTS_SEED", random.randrange(10**6)))
-KILLS = int(os.environ.get("AFFECTLOOM_FAULTS_KILLS", "3"))
 
 #: Rows of the table in docs/safety.md.
 KILLED = "kill -9 of a whole run"
@@ -45,19 +43,6 @@ needs_name_spaces = pytest.mark.skipif(
     reason="this machine lets nobody make a name space of users",
 )
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="a mount needs root")
-
-
-@pytest.fixture
-def chance(request):
-    print(f"AFFECTLOOM_FAULTS_SEED={SEED}")  # shown with a failure
-    return random.Random(f"{SEED} {request.node.name}")
-
-
-def check_sentence(said: str) -> None:
-    """The last word of a command that failed is one sentence."""
-    assert "Traceback" not in said, said
-    assert "unexpected" not in said, said
-    assert any(line.startswith("error: ") for line in said.splitlines()), said
 
 
 def check_same(root, wanted, kind: str, times: int = 1, was_refused: bool = False) -> None:
