@@ -116,10 +116,13 @@ def as_nobody(root: Path, *words: str) -> tuple[int, str]:
 
 
 def check_sentence(said: str) -> None:
-    """The last word of a command that failed is one sentence."""
+    """A command that failed, or the stage of it that did, said so in a sentence."""
     assert "Traceback" not in said, said
     assert "unexpected" not in said, said
-    assert any(line.startswith("error: ") for line in said.splitlines()), said
+    told = [
+        line for line in said.splitlines() if line.startswith("error: ") or ": failed in " in line
+    ]
+    assert told, said
 
 
 def flip(file: Path, chance: random.Random) -> None:
