@@ -5,6 +5,7 @@ import fcntl
 import glob
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -47,6 +48,14 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         os.close(descriptor)
         temporary.unlink(missing_ok=True)
+
+
+def why(error: OSError) -> str:
+    """What the system said; of a folder that was copied in part, what it said of the first file."""
+    if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
+        source, _, reason = error.args[0][0]
+        return f"{str(reason).split(': ')[0]}, first at {Path(source).name}"
+    return error.strerror or str(error)
 
 
 def sweep(path: Path) -> None:

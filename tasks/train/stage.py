@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validat
 
 from models import registry
 from models.errors import UserError
+from tasks.atomic import why
 from tasks.batches.held import Reader
 from tasks.batches.source import Source
 from tasks.context import Context, ForMethod, Progress
@@ -166,7 +167,7 @@ def _publish(out: Path, jobs: Sequence[Job]) -> None:
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise UserError(
-            f"cannot write {out}: {error.strerror or error}; free space or allow writing there"
+            f"cannot write {out}: {why(error)}; free space or allow writing there"
         ) from error
 
 
