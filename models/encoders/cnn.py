@@ -18,7 +18,6 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from models.encoders import mini_xception
 from models.encoders.encoder import Encoded, Faces, Settings
 from models.encoders.faces_in_time import hop_s, spread
 from models.encoders.hidden import (
@@ -31,7 +30,7 @@ from models.encoders.hidden import (
     to_numpy,
 )
 from models.errors import UserError
-from models.layers import efficientnet_lite
+from models.layers import efficientnet_lite, mini_xception
 
 MODALITY = "video"
 FEATURE_VERSION = 1
