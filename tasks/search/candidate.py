@@ -68,6 +68,7 @@ class Job:
         min_rows: at least so many of them.
         subset_seed: which training items; the same for all candidates.
         scenario: how a genome is judged; None for the score that selects epochs.
+        max_parameters: of each network; 0 = no limit.
         token: of the call of the stage, for which each process reads the corpus once.
         deadline: Unix time after which it is not begun; 0 = none.
         key: hash of all that decides the outcome.
@@ -85,6 +86,7 @@ class Job:
     min_rows: int
     subset_seed: int
     scenario: Literal["partial", "full"] | None
+    max_parameters: int = 0
     token: str = ""
     deadline: float = 0.0
     key: str = ""
@@ -262,6 +264,11 @@ def _fit(
     training, validation = parts(layout, source, recipe, job.corpus, job.fold, names)
     seed_everything(job.seed)
     method = build(recipe, source.spec(training))
+    size = sum(p.numel() for p in method.parameters())
+    if 0 < job.max_parameters < size:
+        raise ValueError(
+            f"{size:,} parameters are more than max_parameters, {job.max_parameters:,}"
+        )
     training, validation = training.seen_through(method.view), validation.seen_through(method.view)
     main = method.main or training.targets[0]
     fitted = fit(
@@ -273,7 +280,6 @@ def _fit(
         seed=job.seed,
         where=best_device(),
     )
-    size = sum(p.numel() for p in method.parameters())
     chosen = {"epoch": float(fitted.chosen_epoch), "selection": fitted.score}
     if job.scenario is None:
         return fitted.score, chosen, size

@@ -44,6 +44,8 @@ class _SearchParams(BaseModel):
         finalists: train so many of the best in full, with several seeds, and take the best of
             them; below 2 the best candidate is taken as it is.
         final_seeds: trainings of each finalist, with seeds 0, 1, 2, ...
+        max_parameters: a candidate whose network has more is not trained and counts as failed; 0 =
+            no limit.
         max_seconds: start no candidate after so long; 0 = no limit. A search that this limit
             ends cannot be repeated exactly.
     """
@@ -56,6 +58,7 @@ class _SearchParams(BaseModel):
     min_rows: NonNegativeInt = 512
     finalists: NonNegativeInt = 3
     final_seeds: int = Field(default=3, ge=1)
+    max_parameters: NonNegativeInt = 0
     max_seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
 

@@ -105,6 +105,7 @@ class _Plan:
             min_rows=0 if is_full else params.min_rows,
             subset_seed=params.seed,
             scenario=params.scenario if isinstance(params, GenomeSearch) else None,
+            max_parameters=params.max_parameters,
             token=self.reader.token,
             deadline=deadline,
         ).keyed(self.data, self.code)

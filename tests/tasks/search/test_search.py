@@ -12,7 +12,7 @@ from models.batch import Target
 from models.errors import MetricInputError, UserError
 from models.methods.haemsa.genome import DEFAULT
 from models.metrics.fitness import genome_fitness, sentiment_fitness
-from models.training import NotFinite
+from models.training import NotFinite, fit
 from tasks.batches.source import source_for
 from tasks.context import ForMethod
 from tasks.evaluate import stage as evaluate
@@ -236,6 +236,24 @@ def test_a_failure_is_remembered_where_it_would_only_repeat(corpus, error, statu
     assert str(error) in failed["error"]
     assert run(GenomeSearch(**GENOMES), trainer=failing) == first
     assert len(tries) == 1 + trained_again
+
+
+def test_a_candidate_larger_than_asked_for_is_not_trained(corpus, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(
+        "tasks.search.candidate.fit",
+        lambda method, *rest, **options: (
+            sizes.append(sum(p.numel() for p in method.parameters()))
+            or fit(method, *rest, **options)
+        ),
+    )
+    asked = SpaceSearch(sampler="grid", space={"hidden": [2, 64]}, finalists=0, max_parameters=500)
+    small, large = lines(run(asked, method="early_fusion"))
+    assert small["status"] == "ok"
+    assert large["status"] == "failed"
+    assert large["fitness"] == FAILED
+    assert "parameters are more than max_parameters, 500" in large["error"]
+    assert sizes == [small["parameters"]]
 
 
 def test_a_search_in_which_nothing_can_be_trained_says_why(corpus):
