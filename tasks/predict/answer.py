@@ -163,6 +163,7 @@ class Answer:
         networks: how many networks were averaged.
         coverage: share of validation rows that ``Value.low`` to ``high`` holds.
         notes: sentences for people about the whole medium.
+        looked_s: how far the medium was looked at when this was written; None: to its end.
     """
 
     medium: Medium
@@ -173,3 +174,4 @@ class Answer:
     networks: int = 1
     coverage: float = 0.9
     notes: tuple[str, ...] = ()
+    looked_s: float | None = None

@@ -63,7 +63,8 @@ def answer_of(
     shown, gaps = every, plan.gaps
     if plan.is_cut:  # nobody cut these parts by what happens in them
         shown = [one for one in every if one.is_answered]
-        gaps = tuple(_joined([one for one in every if not one.is_answered]))
+        unseen = _joined([one for one in every if not one.is_answered])
+        gaps = (*unseen, *plan.gaps)
     return Answer(
         medium.found.medium,
         tuple(shown),
@@ -73,6 +74,7 @@ def answer_of(
         model.networks,
         COVERAGE,
         (*plan.notes, *_learnt_from(medium, model)),
+        plan.looked_s,
     )
 
 

@@ -126,7 +126,7 @@ def with_speakers(
         layout: of a corpus that is made for this alone.
         contexts: who does the work.
     """
-    wanting = [medium for medium in media if _wants_speakers(medium)]
+    wanting = [medium for medium in media if wants_speakers(medium)]
     if not wanting:
         return list(media)
     write_corpus(wanting, layout)
@@ -141,10 +141,16 @@ def with_speakers(
     return [named.get(medium.found.path, medium) for medium in media]
 
 
-def _wants_speakers(medium: Prepared) -> bool:
+def wants_speakers(medium: Prepared) -> bool:
+    """Whether voices are to be told apart: several utterances that are heard, nobody named."""
     parts = medium.plan.stretches
     is_voice = medium.found.about.has_audio and all(part.is_heard for part in parts)
     return is_voice and len(parts) > 1 and not any(part.speaker for part in parts)
+
+
+def with_note(medium: Prepared, note: str) -> Prepared:
+    """The same medium with a sentence for people."""
+    return replace(medium, plan=replace(medium.plan, notes=(*medium.plan.notes, note)))
 
 
 def _named(medium: Prepared, numbers: Sequence[int]) -> Prepared:

@@ -2,12 +2,13 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models.errors import UserError
+from tasks.context import Context, Progress
 from tasks.faces import stage as faces
 from tasks.features.params import EncoderParams
 from tasks.layout import Layout
@@ -21,10 +22,14 @@ from tasks.predict.corpus import (
     Prepared,
     compute_features,
     unheard,
+    wants_speakers,
+    with_note,
     with_speakers,
     write_corpus,
 )
-from tasks.predict.hearing import hear
+from tasks.predict.growing import FIRST_S, Pace, beginning_of, beginnings
+from tasks.predict.hearing import hear, hear_beginning
+from tasks.predict.listeners import NONE, Listeners
 from tasks.predict.media import Found
 from tasks.predict.model import Model
 from tasks.predict.outputs import outputs_of
@@ -32,10 +37,11 @@ from tasks.predict.plan import Plan, plan_of, plan_of_turns
 from tasks.predict.reasons import seen_of
 from tasks.predict.transcripts import Turn, embedded_subtitles
 
-#: Short media are looked at together until they last as long as this: encoders load once for all.
-_TOGETHER_S = 120.0
-#: Checkpoints that the stage ``checkpoints`` makes: where somebody speaks, and whose voice it is.
-_ACTIVITY, _VOICES = "silero_vad", "resemblyzer"
+#: So much media is worth several processes: to start them takes seconds.
+_LONG_S = 300.0
+
+#: The context of a piece of work, by its name and whether it is worth several processes.
+MakeContext = Callable[[str, bool], Context]
 
 
 @dataclass(frozen=True)
@@ -63,93 +69,166 @@ class Result:
     answer: Answer | None
     reason: str = ""
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether a later answer of the same medium follows."""
+        return self.answer is not None and self.answer.looked_s is not None
+
 
 def predict(
-    media: Sequence[Found], model: Model, project: Layout, contexts: Contexts, asked: Asked
+    media: Sequence[Found],
+    model: Model,
+    project: Layout,
+    make_context: MakeContext,
+    asked: Asked,
+    listeners: Listeners = NONE,
 ) -> Iterator[Result]:
     """Answers in the order of the media; one that cannot be used costs only itself.
+
+    A long medium is answered several times, up to where it was looked at; its last answer is whole.
 
     Args:
         media: at least one.
         model: what answers.
-        project: its cache keeps what was computed, its checkpoints tell speech and voices.
-        contexts: who does the work.
+        project: its cache keeps what was computed.
+        make_context: who does a piece of work, by its name and whether it is worth several
+            processes.
         asked: what else is wanted.
+        listeners: tell speech and voices.
     """
-    group: list[Prepared] = []
-    failed: list[Result] = []
+    call = _Call(model, project, make_context, asked, listeners)
+    pace = Pace(FIRST_S)
+    waiting: list[Prepared | Result] = []
     for found in media:
-        if isinstance(one := _prepared(found, project, contexts, asked), Result):
-            if group:
-                failed.append(one)
+        if waiting and found.length_s > pace.limit_s:
+            yield from call.answered(waiting, pace)
+            waiting = []
+        for one in call.prepared(found, pace):
+            if isinstance(one, Prepared) and one.plan.looked_s is not None:
+                yield from call.partly(one, pace)
             else:
-                yield one
-            continue
-        group.append(one)
-        if sum(member.found.length_s for member in group) >= _TOGETHER_S:
-            yield from _ordered(_together(group, model, project, contexts, asked), failed, media)
-            group, failed = [], []
-    if group:
-        yield from _ordered(_together(group, model, project, contexts, asked), failed, media)
+                waiting.append(one)
+        ready = [one.found.length_s for one in waiting if isinstance(one, Prepared)]
+        if not ready or sum(ready) >= pace.limit_s:
+            yield from call.answered(waiting, pace)
+            waiting = []
+    yield from call.answered(waiting, pace)
 
 
-def _ordered(
-    done: Sequence[Result], failed: Sequence[Result], media: Sequence[Found]
-) -> list[Result]:
-    place = {found.path: number for number, found in enumerate(media)}
-    return sorted([*done, *failed], key=lambda result: place[result.found.path])
+@dataclass
+class _Call:
+    """What stays the same over the media of a call, and how far the present one is."""
+
+    model: Model
+    project: Layout
+    make_context: MakeContext
+    asked: Asked
+    listeners: Listeners
+    looked_s: float = 0.0
+
+    def contexts(self, length_s: float) -> Contexts:
+        """Who works on so much of the media."""
+        return lambda what: self.make_context(what, length_s > _LONG_S)
+
+    def prepared(self, found: Found, pace: Pace) -> Iterator[Prepared | Result]:
+        """The medium with its utterances, or why it has none; before it perhaps its beginning."""
+        if found.fault:
+            yield Result(found, None, found.fault)
+            return
+        contexts = self.contexts(found.length_s)
+        near = replace(self.project, media=found.path.parent)
+        hashed = hash_media(near, [found.path.name], contexts("hash"), "predict")
+        sha256 = hashed["sha256"][0]
+        if sha256 is None:
+            yield Result(found, None, hashed["detail"][0])
+            return
+        try:
+            if pace.is_first:
+                yield from self._early(found, sha256, contexts("listening"))
+            plan = _plan(found, sha256, self.project, contexts, self.asked, self.listeners)
+        except UserError as error:  # of this medium alone
+            yield Result(found, None, str(error))
+            return
+        yield Prepared(found, sha256, plan)
+
+    def answered(self, waiting: Sequence[Prepared | Result], pace: Pace) -> Iterator[Result]:
+        """Answers of all of them together, in order; one that is alone may be answered in parts."""
+        media = [one for one in waiting if isinstance(one, Prepared)]
+        if len(media) == 1:
+            told = self.contexts(media[0].found.length_s)("answers")
+            count = len(media[0].plan.stretches)
+            for part in beginnings(media[0], pace.limit_s):
+                yield from self.partly(part, pace)
+                told.progress(Progress(len(part.plan.stretches), count, "utterances"))
+        length_s = sum(one.found.length_s for one in media) - self.looked_s
+        self.looked_s = 0.0
+        answers = iter(self._together(media, length_s) if media else ())
+        for one in waiting:
+            yield one if isinstance(one, Result) else next(answers)
+        pace.grow()
+
+    def partly(self, medium: Prepared, pace: Pace) -> Iterator[Result]:
+        """What can be said of the beginning of a medium; nothing where that is nothing."""
+        until_s = medium.plan.looked_s or 0.0
+        if until_s <= self.looked_s:
+            return
+        found = self._together([medium], until_s - self.looked_s)
+        self.looked_s = until_s
+        if found[0].answer is not None:
+            yield found[0]
+            pace.grow()
+
+    def _early(self, found: Found, sha256: str, ctx: Context) -> Iterator[Prepared]:
+        """The beginning of a long medium without words, before all of it was listened to."""
+        weights = self.listeners.activity
+        if weights is None or self.asked.turns is not None or not found.about.has_audio:
+            return
+        kept = self.project.cache / "predict" / "heard"
+        speech = hear_beginning(found.path, sha256, found.length_s, weights, kept, ctx)
+        if speech and not (found.kind == "video" and embedded_subtitles(found.path)):
+            yield Prepared(found, sha256, beginning_of(found, speech))
+
+    def _together(self, media: Sequence[Prepared], length_s: float) -> list[Result]:
+        contexts = self.contexts(length_s)
+        return _together(media, self.model, self.project, contexts, self.asked, self.listeners)
 
 
-def _prepared(found: Found, project: Layout, contexts: Contexts, asked: Asked) -> Prepared | Result:
-    """The medium with its utterances, or why it has none."""
-    if found.fault:
-        return Result(found, None, found.fault)
-    hashed = hash_media(
-        replace(project, media=found.path.parent), [found.path.name], contexts("hash"), "predict"
-    )
-    sha256 = hashed["sha256"][0]
-    if sha256 is None:
-        return Result(found, None, hashed["detail"][0])
-    try:
-        plan = _plan(found, sha256, project, contexts, asked)
-    except UserError as error:  # of this medium alone
-        return Result(found, None, str(error))
-    return Prepared(found, sha256, plan)
-
-
-def _plan(found: Found, sha256: str, project: Layout, contexts: Contexts, asked: Asked) -> Plan:
+def _plan(
+    found: Found,
+    sha256: str,
+    project: Layout,
+    contexts: Contexts,
+    asked: Asked,
+    listeners: Listeners,
+) -> Plan:
     if asked.turns is not None:
         plan = plan_of_turns(found, asked.turns, "transcript", asked.transcript)
         return replace(plan, notes=(*asked.notes, *plan.notes))
     if found.kind == "video" and (turns := embedded_subtitles(found.path)):
         return plan_of_turns(found, turns, "subtitles", "the subtitles inside")
-    weights = project.checkpoint(_ACTIVITY)
     if not found.about.has_audio:
         return plan_of(found, None)
-    if not (weights / "model.safetensors").exists():
+    if listeners.activity is None:
         plan = plan_of(found, None)
-        note = (
-            "speech was not looked for: its weights are not there (`dvc repro checkpoints` brings "
-            "them), so the medium is cut into equal parts"
-        )
+        note = f"speech was not looked for, so it is cut into equal parts: {listeners.no_activity}"
         return replace(plan, notes=(*plan.notes, note)) if plan.is_cut else plan
-    kept = project.cache / "predict" / "heard"
-    heard = hear(found.path, sha256, found.length_s, weights, kept, contexts("listening"))
+    kept, ctx = project.cache / "predict" / "heard", contexts("listening")
+    heard = hear(found.path, sha256, found.length_s, listeners.activity, kept, ctx)
     return plan_of(found, heard)
 
 
 def _together(
-    group: Sequence[Prepared], model: Model, project: Layout, contexts: Contexts, asked: Asked
+    group: Sequence[Prepared],
+    model: Model,
+    project: Layout,
+    contexts: Contexts,
+    asked: Asked,
+    listeners: Listeners,
 ) -> list[Result]:
     """Answers of media that are one corpus."""
     with _workplace(project) as root:
-        media = list(group)
-        voices = project.checkpoint(_VOICES)
-        if (voices / "model.safetensors").exists():
-            entry = {"family": "ge2e", "checkpoint": str(voices), "dtype": "float32"}
-            voice = EncoderParams.model_validate(entry)
-            layout = replace(project, root=root / "voices", media=root)
-            media = with_speakers(media, voice, layout, contexts)
+        layout = replace(project, root=root / "voices", media=root)
+        media = _with_speakers(group, layout, contexts, listeners)
         parts = []
         for number, part in enumerate(model.parts):
             layout = replace(project, root=root / f"part{number}", media=root)
@@ -164,6 +243,16 @@ def _together(
             _result(answer_of(medium, dialogue, parts, model, boxes), medium, model, project)
             for dialogue, medium in enumerate(media)
         ]
+
+
+def _with_speakers(
+    media: Sequence[Prepared], layout: Layout, contexts: Contexts, listeners: Listeners
+) -> list[Prepared]:
+    if listeners.voices is None:
+        note = f"speakers were not told apart: {listeners.no_voices}"
+        return [with_note(one, note) if wants_speakers(one) else one for one in media]
+    entry = {"family": "ge2e", "checkpoint": str(listeners.voices), "dtype": "float32"}
+    return with_speakers(media, EncoderParams.model_validate(entry), layout, contexts)
 
 
 def _faces(

@@ -31,6 +31,9 @@ _PIECE, _LEAD = 3750, 62
 JOIN_S, LONGEST_S, SHORTEST_S = 0.3, 10.0, 2.0
 #: Frames over which loudness is averaged in the search for a quiet place.
 _CALM = 7
+#: Of a long medium so much is heard first, or so much where nobody spoke till then; what ends so
+#: shortly before may go on.
+_EARLY_S, _SURE_S = (20.0, 100.0), 1.0
 #: Sound that is nowhere louder than this, in decibels below full scale, is silence.
 _SILENCE_DB = -60.0
 
@@ -61,19 +64,46 @@ def hear(
         cache: folder where what was heard is kept.
         ctx: hears of the progress.
     """
-    about = [_VERSION, sha256, hash_file(weights / "model.safetensors"), length_s]
-    file = cache / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()}.json"
+    file = _kept(sha256, length_s, weights, cache)
     if file.exists():
         kept = json.loads(file.read_text(encoding="utf-8"))
         return Heard(tuple((low, high) for low, high in kept["speech"]), kept["is_silent"])
     certainty, level_db = _listen(path, length_s, weights, ctx)
-    spoken = stretches(certainty, length_s)
-    speech = [
-        part for low, high in joined(spoken) for part in cut_at_quiet_places(low, high, level_db)
-    ]
-    found = Heard(tuple(speech), bool(level_db.max(initial=-np.inf) < _SILENCE_DB))
+    speech = _utterances(joined(stretches(certainty, length_s)), level_db)
+    found = Heard(speech, bool(level_db.max(initial=-np.inf) < _SILENCE_DB))
     write_json(file, asdict(found))
     return found
+
+
+def hear_beginning(
+    path: Path, sha256: str, length_s: float, weights: Path, cache: Path, ctx: Context
+) -> tuple[tuple[float, float], ...]:
+    """The first utterances of a long medium, as ``hear`` will find them; none where it is no gain.
+
+    Hours take minutes to listen to; the first words need not wait for the last.
+    """
+    if _kept(sha256, length_s, weights, cache).exists():
+        return ()
+    for until_s in _EARLY_S:
+        if until_s > length_s / 2:
+            break
+        certainty, level_db = _listen(path, until_s, weights, ctx)
+        spoken = joined(stretches(certainty, until_s))
+        ended = [(low, high) for low, high in spoken if high < until_s - _SURE_S]
+        if ended:
+            return _utterances(ended, level_db)
+    return ()
+
+
+def _kept(sha256: str, length_s: float, weights: Path, cache: Path) -> Path:
+    about = [_VERSION, sha256, hash_file(weights / "model.safetensors"), length_s]
+    return cache / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()}.json"
+
+
+def _utterances(
+    spoken: Sequence[tuple[float, float]], level_db: np.ndarray
+) -> tuple[tuple[float, float], ...]:
+    return tuple(part for low, high in spoken for part in cut_at_quiet_places(low, high, level_db))
 
 
 def _listen(

@@ -53,6 +53,7 @@ class Plan:
         gaps: where there is no utterance.
         notes: sentences for people.
         is_cut: stretches are equal parts: those of which nothing is seen are no utterances.
+        looked_s: where it ends before the medium does; None where it is whole.
     """
 
     stretches: tuple[Stretch, ...]
@@ -60,6 +61,7 @@ class Plan:
     gaps: tuple[Gap, ...] = ()
     notes: tuple[str, ...] = field(default=())
     is_cut: bool = False
+    looked_s: float | None = None
 
 
 def plan_of(found: Found, heard: Heard | None) -> Plan:

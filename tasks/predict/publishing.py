@@ -92,6 +92,14 @@ def write_answer(
     return faults
 
 
+def write_partial(result: Result, folder: Path) -> None:
+    """What is known before the end: it stays where somebody stops the rest."""
+    assert result.answer is not None
+    write_json(result.answer, folder / "predictions.json")
+    write_csv(result.answer, folder / "predictions.csv")
+    write_timeline(result.answer, result.found.path, folder / "timeline.html")
+
+
 def _progress(ctx: Context, length_s: float) -> Callable[[float], None]:
     total = max(1, round(length_s))
     return lambda done_s: ctx.progress(Progress(min(round(done_s), total), total, "s"))

@@ -14,14 +14,20 @@ from tasks.layout import Layout
 from tasks.params import Params
 from tasks.predict.engine import Asked, Result, predict
 from tasks.predict.folder import read_model
+from tasks.predict.listeners import find_listeners
 from tasks.predict.media import Found, find_media
 from tasks.predict.model import Model, best_run, model_of_run, trained_runs
-from tasks.predict.publishing import Wanted, check_folder, write_answer, write_overview
+from tasks.predict.publishing import (
+    Wanted,
+    check_folder,
+    write_answer,
+    write_overview,
+    write_partial,
+)
 from tasks.predict.transcripts import read_transcript
 
 #: A model that comes with the project.
 STARTER = Path("models/starter")
-_LONG_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -71,26 +77,36 @@ def run(
     asked = _asked(request, media)
     model = choose_model(request, layout, params, modalities_of(media, asked))
     say(model.told)
-    if any(not found.fault for found in media):
+    usable = [found for found in media if not found.fault]
+    if usable:
         bring_weights(model, layout, say)
-    is_long = sum(found.length_s for found in media) > _LONG_S
+    is_heard = any(found.about.has_audio for found in usable)
+    listeners = find_listeners(
+        layout,
+        params,
+        say,
+        speech=is_heard and asked.turns is None,
+        voices=is_heard and not any(turn.speaker for turn in asked.turns or ()),
+    )
 
-    def contexts(what: str) -> Context:
-        return make_context(what, is_long)
+    def drawing(what: str) -> Context:
+        return make_context(what, False)  # in this process
 
-    results: list[Result] = []
+    results: dict[Path, Result] = {}
     try:
-        for result in predict(media, model, layout, contexts, asked):
+        for result in predict(media, model, layout, make_context, asked, listeners):
+            results[result.found.path] = result
             folder = request.out if len(media) == 1 else request.out / result.found.name
             faults = []
-            if result.answer is not None:
-                faults = write_answer(result, folder, request.wanted, contexts)
+            if result.is_partial:
+                write_partial(result, folder)
+            elif result.answer is not None:
+                faults = write_answer(result, folder, request.wanted, drawing)
             say("\n".join([told(result, folder), *(f"  note: {fault}" for fault in faults)]))
-            results.append(result)
     finally:  # also of what is there when somebody stops the rest
         if len(media) > 1:
-            write_overview(results, request.out)
-    return results
+            write_overview(list(results.values()), request.out)
+    return list(results.values())
 
 
 def _asked(request: Request, media: Sequence[Found]) -> Asked:
@@ -169,6 +185,10 @@ def told(result: Result, folder: Path) -> str:
     answered = sum(one.is_answered for one in every)
     plural = "s" if answered != 1 else ""
     some = f" of {len(every)}" if answered < len(every) else ""
+    if result.is_partial:
+        until_s, length_s = result.answer.looked_s or 0.0, result.answer.medium.duration_s
+        so_far = f"so far, of {until_s:.0f} s of {length_s:.0f} s,"
+        return f"{name}: {answered}{some} utterance{plural} {so_far} in {folder}"
     line = f"{name}: {answered}{some} utterance{plural} in {folder}"
     notes = [f"  note: {note}" for note in result.answer.notes]
     far = sum(bool(one.far) for one in every)

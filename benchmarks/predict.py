@@ -1,0 +1,151 @@
+"""How soon ``affectloom predict`` says something of a video, and the memory it takes for long ones.
+
+    python -m benchmarks.predict [--minutes 3 60 180]
+
+in the root of the repository, with the real data beside it (``../shared/data``, or
+``AFFECTLOOM_SHARED``). The videos are a man who speaks, at 320x240 and 10 frames a second, over
+and over; each is new to the store. Measured are the seconds from the first look at the file to the
+first answer, in a process that answered of another file before, and, for each length, the largest
+proportional memory (PSS) of the command with all of its processes. The starter model answers.
+"""
+
+import argparse
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import count
+from pathlib import Path
+
+import av
+
+from benchmarks.project import ROOT, SHARED
+from flows.settings import read_params
+from tasks.layout import Layout
+from tasks.plain_context import PlainContext
+from tasks.predict.engine import Asked, predict
+from tasks.predict.folder import read_model
+from tasks.predict.listeners import find_listeners
+from tasks.predict.media import find_media
+from tasks.predict.session import STARTER
+
+CLIP = SHARED / "av_clips/obama_speech.mp4"
+WIDTH, HEIGHT, RATE_HZ = 320, 240, 10
+_EVERY_S = 0.25
+
+
+def small(path: Path) -> Path:
+    """The clip at few frames of few pixels, so that hours of it are a file of some 100 MB."""
+    with av.open(str(CLIP)) as source, av.open(str(path), "w") as out:
+        video = out.add_stream("libx264", rate=RATE_HZ, options={"preset": "veryfast"})
+        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        sound = out.add_stream("aac", rate=16000, layout="mono")
+        resampler = av.AudioResampler("fltp", "mono", 16000)
+        due = count()
+        number = next(due)
+        for frame in source.decode(video=0, audio=0):
+            if isinstance(frame, av.AudioFrame):
+                out.mux([p for part in resampler.resample(frame) for p in sound.encode(part)])
+            elif frame.time * RATE_HZ >= number:
+                picture = frame.reformat(WIDTH, HEIGHT, "yuv420p")
+                picture.pts, picture.time_base = number, video.codec_context.time_base
+                out.mux(video.encode(picture))
+                number = next(due)
+        out.mux(video.encode(None))
+        out.mux(sound.encode(None))
+    return path
+
+
+def film(clip: Path, path: Path, length_s: float) -> Path:
+    """The clip over and over; nobody has seen these very bytes before."""
+    begins_s = 0.0
+    with av.open(str(path), "w") as out:
+        out.metadata["comment"] = str(time.time_ns())
+        while begins_s < length_s:
+            with av.open(str(clip)) as source:
+                if not out.streams:
+                    for stream in source.streams:
+                        out.add_stream_from_template(stream)
+                for packet in source.demux():
+                    if packet.dts is None:
+                        continue
+                    later = round(begins_s / float(packet.time_base))
+                    packet.pts, packet.dts = packet.pts + later, packet.dts + later
+                    packet.stream = out.streams[packet.stream.index]
+                    out.mux(packet)
+                begins_s += (source.duration or 0) / av.time_base + 0.2
+    return path
+
+
+def first_answer(warm: Path, path: Path) -> tuple[float, float]:
+    """Seconds on the clock, and of processors, until the first answer."""
+    layout = Layout()
+    model = read_model(layout.project / STARTER)
+    listeners = find_listeners(layout, read_params(Path()), print, speech=True, voices=True)
+
+    def answers(medium: Path):
+        found = find_media([str(medium)], Path())
+        quiet = PlainContext(stream=io.StringIO())
+        return predict(found, model, layout, lambda what, is_long: quiet, Asked(), listeners)
+
+    list(answers(warm))
+    wall, work = time.perf_counter(), _processor_s()
+    next(answers(path))
+    return time.perf_counter() - wall, _processor_s() - work
+
+
+def _processor_s() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def peak_mb(path: Path, out: Path) -> tuple[float, float]:
+    """The largest memory of the command and all of its processes, and the seconds that it took."""
+    start, most = time.perf_counter(), 0
+    command = [sys.executable, "-m", "flows.cli.main", "predict", str(path), "--no-overlay"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([*command, "--out", str(out)], cwd=ROOT, **quiet) as process:
+        while process.poll() is None:
+            most = max(most, _memory_kb(process.pid))
+            time.sleep(_EVERY_S)
+    if process.returncode:
+        raise SystemExit(f"{path.name}: predict ended with status {process.returncode}")
+    return most / 1024, time.perf_counter() - start
+
+
+def _memory_kb(pid: int) -> int:
+    """PSS of a process and those below it; what ended meanwhile takes nothing."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return 0
+    own = next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+    return own + sum(_memory_kb(int(child)) for child in below)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--minutes", type=float, nargs="*", default=[3, 60, 180])
+    lengths = parser.parse_args().minutes
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        clip = small(folder / "clip.mp4")
+        warm = film(clip, folder / "warm.mp4", 5)
+        wall_s, work_s = first_answer(warm, film(clip, folder / "first.mp4", 180))
+        print(f"first answer of 3 minutes: {wall_s:.1f} s, {work_s:.1f} processor seconds")
+        for minutes in lengths:
+            path = film(clip, folder / f"{minutes:g}.mp4", 60 * minutes)
+            most_mb, took_s = peak_mb(path, folder / "out")
+            page_mb = (folder / "out/timeline.html").stat().st_size / 1e6
+            print(
+                f"{minutes:g} minutes: at most {most_mb:.0f} MB, {took_s:.0f} s, timeline.html "
+                f"{page_mb:.1f} MB",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
