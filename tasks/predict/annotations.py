@@ -85,9 +85,10 @@ def write_eaf(answer: Answer, medium: Path, path: Path) -> None:
     root = ET.Element("ANNOTATION_DOCUMENT", {_SCHEMA: _ELAN}, AUTHOR="affectloom",
                       DATE="1970-01-01T00:00:00Z", FORMAT="3.0", VERSION="3.0")  # fmt: skip
     header = ET.SubElement(root, "HEADER", MEDIA_FILE="", TIME_UNITS="milliseconds")
-    kind = mimetypes.guess_type(medium.name)[0] or f"{answer.medium.kind}/*"
-    url = f"./{_xml(medium.name)}"
-    ET.SubElement(header, "MEDIA_DESCRIPTOR", MEDIA_URL=url, RELATIVE_MEDIA_URL=url, MIME_TYPE=kind)
+    if answer.medium.kind != "text":
+        kind = mimetypes.guess_type(medium.name)[0] or f"{answer.medium.kind}/*"
+        url = {name: f"./{_xml(medium.name)}" for name in ("MEDIA_URL", "RELATIVE_MEDIA_URL")}
+        ET.SubElement(header, "MEDIA_DESCRIPTOR", url, MIME_TYPE=kind)
     order = ET.SubElement(root, "TIME_ORDER")
     slots: dict[int, str] = {}
     tiers = tiers_of(answer)

@@ -11,7 +11,7 @@ from typing import Literal
 #: Of ``predictions.json``; raised when a key changes its meaning.
 FORMAT = 1
 
-Kind = Literal["video", "audio", "image"]
+Kind = Literal["video", "audio", "image", "text"]
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Medium:
 
     Attributes:
         name: of the file, without folders.
-        kind: what it holds, by content.
-        duration_s: 0 for a picture.
+        kind: what it holds, by content; ``text`` is a transcript alone.
+        duration_s: 0 for a picture; of a transcript where its last turn ends.
         size_px: width and height as a person sees it, rotated; None without pictures.
     """
 

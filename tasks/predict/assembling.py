@@ -171,5 +171,5 @@ def nothing_said(answer: Answer, model: Model, project: Layout) -> str:
 
 def _others(answer: Answer, model: Model) -> list[str]:
     """What the medium may have that the model does not read."""
-    there = {"video": ["audio", "video"], "audio": ["audio"], "image": ["video"]}
+    there = {"video": ["audio", "video"], "audio": ["audio"], "image": ["video"], "text": []}
     return [name for name in there[answer.medium.kind] if name not in model.modalities]

@@ -84,7 +84,8 @@ def _row(medium: Prepared, part: Stretch, dialogue: int, turn: int) -> dict[str,
         "speaker": part.speaker,
         "start_s": part.start_s,
         "end_s": part.end_s,
-        "media": str(medium.found.path),  # absolute, so it counts from any folder
+        # absolute, so it counts from any folder; of a transcript there is nothing to see or hear
+        "media": None if medium.found.turns else str(medium.found.path),
         "media_sha256": medium.sha256,
         "text": part.text,
     }

@@ -201,6 +201,9 @@ def _plan(
     asked: Asked,
     listeners: Listeners,
 ) -> Plan:
+    if found.turns:
+        plan = plan_of_turns(found, found.turns, "transcript", found.path.name)
+        return replace(plan, notes=(*found.notes, *plan.notes))
     if asked.turns is not None:
         plan = plan_of_turns(found, asked.turns, "transcript", asked.transcript)
         return replace(plan, notes=(*asked.notes, *plan.notes))

@@ -1,18 +1,25 @@
-"""The media that somebody names: files, folders and patterns, told apart by what they hold."""
+"""The media that somebody names: files, folders and patterns, told apart by what they hold.
+
+A transcript that is named itself is a medium too, of words alone.
+"""
 
 import glob
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models.errors import UserError
 from tasks.media.decoding import REASONS, Media, probe
 from tasks.media.worker import Decoders
 from tasks.predict.answer import Kind, Medium
+from tasks.predict.transcripts import Turn, read_transcript
 
 #: Files of a folder that hold none of these are left out without a word.
 _OTHER = ("not_media", "empty_file")
+#: Names of files that are meant as words, and of those that may have no times.
+_WORDS = {".srt", ".vtt", ".csv", ".tsv", ".json", ".textgrid", ".eaf"}
+_PLAIN = {".txt", ".text", ".md"}
 
 
 @dataclass(frozen=True)
@@ -23,21 +30,31 @@ class Found:
         name: of its folder of answers; no two files of a call share one.
         path: without links and dots.
         about: what it holds; ``kind`` is None where that is nothing usable.
+        turns: of a transcript that was named as if it were a medium; empty otherwise.
+        notes: sentences about what was mended in it.
+        words_fault: sentence why a transcript could not be read; empty otherwise.
     """
 
     name: str
     path: Path
     about: Media
+    turns: tuple[Turn, ...] = ()
+    notes: tuple[str, ...] = ()
+    words_fault: str = ""
 
     @property
     def kind(self) -> Kind:
         """An animated picture is a video without sound."""
+        if self.turns:
+            return "text"
         kind = self.about.kind or "video"
         return "video" if kind == "animation" else kind
 
     @property
     def length_s(self) -> float:
         """0 for a picture."""
+        if self.turns:
+            return max(turn.end_s for turn in self.turns)
         return self.about.duration_s or 0.0
 
     @property
@@ -51,8 +68,10 @@ class Found:
     @property
     def fault(self) -> str:
         """Sentence why it cannot be used; empty where it can."""
-        if self.about.kind is not None:
+        if self.about.kind is not None or self.turns:
             return ""
+        if self.words_fault:
+            return self.words_fault
         problem = self.about.problems[0] if self.about.problems else None
         return "nothing in it can be used" if problem is None else REASONS[problem.reason]
 
@@ -102,10 +121,24 @@ def _probed(paths: Sequence[Path], named: Sequence[bool]) -> list[Found]:
             if about is None:
                 about = Media(None, problems=(outcome.problem,) if outcome.problem else ())
             reason = about.problems[0].reason if about.problems else None
-            if about.kind is None and not is_named and reason in _OTHER:
+            is_other = reason in _OTHER or path.suffix.lower() in _WORDS | _PLAIN
+            if about.kind is None and not is_named and is_other:
                 continue
             name = path.stem if stems[path.stem] == 1 else path.name
             taken[name] += 1
             again = f"-{taken[name]}" if taken[name] > 1 else ""
-            found.append(Found(f"{name}{again}", path, about))
+            one = Found(f"{name}{again}", path, about)
+            found.append(_with_words(one) if about.kind is None and is_named else one)
     return found
+
+
+def _with_words(found: Found) -> Found:
+    """The same file with its turns where it is a transcript; folders keep theirs beside media."""
+    notes: list[str] = []
+    is_plain = found.path.suffix.lower() in _PLAIN
+    try:
+        turns = read_transcript(found.path, None, notes.append, is_plain=is_plain)
+    except UserError as error:
+        is_meant = found.path.suffix.lower() in _WORDS | _PLAIN
+        return replace(found, words_fault=str(error)) if is_meant else found
+    return replace(found, turns=tuple(turns), notes=tuple(notes))

@@ -118,6 +118,8 @@ def _asked(request: Request, media: Sequence[Found]) -> Asked:
             f"--transcript {request.transcript.name} is of one medium, but there are {len(media)}; "
             "name the one that it belongs to"
         )
+    if media[0].turns:
+        raise UserError(f"{media[0].path.name} is a transcript itself; leave --transcript out")
     notes: list[str] = []
     turns = read_transcript(request.transcript, media[0].length_s or None, notes.append)
     return Asked(turns, request.transcript.name, tuple(notes), faces)
@@ -128,6 +130,7 @@ def modalities_of(media: Sequence[Found], asked: Asked) -> tuple[str, ...]:
     there = {"audio": False, "video": False, "text": asked.turns is not None}
     for found in media:
         there["audio"] |= found.about.has_audio
+        there["text"] |= bool(found.turns)
         there["video"] |= found.about.has_video or found.kind == "image"
     return tuple(name for name in MODALITIES if there[name])
 

@@ -79,6 +79,8 @@ def _short(value: object) -> object:
 
 def _source(answer: Answer, medium: Path, out: Path) -> str | None:
     """Address of the medium for the page; None where there is nothing to show."""
+    if answer.medium.kind == "text":
+        return None
     if answer.medium.kind == "image":
         return _picture(medium)
     if not medium.is_file():

@@ -84,6 +84,7 @@ function drawPlayer() {
   const { kind, size_px: size } = data.medium;
   const room = $("player");
   if (kind === "image") { room.append(h("img", { src: data.source, alt: data.medium.name })); }
+  else if (kind === "text") { room.append(h("p", { class: "note" }, `${data.medium.name} holds words alone: there is nothing to see or hear.`)); }
   else if (!data.source) { unplayable(); return; }
   else {
     media = h(kind, { src: data.source, controls: kind === "audio", playsinline: true, preload: "auto" });

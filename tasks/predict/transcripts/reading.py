@@ -5,7 +5,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from models.errors import UserError
-from tasks.predict.transcripts.subtitles import has_cues, read_subtitles, read_timed_text
+from tasks.predict.transcripts.subtitles import (
+    has_cues,
+    read_lines,
+    read_subtitles,
+    read_timed_text,
+)
 from tasks.predict.transcripts.tables import read_json_rows, read_table_rows
 from tasks.predict.transcripts.tiers import read_eaf, read_textgrid
 from tasks.predict.transcripts.turns import Note, Row, Turn, checked
@@ -16,7 +21,11 @@ _MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff",
 
 
 def read_transcript(
-    path: Path, length_s: float | None = None, note: Note = lambda sentence: None
+    path: Path,
+    length_s: float | None = None,
+    note: Note = lambda sentence: None,
+    *,
+    is_plain: bool = False,
 ) -> list[Turn]:
     """Turns of a transcript, in order of time.
 
@@ -26,14 +35,15 @@ def read_transcript(
         path: the file.
         length_s: of its medium; None where it is not known.
         note: told, in a sentence, what was mended or left out.
+        is_plain: lines without times are read too, each a turn.
     """
     text = read_any_text(path, note).replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
         raise UserError(f"{path.name} is empty; give a transcript, or none")
-    return checked(path.name, _rows(path.name, text, note), length_s, note)
+    return checked(path.name, _rows(path.name, text, note, is_plain), length_s, note)
 
 
-def _rows(name: str, text: str, note: Note) -> Iterable[Row]:
+def _rows(name: str, text: str, note: Note, is_plain: bool) -> Iterable[Row]:
     head = text.lstrip()
     if head.startswith("WEBVTT") or has_cues(text):
         return read_subtitles(name, text)
@@ -53,6 +63,8 @@ def _rows(name: str, text: str, note: Note) -> Iterable[Row]:
     rows = read_table_rows(name, text)
     if rows is None:
         rows = read_timed_text(name, text, note)
+    if rows is None and is_plain:
+        return read_lines(name, text, note)
     if rows is None:
         raise UserError(f"{name} is no transcript with times; forms that are read: {_FORMS}")
     return rows

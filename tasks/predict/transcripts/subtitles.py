@@ -109,9 +109,7 @@ def read_timed_text(name: str, text: str, note: Note) -> list[Row] | None:
                 start_s, *end = (parse_time(time) for time in times)
             except ValueError as error:
                 raise UserError(f"{name}, {where}: {error}; correct that line") from error
-            named = _NAMED.match(words)
-            speaker = (named[1] or named[2]) if named else None
-            words = words[named.end() :] if named else words
+            speaker, words = _spoken_by(words)
             rows.append(Row(where, start_s, end[0] if end else None, speaker, words))
         elif line.strip() and rows:
             last = rows[-1]
@@ -122,6 +120,22 @@ def read_timed_text(name: str, text: str, note: Note) -> list[Row] | None:
     if rows and before:
         note(f"{name}: {before} lines before the first time were left out")
     return rows or None
+
+
+def read_lines(name: str, text: str, note: Note) -> list[Row]:
+    """Lines without times, each a turn: they are a second apart, since something has to be."""
+    note(f"{name} has no times; its lines are shown as if each took a second")
+    spoken = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
+    return [
+        Row(f"line {number}", float(place), place + 1.0, *_spoken_by(line.strip()))
+        for place, (number, line) in enumerate(spoken)
+    ]
+
+
+def _spoken_by(words: str) -> tuple[str | None, str]:
+    """Who is named at the beginning of a line, and the rest of it."""
+    named = _NAMED.match(words)
+    return (named[1] or named[2], words[named.end() :]) if named else (None, words)
 
 
 def _line_times(line: str) -> tuple[list[str], str]:

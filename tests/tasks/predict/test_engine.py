@@ -215,6 +215,49 @@ def test_one_bad_file_costs_only_itself_and_order_stays(project, model):
     assert results[2].reason == "the file has zero bytes"
 
 
+def test_a_transcript_alone_is_answered_from_its_words(project, model):
+    path = project.root / "alone.srt"
+    path.write_text("1\n00:00:01,000 --> 00:00:02,000\n[Anna]: so it is\n\n")
+    found = only(answer(project, model, path)).answer
+    (one,) = found.utterances
+    assert (found.medium.kind, found.medium.duration_s) == ("text", 2.0)
+    assert (one.speaker, one.text, one.words_from) == ("Anna", "so it is", "transcript")
+    assert one.is_answered
+    assert {name: (s.status, s.reason) for name, s in one.seen.items()} == {
+        "audio": ("missing", "no_audio"), "video": ("missing", "no_video"), "text": ("ok", None),
+    }  # fmt: skip
+    words = model_of_run(f"{CORPUS}/words", project.layout, project.params)
+    assert only(answer(project, words, path)).answer.utterances[0].is_answered
+
+
+def test_lines_without_times_are_turns_with_a_note(project, model):
+    path = project.root / "lines.txt"
+    path.write_text("so it is\n\nBen: what a day\n")
+    found = only(answer(project, model, path)).answer
+    assert [(one.speaker, one.text) for one in found.utterances] == [
+        (None, "so it is"), ("Ben", "what a day"),
+    ]  # fmt: skip
+    assert found.notes == ("lines.txt has no times; its lines are shown as if each took a second",)
+
+
+def test_a_transcript_in_a_folder_of_media_is_none_of_them(project):
+    folder = project.root / "both"
+    folder.mkdir()
+    write_talk(folder / "a.mp4", 1.0)
+    for name in ("a.srt", "notes.txt"):
+        (folder / name).write_text("1\n00:00:01,000 --> 00:00:02,000\nso it is\n\n")
+    assert [found.kind for found in find_media([str(folder)], project.root)] == ["video"]
+    (torn,) = find_media([str(write_text(folder / "torn.srt", "1\n00:00:09,000 --> 00:0"))], folder)
+    assert torn.fault.startswith("torn.srt has no turn with words")
+    (other,) = find_media([str(write_text(folder / "torn.mp4", "no medium"))], folder)
+    assert other.fault.startswith("the bytes are not those of any known")
+
+
+def write_text(path, text):
+    path.write_text(text)
+    return path
+
+
 def test_what_could_not_be_listened_to_is_noted(project, model):
     long = write(project.root / "tones.wav", sound=tone(12.0, 16000), format="wav")
     notes = only(answer(project, model, long)).answer.notes
