@@ -2,9 +2,9 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from models.errors import UserError
@@ -34,6 +34,7 @@ from tasks.predict.media import Found
 from tasks.predict.model import Model
 from tasks.predict.outputs import outputs_of
 from tasks.predict.plan import Plan, plan_of, plan_of_turns
+from tasks.predict.portraits import portraits
 from tasks.predict.reasons import seen_of
 from tasks.predict.transcripts import Turn, embedded_subtitles
 
@@ -63,11 +64,19 @@ class Asked:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a medium: its answer, or the sentence why there is none."""
+    """What became of a medium: its answer, or the sentence why there is none.
+
+    Attributes:
+        found: the medium.
+        answer: None where nothing could be said.
+        reason: why not.
+        portraits: utterance to a small JPEG of its face, of those that have one.
+    """
 
     found: Found
     answer: Answer | None
     reason: str = ""
+    portraits: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def is_partial(self) -> bool:
@@ -242,10 +251,13 @@ def _together(
             parts.append(PartSays(said, seen, classes_of(part, said), values_of(part, said)))
         sees = asked.faces or "video" in model.modalities
         boxes = _faces(model, media, root, project, contexts) if sees else None
-        return [
+        found = [
             _result(answer_of(medium, dialogue, parts, model, boxes), medium, model, project)
             for dialogue, medium in enumerate(media)
         ]
+        if boxes is None:
+            return found
+        return [_with_portraits(one, dialogue, boxes) for dialogue, one in enumerate(found)]
 
 
 def _with_speakers(
@@ -276,6 +288,13 @@ def _result(answer: Answer, medium: Prepared, model: Model, project: Layout) -> 
     if any(one.is_answered for one in answer.utterances):
         return Result(medium.found, answer)
     return Result(medium.found, None, nothing_said(answer, model, project))
+
+
+def _with_portraits(result: Result, dialogue: int, faces: Path) -> Result:
+    if result.answer is None or result.answer.medium.kind == "image":  # is on the page itself
+        return result
+    shown = [one.id for one in result.answer.utterances]
+    return replace(result, portraits=portraits(faces, dialogue, shown))
 
 
 @contextmanager

@@ -71,7 +71,7 @@ def write_answer(
     write_json(answer, folder / "predictions.json", faces=wanted.faces)
     write_csv(answer, folder / "predictions.csv")
     makers: dict[str, Callable[[Path], None]] = {
-        "timeline.html": partial(write_timeline, answer, medium)
+        "timeline.html": partial(write_timeline, answer, medium, portraits=result.portraits)
     }
     is_timed = answer.medium.kind != "image"
     if wanted.eaf and is_timed:
@@ -97,7 +97,8 @@ def write_partial(result: Result, folder: Path) -> None:
     assert result.answer is not None
     write_json(result.answer, folder / "predictions.json")
     write_csv(result.answer, folder / "predictions.csv")
-    write_timeline(result.answer, result.found.path, folder / "timeline.html")
+    page = folder / "timeline.html"
+    write_timeline(result.answer, result.found.path, page, portraits=result.portraits)
 
 
 def _progress(ctx: Context, length_s: float) -> Callable[[float], None]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -23,13 +24,17 @@ from tasks.report.page.filling import embed, fill
 #: A medium up to this size goes into the page, which then can be sent alone.
 EMBEDDED_BYTES = 12 << 20
 _PICTURE_PX = 1280
+_NO_FACES: Mapping[str, bytes] = MappingProxyType({})
+_JPEG = "data:image/jpeg;base64,"
 _MIME = {
     "mov,mp4,m4a,3gp,3g2,mj2": "mp4", "matroska,webm": "webm", "mp3": "mpeg", "wav": "wav",
     "ogg": "ogg", "flac": "flac", "aac": "aac",
 }  # fmt: skip
 
 
-def write_timeline(answer: Answer, medium: Path, out: Path) -> None:
+def write_timeline(
+    answer: Answer, medium: Path, out: Path, *, portraits: Mapping[str, bytes] = _NO_FACES
+) -> None:
     """Write the page.
 
     A medium of at most 12 MB goes into the page; a larger one is linked, relative to the page.
@@ -39,6 +44,7 @@ def write_timeline(answer: Answer, medium: Path, out: Path) -> None:
         answer: what is shown; all of its text stays text.
         medium: the file that was looked at.
         out: the page, replaced whole.
+        portraits: utterance to a JPEG of its face.
     """
     ours, report = files("tasks.predict") / "page_assets", files("tasks.report.page")
     read = {
@@ -50,6 +56,7 @@ def write_timeline(answer: Answer, medium: Path, out: Path) -> None:
         for name, found in read.items()
     }
     content = _content(answer) | {"source": _source(answer, medium, out)}
+    content["portraits"] = {one: _JPEG + _base64(data) for one, data in portraits.items()}
     page = (ours / "timeline.html").read_text(encoding="utf-8")
     with replacing(out) as temporary:
         text = fill(page, parts | {"DATA": embed(content)})
@@ -100,7 +107,7 @@ def _picture(medium: Path) -> str | None:
     picture.thumbnail((_PICTURE_PX, _PICTURE_PX))
     stream = io.BytesIO()
     picture.save(stream, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + _base64(stream.getvalue())
+    return _JPEG + _base64(stream.getvalue())
 
 
 def _base64(data: bytes) -> str:

@@ -1,5 +1,6 @@
 """The timeline in a real browser: no request, and everything a reader does works."""
 
+import io
 import time
 from dataclasses import replace
 
@@ -35,6 +36,7 @@ def home(tmp_path_factory):
     found = replace(answer(8, last=hostile, name=HOSTILE), notes=(HOSTILE,))
     found = replace(found, medium=replace(found.medium, duration_s=10.0))
     write_timeline(found, medium, folder / "timeline.html")
+    write_timeline(found, medium, folder / "faces.html", portraits={"1": _face(), "4": _face()})
     long = replace(answer(1000, step_s=3.0), medium=Medium("long.mp4", "video", 3000.0, (320, 240)))
     write_timeline(long, folder / "none.mp4", folder / "long.html")
     Image.new("RGB", (300, 400), "grey").save(folder / "face.png")
@@ -44,6 +46,12 @@ def home(tmp_path_factory):
     )
     write_timeline(face, folder / "face.png", folder / "picture.html")
     return folder / "timeline.html"
+
+
+def _face():
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 64), "brown").save(stream, "JPEG")
+    return stream.getvalue()
 
 
 @pytest.fixture(autouse=True)
@@ -140,6 +148,19 @@ def test_nothing_is_wider_than_a_phone(tab, home, pixels):
     tab.width(pixels)
     tab.open(home)
     tab.run("document.querySelector('#words button[data-id=\"9\"]').click()")
+    assert tab.run("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+@pytest.mark.parametrize("pixels", [320, 1180])
+def test_faces_stand_beside_their_words(tab, pixels):
+    tab.width(pixels)
+    tab.open(tab.folder / "faces.html")
+    assert tab.run("document.querySelectorAll('#words img.face').length") == 2
+    tab.run("document.querySelector('#words button[data-id=\"4\"]').click()")
+    assert tab.run("document.querySelector('#now img.face').naturalWidth") == 64
+    texts = "[...document.querySelectorAll('#words .text')]"
+    lefts = f"new Set({texts}.map((e) => e.getBoundingClientRect().left))"
+    assert tab.run(f"{lefts}.size") == 1  # words stay in line, with a face or without
     assert tab.run("document.documentElement.scrollWidth - innerWidth") <= 0
 
 

@@ -45,7 +45,7 @@ function scale(column) {
 const scales = columns.map(scale);
 const isPicture = data.medium.kind === "image"; // no time passes in it
 const speakers = [...new Set(all.map((u) => u.speaker))];
-const voice = (name) => name ?? "speech";
+const voice = (name) => name ?? "utterances";
 
 // The clock ---------------------------------------------------------------------------------
 let media = null, at_s = 0, isPlaying = false, since = 0;
@@ -145,7 +145,7 @@ function panel(u) {
     return [h("span", {}, plain(column[1])), h("span", { class: "rail" }, range, dot), h("span", { class: "num" }, signed(n.value) + interval)];
   });
   return h("div", {},
-    h("p", { class: "who" }, [u.speaker, isPicture ? null : `${clock(u.start_s, true)} to ${clock(u.end_s, true)}`, u.language].filter(Boolean).join(", ")),
+    h("p", { class: "who" }, face(u), [u.speaker, isPicture ? null : `${clock(u.start_s, true)} to ${clock(u.end_s, true)}`, u.language].filter(Boolean).join(", ")),
     u.text ? h("p", {}, u.text) : null, said,
     u.reason ? h("p", { class: "warning" }, u.reason) : null, u.far ? h("p", { class: "warning" }, u.far) : null,
     values.length ? h("div", { class: "bars" }, values) : null,
@@ -235,6 +235,12 @@ function setZoom(factor) {
   moveCursor(time(), true);
 }
 
+const hasFaces = Object.keys(data.portraits).length > 0;
+function face(u) {
+  const src = data.portraits[u.id];
+  return src ? h("img", { class: "face", src, alt: "", loading: "lazy" }) : null; // who it is stands beside it
+}
+
 // Words -------------------------------------------------------------------------------------
 function drawWords() {
   const gaps = data.gaps.filter((g) => g.end_s - g.start_s >= 1); // the lane has the short ones
@@ -245,8 +251,10 @@ function drawWords() {
     const c = verdict(u);
     const row = h("button", { type: "button", "data-id": u.id, onclick: () => seek(u.start_s) },
       h("span", { class: "at" }, clock(u.start_s)),
+      hasFaces ? face(u) ?? h("span", {}) : null,
       h("span", { class: u.text ? "text" : "text none" }, u.speaker ? h("b", {}, `${u.speaker}: `) : null, u.text || u.reason || "no words"),
       h("span", { class: "verdict" }, c ? `${plain(c.label)} ${percent(c.probabilities[c.label])}` : u.text && u.reason ? u.reason : ""));
+    row.classList.toggle("faced", hasFaces);
     row.style.borderLeftColor = colour(c?.label);
     state.rows.push(row);
     items.push(h("li", {}, row));

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 
 from models.errors import UserError
 from tasks.batches.pooled import read_pooled
@@ -306,6 +307,19 @@ def noted(computed, where):
         return compute(job)
 
     return extract
+
+
+def test_the_face_of_an_utterance_is_a_small_picture(project, model, monkeypatch):
+    path = write_talk(project.root / "seen.mp4", hz=260, face_until_s=2.2)
+    (result,) = answer(project, model, path, turns=project.turns(4))
+    assert sorted(result.portraits) == ["1", "2"]  # in the third nobody is to be seen
+    for data in result.portraits.values():
+        picture = Image.open(io.BytesIO(data))
+        assert (picture.format, picture.size) == ("JPEG", (64, 64))
+        assert np.asarray(picture).std() > 10
+    monkeypatch.setattr("tasks.predict.portraits.MOST", 2)
+    (fewer,) = answer(project, model, path, turns=project.turns(4))
+    assert sorted(fewer.portraits) == ["1"]
 
 
 # which model --------------------------------------------------------------------------------------

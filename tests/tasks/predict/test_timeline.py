@@ -54,6 +54,13 @@ def test_a_picture_and_a_sound_are_in_the_page(tmp_path):
     assert content(tmp_path / "t.html")["source"].startswith("data:audio/wav;base64,")
 
 
+def test_faces_are_in_the_page_beside_their_utterances(tmp_path):
+    faces = {"2": b"a face"}
+    write_timeline(answer(), tmp_path / "none.mp4", tmp_path / "t.html", portraits=faces)
+    found = content(tmp_path / "t.html")["portraits"]
+    assert found == {"2": "data:image/jpeg;base64,YSBmYWNl"}
+
+
 def test_the_same_answer_gives_the_same_page(tmp_path):
     write_timeline(answer(), tmp_path / "none.mp4", tmp_path / "a.html")
     write_timeline(answer(), tmp_path / "none.mp4", tmp_path / "b.html")
