@@ -8,36 +8,7 @@ from urllib.parse import quote
 
 from tasks.atomic import replacing
 from tasks.predict.answer import Answer
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
-<title>affectloom predictions</title>
-<style>
-{style}
-</style>
-</head>
-<body>
-<header class="top"><div><h1>affectloom <span>predictions</span></h1>
-<p class="lead">{summary}</p></div></header>
-<main><section>
-<div class="scroll" tabindex="0" role="region" aria-label="Files">
-<table><thead><tr><th scope="col">File</th><th scope="col" class="num">Length</th>
-<th scope="col" class="num">Utterances</th><th scope="col">In short</th></tr></thead>
-<tbody>
-{rows}
-</tbody></table></div>
-</section></main>
-<footer><p>Written by <code>affectloom predict</code>. Nothing here is loaded from a network.</p>
-</footer>
-</body>
-</html>
-"""  # noqa: E501 (a policy cannot be broken into lines)
+from tasks.report.page.filling import whole_page
 
 
 def write_index(entries: Iterable[tuple[str, Answer | None, str]], out: Path) -> None:
@@ -50,12 +21,12 @@ def write_index(entries: Iterable[tuple[str, Answer | None, str]], out: Path) ->
     """
     listed = list(entries)
     answered = sum(answer is not None for _, answer, _ in listed)
-    style = files("tasks.report.page") / "page_assets" / "page.css"
-    page = _PAGE.format(
-        style=style.read_text(encoding="utf-8"),
-        summary=f"{answered} of {len(listed)} files understood",
-        rows="\n".join(_row(*entry) for entry in listed),
-    )
+    body = files("tasks.predict") / "page_assets" / "index.html"
+    parts = {
+        "SUMMARY": f"{answered} of {len(listed)} files understood",
+        "ROWS": "\n".join(_row(*entry) for entry in listed),
+    }
+    page = whole_page("affectloom predictions", body.read_text(encoding="utf-8"), parts)
     with replacing(out) as temporary:
         temporary.write_bytes(page.encode("utf-8", "replace"))
 

@@ -6,8 +6,9 @@ The page has the report's design: its style sheet comes first and is the only ho
 import base64
 import io
 import os
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
@@ -18,12 +19,15 @@ from PIL import Image
 
 from tasks.atomic import replacing
 from tasks.media.decoding import FrameSampling, decode, probe
-from tasks.predict.answer import Answer
-from tasks.report.page.filling import embed, fill
+from tasks.predict.answer import Answer, Face
+from tasks.report.page.filling import embed, whole_page
 
 #: A medium up to this size goes into the page, which then can be sent alone.
 EMBEDDED_BYTES = 12 << 20
 _PICTURE_PX = 1280
+#: Hours of video have more faces than a page needs to show where they were.
+_FACES = 20_000
+_POLICY = ("script-src 'unsafe-inline'", "media-src data: file: 'self'")
 _NO_FACES: Mapping[str, bytes] = MappingProxyType({})
 _JPEG = "data:image/jpeg;base64,"
 _MIME = {
@@ -46,32 +50,38 @@ def write_timeline(
         out: the page, replaced whole.
         portraits: utterance to a JPEG of its face.
     """
-    ours, report = files("tasks.predict") / "page_assets", files("tasks.report.page")
-    read = {
-        "STYLE": (report / "page_assets" / "page.css", ours / "timeline.css"),
-        "SCRIPT": (ours / "timeline.js",),
-    }
-    parts = {
-        name: "\n".join(file.read_text(encoding="utf-8") for file in found)
-        for name, found in read.items()
-    }
+    ours = files("tasks.predict") / "page_assets"
+    parts = {"SCRIPT": (ours / "timeline.js").read_text(encoding="utf-8")}
     content = _content(answer) | {"source": _source(answer, medium, out)}
     content["portraits"] = {one: _JPEG + _base64(data) for one, data in portraits.items()}
     page = (ours / "timeline.html").read_text(encoding="utf-8")
+    style = (ours / "timeline.css").read_text(encoding="utf-8")
     with replacing(out) as temporary:
-        text = fill(page, parts | {"DATA": embed(content)})
+        parts["DATA"] = embed(content)
+        text = whole_page("affectloom timeline", page, parts, style=style, policy=_POLICY)
         temporary.write_bytes(text.encode("utf-8", "replace"))
 
 
 def _content(answer: Answer) -> dict[str, Any]:
     """The answer in few letters: numbers to the fourth place, a face as a list."""
-    found = _short({**asdict(answer), "faces": []})
+    found = _short(asdict(replace(answer, faces=())))
     assert isinstance(found, dict)
     faces = [
         [f.utterance, round(f.time_s, 3), f.track, *(round(edge) for edge in f.box_px)]
-        for f in answer.faces
+        for f in _thinned(answer.faces)
     ]
     return found | {"faces": faces}
+
+
+def _thinned(faces: Sequence[Face]) -> Iterator[Face]:
+    """About ``_FACES`` of them at most, of each person evenly: boxes move evenly between."""
+    step = -(-len(faces) // _FACES)
+    places: Counter[tuple[str, int]] = Counter()
+    for face in faces:
+        key = (face.utterance, face.track)
+        if places[key] % step == 0:
+            yield face
+        places[key] += 1
 
 
 def _short(value: object) -> object:

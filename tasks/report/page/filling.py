@@ -1,7 +1,8 @@
 """Self-contained pages: a template's marks give way to style, script and data."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
 
 
 def fill(page: str, parts: Mapping[str, str]) -> str:
@@ -10,6 +11,33 @@ def fill(page: str, parts: Mapping[str, str]) -> str:
         head, _, tail = page.partition(f"<!--{name}-->")
         page = head + text + tail
     return page
+
+
+def whole_page(
+    title: str,
+    body: str,
+    parts: Mapping[str, str],
+    *,
+    style: str = "",
+    policy: Sequence[str] = (),
+) -> str:
+    """A page with the head and the design that all of ours have.
+
+    Args:
+        title: of the window.
+        body: template from ``<body>`` on.
+        parts: of the body.
+        style: after the common sheet, which is the only home of the colours.
+        policy: what the page may do beside showing itself and pictures inside it.
+    """
+    assets = files("tasks.report.page") / "page_assets"
+    common = (assets / "page.css").read_text(encoding="utf-8")
+    head = {
+        "POLICY": "".join(f"; {one}" for one in policy),
+        "TITLE": title,
+        "STYLE": f"{common}\n{style}" if style else common,
+    }
+    return fill((assets / "head.html").read_text(encoding="utf-8"), head) + fill(body, parts)
 
 
 def embed(content: object) -> str:

@@ -17,7 +17,7 @@ from tasks.leaks.lint import lint_features
 from tasks.report.cross_corpus import curves_across, thinned
 from tasks.report.page.corpus import clips
 from tasks.report.page.dialogues import Budget, dialogues
-from tasks.report.page.filling import embed, fill
+from tasks.report.page.filling import embed, whole_page
 from tasks.report.page.provenance import provenance
 from tasks.report.page.results import results
 from tasks.report.page.story import kinds, story
@@ -82,14 +82,13 @@ def render(
     assets = files("tasks.report.page") / "page_assets"
     page = (assets / "page.html").read_text(encoding="utf-8")
     parts = {
-        "STYLE": (assets / "page.css").read_text(encoding="utf-8"),
         "VENDOR": "\n".join(
             (assets / "vendor" / name).read_text(encoding="utf-8") for name in _VENDOR
         ),
         "SCRIPT": "\n".join((assets / name).read_text(encoding="utf-8") for name in _SCRIPTS),
         "DATA": embed(content),
     }
-    return fill(page, parts)
+    return whole_page("affectloom report", page, parts, policy=("script-src 'unsafe-inline'",))
 
 
 def _corpus(

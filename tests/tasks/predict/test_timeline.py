@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from tasks.predict import timeline
-from tasks.predict.answer import Medium
+from tasks.predict.answer import Face, Medium
 from tasks.predict.timeline import write_timeline
 from tests.tasks import media_factory
 from tests.tasks.predict.answers import HOSTILE, answer, utterance
@@ -52,6 +52,21 @@ def test_a_picture_and_a_sound_are_in_the_page(tmp_path):
     sound = media_factory.write(tmp_path / "a.wav", sound=media_factory.tone(0.3, 16000))
     write_timeline(answer(1, kind="audio", size_px=None), sound, tmp_path / "t.html")
     assert content(tmp_path / "t.html")["source"].startswith("data:audio/wav;base64,")
+
+
+def test_faces_of_hours_are_thinned_evenly_and_those_of_minutes_are_not(tmp_path, monkeypatch):
+    found = replace(answer(2), faces=tuple(face(t, track) for t in range(8) for track in (0, 1)))
+    monkeypatch.setattr(timeline, "_FACES", 16)
+    write_timeline(found, tmp_path / "none.mp4", tmp_path / "t.html")
+    assert len(content(tmp_path / "t.html")["faces"]) == 16
+    monkeypatch.setattr(timeline, "_FACES", 5)
+    write_timeline(found, tmp_path / "none.mp4", tmp_path / "t.html")
+    kept = [(time_s, track) for _, time_s, track, *_ in content(tmp_path / "t.html")["faces"]]
+    assert kept == [(0, 0), (0, 1), (4, 0), (4, 1)]
+
+
+def face(time_s, track):
+    return Face("1", float(time_s), track, (1.0, 2.0, 3.0, 4.0), 0.9)
 
 
 def test_faces_are_in_the_page_beside_their_utterances(tmp_path):
