@@ -43,14 +43,14 @@ class Pace:
 def beginnings(medium: Prepared, first_s: float) -> Iterator[Prepared]:
     """The medium up to here, up to there, each time by whole utterances; never all of it.
 
-    Where less would be left than was looked at, nothing is said before the end.
+    Where less would be left than was looked at, or than half a step, the end is waited for.
 
     Args:
         medium: with the plan of all of it.
         first_s: how much of it comes first.
     """
     parts, given, limit_s = medium.plan.stretches, 0, first_s
-    while limit_s < medium.found.length_s / 2:
+    while medium.found.length_s - limit_s > min(limit_s, STEP_S / 2):
         whole = takewhile(lambda part: (part.end_s or 0.0) <= limit_s, parts)  # noqa: B023 (used here)
         count = max(1, sum(1 for _ in whole))
         if given < count < len(parts):

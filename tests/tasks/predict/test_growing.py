@@ -35,8 +35,8 @@ def test_a_long_one_comes_in_parts_that_grow_but_not_for_ever():
     reached = [part.plan.looked_s for part in parts]
     assert reached[:3] == [7.0, 39.0, 159.0]
     assert all(b - a <= STEP_S for a, b in pairwise(reached))
-    assert len(parts) < 12
-    assert reached[-1] < 3 * 3600
+    assert 0 < 3 * 3600 - reached[-1] <= 1.5 * STEP_S
+    assert len(parts) < 17
     for part in parts:
         assert long.plan.stretches[: len(part.plan.stretches)] == part.plan.stretches
 
