@@ -190,7 +190,7 @@ def told(result: Result, folder: Path) -> str:
     some = f" of {len(every)}" if answered < len(every) else ""
     if result.is_partial:
         until_s, length_s = result.answer.looked_s or 0.0, result.answer.medium.duration_s
-        so_far = f"so far, of {until_s:.0f} s of {length_s:.0f} s,"
+        so_far = f"so far ({until_s:.0f} of {length_s:.0f} s)"
         return f"{name}: {answered}{some} utterance{plural} {so_far} in {folder}"
     line = f"{name}: {answered}{some} utterance{plural} in {folder}"
     notes = [f"  note: {note}" for note in result.answer.notes]

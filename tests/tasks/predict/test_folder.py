@@ -43,7 +43,7 @@ def folder(exported, tmp_path):
 def answer_of(project, model):
     media = find_media([str(project.medium(4))], project.root)
     asked = Asked(project.turns(4), "words.srt")
-    (result,) = predict(media, model, project.layout, lambda what: QUIET, asked)
+    (result,) = predict(media, model, project.layout, lambda what, is_long: QUIET, asked)
     return result.answer
 
 

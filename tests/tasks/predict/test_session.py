@@ -213,6 +213,6 @@ def test_what_was_answered_of_a_long_medium_stays_when_somebody_stops_the_rest(
     assert {"predictions.csv", "timeline.html"} <= {file.name for file in out.iterdir()}
     monkeypatch.setattr(engine, "_together", whole)
     _, lines = call("long.mp4", transcript=tmp_path / "words.srt")
-    assert lines[1] == f"long.mp4: 1 utterance so far, of 2 s of 4 s, in {out}"
+    assert lines[1] == f"long.mp4: 1 utterance so far (2 of 4 s) in {out}"
     assert lines[2].startswith(f"long.mp4: 2 utterances in {out}")
     assert read_json(out / "predictions.json").looked_s is None

@@ -86,7 +86,7 @@ def test_a_happy_sentence_is_more_pleasant_than_a_sad_one(model, tmp_path):
     only = replace(model, parts=(part(model, "words"),))
     layout = Layout(tmp_path / "data", cache=tmp_path / "cache", project=tmp_path)
     media = find_media([str(path)], tmp_path)
-    (result,) = predict(media, only, layout, lambda what: QUIET, Asked(turns, "words.srt"))
+    (result,) = predict(media, only, layout, lambda what, is_long: QUIET, Asked(turns, "words.srt"))
     happy, sad = (one.values["vad"]["valence"] for one in result.answer.utterances)
     assert happy.value - sad.value > 0.2
     assert happy.low < happy.value < happy.high
