@@ -129,6 +129,10 @@ class Layout:
         """Table of face boxes and crops."""
         return self.root / "faces" / f"{corpus}.parquet"
 
+    def transcripts(self, corpus: str) -> Path:
+        """Table of the words that were heard."""
+        return self.root / "transcripts" / f"{corpus}.parquet"
+
     def features(self, corpus: str, encoder: str) -> Path:
         """Folder of bucket files of one encoder's features."""
         return self.root / "features" / corpus / encoder

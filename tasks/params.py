@@ -25,9 +25,11 @@ from tasks.unions import UNION, UnionParams, check_unions, parts_of
 Model = TypeVar("Model", bound=BaseModel)
 
 #: Sections with named entries, and those declared here.
-_OTHER = ("corpora", "encoders", "inputs", "methods", "execution")
+_OTHER = ("corpora", "encoders", "asr", "inputs", "methods", "execution")
 #: Sections that a corpus may have keys of its own for.
 OVERRIDABLE = ("labels", "splits", "faces", "inputs")
+#: Keys of a corpus that do not say how it is read.
+_NOT_READING = (*OVERRIDABLE, "asr")
 
 
 class ExecutionParams(BaseModel):
@@ -83,17 +85,33 @@ class Params:
         from tasks.ingest.stage import IngestParams
 
         entry = self.corpus(name)
-        values = {key: value for key, value in entry.items() if key not in OVERRIDABLE}
+        values = {key: value for key, value in entry.items() if key not in _NOT_READING}
         values.setdefault("adapter", name)
         if values["adapter"] == UNION:
-            return parse(UnionParams, values, f"corpora.{name}", also=OVERRIDABLE)
-        return parse(IngestParams, values, f"corpora.{name}", also=OVERRIDABLE)
+            return parse(UnionParams, values, f"corpora.{name}", also=_NOT_READING)
+        return parse(IngestParams, values, f"corpora.{name}", also=_NOT_READING)
 
     def encoder(self, name: str) -> Any:
         """How an encoder is made."""
         from tasks.features.stage import EncoderParams
 
         return parse(EncoderParams, self._entry("encoders", name), f"encoders.{name}")
+
+    def transcriber(self, name: str) -> Any:
+        """What writes down what is said: an entry of ``asr``."""
+        from tasks.transcribe.stage import AsrParams
+
+        return parse(AsrParams, self._entry("asr", name), f"asr.{name}")
+
+    def transcriber_of(self, corpus: str) -> Any:
+        """What listens to a corpus whose entry names it under ``asr``."""
+        name, known = self.corpus(corpus).get("asr"), list(self.raw.get("asr") or {})
+        if not isinstance(name, str) or name not in known:
+            raise UserError(
+                f"params.yaml: corpora.{corpus}.asr is {name!r}, which is no key of asr; "
+                f"{hint(str(name), known)}"
+            )
+        return self.transcriber(name)
 
     def for_checkpoints(self) -> Any:
         """What the stage ``checkpoints`` is asked."""
@@ -109,6 +127,13 @@ class Params:
         for name, one in self.pretrained().items():
             folder = folder_name(one.checkpoint, one.sha256)
             wheels.append(Wanted(f"methods.{name}.pretrained", one.checkpoint, one.sha256, folder))
+        for name in self.raw.get("asr") or {}:
+            for file in self.transcriber(name).files():
+                if is_wheel(file.checkpoint):
+                    folder = folder_name(file.checkpoint, file.pin)
+                    wheels.append(
+                        Wanted(f"asr.{name}.{file.key}", file.checkpoint, file.pin, folder)
+                    )
         once = {wanted.name: wanted for wanted in reversed(wheels)}  # the first of each names it
         return ForCheckpoints(self.section("checkpoints"), tuple(reversed(once.values())))
 
@@ -203,6 +228,10 @@ class Params:
             for name in OVERRIDABLE[:-1]:
                 self.section(name, corpus)
             self.for_labels(corpus)
+            if self.corpus(corpus).get("asr") is not None:
+                self.transcriber_of(corpus)
+        for name in self.raw.get("asr") or {}:
+            self.transcriber(name)
         for name in self.raw.get("encoders") or {}:
             self.encoder(name)
         self.pretrained()
@@ -229,7 +258,7 @@ def _check_shape(raw: Mapping[str, Any]) -> None:
     """Sections and entries are mappings or empty; ``corpora`` of an entry lists known ones."""
     for section, entries in raw.items():
         _check_mapping(entries, section)
-    for section in ("corpora", "encoders", "methods"):
+    for section in ("corpora", "encoders", "asr", "methods"):
         for name, entry in (raw.get(section) or {}).items():
             _check_mapping(entry, f"{section}.{name}")
             if section == "corpora":

@@ -23,8 +23,8 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 
 
 def check_names(raw: Mapping[str, Any]) -> None:
-    """Corpora, encoders and methods have names that can be folders."""
-    for section in ("corpora", "encoders", "methods"):
+    """Corpora, encoders, transcribers and methods have names that can be folders."""
+    for section in ("corpora", "encoders", "asr", "methods"):
         for name in raw.get(section) or {}:
             is_name = isinstance(name, str) and _NAME.fullmatch(name) is not None
             if not isinstance(name, str) or (is_name and yaml.safe_load(name) != name):

@@ -43,6 +43,12 @@ def seen_corpora(raw: Mapping[str, Any]) -> list[dict[str, str]]:
     ]
 
 
+def heard_corpora(raw: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Corpora whose words are listened for, where nobody wrote them down: those with ``asr``."""
+    entries = raw.get("corpora") or {}
+    return [{"corpus": corpus} for corpus, entry in entries.items() if (entry or {}).get("asr")]
+
+
 def modality_of(raw: Mapping[str, Any], encoder: str) -> str:
     """What an encoder reads, by its family: audio, video or text, or ``imported``."""
     family = str((raw["encoders"][encoder] or {}).get("family"))

@@ -14,6 +14,7 @@ from tasks.layout import Layout
 from tasks.selection import (
     extractable,
     features_of,
+    heard_corpora,
     methods_on,
     searches_of,
     seen_corpora,
@@ -48,6 +49,7 @@ class Stage:
         more: what else an instance reads, as its parameters say; ``${...}`` where an experiment
             may change it.
         code: modules that an instance reaches by name, beside those its own module imports.
+        variant: the module in the stage's folder whose ``run`` does the work of an instance.
         has_union: a union of corpora has a ``run`` of its own, in ``tasks/<name>/union.py``, which
             is asked what the union is made of.
     """
@@ -63,11 +65,13 @@ class Stage:
     on_request: Callable[[Raw], Sequence[Mapping[str, str]]] = lambda raw: []
     more: Callable[..., list[str]] = lambda d, raw, **_: []
     code: Callable[..., list[str]] = lambda raw, **_: []
+    variant: Callable[..., str] = lambda raw, **_: "stage"
     has_union: bool = False
 
     def module(self, raw: Raw, **ids: str) -> str:
         """Dotted name of the module whose ``run`` does the work of an instance."""
-        return f"tasks.{self.name}.{'union' if self._is_union(raw, **ids) else 'stage'}"
+        variant = "union" if self._is_union(raw, **ids) else self.variant(raw, **ids)
+        return f"tasks.{self.name}.{variant}"
 
     def code_of(self, raw: Raw, **ids: str) -> list[str]:
         """Modules that an instance runs; with what they import they are its code."""
@@ -156,11 +160,21 @@ _ROWS = (
         writes=lambda d, corpus: [d.faces(corpus)],
     ),
     Stage(
+        "transcribe", CORPUS, "",
+        asks=lambda p, corpus: p.transcriber_of(corpus),
+        keys=wiring.transcribe_keys,
+        instances=heard_corpora,
+        reads=lambda d, corpus: [d.utterances(corpus)],
+        more=wiring.transcribe_reads,
+        writes=lambda d, corpus: [d.transcripts(corpus)],
+    ),
+    Stage(
         "features", ENCODER, "",
         asks=lambda p, corpus, encoder: p.encoder(encoder),
         keys=lambda raw, corpus, encoder: [f"encoders.{encoder}"],
         instances=features_of,
         on_request=extractable,
+        variant=wiring.encoder_variant,
         code=wiring.encoder_code,
         more=wiring.encoder_reads,
         writes=lambda d, corpus, encoder: [d.features(corpus, encoder)],

@@ -13,6 +13,7 @@ from tasks.layout import Layout
 from tasks.method_reads import method_modules, method_reads
 from tasks.selection import (
     encoders_of,
+    heard_corpora,
     inputs_of,
     labels_of,
     methods_on,
@@ -60,6 +61,9 @@ def checkpoint_keys(raw: Raw) -> list[str]:
     for name, entry in (raw.get("methods") or {}).items():
         if is_wheel((entry or {}).get("pretrained")):
             keys += [f"methods.{name}.pretrained", f"methods.{name}.pretrained_sha256"]
+    for name, entry in (raw.get("asr") or {}).items():
+        if any(is_wheel(joined((entry or {}).get(part))) for part in ("checkpoint", "tokenizer")):
+            keys.append(f"asr.{name}")
     return keys
 
 
@@ -138,6 +142,27 @@ def _labels_key(raw: Raw, corpus: str, name: str) -> str:
     return f"corpora.{corpus}.labels.{name}" if name in own else f"labels.{name}"
 
 
+# transcribe --------------------------------------------------------------------------------------
+
+
+def transcribe_keys(raw: Raw, corpus: str) -> list[str]:
+    """The corpus's choice, and what it stands for."""
+    return [f"corpora.{corpus}.asr", f"asr.{raw['corpora'][corpus]['asr']}"]
+
+
+def transcribe_reads(d: Layout, raw: Raw, corpus: str) -> list[str]:
+    """Checkpoint and tokenizer, where they lie in the data folder."""
+    entry = (raw.get("asr") or {}).get(raw["corpora"][corpus]["asr"]) or {}
+    found = []
+    for part, pin in (("checkpoint", "sha256"), ("tokenizer", "tokenizer_sha256")):
+        name = str(joined(entry.get(part)) or "")
+        if is_wheel(name):
+            found.append(str(d.checkpoint(folder_name(name, entry.get(pin)))))
+        elif name.startswith(str(d.checkpoints)):
+            found.append(name)
+    return found
+
+
 # features ---------------------------------------------------------------------------------------
 
 
@@ -148,10 +173,18 @@ def encoder_code(raw: Raw, corpus: str, encoder: str) -> list[str]:
     return [f"models.encoders.{family}", *extra]
 
 
+def encoder_variant(raw: Raw, corpus: str, encoder: str) -> str:
+    """An encoder of text reads what was heard, where the corpus is listened to."""
+    is_heard = {"corpus": corpus} in heard_corpora(raw)
+    return "heard" if is_heard and modality_of(raw, encoder) == "text" else "stage"
+
+
 def encoder_reads(d: Layout, raw: Raw, corpus: str, encoder: str) -> list[str]:
     """Utterances, faces where the encoder sees, and a checkpoint that lies in the data folder."""
     entry = raw["encoders"][encoder] or {}
     found = [str(d.utterances(corpus))]
+    if encoder_variant(raw, corpus, encoder) == "heard":
+        found.append(str(d.transcripts(corpus)))
     if modality_of(raw, encoder) == "video":
         found.append(str(d.faces(corpus)))
     checkpoint = str(joined(entry.get("checkpoint")) or "")

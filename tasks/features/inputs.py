@@ -46,7 +46,7 @@ class Item:
     Attributes:
         key: hash of the content, None where there is none.
         utterance_id: the first utterance that has it.
-        reason: why there is no content.
+        reason: why there is no content, or what is less than perfect about it.
         span: of the medium, relative to the folder of media; sound only.
         text: what is said, text only.
         context: what was said before, oldest first, text only.
@@ -85,7 +85,8 @@ def plan(
 
     Args:
         modality: what the encoder reads.
-        utterances: table ``utterances``.
+        utterances: table ``utterances``; for text it may have a further column ``noted``: why
+            there are no words, or what is to be said of them.
         faces: table ``faces`` of the corpus, for video.
         context: how many turns before the utterance are read with it, for text.
         cut_s: see ``Item``.
@@ -121,7 +122,7 @@ def _sound_item(row: dict, cut_s: float | None) -> Item:
 
 def _with_context(utterances: pl.DataFrame, context: int) -> Iterator[dict]:
     """Rows in the order of the table, with the list of texts before each in its dialogue."""
-    columns = ["utterance_id", "text"]
+    columns = [name for name in ("utterance_id", "text", "noted") if name in utterances.columns]
     if context == 0:
         for row in utterances.select(columns).iter_rows(named=True):
             yield row | {"context": []}
@@ -136,13 +137,13 @@ def _with_context(utterances: pl.DataFrame, context: int) -> Iterator[dict]:
 
 def _text_item(row: dict) -> Item:
     text = (row["text"] or "").strip()
+    noted = row.get("noted")
     if not text:
-        return Item(None, row["utterance_id"], reason="no_text")
+        return Item(None, row["utterance_id"], reason=noted or "no_text")
     context = tuple(turn.strip() for turn in row["context"] if turn.strip())
     size = len(text) + sum(map(len, context))
-    return Item(
-        _key("text", text, context), row["utterance_id"], text=text, context=context, size=size
-    )
+    key = _key("text", text, context)
+    return Item(key, row["utterance_id"], noted, text=text, context=context, size=size)
 
 
 def _face_items(utterances: pl.DataFrame, faces: Path) -> list[Item]:

