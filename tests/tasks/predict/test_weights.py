@@ -9,7 +9,7 @@ from tasks.features.params import EncoderParams
 from tasks.layout import Layout
 from tasks.params import Params
 from tasks.predict.listeners import find_listeners
-from tasks.predict.session import bring_weights
+from tasks.predict.weights import bring_weights
 from tests.wheel_factory import mini_xception_hdf5, sha256, without_pip, write_wheel
 
 PATH = "faces/model.hdf5"
