@@ -21,6 +21,12 @@ def predict(
     transcript: Annotated[
         Path | None, typer.Option(help="Words with times: SRT, VTT, TXT, CSV, JSON, TextGrid, EAF.")
     ] = None,
+    asr: Annotated[
+        bool, typer.Option("--asr", help="Write down what is said where no words are given.")
+    ] = False,
+    transcriber: Annotated[
+        str | None, typer.Option(help="The entry of asr that does it; means --asr as well.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the answers.")] = Path("predictions"),
     faces: Annotated[bool, typer.Option("--faces", help="Every face in predictions.json.")] = False,
     eaf: Annotated[bool, typer.Option("--eaf", help="A file for ELAN.")] = False,
@@ -51,6 +57,7 @@ def predict(
             run,
             model and base / model,
             transcript and base / transcript,
+            transcriber or ("" if asr else None),
             Wanted(faces, eaf, textgrid, srt, overlay),
         ),
         Layout(),

@@ -25,6 +25,7 @@ _ONLY: dict[str, Modality] = {
     "max_faces": "video",
     "max_tokens": "text",
     "context": "text",
+    "languages": "text",
 }
 
 #: Settings that came later: what is left out shapes nothing, and older entries stay valid.
@@ -46,6 +47,8 @@ class EncoderParams(BaseModel):
         trim_db: silence at both ends of a sound is cut off before all else: what is so many dB
             quieter than its loudest moment (default: nothing; 30 suits speech).
         context: turns before the utterance that a text encoder reads with it.
+        languages: those whose words a text encoder knows, as ``[en]``; only told, never checked
+            (default: not known).
         corpora: run on these only (default: on all).
     """
 
@@ -69,6 +72,7 @@ class EncoderParams(BaseModel):
     max_tokens: int | None = Field(None, ge=8)
     context: int = Field(0, ge=0)
     unit_norm: bool = False
+    languages: tuple[str, ...] | None = None
     corpora: tuple[str, ...] | None = None
 
     @field_validator("checkpoint", mode="before")

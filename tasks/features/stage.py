@@ -202,7 +202,10 @@ def _metadata(
         "trained": "yes" if weights.trained else "no",
         **({"trained_on": ", ".join(weights.trained_on)} if weights.trained_on else {}),
         "libraries": json.dumps(identity["libraries"], sort_keys=True),
-        "parameters": json.dumps(params.model_dump(mode="json"), sort_keys=True),
+        # languages shape nothing
+        "parameters": json.dumps(
+            params.model_dump(mode="json", exclude={"languages"}), sort_keys=True
+        ),
         "settings": json.dumps(identity["settings"], sort_keys=True),
     }
 

@@ -13,6 +13,7 @@ from tasks.predict.answer import Answer, Classes, Face, Gap, Seen, Utterance, Va
 from tasks.predict.answering import COVERAGE
 from tasks.predict.corpus import Prepared, dialogue_id, utterance_id
 from tasks.predict.distance import told
+from tasks.predict.languages import foreign_words
 from tasks.predict.model import Model, runs_that_read
 from tasks.predict.outputs import Said
 from tasks.tables.faces import FACES
@@ -73,7 +74,7 @@ def answer_of(
         model.modalities,
         model.networks,
         COVERAGE,
-        (*plan.notes, *_learnt_from(medium, model)),
+        (*plan.notes, *_learnt_from(medium, model), *foreign_words(plan, model)),
         plan.looked_s,
     )
 
@@ -112,6 +113,7 @@ def _utterance(medium: Prepared, dialogue: int, turn: int, parts: Sequence[PartS
         speaker=part.speaker,
         text=part.text,
         words_from=medium.plan.words_from if part.text else None,
+        language=part.language if part.text else None,
         classes=classes,
         values=values,
         seen=seen,

@@ -37,6 +37,8 @@ from tasks.predict.plan import Plan, plan_of, plan_of_turns
 from tasks.predict.portraits import portraits
 from tasks.predict.reasons import seen_of
 from tasks.predict.transcripts import Turn, embedded_subtitles
+from tasks.predict.words import with_words
+from tasks.transcribe.params import AsrParams
 
 #: So much media is worth several processes: to start them takes seconds.
 _LONG_S = 300.0
@@ -54,12 +56,14 @@ class Asked:
         transcript: name of the file that they stand in.
         notes: sentences about what was mended in it.
         faces: look for them even where the model does not.
+        asr: what writes down the words of media that come without; None: nobody does.
     """
 
     turns: Sequence[Turn] | None = None
     transcript: str = ""
     notes: tuple[str, ...] = ()
     faces: bool = False
+    asr: AsrParams | None = None
 
 
 @dataclass(frozen=True)
@@ -241,6 +245,9 @@ def _together(
     with _workplace(project) as root:
         layout = replace(project, root=root / "voices", media=root)
         media = _with_speakers(group, layout, contexts, listeners)
+        if asked.asr is not None:
+            layout = replace(project, root=root / "words", media=root)
+            media = with_words(media, asked.asr, layout, contexts)
         parts = []
         for number, part in enumerate(model.parts):
             layout = replace(project, root=root / f"part{number}", media=root)

@@ -33,6 +33,7 @@ class Stretch:
         end_s: see ``start_s``.
         speaker: where a transcript names one.
         text: its words.
+        language: of the words, as ``en``, where that is known.
         is_heard: False where nobody speaks: what sounds there is no voice.
     """
 
@@ -41,6 +42,7 @@ class Stretch:
     speaker: str | None = None
     text: str | None = None
     is_heard: bool = True
+    language: str | None = None
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from tasks.predict.publishing import (
 )
 from tasks.predict.transcripts import read_transcript
 from tasks.predict.weights import bring_weights
+from tasks.predict.words import bring_transcriber, transcriber_named
 
 #: A model that comes with the project.
 STARTER = Path("models/starter")
@@ -39,6 +40,8 @@ class Request:
         run: ``corpus/method`` that answers.
         model: folder of the model that answers.
         transcript: words of the only medium.
+        asr: entry of params.yaml that writes down what is said in media without words; empty: the
+            only one, or the preset's; None: nobody listens.
         wanted: files beside the plain ones.
     """
 
@@ -48,6 +51,7 @@ class Request:
     run: str | None = None
     model: Path | None = None
     transcript: Path | None = None
+    asr: str | None = None
     wanted: Wanted = field(default_factory=Wanted)
 
 
@@ -73,11 +77,15 @@ def run(
     check_folder(request.out)
     media = find_media(request.media, request.base)
     asked = _asked(request, media)
+    if request.asr is not None:
+        asked = replace(asked, asr=transcriber_named(request.asr, params, layout.project))
     model = choose_model(request, layout, params, modalities_of(media, asked))
     say(model.told)
     usable = [found for found in media if not found.fault]
     if usable:
         bring_weights(model, layout, say)
+        if asked.asr is not None:
+            bring_transcriber(asked.asr, layout, say)
     is_heard = any(found.about.has_audio for found in usable)
     listeners = find_listeners(
         layout,
@@ -129,6 +137,7 @@ def modalities_of(media: Sequence[Found], asked: Asked) -> tuple[str, ...]:
     for found in media:
         there["audio"] |= found.about.has_audio
         there["text"] |= bool(found.turns)
+        there["text"] |= asked.asr is not None and found.about.has_audio
         there["video"] |= found.about.has_video or found.kind == "image"
     return tuple(name for name in MODALITIES if there[name])
 
