@@ -131,7 +131,7 @@ def test_the_transcriber_is_the_projects_own_or_the_presets(tmp_path):
         transcriber_named("", params(a=one, b=two), ROOT)
     with pytest.raises(UserError, match="--transcriber whisper: `asr` has no such entry"):
         transcriber_named("whisper", params(a=one), ROOT)
-    with pytest.raises(UserError, match="params.yaml has no entry under `asr`"):
+    with pytest.raises(UserError, match="has no entry under `asr`"):
         transcriber_named("", params(), tmp_path)
 
 
