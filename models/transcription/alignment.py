@@ -20,8 +20,10 @@ def starts(attention: Tensor) -> np.ndarray:
     """First frame of each token.
 
     Args:
-        attention: (heads, N, T), rows of which sum to about 1.
+        attention: (heads, N, T); of silence after the sound nothing, and so it is shared anew
+            among the frames that are there.
     """
+    attention = attention / attention.sum(dim=-1, keepdim=True).clamp_min(1e-12)
     spread = attention.std(dim=-2, keepdim=True, unbiased=False).clamp_min(1e-8)
     sharp = (attention - attention.mean(dim=-2, keepdim=True)) / spread
     return _first_frames(_median(sharp).mean(dim=0).double().numpy())

@@ -16,10 +16,12 @@ from transformers import WhisperForConditionalGeneration
 from models import speech_activity
 from models.encoders import cnn
 from models.encoders.encoder import Settings, Sound
+from models.encoders.fetching import fetch
 from models.encoders.ge2e import Ge2e
 from models.encoders.hf_audio import HfAudio
 from models.encoders.weights import Weights, find_weights
 from models.errors import UserError
+from models.transcription.transcriber import Transcriber
 from tasks.params import Params
 from tests.places import ROOT
 
@@ -87,6 +89,38 @@ def test_whisper_hears_what_ctranslate2_hears(fetched):
     )
     assert not told["missing_keys"] - {"proj_out.weight"}
     assert not told["unexpected_keys"]
+
+
+def test_whisper_writes_what_ctranslate2_writes(fetched):
+    recorded = load_file(FIXTURES / "whisper_base_decoder.safetensors")
+    raw = yaml.safe_load((ROOT / "params" / "offline.yaml").read_text())
+    tokenizer = raw["asr"]["whisper_base"]
+    cache = fetched("whisper_base").path.parent.parent
+    words = fetch(tokenizer["tokenizer"], tokenizer["tokenizer_sha256"], cache)
+    writer = Transcriber(fetched("whisper_base").path, words, device="cpu")
+    samples = voice(3.1, 0)
+    with torch.inference_mode():
+        states = writer._states(np.pad(samples, (0, 480_000 - 49_600)))
+        language, confidence, silent = writer._beginning(states)
+        prompt = writer.vocabulary.prompt(language)
+        tokens, certainty = writer._greedy(states, prompt)
+        found = list(writer._words(states, prompt, tokens, certainty, language, 49_600, 0.0))
+        decoder = writer.model.decoder
+        ids = torch.tensor([[*prompt, *tokens]])
+        last = decoder(input_ids=ids, encoder_hidden_states=states).last_hidden_state
+        logits = (last[0, len(prompt) - 1 :] @ decoder.embed_tokens.weight.T)[:, ::64].numpy()
+    assert tokens == recorded["tokens"].tolist()
+    assert writer.vocabulary.text(tokens) == " I'm not sure if I can do it."
+    is_allowed = np.isfinite(recorded["logits"])
+    np.testing.assert_allclose(logits[is_allowed], recorded["logits"][is_allowed], atol=1e-3)
+    np.testing.assert_allclose([confidence], recorded["language"], atol=1e-4)
+    np.testing.assert_allclose([silent], recorded["silent"], atol=1e-4)
+    # its probabilities are of all tokens, ours of those that may be said
+    assert np.all(np.exp(certainty[1:-1]) <= recorded["probabilities"][1:] + 1e-3)
+    # the paths through attention are walked by other code
+    assert [word.text for word in found[:2]] == ["I'm", "not"]
+    np.testing.assert_allclose(found[1].start_s, recorded["frames"][2] * 0.02, atol=0.05)
+    assert all(word.start_s >= 2.9 for word in found[2:])
 
 
 def test_resemblyzer_knows_voices_as_its_own_code_does(fetched):
