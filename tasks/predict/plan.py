@@ -141,7 +141,14 @@ def plan_of_turns(found: Found, turns: Sequence[Turn], words_from: Words, where:
     left_out = len(turns) - len(inside)
     notes = (f"{left_out} turns of {where} begin after the end and were left out",)
     parts = tuple(
-        Stretch(turn.start_s, min(turn.end_s, end_s), turn.speaker, turn.text) for turn in inside
+        Stretch(
+            turn.start_s,
+            min(turn.end_s, end_s),
+            turn.speaker,
+            turn.text,
+            language=turn.language,
+        )
+        for turn in inside
     )
     spans = [(part.start_s or 0.0, part.end_s or 0.0) for part in parts]
     return Plan(

@@ -13,6 +13,7 @@ _END = ("end", "end_s", "stop", "to", "offset", "end_time", "tmax", "xmax", "end
 _LENGTH = ("duration", "duration_s", "dur", "length", "duration_ms")
 _SPEAKER = ("speaker", "speaker_name", "name", "who", "participant", "tier", "speaker_id")
 _TEXT = ("text", "words", "transcript", "transcription", "utterance", "sentence", "content")
+_LANGUAGE = ("language", "lang")
 _SEGMENTS = ("segments", "utterances", "chunks", "turns")
 
 
@@ -61,8 +62,9 @@ def _table(name: str, text: str, delimiter: str, names: list[str]) -> list[Row]:
 
 def read_json_rows(name: str, content: Any) -> list[Row]:
     """Segments of Whisper, whisperX, transformers, ``predictions.json``, or a list of such."""
-    segments = content
+    segments, language = content, None
     if isinstance(content, Mapping):
+        language = _first(content, _LANGUAGE)
         segments = next((content[key] for key in _SEGMENTS if key in content), None)
     if not isinstance(segments, list):
         raise UserError(f"{name}: has no list of {' or '.join(_SEGMENTS)}; give one")
@@ -71,7 +73,8 @@ def read_json_rows(name: str, content: Any) -> list[Row]:
         where = f"segment {number}"
         if not isinstance(segment, Mapping):
             raise UserError(f"{name}, {where}: is no object with start, end and text")
-        found = {str(key).lower(): value for key, value in segment.items()}
+        found = {"language": language}
+        found |= {str(key).lower(): value for key, value in segment.items() if value is not None}
         times = found.get("timestamp")
         if isinstance(times, Sequence) and len(times) == 2:
             found |= {"start": times[0], "end": times[1]}
@@ -87,7 +90,15 @@ def _row(name: str, where: str, found: Mapping[str, Any]) -> Row:
     if end_s is None and (length_s := _time(name, where, found, _LENGTH)) is not None:
         end_s = start_s + length_s
     speaker, text = _first(found, _SPEAKER), _first(found, _TEXT)
-    return Row(where, start_s, end_s, None if speaker is None else str(speaker), str(text or ""))
+    language = _first(found, _LANGUAGE)
+    return Row(
+        where,
+        start_s,
+        end_s,
+        None if speaker is None else str(speaker),
+        str(text or ""),
+        language if isinstance(language, str) else None,
+    )
 
 
 def _first(found: Mapping[str, Any], names: Sequence[str]) -> Any:

@@ -12,6 +12,8 @@ from models.errors import UserError
 Note = Callable[[str], None]
 
 _CLOCK = re.compile(r"(?:(\d+):)?(\d{1,3}):(\d{1,2}(?:[.,]\d+)?)")
+#: What names a language: ``en``, ``pt-BR``.
+_TAG = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
 _SECONDS = re.compile(r"[-+]?\d+(?:[.,]\d+)?\s*(?:s|sec)?")
 #: A turn may reach so far beyond the medium's end without a word about it.
 _TOLERATED_S = 0.5
@@ -26,12 +28,14 @@ class Turn:
         end_s: where it ends, later than it begins.
         speaker: None where the transcript does not say.
         text: its words, on one line, never empty.
+        language: of the words, as ``en``; None where the transcript does not say.
     """
 
     start_s: float
     end_s: float
     speaker: str | None
     text: str
+    language: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Row:
         end_s: None where the file says only where turns begin.
         speaker: blank is the same as None.
         text: with line breaks, perhaps empty.
+        language: whatever the file says.
     """
 
     where: str
@@ -51,6 +56,7 @@ class Row:
     end_s: float | None
     speaker: str | None
     text: str
+    language: str | None = None
 
 
 def parse_time(text: str) -> float:
@@ -138,7 +144,9 @@ def _turn(row: Row, length_s: float | None) -> Turn:
     assert row.end_s is not None
     end_s = row.end_s if length_s is None else min(row.end_s, length_s)
     speaker = " ".join((row.speaker or "").split())
-    return Turn(row.start_s, end_s, speaker or None, " ".join(row.text.split()))
+    tag = (row.language or "").strip()
+    language = tag if _TAG.fullmatch(tag) else None
+    return Turn(row.start_s, end_s, speaker or None, " ".join(row.text.split()), language)
 
 
 def _overlaps(turns: list[Turn]) -> int:

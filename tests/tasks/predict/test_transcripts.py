@@ -322,3 +322,11 @@ def test_damaged_transcripts_are_turns_or_one_sentence(tmp_path, form, data):
         turns = read_transcript(tmp_path / form, 100.0)
         assert turns
     assert all(0 <= t.start_s < t.end_s <= 100.0 and t.text.strip() for t in turns)
+
+
+def test_languages_that_a_file_says_come_along(tmp_path):
+    segments = '[{"start": 0, "end": 1, "text": "Hallo"}, {"start": 1, "end": 2, "text": "Hi", '
+    text = '{"language": "de", "segments": ' + segments + '"language": "en-GB"}]}'
+    assert [turn.language for turn in read(tmp_path, text)] == ["de", "en-GB"]
+    text = "start,end,text,language\n0,1,Hallo,de\n1,2,Hm,\n2,3,Hi,English of England\n"
+    assert [turn.language for turn in read(tmp_path, text)] == ["de", None, None]

@@ -13,9 +13,10 @@ from tasks.features.params import EncoderParams
 from tasks.params import Params
 from tasks.predict.corpus import Prepared
 from tasks.predict.languages import foreign_words
-from tasks.predict.plan import Plan, Stretch
+from tasks.predict.plan import Plan, Stretch, plan_of_turns
 from tasks.predict.publishing import Wanted
 from tasks.predict.session import Request, run
+from tasks.predict.transcripts import Turn
 from tasks.predict.words import transcriber_named, with_words
 from tasks.transcribe import stage as transcribe
 from tests.places import QUIET, ROOT
@@ -163,3 +164,10 @@ def test_languages_that_an_encoder_does_not_know_are_named(languages, spoken, sa
     notes = list(foreign_words(Plan(stretches), SimpleNamespace(parts=[part])))  # type: ignore[arg-type]
     assert len(notes) == len(said)
     assert all(phrase in note for phrase, note in zip(said, notes, strict=True))
+
+
+def test_the_language_of_a_transcript_is_that_of_its_utterances():
+    found = SimpleNamespace(kind="audio", length_s=2.0)
+    turns = [Turn(0.0, 1.0, None, "Hallo", "de"), Turn(1.0, 2.0, None, "Hi")]
+    plan = plan_of_turns(found, turns, "transcript", "a.json")  # type: ignore[arg-type]
+    assert [part.language for part in plan.stretches] == ["de", None]
