@@ -141,7 +141,7 @@ def tell(rows: pl.DataFrame, spent_s: float) -> None:
     )
     for text, count in wrong.get_column("text").value_counts(sort=True).head(8).iter_rows():
         print(f"heard {count} times instead: {text}")
-    length_s = rows.get_column("length_s").fill_null(3.7).sum()
+    length_s = float(rows.get_column("length_s").fill_null(3.7).sum())
     print(
         f"{spent_s:.1f} processor seconds for {length_s:.0f} s of sound: {spent_s / length_s:.2f}"
     )
