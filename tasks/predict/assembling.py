@@ -1,7 +1,7 @@
 """One answer of a medium out of what the parts of a model say of its utterances."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -94,7 +94,21 @@ def _learnt_from(medium: Prepared, model: Model) -> Iterator[str]:
 
 def _utterance(medium: Prepared, dialogue: int, turn: int, parts: Sequence[PartSays]) -> Utterance:
     part, length_s = medium.plan.stretches[turn], medium.found.length_s
-    name = utterance_id(dialogue, turn)
+    said = said_of(utterance_id(dialogue, turn), parts)
+    return replace(
+        said,
+        id=str(turn + 1),
+        start_s=part.start_s or 0.0,
+        end_s=length_s if part.end_s is None else part.end_s,
+        speaker=part.speaker,
+        text=part.text,
+        words_from=medium.plan.words_from if part.text else None,
+        language=part.language if part.text else None,
+    )
+
+
+def said_of(name: str, parts: Sequence[PartSays]) -> Utterance:
+    """What the parts say of an utterance, put side by side under its id in the tables."""
     seen: dict[str, Seen] = {}
     classes: dict[str, Classes] = {}
     values: dict[str, Mapping[str, Value]] = {}
@@ -107,13 +121,9 @@ def _utterance(medium: Prepared, dialogue: int, turn: int, parts: Sequence[PartS
             values = {**{target: rows[row] for target, rows in one.values.items()}, **values}
             far += [modality for modality in one.said.far[row] if modality not in far]
     return Utterance(
-        id=str(turn + 1),
-        start_s=part.start_s or 0.0,
-        end_s=length_s if part.end_s is None else part.end_s,
-        speaker=part.speaker,
-        text=part.text,
-        words_from=medium.plan.words_from if part.text else None,
-        language=part.language if part.text else None,
+        id=name,
+        start_s=0.0,
+        end_s=0.0,
         classes=classes,
         values=values,
         seen=seen,

@@ -242,7 +242,7 @@ def _together(
     listeners: Listeners,
 ) -> list[Result]:
     """Answers of media that are one corpus."""
-    with _workplace(project) as root:
+    with workplace(project) as root:
         layout = replace(project, root=root / "voices", media=root)
         media = _with_speakers(group, layout, contexts, listeners)
         if asked.asr is not None:
@@ -305,7 +305,7 @@ def _with_portraits(result: Result, dialogue: int, faces: Path) -> Result:
 
 
 @contextmanager
-def _workplace(project: Layout) -> Iterator[Path]:
+def workplace(project: Layout) -> Iterator[Path]:
     """A folder for tables that nobody reads later: what they hold is kept by content."""
     base = project.cache / "predict"
     base.mkdir(parents=True, exist_ok=True)

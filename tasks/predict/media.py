@@ -85,7 +85,7 @@ def find_media(names: Sequence[str], base: Path) -> list[Found]:
     """
     named: dict[Path, bool] = {}
     for name in names:
-        for path, is_named in _files(name, base):
+        for path, is_named in files_of(name, base):
             named[path] = is_named or named.get(path, False)
     found = _probed(list(named), list(named.values()))
     if not found:
@@ -93,7 +93,7 @@ def find_media(names: Sequence[str], base: Path) -> list[Found]:
     return found
 
 
-def _files(name: str, base: Path) -> Iterator[tuple[Path, bool]]:
+def files_of(name: str, base: Path) -> Iterator[tuple[Path, bool]]:
     """Files that a name stands for, and whether they were named one by one."""
     path = base / Path(name).expanduser()
     if path.is_dir():
@@ -108,7 +108,7 @@ def _files(name: str, base: Path) -> Iterator[tuple[Path, bool]]:
     if not matches:
         raise UserError(f"{name} does not exist; name a file, a folder or a pattern that matches")
     for match in matches:
-        yield from _files(match, base)
+        yield from files_of(match, base)
 
 
 def _probed(paths: Sequence[Path], named: Sequence[bool]) -> list[Found]:

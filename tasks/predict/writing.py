@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -61,15 +61,16 @@ def write_csv(answer: Answer, path: Path) -> None:
     ``_high`` and ``_spread``; ``seen_<modality>`` with ``_reason``; ``far`` and ``reason``. An
     empty cell is unknown.
     """
-    rows = [_row(utterance) for utterance in answer.utterances]
-    columns = list(dict.fromkeys((*_PLAIN, *_sorted_names(rows), "far", "reason")))
+    rows = [row_of(utterance) for utterance in answer.utterances]
+    columns = columns_of(rows)
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
 
-def _row(utterance: Utterance) -> dict[str, object]:
+def row_of(utterance: Utterance) -> dict[str, object]:
+    """An utterance by the names of its columns."""
     row: dict[str, object] = {name: getattr(utterance, name) for name in _PLAIN}
     for target, classes in utterance.classes.items():
         row[target] = classes.label
@@ -85,6 +86,11 @@ def _row(utterance: Utterance) -> dict[str, object]:
         row[f"seen_{modality}"] = seen.status
         row[f"seen_{modality}_reason"] = seen.reason
     return row | {"far": utterance.far, "reason": utterance.reason}
+
+
+def columns_of(rows: Sequence[Mapping[str, object]]) -> list[str]:
+    """Every column that any of the rows has, in order."""
+    return list(dict.fromkeys((*_PLAIN, *_sorted_names(rows), "far", "reason")))
 
 
 def _sorted_names(rows: Iterable[Mapping[str, object]]) -> list[str]:
