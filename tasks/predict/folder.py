@@ -153,6 +153,11 @@ class CalibrationFile(_Strict):
     ranges: dict[str, RangeFile] = {}
 
 
+def is_model(folder: Path) -> bool:
+    """Whether a folder looks like one that holds a model."""
+    return (folder / ENCODERS).exists() or (folder / PARTS).is_dir()
+
+
 def read_model(folder: Path) -> Model:
     """The model of a folder; anything unexpected is an error of one sentence."""
     if not folder.is_dir():
