@@ -31,6 +31,8 @@ app = typer.Typer(
 
 log = logging.getLogger("affectloom")
 
+#: Commands that need no project.
+_ANYWHERE = ("predict",)
 _STOPPED = "stopped; run the same command again to go on from here"
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
@@ -46,6 +48,7 @@ def _tell_version(is_asked: bool) -> None:
 
 @app.callback()
 def options(
+    ctx: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", help="Print the version.", callback=_tell_version, is_eager=True),
@@ -59,9 +62,14 @@ def options(
     if debug:
         log.setLevel(logging.DEBUG)  # the lines of all stages, not those of every library
         os.environ["AFFECTLOOM_DEBUG"] = "1"
-    if not {"-h", "--help"} & set(sys.argv):  # help is for every folder
-        _note_folder()
+    if {"-h", "--help"} & set(sys.argv):  # help is for every folder
+        return
+    _note_folder()
+    try:
         os.chdir(find_root())
+    except UserError:
+        if ctx.invoked_subcommand not in _ANYWHERE:
+            raise
 
 
 def _note_folder() -> None:

@@ -4,9 +4,13 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:  # slow to import
+    from tasks.layout import Layout
+    from tasks.params import Params
 
 EPILOG = "Example: affectloom predict talk.mp4 --transcript talk.srt --out answers"
 EXPORT_EPILOG = "Example: affectloom export iemocap/mmgcn --out mmgcn_model"
@@ -47,7 +51,9 @@ def predict(
 
     # the command settles in the repository's root; names were meant from where it was called
     base = Path(os.environ.get("PWD", "."))
-    params = read_params(Path())
+    layout, params = (
+        (Layout(), read_params(Path())) if Path("params.yaml").exists() else _alone(model)
+    )
     workers = worker_count(execution(params.raw))
     results = session.run(
         session.Request(
@@ -60,7 +66,7 @@ def predict(
             transcriber or ("" if asr else None),
             Wanted(faces, eaf, textgrid, srt, overlay),
         ),
-        Layout(),
+        layout,
         params,
         lambda what, is_long: PlainContext(
             what, runner="processes", workers=workers if is_long else 1
@@ -75,6 +81,17 @@ def predict(
         print(json.dumps(found, indent=1, allow_nan=False))
     if not any(result.answer for result in results):
         raise typer.Exit(1)
+
+
+def _alone(model: Path | None) -> "tuple[Layout, Params]":
+    """Where no project is, a model that was given away is all that can answer."""
+    from tasks.layout import find_root
+    from tasks.params import Params
+    from tasks.predict.outside import layout_outside
+
+    if model is None:
+        find_root()  # which says that this is no project
+    return layout_outside(), Params({})
 
 
 def export(

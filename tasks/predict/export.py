@@ -1,16 +1,17 @@
 """A trained run as a folder that ``predict --model`` reads anywhere."""
 
-import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from models.encoders.weights import find_weights
 from models.errors import UserError, hint
 from tasks.atomic import replacing, write_json
+from tasks.features.params import EncoderParams
 from tasks.layout import Layout
 from tasks.params import Params
+from tasks.predict.card import write_card
+from tasks.predict.carried import carry, is_local
 from tasks.predict.folder import (
     CALIBRATION,
     CARD,
@@ -43,6 +44,7 @@ def export(name: str, layout: Layout, params: Params, out: Path) -> Path:
         raise UserError(f"--out {out} is in use; name a folder that is new or empty")
     part = part_of_run(corpus, method, layout, params)
     weights = _weights(part, layout)
+    entries = _entries(part, layout, out)
     runs = layout.runs(corpus, method)
     for run in part.runs:
         folder = out / run.folder.relative_to(runs)
@@ -56,15 +58,17 @@ def export(name: str, layout: Layout, params: Params, out: Path) -> Path:
             "inputs": dict(part.inputs),
             "encoders": {
                 encoder: entry.model_dump(mode="json", exclude_unset=True, exclude={"corpora"})
-                for encoder, entry in part.encoders.items()
+                for encoder, entry in entries.items()
             },
             "weights_sha256": weights,
             "faces": part.faces.model_dump(mode="json"),
+            "listening": {n: w.model_dump(mode="json") for n, w in part.listening.items()},
         },
     )
     write_json(out / CALIBRATION, _calibration(part))
     with replacing(out / CARD) as temporary:
-        temporary.write_text(_card(part, layout, corpus, method), encoding="utf-8")
+        card = write_card(part, entries, layout, corpus, method)
+        temporary.write_text(card, encoding="utf-8")
     write_sums(out)
     return out
 
@@ -73,7 +77,8 @@ def _weights(part: Part, layout: Layout) -> dict[str, str]:
     """Encoder to the hash of its weights, which are those of training."""
     found = {}
     for encoder, entry in part.encoders.items():
-        check_source(Path("params.yaml"), encoder, entry)
+        if not is_local(entry, layout.project):
+            check_source(Path("params.yaml"), encoder, entry)
         weights = find_weights(entry.checkpoint, entry.pin, layout.cache, layout.project)
         expected = part.expected.get(encoder)
         if expected is not None and expected.weights_sha256 != weights.sha256:
@@ -82,6 +87,17 @@ def _weights(part: Part, layout: Layout) -> dict[str, str]:
                 "its weights back, or train again"
             )
         found[encoder] = weights.sha256
+    return found
+
+
+def _entries(part: Part, layout: Layout, out: Path) -> dict[str, EncoderParams]:
+    """Encoders as the folder names them; weights that only this machine has go along."""
+    found = {}
+    for encoder, entry in part.encoders.items():
+        if is_local(entry, layout.project):
+            name = carry(encoder, layout.project / str(entry.checkpoint), out)
+            entry = entry.model_copy(update={"checkpoint": name})
+        found[encoder] = entry
     return found
 
 
@@ -98,54 +114,3 @@ def _calibration(part: Part) -> dict[str, Any]:
             for modality, limits in part.ranges.items()
         },
     }
-
-
-def _card(part: Part, layout: Layout, corpus: str, method: str) -> str:
-    """What people need to know before they believe it."""
-    targets = {target.name: target for run in part.runs for target in run.targets}
-    lines = [
-        f"# {part.name}",
-        "",
-        f"{len(part.runs)} networks of the method `{method}`, trained by affectloom on the corpus "
-        f"`{corpus}`; together they answer with the mean of what they say.",
-        "",
-        f"Reads: {', '.join(part.modalities) or 'nothing'}. What a medium lacks is masked.",
-        "",
-        "| predicts | names | on test rows |",
-        "|---|---|---|",
-    ]
-    scores = _scores(layout.details(corpus, method))
-    for name, target in targets.items():
-        lines.append(f"| {name} | {', '.join(target.names)} | {scores.get(name, 'not scored')} |")
-    lines += ["", "## Encoders", ""]
-    for encoder, entry in part.encoders.items():
-        where = f"`{entry.checkpoint}`" if entry.checkpoint else "no weights"
-        pin = f" at `{entry.pin}`" if entry.pin else ""
-        lines.append(f"* {encoder}: {entry.family}, {where}{pin}")
-    lines += [
-        "",
-        "## Terms and limits",
-        "",
-        f"The networks learnt from `{corpus}`: its terms, and those of the encoders, bind whoever "
-        "uses or passes them on. They know the people, languages and rooms of that corpus; an "
-        "input that is unlike it is marked in every answer. What a face or voice shows is not what "
-        "a person feels.",
-        "",
-        "    affectloom predict MEDIA --model THIS_FOLDER",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _scores(file: Path) -> Mapping[str, str]:
-    """Target to its headline score on test."""
-    if not file.exists():
-        return {}
-    found = {}
-    for name, target in json.loads(file.read_text(encoding="utf-8"))["targets"].items():
-        test = target.get("test", {})
-        score = test.get("metrics", {}).get(target["headline"], {})
-        if score.get("mean") is not None:
-            spread = f" ± {score['std']:.3f}" if score.get("std") is not None else ""
-            found[name] = f"{target['headline']} {score['mean']:.3f}{spread}, {test['n']} rows"
-    return found

@@ -1,9 +1,10 @@
 """A model as a folder that can be given away, read with suspicion.
 
 A part is a folder with ``encoders.json`` (what is read, and the hashes of its weights),
-``calibration.json`` and, in folders below, networks as a run has them: ``config.json`` and
-``weights.safetensors``, and ``sha256.txt``. A model is a part, or a folder of them named ``parts``.
-``README.md`` is for people. Nothing in it is ever run: no pickle, no code, no path that leads out.
+``calibration.json``, weights of encoders without a public address in ``weights/``, hashes of all
+files in ``sha256.txt`` and, in other folders below, networks as a run has them: ``config.json``
+and ``weights.safetensors``. A model is a part, or a folder of them named ``parts``. ``README.md``
+is for people. Nothing in it is ever run: no pickle, no code, no path that leads out.
 """
 
 import json
@@ -19,11 +20,13 @@ from safetensors.torch import load_file
 
 from models.batch import Kind
 from models.errors import UserError
+from tasks.checkpoints.wheels import WheelFile
 from tasks.evaluate.networks import Run, network_of
 from tasks.faces.params import FacesParams
 from tasks.features.params import EncoderParams
 from tasks.inputs import Named
 from tasks.predict.answering import ENDS
+from tasks.predict.carried import CARRIED, read_carried
 from tasks.predict.distance import Range
 from tasks.predict.folder_sums import check_sums
 from tasks.predict.model import Expected, Model, Part, encoders_read
@@ -103,6 +106,7 @@ class EncodersFile(_Strict):
         encoders: their entries, as in params.yaml.
         weights_sha256: of what each of them was at training.
         faces: how faces are looked for.
+        listening: where networks that tell speech and voices come from.
     """
 
     format: Literal[1]
@@ -110,6 +114,7 @@ class EncodersFile(_Strict):
     encoders: dict[str, EncoderParams]
     weights_sha256: dict[str, str]
     faces: FacesParams
+    listening: dict[Literal["silero_vad", "resemblyzer"], WheelFile] = {}
 
 
 class RangeFile(_Strict):
@@ -180,11 +185,14 @@ def read_model(folder: Path) -> Model:
 
 def _part(folder: Path) -> Part:
     read = _read(folder / ENCODERS, EncodersFile)
+    encoders = {}
     for encoder, entry in read.encoders.items():
         check_source(folder / ENCODERS, encoder, entry)
         if not re.fullmatch(_SUM, read.weights_sha256.get(encoder, "")):
             raise UserError(f"{folder / ENCODERS}: weights_sha256.{encoder} is no SHA-256")
-    files = [file for file in sorted(folder.rglob(CONFIG)) if PARTS not in _below(file, folder)]
+        encoders[encoder] = read_carried(encoder, entry, folder, read.weights_sha256[encoder])
+    apart = {PARTS, CARRIED}
+    files = [f for f in sorted(folder.rglob(CONFIG)) if not apart & {*_below(f, folder)}]
     if not files:
         raise UserError(f"{folder}: there is no network in it ({CONFIG} and {WEIGHTS})")
     runs = tuple(_network(file, read.inputs) for file in files)
@@ -202,7 +210,7 @@ def _part(folder: Path) -> Part:
         name=folder.name,
         runs=runs,
         inputs=read.inputs,
-        encoders=read.encoders,
+        encoders=encoders,
         faces=read.faces,
         calibration={
             name: one.model_dump(exclude_none=True) for name, one in known.targets.items()
@@ -212,6 +220,7 @@ def _part(folder: Path) -> Part:
             for name, one in known.ranges.items()
         },
         expected={name: Expected(read.weights_sha256[name]) for name in read.encoders},
+        listening=dict(read.listening),
     )
 
 

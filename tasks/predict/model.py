@@ -13,6 +13,7 @@ from models.errors import UserError, hint
 from models.method import find_method
 from models.metrics.scoring import HEADLINE
 from tasks.batches.pooled import read_pooled
+from tasks.checkpoints.wheels import WheelFile
 from tasks.evaluate.networks import Run, load_runs
 from tasks.faces.params import FacesParams
 from tasks.features.params import EncoderParams
@@ -27,6 +28,8 @@ from tasks.tables.utterances import UTTERANCES
 
 #: What a project's best run is judged by: the first of these that any of its runs predicts.
 _JUDGED_BY = ("category", "vad", "sentiment")
+#: Checkpoints that the stage ``checkpoints`` makes: where somebody speaks, and whose voice it is.
+ACTIVITY, VOICES = "silero_vad", "resemblyzer"
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class Part:
     ranges: Mapping[str, Range] = field(default_factory=dict)
     expected: Mapping[str, Expected] = field(default_factory=dict)
     learnt: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    listening: Mapping[str, WheelFile] = field(default_factory=dict)
 
     @property
     def read(self) -> dict[str, tuple[str, ...]]:
@@ -108,6 +112,11 @@ class Model:
         """What any part reads."""
         read = {name for part in self.parts for name in part.modalities}
         return tuple(name for name in MODALITIES if name in read)
+
+    @property
+    def listening(self) -> dict[str, WheelFile]:
+        """Where the networks that tell speech and voices come from, as its parts know."""
+        return {name: wheel for part in self.parts for name, wheel in part.listening.items()}
 
     @property
     def networks(self) -> int:
@@ -171,6 +180,11 @@ def part_of_run(corpus: str, method: str, layout: Layout, params: Params) -> Par
         ranges=_ranges(layout, corpus, modalities),
         expected=_expected(layout, corpus, encoders),
         learnt=_learnt(layout, corpus),
+        listening={
+            name: wheel
+            for name, wheel in params.section("checkpoints").wheels.items()
+            if name in (ACTIVITY, VOICES)
+        },
     )
 
 

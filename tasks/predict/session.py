@@ -89,7 +89,7 @@ def run(
     is_heard = any(found.about.has_audio for found in usable)
     listeners = find_listeners(
         layout,
-        params,
+        {**model.listening, **params.section("checkpoints").wheels},
         say,
         speech=is_heard and asked.turns is None,
         voices=is_heard and not any(turn.speaker for turn in asked.turns or ()),

@@ -105,3 +105,19 @@ def test_mistakes_are_one_sentence(affectloom, below, arguments, expected):
     assert (code, out) == (1, "")
     assert expected in err
     assert len(err.splitlines()) == 1
+
+
+def test_a_model_that_was_given_away_answers_where_no_project_is(
+    affectloom, asked, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("AFFECTLOOM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = affectloom("predict", "a.wav", "--model", "mine")
+    assert (code, out) == (0, "model: none\n")
+    assert (asked[0].base, asked[0].model) == (tmp_path, tmp_path / "mine")
+    code, _, err = affectloom("predict", "a.wav")
+    assert code == 1
+    assert "is not inside an affectloom project" in err
+    code, _, err = affectloom("export", "a/b", "--out", "c")
+    assert code == 1
+    assert "is not inside an affectloom project" in err

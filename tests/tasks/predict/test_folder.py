@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from models.errors import UserError
+from tasks.layout import Layout
 from tasks.predict.engine import Asked, predict
 from tasks.predict.export import export
 from tasks.predict.folder import (
@@ -23,6 +25,7 @@ from tasks.predict.folder import (
 )
 from tasks.predict.folder_sums import SUMS
 from tasks.predict.media import find_media
+from tasks.predict.writing import write_csv
 from tests.places import QUIET
 from tests.tasks.predict.projects import NAME
 
@@ -40,10 +43,11 @@ def folder(exported, tmp_path):
     return shutil.copytree(exported, tmp_path / "model")
 
 
-def answer_of(project, model):
+def answer_of(project, model, layout=None):
     media = find_media([str(project.medium(4))], project.root)
     asked = Asked(project.turns(4), "words.srt")
-    (result,) = predict(media, model, project.layout, lambda what, is_long: QUIET, asked)
+    where = layout or project.layout
+    (result,) = predict(media, model, where, lambda what, is_long: QUIET, asked)
     return result.answer
 
 
@@ -65,13 +69,81 @@ def test_the_card_tells_data_figures_and_encoders(exported):
     card = (exported / CARD).read_text()
     assert "corpus `tiny`" in card
     assert "weighted_f1 " in card
-    assert "* bert: hf_text, `data/checkpoints/bert`" in card
+    assert "* bert: hf_text, weights in this folder, `weights/bert`" in card
+    assert "4 networks (2 seeds, 1 fold) of the method `linear`" in card
+
+
+def test_the_card_is_one_that_hubs_read(exported):
+    from huggingface_hub import ModelCard
+
+    data = ModelCard.load(exported / CARD).data.to_dict()
+    assert (data["library_name"], data["license"]) == ("affectloom", "other")
+    assert "Ask before you pass this on" in (exported / CARD).read_text()
+
+
+def test_the_card_tells_the_terms_of_the_data(project, model):
+    from tasks.predict.card import forbids_passing_on
+
+    assert not forbids_passing_on("generated, Apache-2.0 like the project")
+    assert forbids_passing_on("USC's release form: academic use, no redistribution")
+    assert forbids_passing_on("")
+
+
+def test_nothing_in_the_folder_is_of_this_machine(project, exported):
+    for file in exported.rglob("*"):
+        if file.is_file():
+            content = file.read_bytes()
+            assert str(project.root).encode() not in content, file
+
+
+def test_a_model_answers_where_no_project_is(project, model, exported, tmp_path):
+    away = Layout(tmp_path / "cache" / "data", cache=tmp_path / "cache", project=tmp_path)
+    moved = shutil.move(shutil.copytree(exported, tmp_path / "a"), tmp_path / "elsewhere")
+    answer = answer_of(project, read_model(Path(moved)), away)
+    assert answer == answer_of(project, model)
+    write_csv(answer, tmp_path / "away.csv")
+    write_csv(answer_of(project, model), tmp_path / "home.csv")
+    assert (tmp_path / "away.csv").read_bytes() == (tmp_path / "home.csv").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "code.py", ".hidden.json", "more/x.json"])
+def test_files_that_weights_do_not_have_are_refused(folder, name):
+    file = folder / "weights" / "bert" / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(b"{}")
+    with pytest.raises(UserError, match="is nothing that the weights of an encoder have"):
+        read_model(folder)
+
+
+def test_links_that_lead_out_are_refused(folder, project):
+    file = folder / "weights" / "bert" / "config.json"
+    file.unlink()
+    file.symlink_to(project.layout.checkpoint("bert") / "config.json")
+    with pytest.raises(UserError, match="is nothing that the weights of an encoder have"):
+        read_model(folder)
+
+
+def test_swapped_weights_of_an_encoder_are_refused_before_they_are_read(folder):
+    bert, vit = (folder / "weights" / name / "model.safetensors" for name in ("bert", "vit"))
+    bert.write_bytes(vit.read_bytes())
+    with pytest.raises(UserError, match="holds other weights than the networks learnt from"):
+        read_model(folder)
+    shutil.rmtree(bert.parent)
+    with pytest.raises(UserError, match="the weights of bert are not there"):
+        read_model(folder)
+
+
+def test_only_known_networks_that_listen_are_named(folder):
+    wheel = {"checkpoint": "wheel:a==1/b", "sha256": "0" * 64}
+    change(folder / ENCODERS, listening={"evil": wheel})
+    with pytest.raises(UserError, match=r"listening"):
+        read_model(folder)
 
 
 def test_parts_are_put_side_by_side(project, exported, tmp_path):
     for name, target in (("one", "category"), ("two", "vad")):
         part = shutil.copytree(exported, tmp_path / "model" / "parts" / name)
-        for file in list(part.rglob(CONFIG)):
+        for file in list(part.glob(f"seed*/**/{CONFIG}")):
             if json.loads(file.read_text())["targets"][0]["name"] != target:
                 shutil.rmtree(file.parent)
     both = read_model(tmp_path / "model")
@@ -180,7 +252,7 @@ def test_text_that_is_no_json_is_refused(folder):
 
 def test_a_folder_without_networks_is_refused(folder, tmp_path):
     shutil.rmtree(network(folder).parents[0])
-    for file in list(folder.rglob(CONFIG)):
+    for file in list(folder.glob(f"seed*/**/{CONFIG}")):
         file.unlink()
     with pytest.raises(UserError, match="there is no network in it"):
         read_model(folder)
@@ -191,9 +263,9 @@ def test_a_folder_without_networks_is_refused(folder, tmp_path):
 
 def test_other_weights_of_an_encoder_are_refused_before_they_answer(project, folder):
     content = json.loads((folder / ENCODERS).read_text())
-    change(folder / ENCODERS, weights_sha256={**content["weights_sha256"], "bert": "0" * 64})
+    change(folder / ENCODERS, weights_sha256={**content["weights_sha256"], "prosody": "0" * 64})
     (folder / SUMS).unlink()
-    with pytest.raises(UserError, match="encoder bert is not the one"):
+    with pytest.raises(UserError, match="encoder prosody is not the one"):
         answer_of(project, read_model(folder))
 
 

