@@ -47,6 +47,7 @@ lint: $(READY)  ## formatting, types and import contracts
 lock:  ## resolve the locks anew for every platform, with hashes and no index address
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-annotate --no-header --upgrade -q -o requirements.lock
 	printf 'distributed>=2026.1\nray>=2.50\n' | $(BIN)/uv pip compile - --python-version 3.11 --constraint requirements.lock --universal --generate-hashes --no-annotate --no-header --upgrade -q -o requirements-cluster.lock
+	printf 'onnxruntime>=1.24\nonnxscript>=0.6\nonnx-ir>=0.1.12\n' | $(BIN)/uv pip compile - --python-version 3.11 --constraint requirements.lock --universal --generate-hashes --no-annotate --no-header --upgrade -q -o requirements-onnx.lock
 
 clean:  ## remove the environment, caches and everything the pipeline made; corpora in data/raw stay
 	rm -rf .venv .cache .prefect .pytest_cache .ruff_cache .hypothesis .dvc/cache .dvc/tmp

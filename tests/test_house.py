@@ -61,15 +61,22 @@ def test_lock_has_hashes_and_no_address():
     assert "--index-url" not in text
 
 
-def test_the_lock_of_clusters_adds_to_the_lock_and_changes_nothing():
+@pytest.mark.parametrize(
+    ("lock", "wanted"),
+    [
+        ("requirements-cluster.lock", {"distributed", "ray"}),
+        ("requirements-onnx.lock", {"onnxruntime", "onnxscript", "onnx-ir"}),
+    ],
+)
+def test_the_lock_of_an_extra_adds_to_the_lock_and_changes_nothing(lock, wanted):
     found = {}
-    for name in ("requirements.lock", "requirements-cluster.lock"):
+    for name in ("requirements.lock", lock):
         text = (ROOT / name).read_text()
-        found[name] = dict(re.findall(r"^([a-zA-Z0-9_.-]+)==(\S+) \\$", text, re.MULTILINE))
+        found[name] = dict(re.findall(r"^([a-zA-Z0-9_.-]+)==(\S+) (?:;.*)?\\$", text, re.MULTILINE))
         assert "://" not in text
     base, more = found.values()
-    assert {"distributed", "ray"} <= set(more)
-    assert not {"distributed", "ray"} & set(base)
+    assert wanted <= set(more)
+    assert not wanted & set(base)
     assert {name: more[name] for name in more if name in base} == {
         name: base[name] for name in more if name in base
     }

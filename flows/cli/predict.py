@@ -97,6 +97,9 @@ def _alone(model: Path | None) -> "tuple[Layout, Params]":
 def export(
     run: Annotated[str, typer.Argument(help="CORPUS/METHOD that was trained.")],
     out: Annotated[Path, typer.Option(help="Folder to write; new or empty.")],
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="With a graph of each network for other runtimes.")
+    ] = False,
 ) -> None:
     """Write a trained run as a folder that `predict --model` reads anywhere."""
     from flows.settings import read_params
@@ -104,4 +107,4 @@ def export(
     from tasks.predict.export import export as export_run
 
     base = Path(os.environ.get("PWD", "."))
-    print(export_run(run, Layout(), read_params(Path()), base / out))
+    print(export_run(run, Layout(), read_params(Path()), base / out, onnx=onnx))

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def forbids_passing_on(terms: str) -> bool:
 
 
 def write_card(
-    part: Part, entries: Mapping[str, EncoderParams], layout: Layout, corpus: str, method: str
+    part: Part, entries: Mapping[str, EncoderParams], layout: Layout, more: Sequence[str] = ()
 ) -> str:
     """What people need to know before they believe a model or pass it on.
 
@@ -49,16 +49,17 @@ def write_card(
         part: the networks.
         entries: encoders as the folder names them.
         layout: of the project.
-        corpus: what they learnt from.
-        method: what they are.
+        more: lines about what else is in the folder.
     """
+    corpus, _, method = part.name.partition("/")
     card, terms = _told(layout, corpus), terms_of(layout, corpus)
     runs = part.runs
     seeds, folds = {run.seed for run in runs}, {run.fold for run in runs}
     targets = {target.name: target for run in runs for target in run.targets}
     citation = f" ({card['citation']})" if card.get("citation") else ""
-    many = f"{_count(len(runs), 'network')} ({_count(len(seeds), 'seed')}, " \
-        f"{_count(len(folds), 'fold')})"  # fmt: skip
+    counts = ((seeds, "seed"), (folds, "fold"), (targets, "target"))
+    of = ", ".join(_count(len(found), what) for found, what in counts)
+    many = f"{_count(len(runs), 'network')} ({of})"
     lines = [
         _front(part, terms, corpus, method),
         f"# {part.name}",
@@ -80,7 +81,13 @@ def write_card(
         lines.append(f"| {name} | {', '.join(target.names)} | {scores.get(name, 'not scored')} |")
     lines += ["", *_protocol(card), "## Encoders", ""]
     lines += [_encoder(name, entry, layout) for name, entry in entries.items()] or ["None."]
-    lines += ["", "## Terms and limits", "", *_limits(corpus, terms, bool(card.get("synthetic")))]
+    lines += [
+        "",
+        *more,
+        "## Terms and limits",
+        "",
+        *_limits(corpus, terms, bool(card.get("synthetic"))),
+    ]
     return "\n".join([*lines, ""])
 
 

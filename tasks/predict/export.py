@@ -22,10 +22,11 @@ from tasks.predict.folder import (
     check_source,
 )
 from tasks.predict.folder_sums import write_sums
+from tasks.predict.graphs import check_runtime, told, write_graphs
 from tasks.predict.model import Part, part_of_run, trained_runs
 
 
-def export(name: str, layout: Layout, params: Params, out: Path) -> Path:
+def export(name: str, layout: Layout, params: Params, out: Path, *, onnx: bool = False) -> Path:
     """Write every network of ``corpus/method`` with what is needed to use it.
 
     Args:
@@ -33,6 +34,7 @@ def export(name: str, layout: Layout, params: Params, out: Path) -> Path:
         layout: of the project.
         params: of the project.
         out: a folder that is new or empty.
+        onnx: with a graph of each network as well.
     """
     known = trained_runs(layout)
     corpus, _, method = name.partition("/")
@@ -43,7 +45,19 @@ def export(name: str, layout: Layout, params: Params, out: Path) -> Path:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out {out} is in use; name a folder that is new or empty")
     part = part_of_run(corpus, method, layout, params)
+    if onnx:
+        check_runtime()
     weights = _weights(part, layout)
+    try:
+        _write(part, weights, layout, out, onnx)
+    except UserError:
+        shutil.rmtree(out, ignore_errors=True)  # a part of a model is none
+        raise
+    return out
+
+
+def _write(part: Part, weights: dict[str, str], layout: Layout, out: Path, onnx: bool) -> None:
+    corpus, _, method = part.name.partition("/")
     entries = _entries(part, layout, out)
     runs = layout.runs(corpus, method)
     for run in part.runs:
@@ -66,11 +80,11 @@ def export(name: str, layout: Layout, params: Params, out: Path) -> Path:
         },
     )
     write_json(out / CALIBRATION, _calibration(part))
+    more = told(write_graphs(part, layout, corpus, out)) if onnx else []
     with replacing(out / CARD) as temporary:
-        card = write_card(part, entries, layout, corpus, method)
+        card = write_card(part, entries, layout, more)
         temporary.write_text(card, encoding="utf-8")
     write_sums(out)
-    return out
 
 
 def _weights(part: Part, layout: Layout) -> dict[str, str]:

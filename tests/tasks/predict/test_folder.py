@@ -70,7 +70,7 @@ def test_the_card_tells_data_figures_and_encoders(exported):
     assert "corpus `tiny`" in card
     assert "weighted_f1 " in card
     assert "* bert: hf_text, weights in this folder, `weights/bert`" in card
-    assert "4 networks (2 seeds, 1 fold) of the method `linear`" in card
+    assert "4 networks (2 seeds, 1 fold, 2 targets) of the method `linear`" in card
 
 
 def test_the_card_is_one_that_hubs_read(exported):
