@@ -23,19 +23,22 @@ def load(name: str | Path, project: str | Path | None = None) -> "Model":
     """The model of that name.
 
     Args:
-        name: a folder that ``affectloom export`` wrote, or ``corpus/method`` of a project.
+        name: a folder that ``affectloom export`` wrote, ``hub:owner/name@revision``, or
+            ``corpus/method`` of a project.
         project: the project, or any folder inside it (default: the one around the current folder).
     """
     from tasks.predict.folder import is_model, read_model
+    from tasks.predict.hub import PREFIX, folder_of
     from tasks.predict.model import model_of_run
     from tasks.predict.outside import layout_for
 
-    folder = Path(name).expanduser()
-    is_run = isinstance(name, str) and len(folder.parts) == 2 and not folder.is_absolute()
+    folder, is_plain = Path(name).expanduser(), not str(name).startswith(PREFIX)
+    is_run = is_plain and len(folder.parts) == 2 and not folder.is_absolute()
     if is_run and not is_model(folder):
         home = Project(project)
         return Model(model_of_run(str(name), home.layout, home.params), home.layout)
-    return Model(read_model(folder), layout_for(project))
+    layout = layout_for(project)
+    return Model(read_model(folder_of(str(name), Path(), layout.cache)), layout)
 
 
 class Model:

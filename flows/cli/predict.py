@@ -21,7 +21,9 @@ def predict(
     run: Annotated[
         str | None, typer.Option(help="CORPUS/METHOD: all of its networks answer together.")
     ] = None,
-    model: Annotated[Path | None, typer.Option(help="Folder of a model.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Folder of a model, or hub:OWNER/NAME@REVISION.")
+    ] = None,
     transcript: Annotated[
         Path | None, typer.Option(help="Words with times: SRT, VTT, TXT, CSV, JSON, TextGrid, EAF.")
     ] = None,
@@ -47,6 +49,7 @@ def predict(
     from tasks.layout import Layout
     from tasks.plain_context import PlainContext
     from tasks.predict import session
+    from tasks.predict.hub import folder_of
     from tasks.predict.publishing import Wanted
 
     # the command settles in the repository's root; names were meant from where it was called
@@ -61,7 +64,7 @@ def predict(
             base,
             base / out,
             run,
-            model and base / model,
+            model and folder_of(model, base, layout.cache),
             transcript and base / transcript,
             transcriber or ("" if asr else None),
             Wanted(faces, eaf, textgrid, srt, overlay),
@@ -83,7 +86,7 @@ def predict(
         raise typer.Exit(1)
 
 
-def _alone(model: Path | None) -> "tuple[Layout, Params]":
+def _alone(model: str | None) -> "tuple[Layout, Params]":
     """Where no project is, a model that was given away is all that can answer."""
     from tasks.layout import find_root
     from tasks.params import Params
@@ -100,11 +103,18 @@ def export(
     onnx: Annotated[
         bool, typer.Option("--onnx", help="With a graph of each network for other runtimes.")
     ] = False,
+    push: Annotated[
+        str | None, typer.Option(help="OWNER/NAME on a model hub: upload it there, too.")
+    ] = None,
 ) -> None:
     """Write a trained run as a folder that `predict --model` reads anywhere."""
     from flows.settings import read_params
     from tasks.layout import Layout
     from tasks.predict.export import export as export_run
+    from tasks.predict.export import publish
 
     base = Path(os.environ.get("PWD", "."))
-    print(export_run(run, Layout(), read_params(Path()), base / out, onnx=onnx))
+    folder = export_run(run, Layout(), read_params(Path()), base / out, onnx=onnx)
+    print(folder)
+    if push is not None:
+        print(publish(run, Layout(), folder, push))

@@ -10,7 +10,7 @@ from tasks.atomic import replacing, write_json
 from tasks.features.params import EncoderParams
 from tasks.layout import Layout
 from tasks.params import Params
-from tasks.predict.card import write_card
+from tasks.predict.card import forbids_passing_on, terms_of, write_card
 from tasks.predict.carried import carry, is_local
 from tasks.predict.folder import (
     CALIBRATION,
@@ -23,6 +23,7 @@ from tasks.predict.folder import (
 )
 from tasks.predict.folder_sums import write_sums
 from tasks.predict.graphs import check_runtime, told, write_graphs
+from tasks.predict.hub import push
 from tasks.predict.model import Part, part_of_run, trained_runs
 
 
@@ -54,6 +55,19 @@ def export(name: str, layout: Layout, params: Params, out: Path, *, onnx: bool =
         shutil.rmtree(out, ignore_errors=True)  # a part of a model is none
         raise
     return out
+
+
+def publish(name: str, layout: Layout, folder: Path, repository: str) -> str:
+    """Push an exported model to a hub; returns its address there.
+
+    Args:
+        name: of the run, which tells the terms of its data.
+        layout: of the project.
+        folder: what ``export`` wrote.
+        repository: ``owner/name``.
+    """
+    terms = terms_of(layout, name.partition("/")[0])
+    return push(folder, repository, is_bound=forbids_passing_on(terms))
 
 
 def _write(part: Part, weights: dict[str, str], layout: Layout, out: Path, onnx: bool) -> None:

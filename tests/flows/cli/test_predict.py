@@ -121,3 +121,12 @@ def test_a_model_that_was_given_away_answers_where_no_project_is(
     code, _, err = affectloom("export", "a/b", "--out", "c")
     assert code == 1
     assert "is not inside an affectloom project" in err
+
+
+def test_an_export_is_pushed_where_that_is_asked_for(affectloom, monkeypatch, tmp_path):
+    from tasks.predict import export as exporting
+
+    monkeypatch.setattr(exporting, "export", lambda name, *_, onnx: tmp_path / f"{name}-{onnx}")
+    monkeypatch.setattr(exporting, "publish", lambda name, layout, folder, to: f"hub:{to}@1")
+    code, out, _ = affectloom("export", "run", "--out", "x", "--onnx", "--push", "me/felt")
+    assert (code, out.split()) == (0, [str(tmp_path / "run-True"), "hub:me/felt@1"])
