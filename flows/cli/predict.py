@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from models.errors import UserError
+
 if TYPE_CHECKING:  # slow to import
     from tasks.layout import Layout
     from tasks.params import Params
@@ -17,7 +19,9 @@ EXPORT_EPILOG = "Example: affectloom export iemocap/mmgcn --out mmgcn_model"
 
 
 def predict(
-    media: Annotated[list[str], typer.Argument(help="Files, folders or patterns; after -- any.")],
+    media: Annotated[
+        list[str] | None, typer.Argument(help="Files, folders or patterns; after -- any.")
+    ] = None,
     run: Annotated[
         str | None, typer.Option(help="CORPUS/METHOD: all of its networks answer together.")
     ] = None,
@@ -39,6 +43,9 @@ def predict(
     textgrid: Annotated[bool, typer.Option("--textgrid", help="A file for Praat.")] = False,
     srt: Annotated[bool, typer.Option("--srt", help="Subtitles with emotions.")] = False,
     overlay: Annotated[bool, typer.Option(help="A video with the answer drawn into it.")] = True,
+    watch: Annotated[
+        Path | None, typer.Option(help="Answer what arrives in this folder, until Ctrl-C.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")] = False,
 ) -> None:
     """Say what is felt in new videos, sounds and pictures, and how sure that is."""
@@ -58,24 +65,31 @@ def predict(
         (Layout(), read_params(Path())) if Path("params.yaml").exists() else _alone(model)
     )
     workers = worker_count(execution(params.raw))
-    results = session.run(
-        session.Request(
-            tuple(media),
-            base,
-            base / out,
-            run,
-            model and folder_of(model, base, layout.cache),
-            transcript and base / transcript,
-            transcriber or ("" if asr else None),
-            Wanted(faces, eaf, textgrid, srt, overlay),
-        ),
-        layout,
-        params,
-        lambda what, is_long: PlainContext(
-            what, runner="processes", workers=workers if is_long else 1
-        ),
-        lambda line: print(line, file=sys.stderr if as_json else sys.stdout, flush=True),
+    request = session.Request(
+        tuple(media or ()),
+        base,
+        base / out,
+        run,
+        folder_of(model, base, layout.cache) if model is not None else None,
+        transcript and base / transcript,
+        transcriber or ("" if asr else None),
+        Wanted(faces, eaf, textgrid, srt, overlay),
     )
+
+    def context(what: str, is_long: bool) -> PlainContext:
+        return PlainContext(what, runner="processes", workers=workers if is_long else 1)
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr if as_json else sys.stdout, flush=True)
+
+    if watch is not None:
+        from tasks.predict import watching
+
+        watching.watch(request, base / watch, layout, params, context, say)
+        return
+    if not media:
+        raise UserError("name a file, a folder or a pattern, or a folder with --watch")
+    results = session.run(request, layout, params, context, say)
     if as_json:
         found = [
             {"name": r.found.name, "reason": r.reason, "answer": r.answer and asdict(r.answer)}

@@ -220,7 +220,7 @@ def _part(folder: Path) -> Part:
             for name, one in known.ranges.items()
         },
         expected={name: Expected(read.weights_sha256[name]) for name in read.encoders},
-        listening=dict(read.listening),
+        listening={str(name): wheel for name, wheel in read.listening.items()},
     )
 
 

@@ -186,6 +186,8 @@ def why_not(error: BaseException) -> str:
         place = re.search(r"(models/\S+\.py:\d+)", said)
         where = f" ({place[1]})" if place else ""
         return f"what it computes depends on values in the data{where}, which no fixed graph does"
+    if operator := re.search(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", said):
+        return f"its operator {operator[1]} has no counterpart in ONNX"
     return f"{type(error).__name__}: {said[:160]}"
 
 

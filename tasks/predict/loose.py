@@ -21,10 +21,11 @@ from tasks.predict.answer import Utterance
 from tasks.predict.bare import of_features, of_texts
 from tasks.predict.engine import Asked
 from tasks.predict.engine import predict as answers
+from tasks.predict.listeners import find_listeners
 from tasks.predict.media import files_of, find_media
 from tasks.predict.model import Model
-from tasks.predict.session import bring_weights
 from tasks.predict.transcripts import read_transcript
+from tasks.predict.weights import bring_weights
 from tasks.predict.writing import columns_of, row_of
 
 #: Columns of text, also where every cell is empty.
@@ -88,7 +89,16 @@ def _of_files(
     for number, file in files.items():
         for path, _ in files_of(str(file), Path()):
             places.setdefault(path, number)
-    for result in answers(found, model, layout, _context, asked):
+    listeners = find_listeners(
+        layout,
+        model.listening,
+        lambda line: None,
+        speech=not asked.turns and any(one.about.has_audio for one in found),
+        voices=any(one.about.has_audio for one in found),
+    )
+    for result in answers(found, model, layout, _long_context, asked, listeners):
+        if result.is_partial:
+            continue
         place = places[result.found.path]
         said = result.answer.utterances if result.answer else ()
         yield _Said(place, _name(place, given[place], result.found.path), said, result.reason)
@@ -102,6 +112,10 @@ def _name(place: int, one: Any, path: Path) -> str:
 
 def _context(what: str) -> Context:
     return PlainContext(what, stream=io.StringIO())
+
+
+def _long_context(what: str, is_long: bool) -> Context:
+    return _context(what)
 
 
 def _file(number: int, one: Any, folder: Path) -> Path:

@@ -20,6 +20,7 @@ _OTHER = ("not_media", "empty_file")
 #: Names of files that are meant as words, and of those that may have no times.
 _WORDS = {".srt", ".vtt", ".csv", ".tsv", ".json", ".textgrid", ".eaf"}
 _PLAIN = {".txt", ".text", ".md"}
+TRANSCRIPTS = _WORDS | _PLAIN
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def _probed(paths: Sequence[Path], named: Sequence[bool]) -> list[Found]:
             if about is None:
                 about = Media(None, problems=(outcome.problem,) if outcome.problem else ())
             reason = about.problems[0].reason if about.problems else None
-            is_other = reason in _OTHER or path.suffix.lower() in _WORDS | _PLAIN
+            is_other = reason in _OTHER or path.suffix.lower() in TRANSCRIPTS
             if about.kind is None and not is_named and is_other:
                 continue
             name = path.stem if stems[path.stem] == 1 else path.name
@@ -139,6 +140,6 @@ def _with_words(found: Found) -> Found:
     try:
         turns = read_transcript(found.path, None, notes.append, is_plain=is_plain)
     except UserError as error:
-        is_meant = found.path.suffix.lower() in _WORDS | _PLAIN
+        is_meant = found.path.suffix.lower() in TRANSCRIPTS
         return replace(found, words_fault=str(error)) if is_meant else found
     return replace(found, turns=tuple(turns), notes=tuple(notes))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from models.batch import MODALITIES
 from models.errors import UserError
+from tasks.checkpoints.wheels import WheelFile
 from tasks.context import Context
 from tasks.layout import Layout
 from tasks.params import Params
@@ -89,7 +90,7 @@ def run(
     is_heard = any(found.about.has_audio for found in usable)
     listeners = find_listeners(
         layout,
-        {**model.listening, **params.section("checkpoints").wheels},
+        wheels_of(model, params),
         say,
         speech=is_heard and asked.turns is None,
         voices=is_heard and not any(turn.speaker for turn in asked.turns or ()),
@@ -129,6 +130,11 @@ def _asked(request: Request, media: Sequence[Found]) -> Asked:
     notes: list[str] = []
     turns = read_transcript(request.transcript, media[0].length_s or None, notes.append)
     return Asked(turns, request.transcript.name, tuple(notes), faces)
+
+
+def wheels_of(model: Model, params: Params) -> dict[str, WheelFile]:
+    """Where networks that tell speech and voices come from: the project's, else the model's own."""
+    return {**model.listening, **params.section("checkpoints").wheels}
 
 
 def modalities_of(media: Sequence[Found], asked: Asked) -> tuple[str, ...]:

@@ -96,6 +96,8 @@ def test_a_project_without_a_fitting_model_says_what_to_do(affectloom, below):
     [
         (("predict", "away.mp4"), "error: away.mp4 does not exist"),
         (("predict", "away.mp4", "--out", "file"), "is a file; name a folder"),
+        (("predict",), "error: name a file, a folder or a pattern"),
+        (("predict", "--watch", "away"), "away: there is no such folder"),
         (("export", "tiny/none", "--out", "x"), "error: tiny/none: there is no such trained run"),
     ],
 )
