@@ -1,9 +1,12 @@
 """Networks as graphs of ONNX, for runtimes that know neither this project nor torch."""
 
 import importlib
+import io
+import logging
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -119,8 +122,7 @@ def graph_of(method: Method, batch: Batch) -> Any:
     flat = Flat(method.eval(), list(tensors))
     shapes = tuple(_shape(name) for name in tensors)
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter's, about itself
+        with torch.no_grad(), _quiet():
             program = torch.onnx.export(
                 flat,
                 tuple(tensors.values()),
@@ -138,6 +140,19 @@ def graph_of(method: Method, batch: Batch) -> Any:
         raise NoGraph(why_not(error)) from error
     assert program is not None
     return program
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter tells of itself: pages for a method that cannot be a graph."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _example(value: Tensor, name: str) -> Tensor:

@@ -63,10 +63,11 @@ def test_weights_of_another_seed_go_into_the_same_graph(tmp_path):
 
 
 @needs_onnx
-def test_a_method_that_depends_on_values_says_where():
+def test_a_method_that_depends_on_values_says_where_and_nothing_else(capfd):
     data = toy("gru")
     with pytest.raises(NoGraph, match=r"depends on values in the data \(models/.*\.py:\d+\)"):
         graph_of(prepared("gru", data), data.batch([0, 1]))
+    assert capfd.readouterr().err == ""
 
 
 @needs_onnx
