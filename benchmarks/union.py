@@ -2,8 +2,9 @@
 
 ``python -m benchmarks.union FOLDER [--seeds N] [--every K]`` in the root of the repository, with
 the real data beside it (``../shared/data``, or ``AFFECTLOOM_SHARED``). Text is read by MiniLM.
-FOLDER gets a data folder and a store; the same stages run in this process, and what is there is not
-computed again. Prints the tables of ``docs/union.md``.
+A second union has MOSI too, whose sentiment stands for valence. FOLDER gets a data folder and a
+store; the same stages run in this process, and what is there is not computed again. Prints the
+tables of ``docs/union.md``.
 """
 
 import argparse
@@ -16,27 +17,45 @@ from typing import Any
 
 import polars as pl
 
-from benchmarks.corpora import EMOBANK, IEMOCAP
+from benchmarks.corpora import EMOBANK, IEMOCAP, MOSI
+from models.metrics.regression import ccc
 from tasks.layout import Layout
 from tasks.params import Params
 from tasks.plain_context import PlainContext
 from tasks.stages import STAGES
 
 SHARED = Path(os.environ.get("AFFECTLOOM_SHARED", "../shared")).resolve() / "data"
-PARTS = {"emobank": EMOBANK, "iemocap": IEMOCAP}
-METHODS = ("constant", "linear", "early_fusion")
+RATED = {"emobank": EMOBANK, "iemocap": IEMOCAP}
+PARTS = {**RATED, "mosi": MOSI}
+UNIONS = {"joint": list(RATED), "three": list(PARTS)}
+VAD = ("valence", "arousal", "dominance")
+#: What is done about parts that use their scales differently.
+LEVELLED: dict[str, dict[str, Any]] = {
+    "zscore": {"part_align": "zscore"},
+    "quantile": {"part_align": "quantile"},
+    "offset": {"part_offset": True},
+}
 
 
 def params(seeds: int) -> dict[str, Any]:
     """All of params.yaml."""
-    trained = {"targets": ["vad"], "lr": 1.0e-3, "batch_size": 64, "epochs": 30, "patience": 5}
+    judged = {"targets": ["vad"], "corpora": [*RATED, "joint"]}
+    trained = {**judged, "lr": 1.0e-3, "batch_size": 64, "epochs": 20, "patience": 4}
+    fused = {**trained, "hidden": 128, "dropout": 0.3}
+    levelled = {"method": "early_fusion", **fused, "corpora": ["joint"]}
     return {
         "corpora": {
             **{
                 name: {"adapter": "table", "options": found, "splits": {"protocol": "published"}}
-                for name, found in PARTS.items()
+                for name, found in RATED.items()
             },
-            "joint": {"adapter": "union", "of": list(PARTS)},
+            "mosi": {
+                "adapter": "table",
+                "options": MOSI,
+                "splits": {"protocol": "published"},
+                "labels": {"allow_proxy": True},
+            },
+            **{name: {"adapter": "union", "of": parts} for name, parts in UNIONS.items()},
         },
         "encoders": {
             "minilm": {
@@ -49,9 +68,11 @@ def params(seeds: int) -> dict[str, Any]:
         "train": {"seeds": list(range(seeds))},
         "evaluate": {"missing_rates": [0.0]},
         "methods": {
-            "constant": {"targets": ["vad"]},
+            "constant": judged,
             "linear": trained,
-            "early_fusion": {**trained, "hidden": 128, "dropout": 0.3},
+            "early_fusion": fused,
+            **{name: {**levelled, **more} for name, more in LEVELLED.items()},
+            "derived_30": {**levelled, "corpora": ["three"], "derived_weight": 0.3},
         },
         "report": {"resamples": 2_000},
     }
@@ -61,7 +82,7 @@ def main() -> None:
     """Run what is missing, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--every", type=int, default=1, help="take one dialogue in so many")
     asked = parser.parse_args()
     layout, raw = Layout(asked.folder / "data", cache=asked.folder / "cache"), params(asked.seeds)
@@ -77,17 +98,51 @@ def main() -> None:
     for name in ("features", "train", "evaluate", "transfer", "report"):
         for ids in STAGES[name].instances_of(raw):
             _run(checked, layout, name, ids)
-    found = json.loads((layout.analysis / "unions/joint.json").read_text(encoding="utf-8"))
-    print("| part | method | alone | together | together - alone | p | trained on the other part |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    for row in sorted(found["rows"], key=lambda one: (one["part"], one["method"])):
-        across = "; ".join(map(_shown, row["transfer"]))
-        gain = _shown(
-            {"mean": row["difference"], **{end: row[end] for end in ("ci_low", "ci_high")}}
-        )
-        cells = [_shown(row["alone"]), _shown(row["joint"]), gain, _short(row["p_holm"]), across]
-        print(f"| {row['part']} | {row['method']} | {' | '.join(cells)} |")
-    print("\n".join([*found["card"], *found["unscored"]]))
+    for corpus in UNIONS:
+        _print_levels(layout, corpus)
+    _print_against_alone(layout)
+
+
+def _print_levels(layout: Layout, corpus: str) -> None:
+    """Of every method of a union the CCC on validation by part, on the parts' own scales."""
+    parts = pl.read_parquet(layout.utterances(corpus)).select("utterance_id", "dataset")
+    print(f"validation of {corpus}\n| method | {' | '.join(RATED)} |\n| --- | --- | --- |")
+    for folder in sorted(layout.runs(corpus, "x").parent.iterdir()):
+        rows = pl.read_parquet(layout.predictions(corpus, folder.name)).join(parts, "utterance_id")
+        rows = rows.filter(pl.col("split") == "validation")
+        cells = [_validated(rows.filter(pl.col("dataset") == part)) for part in RATED]
+        print(f"| {folder.name} | {' | '.join(cells)} |")
+
+
+def _validated(rows: pl.DataFrame) -> str:
+    """CCC over VAD, mean over seeds, and each dimension's."""
+    found = [
+        [_ccc(own, name) for name in VAD] for _, own in rows.group_by("seed", maintain_order=True)
+    ]
+    means = [sum(column) / len(column) for column in zip(*found, strict=True)]
+    return f"{sum(means) / 3:.3f} ({', '.join(f'{value:.3f}' for value in means)})"
+
+
+def _ccc(rows: pl.DataFrame, name: str) -> float:
+    known = rows.drop_nulls(f"target_{name}")
+    return float(ccc(known[f"target_{name}"].to_numpy(), known[f"prediction_{name}"].to_numpy()))
+
+
+def _print_against_alone(layout: Layout) -> None:
+    """Together, alone and across, on test."""
+    for corpus in UNIONS:
+        found = json.loads((layout.analysis / f"unions/{corpus}.json").read_text(encoding="utf-8"))
+        print(f"test of {corpus}")
+        print("| part | method | alone | together | together - alone | p | trained elsewhere |")
+        print("| --- | --- | --- | --- | --- | --- | --- |")
+        for row in sorted(found["rows"], key=lambda one: (one["part"], one["method"])):
+            across = "; ".join(map(_shown, row["transfer"]))
+            gain = _shown(
+                {"mean": row["difference"], **{end: row[end] for end in ("ci_low", "ci_high")}}
+            )
+            cells = [_shown(row["alone"]), _shown(row["joint"]), gain, _short(row["p_holm"])]
+            print(f"| {row['part']} | {row['method']} | {' | '.join(cells)} | {across} |")
+        print("\n".join([*found["card"], *found["unscored"]]))
 
 
 def _part(dialogue: str, every: int, file: Path) -> None:
