@@ -12,7 +12,7 @@ from tasks.media.spans import Span
 from tasks.store.segments import fingerprint
 
 #: Raised when the same clip and parameters give other rows than before.
-FACES_VERSION = 1
+FACES_VERSION = 2
 _LIBRARIES = ("torch", "torchvision", "opencv-python-headless", "av", "numpy", "facenet-pytorch")
 
 

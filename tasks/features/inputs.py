@@ -32,7 +32,7 @@ from tasks.tables.utterances import UTTERANCES
 Modality = Literal["audio", "video", "text"]
 
 #: Goes into every key's fingerprint: raise it when the same tables give an encoder other inputs.
-INPUT_VERSION = 1
+INPUT_VERSION = 2
 #: Packages whose version can change what is read.
 LIBRARIES: dict[Modality, tuple[str, ...]] = {"audio": ("av",), "video": ("pillow",), "text": ()}
 #: Sound is brought in by at most this many seconds at once, however many clips make it up.
