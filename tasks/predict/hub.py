@@ -22,7 +22,7 @@ _ADDRESS = re.compile(rf"hub:({_REPOSITORY})(?:@(\w[\w.-]*(?:/\w[\w.-]*)*))?")
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_+.-]*"
 #: Paths that a model has, in a part or as the only one.
 _KNOWN = re.compile(
-    rf"(parts/{_NAME}/)?(README\.md|LICENCE|encoders\.json|calibration\.json"
+    rf"(parts/{_NAME}/)?(README\.md|LICENCE|encoders\.json|calibration\.json|sha256\.txt"
     rf"|weights/{_NAME}/{_NAME}\.(safetensors|json|txt|model)"
     rf"|({_NAME}/)+(config\.json|weights\.safetensors))"
 )

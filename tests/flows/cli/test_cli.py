@@ -87,7 +87,7 @@ def test_status_tells_every_stage_and_its_reasons(command):
     assert code == 0
     found = json.loads(out)
     assert found["dvc_yaml_out_of_step"] is False
-    optional = {"transfer", "search"}  # the shipped params.yaml asks for neither
+    optional = {"transfer", "search", "transcribe"}  # the shipped params.yaml asks for none
     assert {address.split("@")[0] for address in found["stages"]} == set(STAGES) - optional
     for entry in found["stages"].values():
         assert set(entry) == {"state", "reasons"}

@@ -110,17 +110,17 @@ def test_mistakes_are_one_sentence(affectloom, below, arguments, expected):
 
 
 def test_a_model_that_was_given_away_answers_where_no_project_is(
-    affectloom, asked, tmp_path, monkeypatch
+    command, asked, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("AFFECTLOOM_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    code, out, _ = affectloom("predict", "a.wav", "--model", "mine")
+    code, out, _ = command("predict", "a.wav", "--model", "mine")
     assert (code, out) == (0, "model: none\n")
     assert (asked[0].base, asked[0].model) == (tmp_path, tmp_path / "mine")
-    code, _, err = affectloom("predict", "a.wav")
+    code, _, err = command("predict", "a.wav")
     assert code == 1
     assert "is not inside an affectloom project" in err
-    code, _, err = affectloom("export", "a/b", "--out", "c")
+    code, _, err = command("export", "a/b", "--out", "c")
     assert code == 1
     assert "is not inside an affectloom project" in err
 

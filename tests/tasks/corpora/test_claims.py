@@ -14,7 +14,7 @@ from models.errors import UserError
 from tasks.corpora import claims
 from tasks.corpora.claims import check_mat, check_npy, check_parquet
 from tasks.corpora.imports import plain_tables
-from tasks.corpora.table_files import read_table_file
+from tasks.corpora.table_files import read_table_parts
 
 
 def test_an_array_that_claims_more_than_its_file_holds_is_refused(tmp_path):
@@ -78,7 +78,7 @@ def test_both_readers_of_tables_look_before_they_read(tmp_path, monkeypatch):
     monkeypatch.setattr(claims, "_MOST_BYTES", 1_000_000)
     monkeypatch.setattr(pl, "read_parquet", lambda *_, **__: pytest.fail("it was read"))
     with pytest.raises(UserError, match="unpack to"):
-        read_table_file(file, ["id", "x"], None, "utf-8")
+        next(read_table_parts(file, ["id", "x"], None, "utf-8", 100))
     with pytest.raises(UserError, match="unpack to"):
         plain_tables._load(file)
 

@@ -105,7 +105,7 @@ def test_a_picture_without_sound_is_not_listened_to(call, listener, tmp_path):
 def test_only_where_somebody_speaks_words_are_looked_for(project, listener, tmp_path, call):
     talk = write_talk(tmp_path / "talk.mp4", seconds=4.0)
     about = SimpleNamespace(has_audio=True, has_video=True)
-    found = SimpleNamespace(path=talk, about=about, length_s=4.0)
+    found = SimpleNamespace(path=talk, about=about, length_s=4.0, turns=())
     parts = (Stretch(0.0, 1.0), Stretch(1.0, 2.0, is_heard=False), Stretch(2.0, 4.0))
     medium = Prepared(found, "0" * 64, Plan(parts))  # type: ignore[arg-type]
     layout = replace(project.layout, root=tmp_path / "data", media=tmp_path)
