@@ -121,8 +121,12 @@ def test_a_label_that_no_training_row_carries_is_refused_by_name(how):
 @pytest.mark.parametrize(
     ("name", "published"),
     [
-        ("maxvit_t", {2: 30_408_648, 7: 30_411_208, 8: 30_411_720, 9: 30_412_232,
-                      10: 30_412_744, 29: 30_422_472}),
+        pytest.param(
+            "maxvit_t",
+            {2: 30_408_648, 7: 30_411_208, 8: 30_411_720, 9: 30_412_232, 10: 30_412_744,
+             29: 30_422_472},
+            marks=pytest.mark.slow,
+        ),
         ("efficientnet_v2_s", {2: 20_180_050, 7: 20_186_455, 8: 20_187_736, 9: 20_189_017,
                                10: 20_190_298, 29: 20_214_637}),
     ],

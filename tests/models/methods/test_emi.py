@@ -561,6 +561,7 @@ def train_planted(epochs: int, train: Planted, validation: Planted, lr: float = 
     return method, fit(method, train, validation, validation.score, recipe, seed=0)
 
 
+@pytest.mark.slow
 def test_the_recipe_finds_the_planted_intensities_on_utterances_never_seen():
     train, validation, test = Planted(640, 1), Planted(200, 2), Planted(300, 3)
     method, fitted = train_planted(20, train, validation, hidden=128)
@@ -580,7 +581,10 @@ def test_shuffled_labels_teach_nothing():
     assert abs(test.score(predict(method, test))) < 0.4
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize(
+    "fusion",
+    [pytest.param(name, marks=[] if name == "concat" else pytest.mark.slow) for name in FUSIONS],
+)
 def test_every_fusion_finds_the_planted_intensities(fusion):
     train, validation, test = Planted(400, 1), Planted(150, 2), Planted(300, 3)
     method, _ = train_planted(12, train, validation, lr=1e-3, hidden=64, fusion=fusion)

@@ -124,6 +124,7 @@ def test_kill_9_at_random_moments_of_faces_loses_at_most_the_chunk_in_flight(tmp
     assert 0 < twice <= kills * 4
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_on_one_store_write_the_same_right_bytes(tmp_path, monkeypatch):
     first, second = tmp_path / "first", tmp_path / "second"
     make_project(first, 12)
