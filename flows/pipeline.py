@@ -44,7 +44,7 @@ def run_pipeline(
     Args:
         root: the repository.
         names: stages or single instances.
-        jobs: stages at once (default: half the cores, at least one).
+        jobs: stages at once (default: one for each core).
         pull: fetch missing data from the DVC remote first.
         run: the flow run that Prefect opened for it, where it was started there.
         force: stages or instances to run although they may be up to date.

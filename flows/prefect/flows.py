@@ -39,7 +39,7 @@ def pipeline(
     Args:
         stages: Stages or single instances, e.g. `features` or `train@sample-linear`; none:
             everything.
-        jobs: Stages side by side; none: half the cores.
+        jobs: Stages side by side; none: one for each core.
         pull: Fetch missing data from the DVC remote.
         overrides: Changes of params.yaml, e.g. `train.seeds=[0,1]`; the run becomes a DVC
             experiment.
