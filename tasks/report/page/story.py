@@ -89,4 +89,5 @@ def _by(test: Against) -> str:
     if any(number is None for number in numbers):
         return ""
     gap, low, high, p = numbers
-    return f" (difference {gap:+.3f}, interval {low:+.3f} to {high:+.3f}, p = {p:.2g})"
+    sure = f"p = {p:.2g} corrected for all pairs"
+    return f" (difference {gap:+.3f}, interval {low:+.3f} to {high:+.3f}, {sure})"

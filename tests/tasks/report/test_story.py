@@ -52,7 +52,7 @@ def test_what_pays_is_said_with_the_figures():
     assert fusion == (
         "Fusion pays: early_fusion (0.500), the best fusion without context, against linear_text "
         "(0.333), the best that sees one modality (difference +0.100, interval +0.020 to +0.180, "
-        "p = 0.01)."
+        "p = 0.01 corrected for all pairs)."
     )
     assert context.startswith("Context pays: bc_lstm (1.000), the best that sees the conversation")
     assert last == "constant, which sees nothing, is last of 4."
