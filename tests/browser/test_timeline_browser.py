@@ -152,9 +152,9 @@ def test_nothing_is_wider_than_a_phone(tab, home, pixels):
 
 
 @pytest.mark.parametrize("pixels", [320, 1180])
-def test_faces_stand_beside_their_words(tab, pixels):
+def test_faces_stand_beside_their_words(tab, home, pixels):
     tab.width(pixels)
-    tab.open(tab.folder / "faces.html")
+    tab.open(home.with_name("faces.html"))
     assert tab.run("document.querySelectorAll('#words img.face').length") == 2
     tab.run("document.querySelector('#words button[data-id=\"4\"]').click()")
     assert tab.run("document.querySelector('#now img.face').naturalWidth") == 64
