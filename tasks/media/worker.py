@@ -284,16 +284,16 @@ class _Worker:
 
 
 _BEGUN = b"begun"
+# Ctrl-C reaches the whole process group, also while this one is still importing; what to do about
+# it is the caller's decision.
 _BOOT = (
-    "import sys; sys.path[:] = sys.argv[3:]; "
+    "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); sys.path[:] = sys.argv[3:]; "
     "from tasks.media.worker import serve; serve(int(sys.argv[1]), int(sys.argv[2]))"
 )
 
 
 def serve(connection_fd: int, lifeline_fd: int) -> None:
     """The worker's side: answer items until the caller closes the connection or vanishes."""
-    # Ctrl-C reaches the whole process group; what to do about it is the caller's decision.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The default action ends the process even while C code holds the interpreter.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     connection = Connection(connection_fd)

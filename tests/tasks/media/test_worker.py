@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from models.errors import UserError
+from tasks.media import worker
 from tasks.media.decoding import Clip, FrameSampling, Problem, decode
 from tasks.media.worker import Decoders, WorkerError
 from tests.places import ROOT
@@ -243,3 +244,18 @@ def stop_after(answer: bytes) -> int:
     answer_with(answer)
     time.sleep(600)
     return 0
+
+
+def test_an_interrupt_while_a_worker_is_still_importing_is_the_callers(tmp_path):
+    package = tmp_path / "tasks" / "media"
+    package.mkdir(parents=True)
+    for folder in (package, package.parent):
+        (folder / "__init__.py").touch()
+    (package / "worker.py").write_text(
+        "import os, signal\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+        "def serve(connection, lifeline): print('served')\n"
+    )
+    command = [sys.executable, "-c", worker._BOOT, "0", "0", str(tmp_path), *sys.path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("served\n", "", 0)
