@@ -1,6 +1,6 @@
 """Which encoders, methods and inputs a corpus has: all of params.yaml unless it says less."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,7 @@ def read_by(raw: Mapping[str, Any], corpus: str, method: str) -> dict[str, tuple
 
 
 def transfers_of(raw: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Every ``corpus``, ``method`` and other corpus ``onto`` where it reads the same encoders.
+    """Every ``corpus``, ``method`` and other corpus ``onto`` that has the encoders which it reads.
 
     Methods on pictures read none, but both need faces. A union is not tested on its parts, nor
     they on it: they share rows. Empty with a single corpus, or where ``transfer.enabled`` is false.
@@ -152,8 +152,15 @@ def transfers_of(raw: Mapping[str, Any]) -> list[dict[str, str]]:
                 if not share_rows(raw, corpus, onto)
                 and mine is not None
                 and _compared(raw, onto, method) == mine
+                and not _lacking(raw, onto, mine)
             ]
     return found
+
+
+def _lacking(raw: Mapping[str, Any], corpus: str, read: Mapping[str, Sequence[str]]) -> set[str]:
+    """Encoders of a method that nothing on the corpus reads, so that they do not run there."""
+    named = {name for names in read.values() for name in names}
+    return (named & set(raw.get("encoders") or {})) - set(encoders_of(raw, corpus))
 
 
 def _compared(

@@ -71,6 +71,18 @@ def test_one_encoder_and_a_list_of_it_are_the_same_to_transfers():
     assert transfers_of(raw) == []
 
 
+def test_a_method_is_tested_only_where_its_encoders_are_extracted():
+    raw = {
+        "corpora": {"one": {}, "two": {}},
+        "encoders": {"a": {"family": "hf_text"}, "b": {"family": "hf_text"}},
+        "inputs": {"text": "a"},
+        "methods": {"linear": {"corpora": ["one"], "inputs": {"text": "b"}}},
+    }
+    assert transfers_of(raw) == []  # nothing reads b on two
+    raw["methods"]["other"] = {"method": "linear", "corpora": ["two"], "inputs": {"text": "b"}}
+    assert {"corpus": "one", "method": "linear", "onto": "two"} in transfers_of(raw)
+
+
 def test_a_file_without_sections_selects_nothing():
     assert (encoders_of({}, "one"), methods_of({}, "one"), inputs_of({}, "one")) == ([], [], {})
 
