@@ -78,7 +78,7 @@ _SMALL = {
             "search": {"sampler": "random", "trials": 1, "space": {"lr": [1e-3, 1e-2]}},
         },
     },
-    "report": {"resamples": 50},
+    "report": {"resamples": 100},
     "execution": {"runner": "threads", "workers": 1},
 }  # fmt: skip
 
