@@ -17,13 +17,7 @@ def unlearnt(rows: pl.DataFrame, labels: pl.DataFrame) -> list[Finding]:
         labels: columns utterance_id and category.
     """
     judged = rows.join(labels.select("utterance_id", group="category"), on="utterance_id")
-    asked = _absent(judged)
-    if not asked.height:
-        return []
-    examples = _told(asked)
-    names = asked["group"].n_unique()
-    sentence = f"categories that training never shows: {names:,}, for instance {examples[0]}"
-    return [finding("unlearnt_category", "warning", names, asked["fold"], examples, sentence)]
+    return _findings(_absent(judged), "unlearnt_category", "categories")
 
 
 def absent_groups(rows: pl.DataFrame) -> list[Finding]:
@@ -38,12 +32,16 @@ def absent_groups(rows: pl.DataFrame) -> list[Finding]:
         )
         for by in _BY
     )
+    return _findings(absent, "absent_group", "groups of people")
+
+
+def _findings(absent: pl.DataFrame, name: str, what: str) -> list[Finding]:
     if not absent.height:
         return []
     examples = _told(absent)
-    groups = absent["group"].n_unique()
-    sentence = f"groups of people that training never shows: {groups:,}, for instance {examples[0]}"
-    return [finding("absent_group", "warning", groups, absent["fold"], examples, sentence)]
+    count = absent["group"].n_unique()
+    sentence = f"{what} that training never shows: {count:,}, for instance {examples[0]}"
+    return [finding(name, "warning", count, absent["fold"], examples, sentence)]
 
 
 def _absent(rows: pl.DataFrame) -> pl.DataFrame:
