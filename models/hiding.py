@@ -5,6 +5,7 @@ one stays with probability 1 - rate n / (n - 1), or 0 where that is negative. So
 all cells is hidden on average, up to (n - 1) / n, and never all of one utterance.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -57,7 +58,7 @@ def hide(
     return batch.with_present({name: kept[..., i] for i, name in enumerate(names)})
 
 
-class View:
+class View(ABC):
     """A data set as a mask lets it be seen; a ``models.method.Data`` itself."""
 
     def __init__(self, data: Data) -> None:
@@ -83,9 +84,9 @@ class View:
         """See ``Data.batches``."""
         return (self.seen(batch) for batch in self._data.batches(groups, key))
 
+    @abstractmethod
     def seen(self, batch: Batch) -> Batch:
         """What is left of a batch to see."""
-        raise NotImplementedError
 
 
 class Masked(View):
