@@ -1,6 +1,6 @@
 """Conversation methods on IEMOCAP 6-way, CMU-MOSI two-way and dialogues with a planted signal.
 
-``python -m benchmarks.conversations FOLDER [--quick] [--only PART ...] [--report]`` in the root of
+``python -m benchmarks.conversations FOLDER [--quick] [--seeds N] [--only PART ...]`` in the root of
 the repository, with the real data beside it (``../shared/data``, or ``AFFECTLOOM_SHARED``). FOLDER
 becomes an ordinary project: a copy of the code, ``data/raw`` linked to the data, and a
 ``params.yaml`` with an entry for every cell of every table; ``affectloom run`` there does the same
@@ -585,12 +585,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--quick", action="store_true", help="one seed, three epochs")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="only the first N seeds")
     parser.add_argument("--only", nargs="*", default=[], help="corpus/part/key, or the start of it")
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
     if Path.cwd() != folder:
         changes = {"epochs": 3, "patience": 0} if arguments.quick else {}
-        seeds = SEEDS[:1] if arguments.quick else SEEDS
+        seeds = SEEDS[: 1 if arguments.quick else arguments.seeds]
         make_project(folder, params(seeds, changes), arguments.only)
         environment = os.environ | {
             "PYTHONPATH": str(folder),
