@@ -81,7 +81,7 @@ def assemble(
         destination: folder that is made or replaced.
         metadata: goes into every file's schema.
     """
-    schema = _schema(pooled_dim).with_metadata(dict(sorted(metadata.items())))
+    schema = feature_schema(pooled_dim).with_metadata(dict(sorted(metadata.items())))
     buckets: dict[int, list[Row]] = {} if rows else {0: []}
     for row in sorted(rows, key=lambda row: row.utterance_id):
         buckets.setdefault(bucket_of(row.utterance_id), []).append(row)
@@ -104,7 +104,8 @@ def assemble(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _schema(pooled_dim: int) -> pa.Schema:
+def feature_schema(pooled_dim: int) -> pa.Schema:
+    """Columns of a table of features whose summaries are this wide."""
     return pa.schema(
         [
             ("utterance_id", pa.large_string()),

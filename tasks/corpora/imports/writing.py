@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from tasks.atomic import replacing
 from tasks.corpora.imports.found import Block
-from tasks.store.buckets import bucket_of
+from tasks.store.buckets import bucket_of, feature_schema
 from tasks.tables.parquet import ROW_GROUP
 
 _FP16_MAX = 65504.0
@@ -48,7 +48,7 @@ def write_features(
         if known is not None:
             places.setdefault(known, []).append(place)
     order = sorted(places, key=lambda name: (bucket_of(f"{corpus}/{name}"), name))
-    schema = _schema(block.dim).with_metadata(dict(sorted(metadata.items())))
+    schema = feature_schema(block.dim).with_metadata(dict(sorted(metadata.items())))
     counts: Counter[tuple[str, str]] = Counter()
     plain = [name for name in schema.names if name not in ("pooled", "sequence")]
     # features hardly repeat: compressing them costs time and saves nothing
@@ -107,21 +107,6 @@ def _row(block: Block, places: Sequence[int], keep_sequences: bool) -> _Row:
     if not (np.abs(values) <= _FP16_MAX).all():
         return _Row(pooled, "sequence_beyond_fp16")  # the mean is still exact
     return _Row(pooled, None, values.astype("<f2").tobytes(), len(values))
-
-
-def _schema(dim: int) -> pa.Schema:
-    return pa.schema(
-        [
-            ("utterance_id", pa.large_string()),
-            ("status", pa.large_string()),
-            ("reason", pa.large_string()),
-            ("frames", pa.int32()),
-            ("dim", pa.int32()),
-            ("hop_s", pa.float64()),
-            ("pooled", pa.list_(pa.float32(), dim)),
-            ("sequence", pa.large_binary()),
-        ]
-    )
 
 
 def _table(names: Sequence[str], rows: Sequence[_Row], schema: pa.Schema, block: Block) -> pa.Table:
