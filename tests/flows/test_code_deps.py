@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import grimp
@@ -100,6 +101,12 @@ def _instances() -> Iterable[tuple[str, list[str], set[str]]]:
 
 def _names(file: Path) -> str:
     return ".".join(file.with_suffix("").parts)
+
+
+def test_no_module_imports_itself_in_a_circle():
+    tool = grimp.build_graph(*PACKAGES, "affectloom", exclude_type_checking_imports=True)
+    imports = {module: tool.find_modules_directly_imported_by(module) for module in tool.modules}
+    TopologicalSorter(imports).prepare()  # a circle is an error that names it
 
 
 def test_deps_are_the_imports_that_another_reader_finds():
