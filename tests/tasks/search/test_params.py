@@ -69,8 +69,8 @@ def test_a_search_is_read_as_it_is_written():
     assert decode(DEFAULT).width == 128
 
 
-def test_the_example_in_the_readme_works():
-    text = (ROOT / "README.md").read_text()
+def test_the_example_in_the_docs_works():
+    text = (ROOT / "docs/search.md").read_text()
     block = re.search(r"```yaml\n(methods:\n  haemsa:.*?)```", text, re.DOTALL)
     assert block
     params = Params(yaml.safe_load(block[1]))
