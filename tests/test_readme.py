@@ -32,10 +32,13 @@ def test_every_command_in_the_readme_exists():
     assert named <= known
 
 
-def test_every_path_in_the_readme_exists():
-    named = set(re.findall(r"`((?:tasks|models|flows|tests|benchmarks)/[\w./]+\.py)`", TEXT))
-    assert len(named) > 3
-    assert all((ROOT / path).exists() for path in named)
+def test_every_file_that_the_readme_and_the_docs_name_exists():
+    text = TEXT + "".join(page.read_text() for page in sorted((ROOT / "docs").glob("*.md")))
+    code = set(re.findall(r"`((?:tasks|models|flows|tests|benchmarks)/[\w./]+\.(?:py|md))`", text))
+    pages = set(re.findall(r"\]\((docs/[\w./]+)\)", TEXT))
+    assert len(code) > 10
+    assert len(pages) > 8
+    assert [path for path in sorted(code | pages) if not (ROOT / path).exists()] == []
 
 
 def test_make_targets_in_the_readme_exist():
