@@ -2,11 +2,16 @@
 
 from collections.abc import Iterable, Mapping
 
+import numpy as np
 import polars as pl
 
 from models.errors import UserError
 from tasks.labels.card import Card
+from tasks.labels.scales import SIGN_ALIASES
 from tasks.targets import FAMILIES
+
+#: Utterances of a category that tell which way a scale runs.
+_ENOUGH = 5
 
 
 def check_some_label(
@@ -65,6 +70,30 @@ def notices(
         f"{corpus}: the category '{row['label']}' occurs once, at {row['utterance_id']}; if it is "
         "misspelt or too rare, give it another name in labels.aliases"
         for row in once.to_dicts()
+    ]
+
+
+def turned_scales(corpus: str, labels: pl.DataFrame) -> list[str]:
+    """A sentence where happy utterances are rated less pleasant than sad ones.
+
+    Equal words on a scale that runs the other way pass every check of single values.
+
+    Args:
+        corpus: for the sentence.
+        labels: ``tables.labels``; cells that people judged decide.
+    """
+    rated = labels.filter(pl.col("valence_kind").is_in(["rated", "self_report"]))
+    named = pl.col("category").str.to_lowercase().replace(SIGN_ALIASES)
+    found = {name: rated.filter(named == name)["valence"].drop_nulls() for name in ("happy", "sad")}
+    if min(len(values) for values in found.values()) < _ENOUGH:
+        return []
+    happy, sad = (float(np.mean(values.to_numpy())) for values in found.values())
+    if happy > sad:
+        return []
+    return [
+        f"{corpus}: what is called happy has a mean valence of {happy:.2f}, what is called sad of "
+        f"{sad:.2f}; if valence was rated the other way round, write its scale with sign: -1 in "
+        "labels.scales.valence"
     ]
 
 

@@ -22,7 +22,7 @@ from tasks.labels.card import Card, read_card
 from tasks.labels.combine import combine, count_by
 from tasks.labels.derived import derive
 from tasks.labels.gather import RANGE, in_ranges
-from tasks.labels.notices import check_some_label, notices
+from tasks.labels.notices import check_some_label, notices, turned_scales
 from tasks.labels.params import LabelsParams
 from tasks.labels.report import describe, sign_flags
 from tasks.labels.tables import count_kinds
@@ -62,7 +62,8 @@ def run(params: LabelsParams, layout: Layout, ctx: Context, corpus: str) -> Path
     check_some_label(corpus, derived.labels, _judgements(result), lost)
     mapped = replace(card, label_map={**card.label_map, **params.aliases})
     again = read_ranges(ANNOTATIONS, layout.annotations(corpus), RANGE)
-    for sentence in notices(corpus, again, mapped, lost):
+    odd = notices(corpus, again, mapped, lost)
+    for sentence in odd + turned_scales(corpus, labels_in(result.labels)):
         ctx.log(sentence)
     write_table(LABELS, derived.labels, layout.labels(corpus))
     report = {"corpus": corpus, **result.report}

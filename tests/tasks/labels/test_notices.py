@@ -3,7 +3,7 @@ import pytest
 
 from models.errors import UserError
 from tasks.labels.card import Card
-from tasks.labels.notices import check_some_label, notices
+from tasks.labels.notices import check_some_label, notices, turned_scales
 
 
 def judged(*labels):
@@ -39,3 +39,21 @@ def test_a_category_that_occurs_once_is_named_with_its_row():
     assert "'jyo' occurs once, at c/d/10" in line
     assert notices("c", [rows], Card({}, {"jyo": "joy"}, {}), {}) == []
     assert notices("c", [rows], Card({}, {"x": "jyo"}, {}), {}) == []
+
+
+def rated(happy: list[float], sad: list[float], kind: str = "rated") -> pl.DataFrame:
+    values = happy + sad
+    names = ["Joy"] * len(happy) + ["sadness"] * len(sad)
+    return pl.DataFrame({"category": names, "valence": values}).with_columns(
+        valence_kind=pl.lit(kind)
+    )
+
+
+def test_a_scale_that_runs_the_other_way_is_told_by_happy_and_sad():
+    low, high = [-0.5, -0.4, -0.6, -0.5, 0.1], [0.5, 0.4, 0.6, 0.5, 0.2]
+    (line,) = turned_scales("c", rated(low, high))
+    assert "happy has a mean valence of -0.38, what is called sad of 0.44" in line
+    assert "sign: -1 in labels.scales.valence" in line
+    assert turned_scales("c", rated(high, low)) == []
+    assert turned_scales("c", rated(low[:4], high)) == []  # too few to tell
+    assert turned_scales("c", rated(low, high, "prior")) == []  # nobody judged
