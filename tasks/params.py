@@ -15,7 +15,13 @@ from models.encoders.wheels import folder_name, is_wheel
 from models.errors import UserError, hint
 from tasks.context import ForMethod
 from tasks.inputs import Named, names_in
-from tasks.params_checks import check_modalities, check_names, check_outside, check_targets
+from tasks.params_checks import (
+    check_encoders,
+    check_modalities,
+    check_names,
+    check_outside,
+    check_targets,
+)
 from tasks.selection import inputs_of, methods_of, registered
 from tasks.stages import STAGES
 from tasks.starts import start_of
@@ -61,7 +67,8 @@ class Params:
         _check_inputs(raw, "inputs", raw.get("inputs"), list(raw.get("encoders") or {}))
         for corpus, entry in (raw.get("corpora") or {}).items():
             known = registered(raw, corpus)
-            _check_inputs(raw, f"corpora.{corpus}.inputs", (entry or {}).get("inputs"), known)
+            own = (entry or {}).get("inputs")
+            _check_inputs(raw, f"corpora.{corpus}.inputs", own, known, corpus)
             for method in methods_of(raw, corpus):
                 own = (raw["methods"][method] or {}).get("inputs")
                 _check_inputs(raw, f"methods.{method}.inputs", own, known, corpus)
@@ -240,6 +247,7 @@ class Params:
         for name in self.raw.get("methods") or {}:
             resolve(name, self.method(name))
             self.search(name)
+        check_encoders(self.raw)
 
     def _entry(self, section: str, name: str) -> Mapping[str, Any]:
         entries = self.raw.get(section) or {}
@@ -306,6 +314,11 @@ def _check_inputs(
         names = names_in(named)
         for encoder in names:
             if encoder not in encoders:
+                if encoder in (raw.get("encoders") or {}):
+                    raise UserError(
+                        f"params.yaml: {key} is '{encoder}', but encoders.{encoder}.corpora leaves "
+                        f"{corpus} out; add it there, or name another encoder"
+                    )
                 place = f" on corpus {corpus}" if corpus else ""
                 raise UserError(
                     f"params.yaml: {key} is '{encoder}', which is no key of encoders{place}; "

@@ -12,7 +12,7 @@ from models.errors import UserError, hint
 from tasks.corpora.adapter import check_options
 from tasks.inputs import names_in
 from tasks.layout import Layout
-from tasks.selection import modality_of
+from tasks.selection import methods_of, modality_of, read_by, registered
 from tasks.tables.labels import LABELS
 from tasks.tables.words import MODALITIES
 from tasks.targets import TARGETS
@@ -50,6 +50,22 @@ def check_modalities(raw: Mapping[str, Any], where: str, inputs: Mapping[str, An
                     f"params.yaml: {where}.{modality} is '{encoder}', which reads {found}; write "
                     f"it under {found}, or name an encoder of {modality}"
                 )
+
+
+def check_encoders(raw: Mapping[str, Any]) -> None:
+    """Every encoder that a method reads on a corpus may run there."""
+    for corpus in raw.get("corpora") or {}:
+        known = registered(raw, corpus)
+        for method in methods_of(raw, corpus):
+            for modality, names in read_by(raw, corpus, method).items():
+                for encoder in names:
+                    if encoder not in known:
+                        raise UserError(
+                            f"params.yaml: methods.{method} reads {modality} of corpus {corpus} "
+                            f"with '{encoder}', but encoders.{encoder}.corpora leaves {corpus} "
+                            f"out; add it there, name another encoder in corpora.{corpus}.inputs, "
+                            f"or give methods.{method} corpora without {corpus}"
+                        )
 
 
 def check_targets(raw: Mapping[str, Any]) -> None:

@@ -161,6 +161,19 @@ def test_what_cannot_work_is_said_before_anything_runs(path, value, sentence):
     assert sentence in sentence_of(changed(path, value))
 
 
+def test_an_encoder_that_is_kept_from_a_corpus_is_no_unknown_one():
+    raw = changed("encoders/minilm/corpora", ["other"])
+    raw["corpora"]["other"] = {"adapter": "sample"}
+    told = "reads text of corpus sample with 'minilm', but encoders.minilm.corpora leaves sample"
+    assert told in sentence_of(raw)
+    raw["corpora"]["sample"] = {**(raw["corpora"]["sample"] or {}), "inputs": {"text": "minilm"}}
+    told = "corpora.sample.inputs.text is 'minilm', but encoders.minilm.corpora leaves sample out"
+    assert told in sentence_of(raw)
+    raw["corpora"]["sample"]["inputs"] = {"audio": "prosody"}
+    raw["methods"] = {"linear": {}}
+    Params(raw).check_everything()
+
+
 @pytest.mark.parametrize("section", ["corpora", "encoders", "methods"])
 @pytest.mark.parametrize(
     "name", [5, True, None, 1.5, "5", "true", "2020-01-01", "a/../../x", "a b", "", "-x", "e" * 101]

