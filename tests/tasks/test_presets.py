@@ -223,6 +223,16 @@ def test_presets_of_faces_keep_every_pixel_of_a_crop(corpus, side):
     np.testing.assert_array_equal(stored, pixels)
 
 
+def test_hidden_test_labels_leave_the_validation_part_to_test_on():
+    """Rows that chose an epoch are never tested, so what chooses is cut from training."""
+    corpora = {file: yaml.safe_load(file.read_text()).get("corpora") or {} for file in EVERY}
+    hume = [file for file, named in corpora.items() if "hume_vidmimic" in named]
+    assert [file.stem for file in hume] == ["emi"]
+    splits = whole(hume[0]).section("splits", "hume_vidmimic")
+    assert (splits.protocol, splits.test_part) == ("published", "validation")
+    assert splits.validation_fraction > 0
+
+
 NINE = (
     "corect", "multidag_cl", "mi_cga", "ada2i", "spcl", "cage", "huo_ge_vad", "emi", "haemsa",
 )  # fmt: skip
