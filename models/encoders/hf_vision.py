@@ -1,4 +1,4 @@
-"""Image encoders from transformers on the faces of an utterance: ViT, DINOv2, CLIP's vision part.
+"""Image encoders from transformers on faces: ViT, DINOv2, the vision parts of CLIP and SigLIP.
 
 The faces of one utterance are one batch, so their features depend on that utterance alone. Resizing
 and normalising are done here, explicitly, with the numbers of the checkpoint's own preprocessor:
@@ -35,6 +35,9 @@ LIBRARIES = ("torch", "transformers", "pillow")
 POOLINGS = ("mean", "mean_std", "max", "cls")
 CHUNK = 32
 
+#: Networks without a classification token.
+_NO_CLS = {"siglip_vision_model"}
+
 
 class HfVision:
     """A frozen image network. Pooling ``cls`` is the mean of the faces' classification tokens."""
@@ -48,9 +51,15 @@ class HfVision:
         if not hasattr(config, "image_size"):
             raise UserError(
                 f"checkpoint {settings.checkpoint} is a {config.model_type} network, which "
-                "hf_vision cannot feed: it takes ViT, DINOv2 or CLIP"
+                "hf_vision cannot feed: it takes ViT, DINOv2, CLIP or SigLIP"
             )
-        self.prefix = 1 + (getattr(config, "num_register_tokens", 0) or 0)
+        has_cls = config.model_type not in _NO_CLS
+        if settings.tokens == "cls" and not has_cls:
+            raise UserError(
+                f"checkpoint {settings.checkpoint} has no classification token; write "
+                "`tokens: mean` at its encoder in params.yaml"
+            )
+        self.prefix = has_cls + (getattr(config, "num_register_tokens", 0) or 0)
         self.layers = Layers(settings, config.num_hidden_layers, config.hidden_size)
         if self.layers.pooling == "cls":
             self.layers.pooling = "mean"

@@ -35,6 +35,7 @@ Kind = Literal[
     "vit",
     "dinov2",
     "clip",
+    "siglip",
     "bert",
     "roberta",
 ]
@@ -246,17 +247,21 @@ def _dinov2(tiny: TinyCheckpoint, folder: Path) -> hf.PreTrainedModel:
     return hf.Dinov2Model(hf.Dinov2Config(**sizes, mlp_ratio=2))
 
 
-def _clip(tiny: TinyCheckpoint, folder: Path) -> hf.PreTrainedModel:
-    _image_preprocessor(folder)
-    text = dict(
-        vocab_size=64,
-        hidden_size=tiny.width,
-        intermediate_size=tiny.width,
-        num_hidden_layers=1,
-        num_attention_heads=tiny.heads,
-    )
-    config = hf.CLIPConfig(vision_config=dict(_image_sizes(tiny)), text_config=text)
-    return hf.CLIPModel(config)
+def _beside_text(config: Callable[..., Any], model: Callable[[Any], hf.PreTrainedModel]):
+    """A network with a tower for pictures and one for texts, which nothing here reads."""
+
+    def make(tiny: TinyCheckpoint, folder: Path) -> hf.PreTrainedModel:
+        _image_preprocessor(folder)
+        text = dict(
+            vocab_size=64,
+            hidden_size=tiny.width,
+            intermediate_size=tiny.width,
+            num_hidden_layers=1,
+            num_attention_heads=tiny.heads,
+        )
+        return model(config(vision_config=dict(_image_sizes(tiny)), text_config=text))
+
+    return make
 
 
 def _text_sizes(tiny: TinyCheckpoint, vocabulary: Mapping[str, int]) -> _TextSizes:
@@ -326,7 +331,8 @@ _MAKERS: dict[Kind, Callable[[TinyCheckpoint, Path], hf.PreTrainedModel]] = {
     "whisper": _whisper,
     "vit": _vit,
     "dinov2": _dinov2,
-    "clip": _clip,
+    "clip": _beside_text(hf.CLIPConfig, hf.CLIPModel),
+    "siglip": _beside_text(hf.SiglipConfig, hf.SiglipModel),
     "bert": _bert,
     "roberta": _roberta,
 }

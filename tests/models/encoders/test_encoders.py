@@ -29,8 +29,10 @@ from tasks.checkpoints.stage import CheckpointsParams, Kind, TinyCheckpoint, mak
 
 RATE_HZ = 16000
 SPEECH = ("wav2vec2", "wav2vec2_layer_norm", "hubert", "wavlm", "data2vec_audio", "whisper")
-SIGHT = ("vit", "dinov2", "clip")
+SIGHT = ("vit", "dinov2", "clip", "siglip")
 WORDS = ("bert", "roberta")
+#: What no network has.
+NO_CLS = ("siglip", "cls")
 TEXTS = [
     Text("well"),
     Text("I never said that, did I?"),
@@ -69,6 +71,8 @@ def faces() -> list[Faces]:
 
 
 def encoder_of(kind: str, checkpoints: Path, **options):
+    if kind == "siglip":  # it has no classification token
+        options = {"tokens": "mean"} | options
     chosen = Settings(checkpoint=checkpoints / kind, device="cpu", **options)
     family = HfAudio if kind in SPEECH else HfVision if kind in SIGHT else HfText
     return family(chosen)
@@ -174,12 +178,15 @@ def test_whisper_at_its_own_length_agrees_where_it_must(index, checkpoints, soun
     assert np.abs(found[:, 32:] - last[0, :frames].numpy()).max() > 1e-4
 
 
-@pytest.mark.parametrize("kind", SIGHT)
-@pytest.mark.parametrize("tokens", ["cls", "mean"])
+@pytest.mark.parametrize(
+    ("kind", "tokens"),
+    [(kind, tokens) for kind in SIGHT for tokens in ("cls", "mean") if (kind, tokens) != NO_CLS],
+)
 def test_face_features_equal_plain_transformers(kind, tokens, checkpoints, faces):
     found = encoder_of(kind, checkpoints, tokens=tokens).encode(faces)
     model = AutoModel.from_pretrained(checkpoints / kind).eval()
-    model = model.vision_model if kind == "clip" else model
+    model = getattr(model, "vision_model", model)
+    first = 0 if kind == "siglip" else 1
     for one, result in zip(faces, found, strict=True):
         images = [
             np.asarray(Image.fromarray(image).resize((64, 64), Image.Resampling.BILINEAR))
@@ -188,9 +195,14 @@ def test_face_features_equal_plain_transformers(kind, tokens, checkpoints, faces
         pixels = (torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255.0 - 0.5) / 0.5
         with torch.inference_mode():
             output = model(pixel_values=pixels).last_hidden_state
-        expected = (output[:, 0] if tokens == "cls" else output[:, 1:].mean(1)).numpy()
+        expected = (output[:, 0] if tokens == "cls" else output[:, first:].mean(1)).numpy()
         np.testing.assert_allclose(result.sequence, expected, rtol=0, atol=1e-5)
         np.testing.assert_allclose(result.pooled, expected.mean(0), rtol=0, atol=1e-5)
+
+
+def test_a_token_that_a_network_has_not_is_refused(checkpoints):
+    with pytest.raises(UserError, match="has no classification token; write `tokens: mean`"):
+        encoder_of("siglip", checkpoints, tokens="cls")
 
 
 @pytest.mark.parametrize(
