@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,7 +72,7 @@ class HfAudio:
         self.settings = settings
         self.device = pick_device(settings.device)
         self.batch = batch or (16 if self.device.type == "cuda" else 1)
-        model = load_model(AutoModel, settings)
+        model: Any = self.read_network()
         self.config = model.config
         self.is_whisper = self.config.model_type == "whisper"
         self.model: nn.Module = model
@@ -105,6 +106,10 @@ class HfAudio:
                 f"an encoder's overlap_s is {settings.overlap_s:g}; it must lie between "
                 f"{_MIN_OVERLAP_S:g} s and half of max_s ({max_s / 2:g} s)"
             )
+
+    def read_network(self) -> nn.Module:
+        """The network, ready to compute; its ``config`` says its sizes."""
+        return load_model(AutoModel, self.settings)
 
     @property
     def pooled_dim(self) -> int:
