@@ -2,7 +2,8 @@
 
 Run ``python -m benchmarks.prosody`` in the root of the repository. First pitch of voices that are
 made: harmonics with formants that glide over an octave, in noise. Then, with the real data beside
-the project, how far the trackers are apart on speech, and syllables of sentences that have seven.
+the project, where the trackers are apart on speech and who is right there, and syllables of
+sentences that have seven.
 """
 
 import io
@@ -20,6 +21,8 @@ from models.encoders.prosody import NAMES, RATE_HZ, Prosody
 
 #: As prosody has them; windows of librosa must hold two periods of the lowest pitch.
 _HOP, _LOW_HZ, _HIGH_HZ, _FRAME = 160, 60.0, 500.0, 1024
+#: So far below the loudest moment of a clip nobody speaks, and so many frames are around one.
+_QUIET_DB, _NEAR = -40, 15
 
 
 def glide(f0_hz: float, snr_db: float, seed: int) -> tuple[np.ndarray, Callable]:
@@ -87,22 +90,64 @@ def main() -> None:
 
 
 def _speech(tried: dict[str, Callable[[np.ndarray], np.ndarray]]) -> None:
-    """How often two trackers are more than half an octave apart where both hear a voice."""
+    """Where trackers are more than half an octave apart on speech, and who is right there."""
     clips = pl.read_parquet(SHARED / "ravdess_speech_16k.parquet", columns=["audio_flac"])
-    found: dict[str, list[np.ndarray]] = {name: [] for name in tried}
+    found: dict[str, list[np.ndarray]] = {name: [] for name in (*tried, "level_db", "around")}
     for clip in clips["audio_flac"].gather_every(60):
         samples = soundfile.read(io.BytesIO(clip))[0]
         tracks = {name: track(samples - samples.mean()) for name, track in tried.items()}
         frames = min(map(len, tracks.values()))
-        for name, hz in tracks.items():
-            found[name].append(hz[:frames])
-    hz = {name: np.concatenate(parts) for name, parts in found.items()}
-    is_voiced = (hz["prosody"] > 0) & (hz["librosa.pyin"] > 0)
-    names = list(hz)
+        tracks = {name: hz[:frames] for name, hz in tracks.items()}
+        tracks |= {"level_db": _levels(samples, frames), "around": _around(tracks)}
+        for name, values in tracks.items():
+            found[name].append(values)
+    tell_speech({name: np.concatenate(parts) for name, parts in found.items()})
+
+
+def tell_speech(hz: dict[str, np.ndarray]) -> None:
+    """Print both tables of speech.
+
+    Args:
+        hz: of every frame what each tracker says, its level below the loudest of its clip, and the
+            pitch that trackers agree on around it.
+    """
+    own, other = hz["prosody"], hz["librosa.pyin"]
+    is_voiced = (own > 0) & (other > 0)
+    names = list(hz)[:3]
     print("\n| RAVDESS, 12 clips | half an octave apart or more |\n| --- | --- |")
     for left, right in [(0, 1), (0, 2), (2, 1)]:
         apart = _cents(hz[names[left]][is_voiced], hz[names[right]][is_voiced]) > 600
         print(f"| {names[left]}, {names[right]} | {100 * apart.mean():.1f} % |")
+    apart = is_voiced & (_cents(np.where(is_voiced, own, 1), np.where(is_voiced, other, 1)) > 600)
+    is_quiet = hz["level_db"] < _QUIET_DB
+    known = apart & ~is_quiet & (hz["around"] > 0)
+    nearer = _cents(own[known], hz["around"][known]) < _cents(other[known], hz["around"][known])
+    print("\n| prosody and librosa.pyin apart | frames |\n| --- | --- |")
+    print(f"| voiced by both | {is_voiced.sum()} |\n| apart | {apart.sum()} |")
+    print(f"| of these {-_QUIET_DB} dB or more below the loudest | {(apart & is_quiet).sum()} |")
+    print(f"| of the others with frames around on which all agree | {known.sum()} |")
+    print(f"| of these prosody nearer to what they agree on | {nearer.sum()} |")
+
+
+def _levels(samples: np.ndarray, frames: int) -> np.ndarray:
+    """Of every 25 ms the level in decibels below the loudest."""
+    blocks = np.lib.stride_tricks.sliding_window_view(samples, 400)[::_HOP][:frames]
+    level_db = 20 * np.log10(blocks.std(1) + 1e-9)
+    return level_db - level_db.max()
+
+
+def _around(tracks: dict[str, np.ndarray]) -> np.ndarray:
+    """Median of the pitches within 150 ms on which all trackers agree to 100 cents; 0: too few."""
+    said = np.stack(list(tracks.values()))
+    low, high = said.min(0), said.max(0)
+    agrees = (low > 0) & (high < low * 2 ** (100 / 1200))
+    result = np.zeros(len(low))
+    for frame in range(len(low)):
+        near = slice(max(0, frame - _NEAR), frame + _NEAR + 1)
+        pitches = tracks["prosody"][near][agrees[near]]
+        if len(pitches) >= 3:
+            result[frame] = np.median(pitches)
+    return result
 
 
 def _syllables() -> None:
