@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-import yaml
-
 from flows.bridge import PIPELINE_PID
+from flows.lock_text import entries, write
 from flows.noting import Notes
 from flows.plan import Node, Plan
 
@@ -190,7 +189,7 @@ class _Walker:
 
     def _start(self, address: str) -> None:
         command = [
-            sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item",
+            sys.executable, "-m", "flows.repro", "--wait-for-lock", "repro", "--single-item",
             *self.options, *(["--force"] if self.plan.nodes[address].is_forced else []), address,
         ]  # fmt: skip
         self.running[address] = _Child(address, command, self.root, self.environment)
@@ -308,21 +307,14 @@ def _lock_entry(root: Path, address: str) -> object:
     if address.endswith(".dvc"):
         return (root / address).read_bytes()
     file = root / "dvc.lock"
-    if not file.exists():
-        return None
-    return (yaml.safe_load(file.read_text()) or {}).get("stages", {}).get(address)
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    known = entries(text)
+    return text if known is None else known.get(address)
 
 
 def sort_lock(root: Path) -> None:
     """Put the entries of ``dvc.lock`` in one order, whatever order the stages ended in."""
-    from dvc.utils.serialize import dump_yaml, load_yaml
-
     file = root / "dvc.lock"
-    found = load_yaml(str(file)) if file.exists() else {}
-    stages = found.get("stages") or {}
-    if list(stages) == sorted(stages):
-        return
-    found["stages"] = dict(sorted(stages.items()))
-    temporary = file.with_suffix(".lock.tmp")
-    dump_yaml(str(temporary), found)
-    temporary.replace(file)
+    known = entries(file.read_text(encoding="utf-8")) if file.exists() else None
+    if known is not None and list(known) != sorted(known):
+        write(file, [text for _, text in sorted(known.items())])
