@@ -8,9 +8,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flows.execution import worker_count
+from flows.noting import current
 from flows.prefect.home import has_api
 from tasks.context import Context, Progress
 from tasks.params import ExecutionParams
@@ -39,6 +41,8 @@ def open_context(
     is_local = settings.runner in ("threads", "processes")
     runner = "threads" if settings.runner == "threads" else "processes"
     plain = PlainContext(name, runner=runner, workers=worker_count(settings), code=code)
+    if PIPELINE_PID in os.environ and not settings.workers:
+        plain.share = lambda: plain.workers // _stages_at_work()
     is_shown = has_api()
     if is_local and not is_shown:
         yield plain
@@ -53,6 +57,12 @@ def open_context(
         context.close("failed", str(error) or type(error).__name__)
         raise
     context.close("completed")
+
+
+def _stages_at_work() -> int:
+    """How many stages the pipeline has running, this one among them."""
+    note = current(Path())
+    return max(1, len(note.running)) if note else 1
 
 
 class StageContext:

@@ -36,6 +36,8 @@ class PlainContext:
         workers: how many shards at once.
         stream: where progress goes; lines are rewritten in place only on a terminal.
         code: see ``Context.code``.
+        share: how many of the workers have a core now that no other stage is at work on; asked
+            before each shard.
     """
 
     stage: str = ""
@@ -43,6 +45,7 @@ class PlainContext:
     workers: int = 1
     stream: TextIO = field(default_factory=lambda: sys.stderr)
     code: str = ""
+    share: Callable[[], int] | None = None
     _started: float = field(default_factory=time.monotonic)
     _shown: float = 0.0
 
@@ -52,10 +55,21 @@ class PlainContext:
         return time.monotonic() - self._started
 
     def map(self, function: Callable[[In], Out], shards: Sequence[In], what: str) -> Iterable[Out]:
-        """See ``Context.map``. Results are yielded as soon as they and those before are there."""
-        if len(shards) < 2 or self.workers == 1:
-            yield from (function(shard) for shard in shards)
-            return
+        """See ``Context.map``. Results are yielded as soon as they and those before are there.
+
+        While other stages have the other cores, this process works by itself: a pool beside it
+        would only wait for them, after seconds of imports in each of its processes.
+        """
+        for done, shard in enumerate(shards):
+            if not self._is_alone(len(shards) - done):
+                yield from self._spread(function, shards[done:])
+                return
+            yield function(shard)
+
+    def _is_alone(self, left: int) -> bool:
+        return left < 2 or self.workers == 1 or (self.share is not None and self.share() < 2)
+
+    def _spread(self, function: Callable[[In], Out], shards: Sequence[In]) -> Iterable[Out]:
         with make_pool(self.runner, min(self.workers, len(shards))) as pool:
             yield from in_order(pool, function, shards, ahead=2 * self.workers)
 

@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from flows import bridge, execution
+from flows.noting import Notes
+from flows.pipeline import only_one
 from flows.prefect import outbox
 from models.errors import UserError
 from tasks.context import Progress
@@ -103,6 +105,30 @@ def test_without_an_api_the_context_is_plain_and_prefect_is_not_imported(monkeyp
         assert type(ctx) is PlainContext
         assert list(ctx.map(abs, [-1, -2], "shard")) == [1, 2]
     assert "prefect" not in sys.modules
+
+
+def test_stages_of_a_pipeline_share_the_cores(monkeypatch, tmp_path):
+    """One that is alone has all of them, and so has one whose workers somebody set."""
+    monkeypatch.setattr(bridge, "worker_count", lambda settings: settings.workers or 4)
+    with bridge.open_context("b", ExecutionParams()) as ctx:
+        assert isinstance(ctx, PlainContext)
+        assert ctx.share is None
+    monkeypatch.setenv(bridge.PIPELINE_PID, "1")
+    with bridge.open_context("b", ExecutionParams(workers=4)) as ctx:
+        assert isinstance(ctx, PlainContext)
+        assert ctx.share is None
+    with bridge.open_context("b", ExecutionParams()) as ctx:
+        assert isinstance(ctx, PlainContext)
+        assert ctx.share is not None
+        assert ctx.share() == 4  # nobody keeps notes here
+        with only_one(tmp_path):
+            notes = Notes(tmp_path, ["a", "b", "c"])
+            for address, share in (("a", 4), ("b", 2), ("c", 1)):
+                notes.started(address)
+                assert ctx.share() == share
+            notes.ended("a", "reproduced")
+            assert ctx.share() == 2
+            notes.close()
 
 
 @pytest.mark.parametrize(("runner", "package"), [("dask", "distributed"), ("ray", "ray")])

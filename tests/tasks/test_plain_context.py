@@ -63,6 +63,16 @@ def test_one_worker_works_in_this_thread():
     assert name is threading.current_thread()
 
 
+def test_this_thread_works_as_long_as_other_stages_have_the_other_cores():
+    """What it has begun is not done again when the others end, and results stay in order."""
+    shares = iter([1, 1, 1, 4])
+    ctx = PlainContext(workers=4, share=lambda: next(shares))  # not asked again with a pool at work
+    found = list(ctx.map(lambda value: (value, threading.current_thread()), list(range(8)), "x"))
+    assert [value for value, _ in found] == list(range(8))
+    mine = [thread is threading.current_thread() for _, thread in found]
+    assert mine == [True, True, True, False, False, False, False, False]
+
+
 @pytest.mark.parametrize(("stage", "progress", "elapsed_s", "line"), [
     ("faces", Progress(120, 200, "clips", 2, 1), 8.0,
      "faces: 120/200 clips, 15.0/s, 0:05 left, 2 degraded, 1 quarantined"),
