@@ -1,6 +1,7 @@
 """What turns losses into steps: the optimiser with its rate, clipping, accumulation, averaging."""
 
 import copy
+import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,6 +17,24 @@ from models.schedules import Schedule
 from models.train_config import TrainConfig
 
 
+def _uncompiled(kind: type[torch.optim.Optimizer]) -> Any:
+    """``kind`` that steps the same without torch's compiler, whose import takes 1.8 s a process.
+
+    ``step`` imports it to mark a border for networks that are compiled together with their
+    optimiser, and a few methods to be left alone by it: it keeps what it makes of such a method
+    under the name that is set here. A method that is compiled here is so by itself.
+    """
+    for member in vars(torch.optim.Optimizer).values():
+        if getattr(member, "__globals__", {}).get("__name__") == "torch._compile":
+            plain = member.__wrapped__
+            vars(plain).setdefault("__dynamo_disable", plain)
+    step = torch.no_grad()(inspect.unwrap(kind.step))
+    return type(kind.__name__, (kind,), {"step": step})
+
+
+_Adam, _AdamW, _Sgd = map(_uncompiled, (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD))
+
+
 def make_optimizer(config: TrainConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     """The optimiser that ``config`` names; it decays no vectors unless asked to."""
     # biases, norms and other vectors are not decayed unless asked for
@@ -28,10 +47,10 @@ def make_optimizer(config: TrainConfig, parameters: list[nn.Parameter]) -> torch
     groups = [group for group in groups if group["params"]]
     # one pass over the weights instead of one for each term of the update: a third of the time
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr, fused=True)
+        return _AdamW(groups, lr=config.lr, fused=True)
     if config.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=config.lr, fused=True)
-    return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, fused=True)
+        return _Adam(groups, lr=config.lr, fused=True)
+    return _Sgd(groups, lr=config.lr, momentum=0.9, fused=True)
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """Steps: the optimiser in one pass, and gradients that are clipped only where they are too long."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -74,3 +76,23 @@ def test_a_gradient_that_is_no_number_spoils_all_of_them():
     network.bias.grad = torch.ones(3)
     assert math.isnan(Steps(network, TrainConfig(clip_norm=1.0), 1).clip())
     assert network.bias.grad.isnan().all()
+
+
+def test_no_optimiser_brings_the_compiler_in():
+    """Its import takes longer than many a run."""
+    code = """
+import sys, torch
+from models.stepping import make_optimizer
+from models.train_config import TrainConfig
+for name in ("adamw", "adam", "sgd"):
+    weight = torch.nn.Parameter(torch.ones(3, 3))
+    optimizer = make_optimizer(TrainConfig(optimizer=name), [weight])
+    weight.sum().backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert (weight != 1).all() and weight.requires_grad
+print("torch._dynamo" in sys.modules)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "False\n"
