@@ -53,21 +53,28 @@ class Dataset:
         self._weights: dict[str, np.ndarray] = {}
         self.part_spec: PartSpec | None = None
         self._targets = targets
-        items = _by_dialogue(source.dialogues, rows) if level == "dialogue" else list(rows[:, None])
+        self.rows, self._starts = rows, np.arange(len(rows) + 1)
+        if level == "dialogue":
+            self._starts = _starts_of_dialogues(source.dialogues[rows])
         if labelled:
-            has_label = self._has_label()
-            items = [item for item in items if has_label[item].any()]
-        labelled_items = len(items)
+            self._keep(self._has_label())
+        labelled_items = len(self)
         if seen:
-            is_there = np.any(list(source.present.values()), axis=0)
-            items = [item for item in items if is_there[item].any()]
-        self.unseen = labelled_items - len(items)
-        self._set(items)
+            self._keep(np.any(list(source.present.values()), axis=0))
+        self.unseen = labelled_items - len(self)
 
-    def _set(self, items: list[np.ndarray]) -> None:
-        self._items = items
-        self.rows = np.concatenate(items) if items else np.zeros(0, np.int64)
-        self._starts = np.cumsum([0, *(len(item) for item in items)])
+    def _keep(self, wanted: np.ndarray) -> None:
+        """Leave out items without any of the rows that (N,) ``wanted`` marks in the source."""
+        if len(self):
+            has_any = np.logical_or.reduceat(wanted[self.rows], self._starts[:-1])
+            self._choose(np.flatnonzero(has_any))
+
+    def _choose(self, items: np.ndarray) -> None:
+        """Have these items, each as often as it is named."""
+        begins, sizes = self._starts[items], np.diff(self._starts)[items]
+        self._starts = np.concatenate([[0], np.cumsum(sizes)])
+        at = np.repeat(begins - self._starts[:-1], sizes) + np.arange(self._starts[-1])
+        self.rows = self.rows[at]
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -75,7 +82,7 @@ class Dataset:
         return self._targets
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._starts) - 1
 
     def places(self, item: int) -> np.ndarray:
         """Where the rows of an item stand in ``rows``."""
@@ -84,7 +91,7 @@ class Dataset:
     def again(self, items: Sequence[int]) -> Dataset:
         """A data set of these items, each as often as it is named: to be seen in several ways."""
         other = copy.copy(self)
-        other._set([self._items[item] for item in items])
+        other._choose(np.asarray(items, np.int64))
         return other
 
     @property
@@ -117,7 +124,7 @@ class Dataset:
             balance: 0 to 1.
             corpus: who to name in an error.
         """
-        part = np.array([self._source.parts[item[0]] for item in self._items])
+        part = self.parts[self._starts[:-1]]
         names, counts = np.unique(part, return_counts=True)
         if len(names) < 2:
             raise UserError(
@@ -205,8 +212,7 @@ class Dataset:
             judged = {n: np.where(cells, np.nan, known[n]) for n, cells in derived.items()}
             judged = {name: values.astype(np.float32) for name, values in judged.items()}
             other._labels = replace(self._labels, values={**known, **judged})
-            has_label = other._has_label()
-            other._set([item for item in self._items if has_label[item].any()])
+            other._keep(other._has_label())
         return other
 
     def _has_label(self) -> np.ndarray:
@@ -256,11 +262,10 @@ class Dataset:
 
     def _rows_of(self, indices: Sequence[int]) -> np.ndarray:
         """Rows of the source that make up each item, (B, U); -1 on padding."""
-        items = [self._items[i] for i in indices]
-        at = np.full((len(items), max(len(item) for item in items)), -1)
-        for row, item in zip(at, items, strict=True):
-            row[: len(item)] = item
-        return at
+        items = np.asarray(indices)
+        begins, ends = self._starts[items, None], self._starts[items + 1, None]
+        places = begins + np.arange((ends - begins).max())
+        return np.where(places < ends, self.rows[np.minimum(places, len(self.rows) - 1)], -1)
 
     def _plain(self, indices: Sequence[int]) -> Batch:
         """These items without pictures."""
@@ -309,11 +314,10 @@ class Dataset:
         }
 
 
-def _by_dialogue(dialogues: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
-    if not len(rows):
-        return []
-    names = dialogues[rows]
-    return np.split(rows, np.flatnonzero(names[1:] != names[:-1]) + 1)
+def _starts_of_dialogues(names: np.ndarray) -> np.ndarray:
+    """Where the dialogues of rows (N,) begin, and N."""
+    inner = np.flatnonzero(names[1:] != names[:-1]) + 1
+    return np.concatenate([[0], inner, [len(names)]]) if len(names) else np.zeros(1, np.int64)
 
 
 def is_labelled(target: Target, labels: np.ndarray) -> np.ndarray:
