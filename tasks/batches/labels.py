@@ -66,77 +66,89 @@ def labels_by_fold(
 
 
 def _labels(ids: pl.Series, table: pl.DataFrame, targets: Sequence[Target]) -> Labels:
-    rows = ids.to_frame("utterance_id").join(
-        table, on="utterance_id", how="left", maintain_order="left"
-    )
+    known = table.select("utterance_id").with_row_index("row")
+    row = ids.to_frame("utterance_id").join(
+        known, on="utterance_id", how="left", maintain_order="left"
+    )["row"]
     many = next((target for target in targets if target.kind == "labels"), None)
-    values = {target.name: _encode(target, rows) for target in targets}
-    soft = {target.name: _soft(target, rows) for target in targets}
+    values = {target.name: _encode(target, table, row) for target in targets}
+    soft = {target.name: _soft(target, table, row) for target in targets}
     return Labels(
         values=values,
-        scored={t.name: _known(t, values[t.name]) & _is_rated(t, rows) for t in targets},
+        scored={t.name: _known(t, values[t.name]) & _is_rated(t, table, row) for t in targets},
         soft={name: found for name, found in soft.items() if found is not None},
-        first=None if many is None else _codes("first_category", many, rows),
+        first=None if many is None else _codes("first_category", many, table, row),
     )
 
 
-def _encode(target: Target, labels: pl.DataFrame) -> np.ndarray:
+def _taken(
+    table: pl.DataFrame, columns: Sequence[pl.Expr], row: pl.Series, missing: float
+) -> np.ndarray:
+    """(N, K) of these columns at ``row``, a null among which is none of the table's rows.
+
+    Only what is asked for is put in order: whole rows take ten times the memory.
+    """
+    return table.select(columns).select(pl.all().gather(row).fill_null(missing)).to_numpy()
+
+
+def _encode(target: Target, table: pl.DataFrame, row: pl.Series) -> np.ndarray:
     if target.kind == "category":
-        return _codes("category", target, labels)
+        return _codes("category", target, table, row)
+    nan = float("nan")
     if target.kind == "values":
-        return labels.select(target.names).cast(pl.Float32).fill_null(float("nan")).to_numpy()
-    known = pl.col("categories").is_not_null()
+        return _taken(table, [pl.col(n).cast(pl.Float32) for n in target.names], row, nan)
+    is_in = [pl.col("categories").list.contains(name) for name in target.names]
     columns = [
-        pl.when(known)
-        .then(pl.col("categories").list.contains(name).cast(pl.Float32))
-        .otherwise(float("nan"))
-        .alias(name)
-        for name in target.names
+        column.cast(pl.Float32).alias(name)
+        for name, column in zip(target.names, is_in, strict=True)
     ]
-    return labels.select(columns).cast(pl.Float32).to_numpy()
+    return _taken(table, columns, row, nan)
 
 
-def _codes(column: str, target: Target, labels: pl.DataFrame) -> np.ndarray:
+def _codes(column: str, target: Target, table: pl.DataFrame, row: pl.Series) -> np.ndarray:
     codes = pl.col(column).replace_strict(
         list(target.names), list(range(target.width)), default=-1, return_dtype=pl.Int64
     )
-    return labels.select(codes.fill_null(-1)).to_series().to_numpy()
+    return _taken(table, [codes], row, -1)[:, 0]
 
 
 def _known(target: Target, values: np.ndarray) -> np.ndarray:
     return values >= 0 if target.kind == "category" else ~np.isnan(values)
 
 
-def _is_rated(target: Target, labels: pl.DataFrame) -> np.ndarray:
+def _is_rated(target: Target, table: pl.DataFrame, row: pl.Series) -> np.ndarray:
     """() or (N, K) bool; a column without kinds, and a cell without one, counts as rated."""
     if target.kind != "values":
         return np.array(True)
     rated = [
         (pl.col(f"{name}_kind").is_null() | pl.col(f"{name}_kind").is_in(SCORED_KINDS)).alias(name)
-        if f"{name}_kind" in labels.columns
-        else pl.lit(True).alias(name)
+        if f"{name}_kind" in table.columns
+        else pl.repeat(True, pl.len()).alias(name)
         for name in target.names
     ]
-    return labels.with_columns(rated).select(target.names).to_numpy()
+    return _taken(table, rated, row, True)
 
 
-def _soft(target: Target, labels: pl.DataFrame) -> np.ndarray | None:
+def _soft(target: Target, table: pl.DataFrame, row: pl.Series) -> np.ndarray | None:
     if target.kind == "category":
-        return _shares(target, labels)
+        return _shares(target, table, row)
     stds = [f"{name}_std" for name in target.names]
-    if target.kind != "values" or not set(stds) <= set(labels.columns):
+    if target.kind != "values" or not set(stds) <= set(table.columns):
         return None
-    return labels.select(stds).cast(pl.Float32).fill_null(float("nan")).to_numpy()
+    return _taken(table, [pl.col(name).cast(pl.Float32) for name in stds], row, float("nan"))
 
 
-def _shares(target: Target, labels: pl.DataFrame) -> np.ndarray:
+def _shares(target: Target, table: pl.DataFrame, row: pl.Series) -> np.ndarray:
     """(N, C) share of each class among the votes for any of them; NaN where nobody voted."""
-    column = labels.select("category_shares").with_row_index("row")
+    column = table.select("category_shares").with_row_index("row")
     votes = column.explode("category_shares").unnest("category_shares").drop_nulls("label")
     votes = votes.filter(pl.col("label").is_in(target.names))
-    shares = np.zeros((labels.height, target.width), np.float32)
-    code = {name: place for place, name in enumerate(target.names)}
-    places = np.array([code[name] for name in votes.get_column("label")], np.int64)
+    code = pl.col("label").replace_strict(
+        list(target.names), list(range(target.width)), return_dtype=pl.Int64
+    )
+    shares = np.zeros((table.height + 1, target.width), np.float32)  # the last: of no row
+    places = votes.select(code).to_series().to_numpy()
     shares[votes.get_column("row").to_numpy(), places] = votes.get_column("share").to_numpy()
+    shares = shares[row.fill_null(table.height).to_numpy()]
     sums = shares.sum(1, keepdims=True)
     return np.divide(shares, sums, out=np.full_like(shares, np.nan), where=sums > 0)

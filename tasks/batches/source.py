@@ -219,11 +219,7 @@ class Wanted:
 
     def source(self, layout: Layout, corpus: str) -> Source:
         """Read a corpus's tables and what methods need of it."""
-        utterances = read_table(UTTERANCES, layout.utterances(corpus)).sort(
-            "dialogue_id",
-            "turn",
-            "utterance_id",  # two may share a turn: their order is fixed too
-        )
+        utterances = _read_order(layout, corpus)
         labels = read_table(LABELS, layout.labels(corpus))
         splits = read_table(SPLIT, layout.splits(corpus))
         ids = utterances.get_column("utterance_id")
@@ -238,7 +234,7 @@ class Wanted:
         frames, pooled_only = self._frames(layout, corpus, ids, features, present)
         if frames:
             present = {m: present[m] & (found.counts > 0) for m, found in frames.items()}
-        dataset = utterances.get_column("dataset").fill_null(corpus).to_numpy()
+        dataset = _names(utterances.get_column("dataset"))
         images = None
         if "images" in self.needs:
             face_images = registry.part("tasks.batches.face_images")
@@ -247,7 +243,7 @@ class Wanted:
             present = {name: present[name] for name in MODALITIES if name in present}
         return Source(
             ids=ids.to_numpy(),
-            dialogues=utterances.get_column("dialogue_id").to_numpy(),
+            dialogues=_names(utterances.get_column("dialogue_id")),
             speakers=_by_appearance(utterances),
             people=_by_name(utterances.get_column("speaker")),
             parts=dataset,
@@ -318,6 +314,22 @@ class Wanted:
             else:
                 frames[modality] = sequences.side_by_side(parts, present[modality], ids, modality)
         return frames, pooled_only
+
+
+def _read_order(layout: Layout, corpus: str) -> pl.DataFrame:
+    """Who says the utterances of a corpus, in the order of the source; no word of what is said."""
+    columns = ["utterance_id", "dialogue_id", "turn", "speaker", "dataset"]
+    found = read_table(UTTERANCES, layout.utterances(corpus), columns)
+    # two may share a turn: their order is fixed too
+    ordered = found.sort("dialogue_id", "turn", "utterance_id")
+    return ordered.with_columns(pl.col("dataset").fill_null(corpus))
+
+
+def _names(column: pl.Series) -> np.ndarray:
+    """(N,) strings, each there once however many rows have it: a text of its own takes 60 bytes."""
+    names = column.unique(maintain_order=True)
+    places = column.replace_strict(names, pl.int_range(len(names), eager=True))
+    return names.to_numpy()[places.to_numpy()]
 
 
 def _of_all(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:

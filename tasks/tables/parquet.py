@@ -99,25 +99,61 @@ def read_table(table: Table, path: Path, columns: Sequence[str] | None = None) -
     Args:
         table: the contract to hold the file to.
         path: a Parquet file, or a folder whose ``*.parquet`` files together are the table.
-        columns: read only these.
+        columns: read only these; an optional one that the file does not have is null.
     """
     files = table_files(path, table)
     try:
-        parts = [pq.read_table(file, columns=list(columns) if columns else None) for file in files]
+        frames = [_frame(file, columns) for file in files]
     except (pa.ArrowInvalid, OSError) as error:
         raise _unreadable(table, path, error) from error
-    frames = [pl.DataFrame(pl.from_arrow(part.replace_schema_metadata(None))) for part in parts]
     for file, frame in zip(files, frames, strict=True):
         table.check(frame, str(file), columns)
-        if frame.schema != frames[0].schema:
-            raise TableError(
-                f"{file}: its columns have other types or widths than those of {files[0].name}; "
-                f"rerun {table.made_by}"
-            )
+        _check_alike(table, file, frame, files[0], frames[0])
     whole = pl.concat(frames)
     if len(frames) > 1:
         table.check(whole, str(path), columns)  # a key may stand in two files
-    return table.completed(whole) if columns is None else whole
+    complete = table.completed(whole)
+    return complete if columns is None else complete.select(columns)
+
+
+def _frame(file: Path, columns: Sequence[str] | None) -> pl.DataFrame:
+    """What a file has of ``columns``."""
+    with pq.ParquetFile(file) as source:
+        known = source.schema_arrow.names
+        asked = known if columns is None else [name for name in columns if name in known]
+        table = source.read(asked).select(asked).replace_schema_metadata(None)
+    return pl.DataFrame(pl.from_arrow(table))
+
+
+def read_batches(
+    table: Table, path: Path, columns: Sequence[str], rows: int
+) -> Iterator[pl.DataFrame]:
+    """Some columns, ``rows`` rows at a time in the order of ``read_table``, each part checked.
+
+    A key that stands twice is not noticed: no part knows of another.
+    """
+    files, first = table_files(path, table), None
+    try:
+        for file in files:
+            with pq.ParquetFile(file) as source:
+                for batch in source.iter_batches(rows, columns=list(columns)):
+                    frame = pl.DataFrame(pl.from_arrow(batch)).select(columns)
+                    table.check(frame, str(file), columns)
+                    first = frame.clear() if first is None else first
+                    _check_alike(table, file, frame, files[0], first)
+                    yield frame
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _unreadable(table, path, error) from error
+
+
+def _check_alike(
+    table: Table, file: Path, frame: pl.DataFrame, other_file: Path, other: pl.DataFrame
+) -> None:
+    if frame.schema != other.schema:
+        raise TableError(
+            f"{file}: its columns have other types or widths than those of {other_file.name}; "
+            f"rerun {table.made_by}"
+        )
 
 
 def read_ranges(table: Table, path: Path, rows: int) -> Iterator[pl.DataFrame]:

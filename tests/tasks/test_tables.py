@@ -84,6 +84,9 @@ def test_an_optional_column_that_says_nothing_is_not_written_and_reads_as_null(t
         found = read_table(LABELS, tmp_path / "labels.parquet")
         assert found["first_category"].to_list() == [expected]
         assert found.schema == plain.schema
+        asked = read_table(LABELS, tmp_path / "labels.parquet", ["first_category", "category"])
+        assert asked.columns == ["first_category", "category"]
+        assert asked["first_category"].to_list() == [expected]
     with pytest.raises(TableError, match="lacks column valence"):
         LABELS.check(plain.drop("valence"), "here")
 

@@ -201,6 +201,28 @@ def test_features_that_are_not_finite_name_the_utterance(corpus, value):
         load()
 
 
+def test_rows_of_a_dialogue_and_of_a_part_share_their_names(corpus):
+    corpus.write()
+    source = load()
+    assert source.dialogues.tolist() == [name.rpartition("/")[0] for name in source.ids]
+    assert len({id(name) for name in source.dialogues}) == len({*source.dialogues})
+    assert len({id(name) for name in source.parts}) == 1
+
+
+def test_items_come_again_as_often_as_they_are_named(corpus):
+    corpus.write()
+    source = load()
+    data = source.part(0, "train", "dialogue", source.targets, labelled=False)
+    rows = [data.rows[data.places(item)].tolist() for item in range(len(data))]
+    again = data.again([2, 0, 2])
+    assert len(again) == 3
+    assert again.rows.tolist() == rows[2] + rows[0] + rows[2]
+    batch = again.batch([0, 1])
+    assert batch.mask.sum(1).tolist() == [len(rows[2]), len(rows[0])]
+    assert batch.index[batch.mask].tolist() == [*range(len(rows[2]) + len(rows[0]))]
+    assert len(data.again([])) == 0 == len(data.again([]).rows)
+
+
 def test_features_that_lack_an_utterance_name_it(corpus):
     del corpus.features["words"]["tiny/d05/u1"]
     corpus.write()
