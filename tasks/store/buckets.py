@@ -1,7 +1,8 @@
 """From the feature store to a features table: a few bucket files, the same bytes every time.
 
-A bucket holds the utterances whose id hashes to it, sorted by id, in row groups of fixed size. Each
-entry of the store is read once and checked; only one row group is in memory at a time.
+A bucket holds the utterances whose id hashes to it, sorted by id, in row groups of fixed size; in a
+large table whole dialogues, so that one more dialogue changes one file. Each entry of the store is
+read once and checked; only one row group is in memory at a time.
 """
 
 import hashlib
@@ -25,6 +26,8 @@ from tasks.tables.parquet import ROW_GROUP
 
 #: Bucket files of a features table.
 BUCKETS = 16
+#: From so many rows on dialogues stay together; in smaller tables there may be fewer than buckets.
+BY_DIALOGUE = 50_000
 #: Features hardly repeat and are never searched: no dictionary and no statistics. Compressing
 #: half floats saves 8 % of space and halves the speed, so they are left as they are.
 _COMPRESSION = {
@@ -58,9 +61,10 @@ class Row:
     hop_s: float | None
 
 
-def bucket_of(utterance_id: str) -> int:
-    """The bucket of an utterance; it depends on its id alone."""
-    return hashlib.sha256(utterance_id.encode()).digest()[0] % BUCKETS
+def bucket_of(utterance_id: str, rows: int) -> int:
+    """The bucket of an utterance in a table of so many rows."""
+    name = utterance_id.rpartition("/")[0] if rows >= BY_DIALOGUE else utterance_id
+    return hashlib.sha256(name.encode()).digest()[0] % BUCKETS
 
 
 def assemble(
@@ -84,7 +88,7 @@ def assemble(
     schema = feature_schema(pooled_dim).with_metadata(dict(sorted(metadata.items())))
     buckets: dict[int, list[Row]] = {} if rows else {0: []}
     for row in sorted(rows, key=lambda row: row.utterance_id):
-        buckets.setdefault(bucket_of(row.utterance_id), []).append(row)
+        buckets.setdefault(bucket_of(row.utterance_id, len(rows)), []).append(row)
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(

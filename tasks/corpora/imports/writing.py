@@ -47,7 +47,7 @@ def write_features(
         known = rename.get(name, name)
         if known is not None:
             places.setdefault(known, []).append(place)
-    order = sorted(places, key=lambda name: (bucket_of(f"{corpus}/{name}"), name))
+    order = sorted(places, key=lambda name: (bucket_of(f"{corpus}/{name}", len(places)), name))
     schema = feature_schema(block.dim).with_metadata(dict(sorted(metadata.items())))
     counts: Counter[tuple[str, str]] = Counter()
     plain = [name for name in schema.names if name not in ("pooled", "sequence")]
