@@ -122,7 +122,7 @@ class Params:
 
     def for_checkpoints(self) -> Any:
         """What the stage ``checkpoints`` is asked."""
-        from tasks.checkpoints.stage import ForCheckpoints
+        from tasks.checkpoints.params import ForCheckpoints
         from tasks.checkpoints.wheels import Wanted
 
         wheels = []

@@ -112,12 +112,12 @@ CORPUS, ENCODER, METHOD = ("corpus",), ("corpus", "encoder"), ("corpus", "method
 
 _ROWS = (
     Stage(
-        "sample", (), "tasks.sample.stage:SampleParams",
+        "sample", (), "tasks.sample.process:SampleParams",
         instances=wiring.sample_instances,
         writes=lambda d: [d.raw("sample")],
     ),
     Stage(
-        "checkpoints", (), "tasks.checkpoints.stage:CheckpointsParams",
+        "checkpoints", (), "tasks.checkpoints.params:CheckpointsParams",
         asks=lambda p: p.for_checkpoints(),
         keys=wiring.checkpoint_keys,
         writes=lambda d: [d.checkpoints],
@@ -153,7 +153,7 @@ _ROWS = (
         ],
     ),
     Stage(
-        "faces", CORPUS, "tasks.faces.stage:FacesParams",
+        "faces", CORPUS, "tasks.faces.params:FacesParams",
         instances=seen_corpora,
         on_request=lambda raw: [{"corpus": name} for name in raw.get("corpora") or {}],
         reads=lambda d, corpus: [d.utterances(corpus)],
