@@ -15,6 +15,8 @@ _BANDS, _ROWS = 64, 6
 _BLOCK = 2_000
 #: Candidates compared at a time.
 _PAIR_BLOCK = 200_000
+#: Candidates of several bands that wait, at least, before repeated ones are taken out.
+_FRESH = 1_000_000
 #: In a band, a text is compared with at most this many followers; equal texts were merged before,
 #: so larger groups are made of near-empty texts only.
 _FOLLOWERS = 200
@@ -106,7 +108,7 @@ def _band_keys(texts: list[str]) -> np.ndarray:
 def _candidates(keys: np.ndarray) -> np.ndarray:
     """Pairs (P, 2) of rows i < j that agree in at least one band, each once."""
     n = keys.shape[1]
-    found = []
+    pairs, fresh, count = np.empty(0, dtype=np.int64), [], 0
     for key in keys:
         order = np.argsort(key, kind="stable")
         ordered = key[order]
@@ -114,7 +116,9 @@ def _candidates(keys: np.ndarray) -> np.ndarray:
             equal = np.flatnonzero(ordered[step:] == ordered[:-step])
             if not len(equal):
                 break
-            found.append(order[equal] * n + order[equal + step])
-        found = [np.unique(np.concatenate(found))] if found else []
-    pairs = found[0] if found else np.empty(0, dtype=np.int64)
+            fresh.append(order[equal] * n + order[equal + step])
+            count += len(equal)
+        if count > max(len(pairs), _FRESH):  # not in each band: sorting all pairs takes longer
+            pairs, fresh, count = np.unique(np.concatenate([pairs, *fresh])), [], 0
+    pairs = np.unique(np.concatenate([pairs, *fresh]))
     return np.column_stack([pairs // n, pairs % n])

@@ -174,9 +174,10 @@ def test_normalising_keeps_letters_and_digits_of_any_script():
     ]
 
 
-@pytest.mark.parametrize("block", [1, 7, 2_000])
-def test_near_pairs_are_those_of_the_exact_comparison(monkeypatch, block):
+@pytest.mark.parametrize(("block", "fresh"), [(1, 1), (7, 30), (2_000, 1_000_000)])
+def test_near_pairs_are_those_of_the_exact_comparison(monkeypatch, block, fresh):
     monkeypatch.setattr(near_duplicates, "_BLOCK", block)
+    monkeypatch.setattr(near_duplicates, "_FRESH", fresh)
     rng = np.random.default_rng(1)
     texts = {" ".join(rng.choice(WORDS[:60], rng.integers(1, 12))) for _ in range(120)}
     for text in sorted(texts)[:60]:
