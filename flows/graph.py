@@ -25,8 +25,8 @@ _HEADER = """\
 # Written by `affectloom sync` from params.yaml and the imports of the code: do not edit by hand.
 # `affectloom run` and `make repro` keep it up to date; tests/test_house.py checks it.
 # A stage begins where its first line here names it; what it does is in tasks/<stage>/stage.py.
-# DVC wants lists in the items of a group to be equally long: a shorter one repeats its last entry,
-# which DVC counts once.
+# DVC wants lists in the items of a group to be equally long: a shorter one repeats an entry that is
+# cheap to look at, the group's first.
 """
 
 #: Title, template of .dvc/plots, x, file and y of everything that `dvc plots show` draws.
@@ -155,8 +155,8 @@ def _group(
 ) -> dict[str, Any]:
     """A ``foreach``: what all instances share stands in ``do``, the rest in each item.
 
-    DVC wants lists to have a fixed length there, so shorter lists repeat their last entry;
-    it treats an entry that stands twice as one.
+    DVC wants lists to have a fixed length there, so shorter lists repeat an entry. It looks at each
+    as often as it stands there, so what repeats is the cheapest: a file that all instances share.
     """
     common = [d for d in found[0].deps if all(d in one.deps for one in found)]
     same_params = [p for p in found[0].params if all(p in one.params for one in found)]
@@ -183,5 +183,5 @@ def _group(
 def _padded(what: str, own: list[str], length: int, common: Sequence[str]) -> dict[str, list[str]]:
     if not length:
         return {}
-    filler = own[-1] if own else common[-1]
+    filler = common[0] if common else own[-1]
     return {what: [*own, *[filler] * (length - len(own))]}

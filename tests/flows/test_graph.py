@@ -52,6 +52,15 @@ def test_a_method_depends_on_its_backbone_and_plugin(raw):
     assert "models/plugins/fagm.py" not in items["sample-spcl"]
 
 
+def test_what_fills_up_a_shorter_list_is_a_file_that_the_group_shares(raw):
+    raw["methods"] = {"linear": {}, "haemsa": {}}
+    stage = yaml.safe_load(graph.render(raw, ROOT))["stages"]["train"]
+    deps = stage["foreach"]["sample-linear"]["deps"]
+    (repeated,) = {dep for dep in deps if deps.count(dep) > 1}  # not a folder of features
+    assert repeated.endswith(".py")
+    assert repeated in stage["do"]["deps"]
+
+
 def test_sync_writes_once(tmp_path, raw):
     for package in ("flows", "tasks", "models"):
         shutil.copytree(
