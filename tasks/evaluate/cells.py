@@ -1,11 +1,13 @@
 """Test rows predicted with modalities hidden, and with the weights of every kept epoch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
 
 from models.training import best_device, predict
 from tasks.batches.dataset import Dataset
@@ -78,12 +80,23 @@ def fill(
     cells = {CHOSEN: plain} | _predict_left(one, data, source.modalities, there, left, plain)
     chosen = {name: value.clone() for name, value in one.method.state_dict().items()}
     epochs = []
-    for file in sorted((one.folder / "snapshots").glob("*.safetensors")):
-        one.method.load_state_dict(load_file(file))
+    for state in _kept(one.folder):
+        one.method.load_state_dict(state)
         epochs.append(predict(one.method, data, device=best_device()))
     one.method.load_state_dict(chosen)
     truths = {target: scored_truth(data, target) for target in one.targets}
     grids.add(one.seed, truths, cells, epochs)
+
+
+def _kept(run: Path) -> Iterator[dict[str, torch.Tensor]]:
+    """Weights of every kept epoch, in order."""
+    file = run / "snapshots.safetensors"
+    if not file.exists():  # a budget of nothing keeps none
+        return
+    with safe_open(file, "pt") as stream:
+        names = [(*key.split("/", 1), key) for key in sorted(stream.keys())]
+        for _, found in groupby(names, key=lambda one: one[0]):
+            yield {name: stream.get_tensor(key) for _, name, key in found}
 
 
 def _predict_left(

@@ -1,13 +1,12 @@
 """What a run keeps on its way: its state, to go on from, and weights of some epochs."""
 
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from models.method import Method
 from models.training import TrainConfig
@@ -56,7 +55,8 @@ class Saver:
 class Snapshots:
     """Keeps the validated weights of evenly spaced epochs, as many as the budget allows.
 
-    They wait in memory until the state of the run is saved, or the run is written.
+    They wait in memory until the state of the run is saved, or the run is written: into one file,
+    since DVC looks at each file of a run whenever it looks at anything.
     """
 
     def __init__(self, method: Method, config: TrainConfig, budget_mb: float, folder: Path) -> None:
@@ -79,10 +79,13 @@ class Snapshots:
         self._waiting.clear()
 
     def write(self, run: Path) -> None:
-        """Put the kept weights beside the chosen ones."""
-        if self.folder.exists():
-            unfinished = shutil.ignore_patterns(".*")  # what a kill in the middle of writing left
-            shutil.copytree(self.folder, run / "snapshots", ignore=unfinished)
-        for name, state in self._waiting.items():
-            (run / "snapshots").mkdir(exist_ok=True)
-            save_file(state, run / "snapshots" / name)
+        """Put the kept weights, as ``epoch0012/<name in the network>``, beside the chosen ones."""
+        saved = {file.name: load_file(file) for file in self.folder.glob("epoch*.safetensors")}
+        kept = saved | self._waiting
+        found = {
+            f"{Path(file).stem}/{name}": value
+            for file, state in kept.items()
+            for name, value in state.items()
+        }
+        if found:
+            save_file(found, run / "snapshots.safetensors")
