@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from flows import graph
+from flows import graph, remembered
 from flows.plan import Plan, read_plan
 from flows.prefect.home import has_api
 from flows.prefect.reporting import Ending, FlowReport, reconcile_zombies
@@ -52,10 +52,12 @@ def run_pipeline(
     """
     params = read_whole(root)
     with only_one(root):
-        if graph.out_of_step(graph.render(params.raw, root), root):
-            params.check_everything()  # a mistake must not change the graph
-            graph.sync(params.raw, root)
-            log.info("dvc.yaml brought up to date with params.yaml and the code")
+        if not remembered.is_right(root, "dvc.yaml"):
+            if graph.out_of_step(graph.render(params.raw, root), root):
+                params.check_everything()  # a mistake must not change the graph
+                graph.sync(params.raw, root)
+                log.info("dvc.yaml brought up to date with params.yaml and the code")
+            remembered.remember(root, "dvc.yaml")
         plan = read_plan(root)
         plan.tell = tell
         plan.force(force)

@@ -145,19 +145,17 @@ def _status(stage: Any, known: dict[tuple[str, str], Any]) -> list[str | Mapping
 
     Args:
         stage: of DVC.
-        known: what was found of files with a hash: most are dependencies of many stages.
+        known: what was found of places with a hash: most files are dependencies of many stages,
+            and most folders an out of one and a dependency of another.
     """
     deps: dict[str, Any] = {}
     for dep in [] if stage.frozen else stage.deps:
-        key = (dep.fs_path, str(dep.hash_info.value))
-        if not isinstance(dep.hash_info.value, str):  # parameters, and what has no hash yet
-            deps |= dep.status()
-        elif key not in known:
-            known[key] = dep.status()
-        deps |= known.get(key, {})
+        is_hashed = isinstance(dep.hash_info.value, str)  # not parameters, nor what has none yet
+        deps |= _found(dep, known) if is_hashed else dep.status()
     outs: dict[str, Any] = {}
     for out in stage.outs:
-        outs |= out.status()
+        is_gone = out.hash_info and out.use_cache and out.changed_cache()
+        outs |= {str(out): "not in cache"} if is_gone else _found(out, known)
     found: list[str | Mapping[str, Any]] = []
     found += [{"changed deps": deps}] if deps else []
     found += [{"changed outs": outs}] if outs else []
@@ -167,6 +165,14 @@ def _status(stage: Any, known: dict[tuple[str, str], Any]) -> list[str | Mapping
         is_command = getattr(stage, "cmd_changed", False)
         found.append("changed command" if is_command else "changed checksum")
     return found
+
+
+def _found(place: Any, known: dict[tuple[str, str], Any]) -> dict[str, Any]:
+    """How a dependency or an out differs from its hash."""
+    key = (place.fs_path, str(place.hash_info.value))
+    if key not in known:
+        known[key] = place.workspace_status()
+    return known[key]
 
 
 def _flat(error: BaseException) -> str:

@@ -90,7 +90,8 @@ def walk(
         raise
     finally:
         walker.notes.close()
-        sort_lock(root)
+        if plan.maybe:  # else nobody wrote it, and reading thousands of lines takes long
+            sort_lock(root)
 
 
 class _Child:

@@ -80,6 +80,22 @@ def test_the_walk_leaves_what_dvc_repro_would_have_left(tmp_path):
     assert set(states(walk(walked, read_plan(walked), Quiet(), jobs=2)).values()) == {"cached"}
 
 
+def test_a_changed_out_is_told_of_its_stage_and_of_what_depends_on_it(tmp_path):
+    root = make_project(
+        tmp_path,
+        {
+            "a": {"cmd": "mkdir a; echo one > a/file", "outs": ["a"]},
+            "b": {"cmd": "cat a/file > b", "deps": ["a"], "outs": ["b"]},
+        },
+    )
+    walk(root, read_plan(root), Quiet(), jobs=1)
+    (root / "a/file").unlink()  # it may be a link into DVC's cache
+    (root / "a/file").write_text("two\n")
+    assert {n.address: n.reasons for n in read_plan(root).nodes.values()} == {
+        "a": ("a modified",), "b": ("a modified",),
+    }  # fmt: skip
+
+
 def test_a_failure_stops_only_what_depends_on_it_and_is_told(tmp_path):
     root = chain(tmp_path, cmd_of_b="echo 'error: file q.csv row 3 is empty' && exit 3")
     outcomes = walk(root, read_plan(root), Quiet(), jobs=1)
