@@ -43,14 +43,25 @@ def walk_plan(
     watcher.begin()
     # every stage spreads its own shards over all cores; two stages fill each other's gaps
     slots = jobs or max(1, worker_count(execution(graph.read_raw_params(root))))
-    run = report.wait_for_id() if report else None
-    environment = {PIPELINE_RUN: str(run)} if run else {}
+    if report:
+        report.wait_for_id()
     options = ["--pull", "--allow-missing"] if pull else []
     noted = failures.latest(Layout())
-    outcomes = walk(root, plan, watcher, slots, environment, options)
+    outcomes = walk(root, plan, watcher, slots, lambda: stage_variables(report), options)
     watcher.finish(outcomes)
     show_failures(root, outcomes, noted)
     return outcomes
+
+
+def stage_variables(report: "FlowReport | None") -> dict[str, str]:
+    """What a stage that starts now is told of Prefect, so that it need not look for itself.
+
+    A server that does not answer this process holds up none of its stages: each would else wait at
+    its beginning and at its end.
+    """
+    if report is None or report.outbox.is_lost:
+        return {"AFFECTLOOM_PREFECT": "off"}
+    return {PIPELINE_RUN: str(report.id)} if report.id else {}
 
 
 def show_failures(root: Path, outcomes: Sequence[Outcome], noted: Mapping[str, str]) -> None:

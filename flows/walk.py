@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -67,7 +67,7 @@ def walk(
     plan: Plan,
     watcher: Watcher,
     jobs: int,
-    environment: Mapping[str, str] | None = None,
+    variables: Callable[[], Mapping[str, str]] = dict,
     options: Sequence[str] = (),
 ) -> list[Outcome]:
     """Run what is stale and what follows from it; independent branches side by side.
@@ -79,10 +79,10 @@ def walk(
         plan: what to run.
         watcher: hears what happens.
         jobs: stages at once.
-        environment: more variables for the stages.
+        variables: gives more environment variables for a stage that starts now.
         options: more options for ``dvc repro``, e.g. ``--pull``.
     """
-    walker = _Walker(root, plan, watcher, jobs, dict(environment or {}), list(options))
+    walker = _Walker(root, plan, watcher, jobs, variables, list(options))
     try:
         return walker.run()
     except BaseException:
@@ -141,12 +141,12 @@ class _Walker:
         plan: Plan,
         watcher: Watcher,
         jobs: int,
-        environment: dict[str, str],
+        variables: Callable[[], Mapping[str, str]],
         options: list[str],
     ) -> None:
         self.root, self.plan, self.watcher, self.jobs = root, plan, watcher, max(1, jobs)
-        self.options = options
-        self.environment = stage_environment(self.jobs) | environment
+        self.options, self.variables = options, variables
+        self.environment = stage_environment(self.jobs)
         self.running: dict[str, _Child] = {}
         self.done: dict[str, Outcome] = {}
         self.maybe = set(plan.maybe)
@@ -193,7 +193,8 @@ class _Walker:
             sys.executable, "-m", "flows.repro", "--wait-for-lock", "repro", "--single-item",
             *self.options, *(["--force"] if self.plan.nodes[address].is_forced else []), address,
         ]  # fmt: skip
-        self.running[address] = _Child(address, command, self.root, self.environment)
+        environment = {**self.environment, **self.variables()}
+        self.running[address] = _Child(address, command, self.root, environment)
         self.notes.started(address)
         self._tell("started", stage=address)
         self.watcher.started(address)

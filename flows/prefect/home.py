@@ -58,13 +58,13 @@ def make_auth(root: Path) -> str:
     return file.read_text().strip()
 
 
-def has_api() -> bool:
-    """Does a Prefect API answer? Asked without importing prefect, within 1.5 seconds."""
+def has_api(patience_s: float = _PROBE_S) -> bool:
+    """Does a Prefect API answer? Asked without importing prefect, within ``patience_s``."""
     url = api_url()
     if not url or os.environ.get("AFFECTLOOM_PREFECT") == "off":
         return False
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=_PROBE_S) as answer:
+        with urllib.request.urlopen(f"{url}/health", timeout=patience_s) as answer:
             # other servers like Prefect's ports too, and some answer every path with a page
             return answer.status == 200 and answer.read(16).strip() == b"true"
     except (OSError, ValueError, http.client.HTTPException):

@@ -18,8 +18,9 @@ log = logging.getLogger("affectloom")
 BUDGET_S = 3.0
 #: Seconds between two looks for a server that gave no answer.
 PROBE_S = 10.0
-#: Seconds that the end of the work waits for the rest to be sent.
+#: Seconds that the end of the work waits for the rest to be sent, and for a lost server to be back.
 PATIENCE_S = 5.0
+LAST_LOOK_S = 0.5
 #: Messages kept for a server that is away; later ones are left out, except the final state.
 MOST = 5000
 _PAUSE_S = 0.2
@@ -122,7 +123,7 @@ class Outbox:
         self._was_told = True
 
     def _is_back(self) -> bool:
-        if not has_api():
+        if not (has_api(LAST_LOOK_S) if self._is_closing else has_api()):
             return False
         log.debug("the Prefect API answers again; reporting goes on")
         self.is_lost, self._failing_since = False, None

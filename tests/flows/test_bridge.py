@@ -139,6 +139,14 @@ def test_a_cluster_whose_extra_is_absent_says_how_to_install_it(monkeypatch, run
             ctx.map(abs, [-1, -2], "shard")
 
 
+def test_a_stage_of_a_run_that_is_shown_looks_for_no_server_itself(monkeypatch):
+    monkeypatch.setattr(bridge, "has_api", lambda: pytest.fail("it waited for an answer"))
+    monkeypatch.setenv(bridge.PIPELINE_RUN, str(uuid.uuid4()))
+    with bridge.open_context("stage", THREADS) as ctx:
+        assert isinstance(ctx, bridge.StageContext)
+        assert list(ctx.map(abs, [-1], "shard")) == [1]
+
+
 class Recorder:
     """A server that takes what Prefect's takes until ``dies_at`` requests, then is gone."""
 
@@ -182,7 +190,7 @@ class Recorder:
 def recorder(monkeypatch):
     """The server of a stage's context; an address that gives no answer is soon given up."""
     monkeypatch.setattr(outbox, "BUDGET_S", 0.3)
-    monkeypatch.setattr(outbox, "has_api", lambda: False)
+    monkeypatch.setattr(outbox, "has_api", lambda *patience_s: False)
     monkeypatch.setattr(bridge, "has_api", lambda: True)
     made = []
 

@@ -1,6 +1,9 @@
 """What is told of a run at its end."""
 
-from flows.telling import leaderboard
+import uuid
+from types import SimpleNamespace
+
+from flows.telling import leaderboard, stage_variables
 
 _CSV = """\
 corpus,target,rank,method,metric,mean,ci_low,ci_high,significant_vs_next
@@ -19,3 +22,15 @@ def test_the_leaderboard_says_who_leads_and_whether_clearly(tmp_path):
     assert "linear is not clearly ahead of corect." in text
     assert "| 1 | linear | 0.61 | 0.55 to 0.66 |" in text
     assert text.count("ahead of") == 2  # a single method leads nobody
+
+
+def test_stages_look_for_no_server_that_does_not_answer_the_pipeline():
+    run = uuid.uuid4()
+    report = SimpleNamespace(id=run, outbox=SimpleNamespace(is_lost=False))
+    off = {"AFFECTLOOM_PREFECT": "off"}
+    assert stage_variables(report) == {"AFFECTLOOM_PIPELINE_RUN": str(run)}
+    report.outbox.is_lost = True
+    assert stage_variables(report) == off
+    assert stage_variables(None) == off
+    unnamed = SimpleNamespace(id=None, outbox=SimpleNamespace(is_lost=False))
+    assert stage_variables(unnamed) == {}  # asked for, and not yet answered

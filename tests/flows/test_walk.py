@@ -96,6 +96,17 @@ def test_a_changed_out_is_told_of_its_stage_and_of_what_depends_on_it(tmp_path):
     }  # fmt: skip
 
 
+def test_each_stage_gets_the_variables_of_the_moment_it_starts(tmp_path):
+    stages = {
+        "a": {"cmd": "echo $WORD > a", "outs": ["a"]},
+        "b": {"cmd": "echo $WORD > b", "deps": ["a"], "outs": ["b"]},
+    }
+    root = make_project(tmp_path, stages)
+    words = iter(["first", "second"])
+    walk(root, read_plan(root), Quiet(), 1, lambda: {"WORD": next(words)})
+    assert [(root / name).read_text() for name in "ab"] == ["first\n", "second\n"]
+
+
 def test_a_failure_stops_only_what_depends_on_it_and_is_told(tmp_path):
     root = chain(tmp_path, cmd_of_b="echo 'error: file q.csv row 3 is empty' && exit 3")
     outcomes = walk(root, read_plan(root), Quiet(), jobs=1)

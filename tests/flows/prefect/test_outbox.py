@@ -18,7 +18,7 @@ def answering(monkeypatch):
     found = threading.Event()
     for name, value in (("BUDGET_S", 0.3), ("PROBE_S", 0.1), ("_PAUSE_S", 0.02), ("_TICK_S", 0.05)):
         monkeypatch.setattr(outbox, name, value)
-    monkeypatch.setattr(outbox, "has_api", found.is_set)
+    monkeypatch.setattr(outbox, "has_api", lambda *patience_s: found.is_set())
     return found
 
 
@@ -122,6 +122,16 @@ def test_close_does_not_wait_for_a_server_that_hangs(answering, monkeypatch):
     box.close()
     assert box._thread.is_alive()  # it still waits, and ends with the process
     hang.set()
+
+
+def test_the_end_looks_for_a_lost_server_but_briefly(answering, monkeypatch):
+    looked: list[tuple[float, ...]] = []
+    monkeypatch.setattr(outbox, "has_api", lambda *patience_s: bool(looked.append(patience_s)))
+    box = Outbox()
+    box.put(Server(ConnectionError("gone")).take("a"))
+    wait_for(lambda: box.is_lost)
+    box.close()
+    assert looked[-1] == (outbox.LAST_LOOK_S,)
 
 
 def test_the_tick_goes_on_while_nothing_is_said(answering):
