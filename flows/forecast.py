@@ -4,9 +4,10 @@ Nothing is computed for it. Times are those of this machine: what a clip cost an
 store notes it, and what each stage took last time.
 """
 
+import heapq
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -74,6 +75,22 @@ def works(params: Params, layout: Layout, plan: Plan) -> list[Work]:
     """What is before a run, in order."""
     times = read_times(layout)
     return [_work(params, layout, plan, address, times) for address in plan.maybe]
+
+
+def side_by_side_s(ahead: Sequence[Work], plan: Plan, jobs: int) -> float:
+    """Seconds of ``ahead``, ``jobs`` at a time and each after what it needs; unknown ones are 0."""
+    waiting = {one.address: one.seconds or 0.0 for one in ahead}
+    needs = {address: plan.nodes[address].needs & set(waiting) for address in waiting}
+    running: list[tuple[float, str]] = []
+    done: set[str] = set()
+    now = 0.0
+    while waiting or running:
+        for address in list(waiting):
+            if len(running) < jobs and needs[address] <= done:
+                heapq.heappush(running, (now + waiting.pop(address), address))
+        now, ended = heapq.heappop(running)
+        done.add(ended)
+    return now
 
 
 def _amount(params: Params, layout: Layout, corpus: str) -> Amount:

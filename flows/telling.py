@@ -14,7 +14,9 @@ from flows import graph
 from flows.bridge import PIPELINE_RUN
 from flows.execution import execution, worker_count
 from flows.plan import Plan
+from flows.sentences import MACHINE, sentence
 from flows.settings import read_params
+from flows.times import note_time
 from flows.walk import Outcome, walk
 from models.errors import UserError
 from tasks import failures
@@ -132,6 +134,8 @@ class Teller:
             line += f" in {outcome.seconds:.1f} s" if outcome.seconds else ""
             line += f": {outcome.reason}" if outcome.reason else ""
             self._say(line)
+        if outcome.state == "reproduced":
+            _note_whole_time(outcome)
         if self.report:
             self._show(self.report, outcome)
 
@@ -184,6 +188,14 @@ class Teller:
         print(line, file=sys.stderr, flush=True)
         if self.report:
             self.report.say(line)
+
+
+def _note_whole_time(outcome: Outcome) -> None:
+    """Remember what a stage took with all that DVC does around it; it noted its own time before."""
+    try:
+        note_time(Layout(), outcome.address, outcome.seconds)
+    except MACHINE as error:
+        log.warning("%s: cannot note how long it took: %s", outcome.address, sentence(error))
 
 
 def leaderboard(file: Path) -> str:

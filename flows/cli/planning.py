@@ -19,7 +19,8 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Tell how much data there is, what the store has, and how long a run will take here."""
-    from flows.forecast import amounts, works
+    from flows.execution import execution, worker_count
+    from flows.forecast import amounts, side_by_side_s, works
     from flows.settings import read_whole
     from tasks.layout import Layout
 
@@ -28,9 +29,11 @@ def plan(
     if stages:
         found = found.upstream_of(found.match(stages))
     there, ahead = amounts(params, layout), works(params, layout, found)
+    jobs = worker_count(execution(params.raw))
+    seconds = side_by_side_s(ahead, found, jobs)
     if as_json:
         rows = {"corpora": [vars(one) for one in there], "stages": [vars(one) for one in ahead]}
-        print(json.dumps(rows, indent=1))
+        print(json.dumps({**rows, "jobs": jobs, "seconds": seconds}, indent=1))
         return
     for one in there:
         print(_corpus(one))
@@ -38,8 +41,9 @@ def plan(
         print(f"{_minutes(one.seconds):>10}  {one.address}: {_because(one)}")
     known = [one.seconds for one in ahead if one.seconds is not None]
     unknown = len(ahead) - len(known)
+    alone = _minutes(sum(known))
     print(
-        f"{_minutes(sum(known)):>10}  in all, one after the other"
+        f"{_minutes(seconds):>10}  in all, {jobs} stages at a time; {alone} one by one"
         + (f", and {unknown} stages that nothing is known of" if unknown else "")
     )
 

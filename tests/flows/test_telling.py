@@ -3,7 +3,11 @@
 import uuid
 from types import SimpleNamespace
 
-from flows.telling import leaderboard, stage_variables
+from flows.plan import Plan
+from flows.telling import Teller, leaderboard, stage_variables
+from flows.times import note_time, read_times
+from flows.walk import Outcome
+from tasks.layout import Layout
 
 _CSV = """\
 corpus,target,rank,method,metric,mean,ci_low,ci_high,significant_vs_next
@@ -34,3 +38,13 @@ def test_stages_look_for_no_server_that_does_not_answer_the_pipeline():
     assert stage_variables(None) == off
     unnamed = SimpleNamespace(id=None, outbox=SimpleNamespace(is_lost=False))
     assert stage_variables(unnamed) == {}  # asked for, and not yet answered
+
+
+def test_what_a_stage_took_with_dvc_around_it_is_what_counts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AFFECTLOOM_CACHE", raising=False)
+    note_time(Layout(), "a", 1.0)  # by the stage itself
+    teller = Teller(Plan(), None)
+    teller.ended(Outcome("a", "reproduced", "", 4.0))
+    teller.ended(Outcome("b", "restored", "", 2.0))  # nothing was computed
+    assert read_times(Layout()) == {"a": 4.0}

@@ -205,6 +205,8 @@ def test_a_plan_tells_what_is_known_and_what_is_not(command, clone):
     assert stages["train@sample-linear"]["seconds"] == 30
     assert stages["train@sample-linear"]["told_by"] == "1 runs of train here"
     assert stages["faces@sample"]["seconds"] is None
+    trainings = [name for name in stages if name.startswith("train@")]
+    assert found["seconds"] == 90 + 30 * -(-len(trainings) // found["jobs"])  # side by side
     code, out, _ = command("plan", "ingest")
     assert "1.5 min  ingest@sample: its last run here" in out
     assert out.splitlines()[-1].endswith("and 1 stages that nothing is known of")
