@@ -54,9 +54,9 @@ def clean_environment(home: Path, url: str) -> dict[str, str]:
     }
 
 
-def start_server(home: Path) -> tuple[subprocess.Popen, dict[str, str]]:
+def start_server(home: Path, **more: str) -> tuple[subprocess.Popen, dict[str, str]]:
     port = free_port()
-    environment = clean_environment(home, f"http://127.0.0.1:{port}/api")
+    environment = clean_environment(home, f"http://127.0.0.1:{port}/api") | more
     command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port), "--no-ui"]
     with (home / "server.log").open("w") as log:
         process = subprocess.Popen(
