@@ -149,6 +149,9 @@ def _asking(what: str) -> Iterator[None]:
         raise UserError(f"{what}: the hub refuses ({first_line(error)}){hint}") from error
     except (OSError, OfflineModeIsEnabled) as error:
         raise UserError(f"{what}: the hub cannot be reached ({first_line(error)})") from error
+    except ValueError as error:  # how the library tells what the hub's storage answered
+        said = " ".join(str(error).split())
+        raise UserError(f"{what}: the hub refuses ({said})") from error
     except Exception as error:
         # the hub's HTTP library changes its name with its versions, and has no public base class
         if type(error).__module__.startswith(("httpx", "httpcore", "requests")):

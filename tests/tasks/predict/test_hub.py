@@ -1,17 +1,23 @@
 """A model on a hub: pushed as it was exported, read back with suspicion."""
 
 import filecmp
+import importlib.util
 import json
+import shutil
 
+import huggingface_hub.constants
 import pytest
 
 import affectloom
 from models.errors import UserError
+from tasks.layout import Layout
+from tasks.params import Params
 from tasks.predict.export import export, publish
-from tasks.predict.folder import ENCODERS, read_model
+from tasks.predict.folder import ENCODERS, WEIGHTS, read_model
 from tasks.predict.hub import download, folder_of, push
 from tests.hub_server import TOKEN, Repository, serving
-from tests.tasks.predict.projects import NAME
+from tests.hub_storage import LARGE_BYTES, Pointer
+from tests.tasks.predict.projects import CORPUS, NAME, RAW, Project, fit
 
 
 @pytest.fixture(scope="module")
@@ -20,12 +26,24 @@ def exported(project, tmp_path_factory):
 
 
 @pytest.fixture
-def hub(monkeypatch):
+def hub(monkeypatch, tmp_path):
     with serving() as found:
         monkeypatch.setenv("HF_ENDPOINT", found.url)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hub_home"))
         yield found
+
+
+@pytest.fixture(params=["xet", "lfs"])
+def large_hub(request, hub, monkeypatch):
+    """The hub and how the library brings it large files."""
+    if request.param == "lfs":
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+    elif importlib.util.find_spec("hf_xet") is None:
+        pytest.skip("hf_xet has no wheel for this machine")
+    hub.way = request.param
+    return hub
 
 
 def same(one, other):
@@ -40,6 +58,55 @@ def test_a_model_comes_back_as_it_was_pushed(hub, exported, tmp_path):
     folder = download(address, tmp_path)
     assert same(folder, exported)
     assert len(read_model(folder).parts[0].runs) == 4
+
+
+@pytest.fixture(scope="module")
+def large(project, tmp_path_factory):
+    """A model of four networks of 13 MB each; in a copy, so that nobody else meets its run."""
+    root = tmp_path_factory.mktemp("wide")
+    shutil.copytree(project.root, root, dirs_exist_ok=True)
+    wide = {"method": "early_fusion", "hidden": 1024, "epochs": 1, "patience": 0}
+    params = Params({**RAW, "methods": {"wide": wide}})
+    copy = Project(root, Layout(root / "data", cache=root / "cache", project=root), params)
+    fit(copy, "wide")
+    return export(f"{CORPUS}/wide", copy.layout, params, root / "model")
+
+
+def test_large_files_come_back_by_either_way(large_hub, large, tmp_path):
+    networks = list(large.rglob(WEIGHTS))
+    assert all(file.stat().st_size > LARGE_BYTES for file in networks)
+    address = push(large, "me/wide", is_bound=True)
+    stored = large_hub.repositories["me/wide"].commits[-1][1]
+    for file in large.rglob("*.safetensors"):
+        assert isinstance(stored[str(file.relative_to(large))], Pointer)
+    asked = " ".join(large_hub.asked)
+    assert ("PUT /lfs/" in asked) == (large_hub.way == "lfs")
+    assert ("xet-write-token" in asked) == (large_hub.way == "xet")
+    large_hub.asked.clear()
+    folder = download(address, tmp_path)
+    assert same(folder, large)
+    assert len(read_model(folder).parts[0].runs) == len(networks) == 4
+    asked = " ".join(large_hub.asked)
+    assert ("GET /lfs/" in asked) == (large_hub.way == "lfs")
+    assert ("xet-read-token" in asked) == (large_hub.way == "xet")
+
+
+def test_what_is_stored_already_is_not_sent_again(hub, exported, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+    push(exported, "me/felt", is_bound=True)
+    assert any(one.startswith("PUT /lfs/") for one in hub.asked)
+    hub.asked.clear()
+    push(exported, "me/other", is_bound=True)
+    assert not any(one.startswith("PUT /lfs/") for one in hub.asked)
+
+
+def test_a_large_file_that_the_hub_does_not_take_is_one_sentence(hub, exported, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+    hub.storage.refused = "the storage of me is full"
+    with pytest.raises(UserError, match=r"the hub refuses .*the storage of me is full") as caught:
+        push(exported, "me/felt", is_bound=True)
+    assert "\n" not in str(caught.value)
+    assert hub.repositories["me/felt"].commits == []
 
 
 def test_a_commit_that_was_downloaded_asks_nobody(hub, exported, tmp_path):
