@@ -9,7 +9,8 @@ is for people. Nothing in it is ever run: no pickle, no code, no path that leads
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -240,10 +241,20 @@ def _read(file: Path, kind: type[Read]) -> Read:
         if file.stat().st_size > _MOST_BYTES:
             raise UserError(f"{file} is larger than any such file; take the model from its maker")
         found = json.loads(file.read_text(encoding="utf-8"))
-        return kind.model_validate(found)
+        with _told_of(file):
+            return kind.model_validate(found)
     except (OSError, ValueError, RecursionError) as error:
         why = _first(error) if isinstance(error, ValidationError) else str(error)
         raise UserError(f"{file} is not as a model has it: {why}") from error
+
+
+@contextmanager
+def _told_of(file: Path) -> Iterator[None]:
+    """Errors of what params.yaml has as well, told of the file that they are in here."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{file}: {str(error).removeprefix('params.yaml: ')}") from error
 
 
 def _first(error: ValidationError) -> str:
@@ -269,7 +280,8 @@ def _network(file: Path, inputs: Mapping[str, Named]) -> Run:
         raise UserError(f"{file}: method {config.method!r} is no name")
     if config.inputs != dict(inputs):
         raise UserError(f"{file}: its inputs are not those of {ENCODERS}")
-    recipe, network = network_of(config.model_dump(), config.method)
+    with _told_of(file):
+        recipe, network = network_of(config.model_dump(), config.method)
     weights = file.parent / WEIGHTS
     try:
         network.load_state_dict(load_file(weights))

@@ -28,6 +28,7 @@ from tasks.predict.media import find_media
 from tasks.predict.writing import write_csv
 from tests.places import QUIET
 from tests.tasks.predict.projects import NAME
+from tests.tasks.predict.tampering import change, network
 
 VALUES = {"kind": "values", "names": ["a"]}
 
@@ -49,16 +50,6 @@ def answer_of(project, model, layout=None):
     where = layout or project.layout
     (result,) = predict(media, model, where, lambda what, is_long: QUIET, asked)
     return result.answer
-
-
-def network(folder):
-    """Folder of one network."""
-    return min(folder.rglob(WEIGHTS)).parent
-
-
-def change(file, **changes):
-    content = json.loads(file.read_text())
-    file.write_text(json.dumps({**content, **changes}))
 
 
 def test_an_exported_run_answers_as_the_run_to_the_bit(project, model, exported):
