@@ -3,6 +3,9 @@
 import errno
 import sqlite3
 
+from models.errors import UserError
+from tasks.atomic import disk_error
+
 _REMEDIES = {
     errno.ENOSPC: "free some space and run the same command again",
     errno.EDQUOT: "free some space and run the same command again",
@@ -20,6 +23,16 @@ _REMEDIES = {
 
 #: What goes wrong with the machine, and is no defect of the code; DVC keeps a data base of files.
 MACHINE = (OSError, sqlite3.OperationalError)
+
+
+def told(error: Exception) -> str | None:
+    """One sentence for a mistake of the user's or a fault of the machine; None for a defect."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, MACHINE):
+        return sentence(error)
+    found = disk_error(error)  # which some libraries put into errors of their own
+    return sentence(found) if found else None
 
 
 def sentence(error: OSError | sqlite3.OperationalError) -> str:

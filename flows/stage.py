@@ -21,7 +21,7 @@ from flows import graph
 from flows.bridge import PIPELINE_PID, open_context
 from flows.closure import closure
 from flows.execution import execution
-from flows.sentences import MACHINE, sentence
+from flows.sentences import MACHINE, sentence, told
 from flows.settings import check_whole, read_params
 from flows.times import note_time
 from models.errors import UserError
@@ -109,7 +109,7 @@ def execute(
         with open_context(address, execution(raw), code, run) as ctx:
             _run_patiently(name, ids, params, layout, ctx)
     except Exception as error:
-        _note(layout, address, str(error) or type(error).__name__, outs)
+        _note(layout, address, told(error) or str(error) or type(error).__name__, outs)
         raise
     _note(layout, address, None, outs, time.monotonic() - started)
 
@@ -181,15 +181,11 @@ def main(argv: list[str] | None = None) -> int:
         if PIPELINE_PID in os.environ:
             end_with(int(os.environ[PIPELINE_PID]))
         execute(name, ids)
-    except UserError as error:
-        if os.environ.get("AFFECTLOOM_DEBUG"):
+    except Exception as error:
+        said = told(error)
+        if said is None or os.environ.get("AFFECTLOOM_DEBUG"):
             raise
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except MACHINE as error:  # a full disk, a read-only folder: no defect of the code
-        if os.environ.get("AFFECTLOOM_DEBUG"):
-            raise
-        print(f"error: {sentence(error)}", file=sys.stderr)
+        print(f"error: {said}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; run the same command again to go on from here", file=sys.stderr)

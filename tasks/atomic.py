@@ -1,10 +1,12 @@
 """Files that are whole or not there: nobody reads a part of one."""
 
 import contextlib
+import errno
 import fcntl
 import glob
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -17,6 +19,8 @@ from models.errors import UserError
 STALE_S = 3600.0
 #: A writer has marked its temporary file as its own by then.
 _MARKED_S = 1.0
+_OF_DISKS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+_RUST_CODE = re.compile(r"\(os error (\d+)\)")
 
 
 @contextlib.contextmanager
@@ -41,13 +45,35 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(stream.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
-    except OSError as error:
+    except UserError:
+        raise
+    except Exception as error:
+        found = error if isinstance(error, OSError) else disk_error(error)
+        if found is None:
+            raise
         raise UserError(
-            f"cannot write {path}: {error.strerror or error}; free space or allow writing there"
+            f"cannot write {path}: {found.strerror or found}; free space or allow writing there"
         ) from error
     finally:
         os.close(descriptor)
         temporary.unlink(missing_ok=True)
+
+
+def disk_error(error: BaseException | None) -> OSError | None:
+    """The full, limited or failing disk behind an error.
+
+    Libraries written in Rust (safetensors, polars) raise errors of their own that name the system's
+    code; torch raises one of its own while it handles the system's.
+    """
+    while error is not None:
+        code = error.errno if isinstance(error, OSError) else None
+        if code is None and (named := _RUST_CODE.search(str(error))):
+            code = int(named[1])
+        if code in _OF_DISKS:
+            name = error.filename if isinstance(error, OSError) else None
+            return OSError(code, os.strerror(code), name)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def why(error: OSError) -> str:

@@ -17,7 +17,7 @@ from flows.cli.predict import EPILOG as PREDICT_EPILOG
 from flows.cli.predict import EXPORT_EPILOG, export, predict
 from flows.cli.reports import compare, report
 from flows.cli.ui import serve, ui
-from flows.sentences import MACHINE, sentence
+from flows.sentences import told
 from models.errors import UserError
 from tasks.layout import find_root
 
@@ -207,21 +207,13 @@ def main() -> None:
         if error.code == 130:  # typer makes this of Ctrl-C, in silence
             print(_STOPPED, file=sys.stderr)
         raise
-    except UserError as error:
-        if os.environ.get("AFFECTLOOM_DEBUG"):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except MACHINE as error:  # a full disk, a read-only folder: no defect of the code
-        if os.environ.get("AFFECTLOOM_DEBUG"):
-            raise
-        print(f"error: {sentence(error)}", file=sys.stderr)
-        sys.exit(1)
     except Exception as error:
         if os.environ.get("AFFECTLOOM_DEBUG"):
             raise
-        what = f"{type(error).__name__}: {error}"
-        print(f"error: unexpected {what}; run again with --debug and report it", file=sys.stderr)
+        unexpected = (
+            f"unexpected {type(error).__name__}: {error}; run again with --debug and report it"
+        )
+        print(f"error: {told(error) or unexpected}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print(_STOPPED, file=sys.stderr)

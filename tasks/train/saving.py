@@ -15,8 +15,8 @@ from tasks.atomic import replacing
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
     """Write the state of an unfinished run, whole or not at all."""
-    with replacing(path) as temporary:
-        torch.save(state, temporary)
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        torch.save(state, stream)  # given a path, torch does not say that the disk is full
 
 
 class Saver:

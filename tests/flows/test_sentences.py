@@ -4,8 +4,10 @@ import sys
 
 import pytest
 
+from flows import stage
 from flows.cli import main as cli
-from flows.sentences import sentence
+from flows.sentences import sentence, told
+from models.errors import UserError
 
 
 @pytest.mark.parametrize("words", ["disk I/O error", "database or disk is full"])
@@ -29,3 +31,22 @@ def test_a_limit_of_file_sizes_has_its_remedy():
     assert sentence(error) == (
         "data/x.parquet: File too large; raise the limit of file sizes (ulimit -f)"
     )
+
+
+def test_what_is_told_of_an_error():
+    full = RuntimeError("I/O error: No space left on device (os error 28)")
+    assert told(full) == "No space left on device; free some space and run the same command again"
+    assert told(UserError("no column 'x'")) == "no column 'x'"
+    assert told(KeyError("x")) is None
+
+
+def test_a_stage_on_a_full_disk_ends_with_one_sentence(monkeypatch, capsys):
+    def fail(name, ids):
+        raise RuntimeError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(stage, "execute", fail)
+    monkeypatch.setattr(stage, "find_root", lambda: ".")
+    assert stage.main(["report"]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "error: No space left on device; free some space and run the same command again"
+    ]
