@@ -2,7 +2,8 @@
 
     python -m benchmarks.safety [hostile] [faults] [-k WORDS] [--write]
 
-Runs the suites (both take an hour on two cores) and prints a row for each kind of trial.
+Runs the suites, with as many kills as `tests/faults/works.py` says of each kind, and prints a row
+for each kind of trial.
 ``--write`` puts the rows into the table of docs/safety.md; rows of kinds that were not tried stay.
 Ends with 1 where something was lost or went wrong.
 """
@@ -21,6 +22,7 @@ from tests.tally import VARIABLE
 
 PAGE = ROOT / "docs" / "safety.md"
 HEAD = "| Tried | times | refused | survived | lost | wrong |"
+KILLS, _ALL = "AFFECTLOOM_FAULTS_KILLS", "1000"
 _WORDS = ("refused", "survived", "lost", "wrong")
 
 Counts = Mapping[str, Mapping[str, int]]
@@ -32,9 +34,8 @@ def run_suite(suite: str, words: str | None) -> tuple[Counts, int]:
         file = Path(folder) / "tally.json"
         command = [sys.executable, "-m", "pytest", "-m", suite, f"tests/{suite}"]
         command += ["-k", words] if words else []
-        done = subprocess.run(
-            command, cwd=ROOT, env=os.environ | {VARIABLE: str(file)}, check=False
-        )
+        asked = {KILLS: _ALL} | os.environ | {VARIABLE: str(file)}
+        done = subprocess.run(command, cwd=ROOT, env=asked, check=False)
         counts = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     return counts, done.returncode
 

@@ -49,11 +49,10 @@ def trial(kind: str) -> Iterator[Trial]:
 
 
 def note(kind: str, word: Word, count: int = 1) -> None:
-    """Count ``count`` trials of a kind."""
+    """Count ``count`` trials of a kind, and write all counts where the environment says.
+
+    At once, not when pytest ends: trials take hours, and what was tried before an end counts.
+    """
     _found.setdefault(kind, Counter())[word] += count
-
-
-def write() -> None:
-    """Write the counts where the environment says; called when a run of pytest ends."""
     if file := os.environ.get(VARIABLE):
         Path(file).write_text(json.dumps(_found), encoding="utf-8")

@@ -1,40 +1,18 @@
 """One undisturbed run, which the trials of this folder are compared with and begin from."""
 
-import os
 import random
 import shutil
-import time
 from pathlib import Path
 
 import pytest
 
-from tests import tally
-from tests.faults.project import SEED, contents, ended, make_project
-
-#: Set for the undisturbed run; nothing of it may stand in what the run leaves.
-SECRETS = {
-    "HF_TOKEN": "hf_QmFyZWZvb3RhbmRmYW5jeWZyZWU",
-    "AWS_ACCESS_KEY_ID": "AKIAQUIETHARBOUR2X7Z",
-    "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMIaffectloomEXAMPLEKEY",
-    "PREFECT_API_KEY": "pnu_Z3VhcmRlZGJ5dHdvYmxhY2tjYXRz",
-    "PREFECT_API_AUTH_STRING": "somebody:lanternsinthefog",
-    "PIP_INDEX_URL": "https://ann:umbrellaweather@packages.example/simple",
-    "GITHUB_TOKEN": "ghp_dGhlc2V2ZW50aHNlY3JldGlzaGVyZQ",
-}
+from tests.faults.project import SEED, contents_of, make_project, run_project
 
 
 @pytest.fixture(scope="session")
-def calm(tmp_path_factory) -> Path:
-    """The project after a run that nobody disturbed, or the one that the environment names."""
-    if made := os.environ.get("AFFECTLOOM_FAULTS_CALM"):
-        return Path(made)
-    root = make_project(tmp_path_factory.mktemp("calm"))
-    begun = time.monotonic()
-    code, said = ended(root, "run", **SECRETS)
-    assert code == 0, said
-    (root / "said.txt").write_text(said)
-    (root / "length_s.txt").write_text(str(time.monotonic() - begun))
-    return root
+def calm() -> Path:
+    """The project after a run that nobody disturbed, and its exported model."""
+    return run_project()
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +24,7 @@ def length_s(calm) -> float:
 @pytest.fixture(scope="session")
 def wanted(calm) -> dict[str, bytes]:
     """What the undisturbed run wrote."""
-    return contents(calm)
+    return contents_of(calm, "data")
 
 
 @pytest.fixture
@@ -67,7 +45,3 @@ def old(calm, tmp_path) -> Path:
     """A copy of the project that was run."""
     shutil.copytree(calm, tmp_path / "project", symlinks=True)
     return tmp_path / "project"
-
-
-def pytest_sessionfinish() -> None:
-    tally.write()

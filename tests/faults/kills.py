@@ -1,15 +1,14 @@
-"""Kill extraction and training at random moments; what they write must not differ.
+"""Kill work at random moments; what it writes in the end must not differ.
 
-    python -m tests.faults.kills [--extractions 50] [--trainings 30] [--seed 0]
+    python -m tests.faults.kills [extraction training ...] [--kills 50] [--seed 0]
 
-Each kind of work runs once undisturbed. Then a run is begun again and again in a process group of
-its own and killed with -9 at a random moment, until it was killed so many times; the last one is
-left to end. Prints the seed, and a line for each kind: kills, runs that ended, files that differ.
+Each kind of work runs once undisturbed. Then it is begun again and again on what the last one left
+and killed with -9 at a random moment of its life; where it ends before, it begins anew from
+nothing. The last one is left to end. Prints the seed, and a line for each kind: kills, runs that
+ended, files that differ, processes that were left.
 """
 
 import argparse
-import hashlib
-import os
 import random
 import shutil
 import signal
@@ -17,42 +16,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import psutil
-import soundfile
+from tests.faults.project import contents_of, differing_from, left_behind
+from tests.faults.works import WORKS, Process, Work
 
-from tasks.tables.parquet import write_table
-from tasks.tables.utterances import UTTERANCES
-from tests.places import ROOT, here
-from tests.tasks.corpus_factory import make_corpus
-
-_EXTRACT = """
-import io
-from tasks.features import stage
-from tasks.features.params import EncoderParams
-from tasks.layout import Layout
-from tasks.plain_context import PlainContext
-ctx = PlainContext("features", stream=io.StringIO())
-stage.run(EncoderParams(family="prosody"), Layout(), ctx, "toy", "prosody")
-"""
-_TRAIN = """
-import io
-from tasks.context import ForMethod
-from tasks.layout import Layout
-from tasks.plain_context import PlainContext
-from tasks.train import stage
-from tasks.train.stage import TrainParams
-from tests.tasks.corpus_factory import CORPUS, INPUTS
-entry = {"epochs": 40, "patience": 0, "lr": 0.01, "hidden": 8, "targets": ["category"]}
-ctx = PlainContext("train", stream=io.StringIO())
-asked = ForMethod(TrainParams(seeds=[0, 1]), entry, INPUTS)
-stage.run(asked, Layout(), ctx, CORPUS, "early_fusion")
-"""
-#: How long a run took is no result.
-_COMPARED = (".parquet", ".safetensors", ".tsv")
+#: A child whose parent is gone notices within seconds, on a busy machine too.
+_ORPHANED_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -62,115 +34,118 @@ class Result:
     kills: int
     ended: int
     differing: tuple[str, ...]
-    orphans: int
+    orphans: tuple[str, ...]
 
 
-def make_sounds(root: Path, clips: int = 40) -> None:
-    """A corpus of short noises."""
-    rng, rows = np.random.default_rng(0), []
-    for number in range(clips):
-        media = root / here().raw("toy") / f"{number}.wav"
-        media.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(media, 0.1 * rng.standard_normal(16000), 16000)
-        rows.append(
-            {
-                "utterance_id": f"toy/d/{number:03d}",
-                "dialogue_id": "toy/d",
-                "turn": number,
-                "media": f"toy/{number}.wav",
-                "media_sha256": hashlib.sha256(media.read_bytes()).hexdigest(),
-            }
-        )
-    write_table(UTTERANCES, UTTERANCES.frame(rows), root / here().utterances("toy"))
+def kill(
+    work: Work,
+    kills: int,
+    chance: random.Random,
+    folder: Path,
+    hear: Callable[[int], None] = lambda kills: None,
+) -> Result:
+    """Kill work in a folder so many times.
 
+    Args:
+        work: what is killed.
+        kills: how many times, unless something differs or is left before.
+        chance: of the moments.
+        folder: empty.
+        hear: is told of so many kills after which outputs were whole.
 
-def extraction(kills: int, chance: random.Random, folder: Path) -> Result:
-    """Features of an encoder for a small corpus."""
-    make_sounds(folder)
-    return _killed(_EXTRACT, here().features("toy", "prosody"), kills, chance, folder)
-
-
-def training(kills: int, chance: random.Random, folder: Path) -> Result:
-    """Two seeds of a small network."""
-    make_corpus(folds=1).write(folder)
-    return _killed(_TRAIN, here().runs("tiny", "early_fusion"), kills, chance, folder)
-
-
-def _killed(code: str, out: Path, kills: int, chance: random.Random, folder: Path) -> Result:
-    begun = time.monotonic()
-    if _start(code, folder, "calm").wait() != 0:
-        raise RuntimeError("the undisturbed run failed")
-    length_s = time.monotonic() - begun
-    wanted = _contents(folder / out)
-    shutil.rmtree(folder / out)
-    done = ended = 0
+    Raises:
+        RuntimeError: it failed where nobody killed it.
+    """
+    work.make(folder)
+    length_s = _undisturbed(work, folder)
+    wanted = contents_of(folder, work.compared)
+    _clear(work, folder)
+    done = ended = heard = 0
     differing: set[str] = set()
-    while done < kills:
-        process = _start(code, folder, "cache")
-        try:
-            process.wait(timeout=chance.uniform(0.0, 1.1 * length_s))
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            done += 1
-            continue
-        ended += 1
-        differing |= _differing(wanted, _contents(folder / out))
-        shutil.rmtree(folder / out)
-        shutil.rmtree(folder / "cache")
-    if _start(code, folder, "cache").wait() != 0:
-        raise RuntimeError("the run after the last kill failed")
-    differing |= _differing(wanted, _contents(folder / out))
-    return Result(done, ended + 1, tuple(sorted(differing)), _orphans(folder))
+    orphans: list[str] = []
+    while True:
+        is_last = done >= kills
+        process, begun = work.begin(folder), time.monotonic()
+        code = _wait(process, None if is_last else chance.uniform(0.0, length_s))
+        if code is None:
+            done += work.strike(process, chance)
+            code = _wait(process, None)
+        if code not in (0, -signal.SIGKILL):
+            raise RuntimeError(f"{work.name}: ended with {code} after {done} kills")
+        orphans += _orphans(folder)
+        if code == 0:
+            ended += 1
+            length_s = min(length_s, time.monotonic() - begun)
+            differing |= differing_from(wanted, contents_of(folder, work.compared))
+            _clear(work, folder)
+        if is_last or differing or orphans:
+            hear(0 if differing or orphans else done - heard)
+            return Result(done, ended, tuple(sorted(differing)), tuple(orphans))
+        if code == 0:
+            hear(done - heard)
+            heard = done
 
 
-def _start(code: str, folder: Path, cache: str) -> subprocess.Popen[bytes]:
-    changed = {"PYTHONPATH": str(ROOT), "AFFECTLOOM_CACHE": str(folder / cache)}
-    command = [sys.executable, "-c", code]
-    return subprocess.Popen(command, cwd=folder, env=os.environ | changed, start_new_session=True)
+def _undisturbed(work: Work, folder: Path) -> float:
+    _clear(work, folder)
+    begun = time.monotonic()
+    if (code := _wait(work.begin(folder), None)) != 0:
+        raise RuntimeError(f"{work.name}: the undisturbed one ended with {code}")
+    return time.monotonic() - begun
 
 
-def _contents(folder: Path) -> dict[str, bytes]:
-    found = {
-        str(file.relative_to(folder)): file.read_bytes()
-        for file in folder.rglob("*")
-        if file.suffix in _COMPARED
-    }
-    if not found:
-        raise RuntimeError(f"{folder} holds nothing to compare")
-    return found
+def _wait(process: Process, seconds: float | None) -> int | None:
+    """The exit code, or None where the process works after so many seconds."""
+    if not isinstance(process, subprocess.Popen):
+        process.join(seconds)
+        return process.exitcode
+    try:
+        process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return None
+    return process.returncode
 
 
-def _differing(wanted: dict[str, bytes], found: dict[str, bytes]) -> set[str]:
-    return {name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)}
+def _clear(work: Work, folder: Path) -> None:
+    for pattern in work.writes:
+        for path in folder.glob(pattern):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
-def _orphans(folder: Path) -> int:
-    """Processes that still work in the folder."""
-    count = 0
-    for process in psutil.process_iter(["cwd"]):
-        count += process.info["cwd"] == str(folder)
-    return count
+def _orphans(folder: Path) -> list[str]:
+    """Processes that still work in the folder after a while."""
+    end = time.monotonic() + _ORPHANED_S
+    while (left := left_behind(folder)) and time.monotonic() < end:
+        time.sleep(0.1)
+    return left
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--extractions", type=int, default=50)
-    parser.add_argument("--trainings", type=int, default=30)
+    named = {work.name.split(",")[0].split()[-1]: work for work in WORKS}
+    parser.add_argument("works", nargs="*", metavar="WORK", help=", ".join(named))
+    parser.add_argument("--kills", type=int, help="of each; default: as docs/safety.md has them")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
-    chance = random.Random(options.seed)
-    for work, kills in ((extraction, options.extractions), (training, options.trainings)):
+    is_bad = False
+    for name in options.works or named:
+        work, chance = named[name], random.Random(f"{options.seed} {name}")
+        kills = work.kills if options.kills is None else options.kills
         with tempfile.TemporaryDirectory() as folder:
-            found = work(kills, chance, Path(folder).resolve())
+            found = kill(work, kills, chance, Path(folder).resolve())
         print(
-            f"{work.__name__}: {found.kills} kills, {found.ended} runs ended, "
+            f"{name}: {found.kills} kills, {found.ended} runs ended, "
             f"{len(found.differing)} files differ {list(found.differing)}, "
-            f"{found.orphans} processes left",
+            f"{len(found.orphans)} processes left {list(found.orphans)}",
             flush=True,
         )
+        is_bad = is_bad or bool(found.differing or found.orphans)
+    return int(is_bad)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

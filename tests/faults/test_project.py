@@ -15,7 +15,6 @@ import time
 import pytest
 
 from tests.faults.project import (
-    KILLS,
     as_nobody,
     check_sentence,
     differing,
@@ -31,7 +30,6 @@ from tests.tally import note, trial
 pytestmark = pytest.mark.faults
 
 #: Rows of the table in docs/safety.md.
-KILLED = "kill -9 of a whole run"
 BESIDE = "runs beside another"
 STOPPED = "runs stopped, or their store deleted"
 SURROUNDED = "user, home, locale, path, core, clock"
@@ -63,18 +61,6 @@ def check_recovers(root, wanted, kind: str, times: int = 1, was_refused: bool = 
         note(kind, "wrong")
     assert code == 0, said
     check_same(root, wanted, kind, times, was_refused)
-
-
-@pytest.mark.parametrize("who", ["group", "parent"])
-def test_kills_of_a_whole_run_change_nothing(new, wanted, chance, length_s, who):
-    for _ in range(KILLS):
-        process = start(new, "run")
-        try:
-            process.wait(timeout=chance.uniform(0, length_s))
-        except subprocess.TimeoutExpired:
-            (os.killpg if who == "group" else os.kill)(process.pid, signal.SIGKILL)
-        process.communicate()  # ends when nobody holds the other end of its words any more
-    check_recovers(new, wanted, KILLED, KILLS)
 
 
 def test_a_run_that_was_stopped_and_goes_on_gives_the_same(new, wanted, chance, length_s):

@@ -5,7 +5,7 @@ import zipfile
 import pyarrow.parquet as pq
 import pytest
 
-from tests.faults.conftest import SECRETS
+from tests.faults.project import SECRETS
 from tests.tally import note
 
 pytestmark = pytest.mark.faults
