@@ -77,6 +77,8 @@ class Work:
         writes: what it writes and keeps; removed before it is begun anew.
         compared: the folder of its outputs, in the suffixes that are compared.
         strike: kills; returns whether there was something to kill.
+        strikes: how many in one life at most.
+        is_made_done: ``make`` leaves an undisturbed one, which took what ``length_s.txt`` says.
     """
 
     name: str
@@ -86,6 +88,8 @@ class Work:
     writes: tuple[str, ...]
     compared: str
     strike: Callable[[Process, random.Random], bool] = field(default=strike_group)
+    strikes: int = 1
+    is_made_done: bool = False
 
 
 def _extract() -> None:
@@ -194,15 +198,17 @@ WORKER = Work(
     TRAINING.writes,
     TRAINING.compared,
     strike_worker,
+    strikes=3,  # as often as a shard whose worker died is sent to another
 )
 PIPELINE = Work(
-    "a whole run, its group or its parent alone",
+    "a whole run",
     20,
     _make_run,
     _cli("run"),
     ("data/[!r]*", "data/runs", "data/reports", *_MADE_BY_RUN),
     "data",
     strike_group_or_parent,
+    is_made_done=True,
 )
 PREDICT = Work("predict", 20, _make_run, _cli(*_PREDICT), ("answers", ".cache"), "answers")
 WORKS = (EXTRACTION, TRAINING, PREDICT, WORKER, PIPELINE)
