@@ -19,7 +19,8 @@ from tasks.media.pictures import EXIF_ORIENTATIONS, FrameCollector, Orientation,
 from tasks.media.types import Clip, FrameSampling, Media, Problem, Region, no_frames
 
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses what has twice as many
-_MAX_ANIMATION_PIXELS = 1_000_000_000  # of all frames together: each is drawn, whatever is wanted
+#: Of all frames together: each is drawn, whatever is wanted, and a million take up to 0.1 s.
+_MAX_ANIMATION_PIXELS = 300_000_000
 
 # Formats that run other programs (EPS) or belong to other uses stay out.
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000")
@@ -153,7 +154,10 @@ def _frame_count(image: Image.Image, container: str, medium: Medium) -> int:
     with _decoding(medium):  # a GIF is read to its end to be counted
         count = int(getattr(image, "n_frames", 1))
     if count > 1 and count * image.width * image.height > _MAX_ANIMATION_PIXELS:
-        detail = f"{medium} has {count} frames of {image.width}x{image.height} pixels"
+        detail = (
+            f"{medium} has {count} frames of {image.width}x{image.height} pixels, more than "
+            f"{_MAX_ANIMATION_PIXELS:,} pixels together; make it a video"
+        )
         raise MediaFault(Problem("too_large", detail))
     return count
 

@@ -189,14 +189,21 @@ def test_a_picture_of_absurd_size_is_refused(tmp_path):
     assert reasons(pictures(path)) == ["too_large"]
 
 
-def test_an_animation_of_more_pixels_than_are_drawn_is_too_large(tmp_path, monkeypatch):
+def test_an_animation_of_more_pixels_than_are_drawn_is_too_large_before_any_is(
+    tmp_path, monkeypatch
+):
     path = tmp_path / "a.gif"
     frames = [Image.new("RGB", (100, 80), (40 * n, 0, 0)) for n in range(6)]
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=40)
     assert probe(path).status == "ok"
     monkeypatch.setattr("tasks.media.stills._MAX_ANIMATION_PIXELS", 6 * 8000 - 1)
-    assert [problem.reason for problem in probe(path).problems] == ["too_large"]
-    assert "6 frames of 100x80" in probe(path).problems[0].detail
+    monkeypatch.delattr("tasks.media.stills._load")
+    found = probe(path).problems
+    assert [problem.reason for problem in found] == ["too_large"]
+    assert found[0].detail.endswith(
+        "a.gif has 6 frames of 100x80 pixels, more than 47,999 pixels together; make it a video"
+    )
+    assert reasons(pictures(path)) == ["too_large"]
 
 
 def test_the_limit_of_pictures_is_the_one_that_is_said():
