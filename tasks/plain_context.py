@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TextIO, TypeVar
 
+from models.errors import UserError
 from tasks.context import Progress, WorkerDied
 
 In = TypeVar("In")
@@ -115,12 +116,18 @@ def make_pool(runner: Literal["threads", "processes"], workers: int) -> Executor
         return ThreadPoolExecutor(workers)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["numpy", "torch", "polars"])
-    return ProcessPoolExecutor(
-        workers,
-        mp_context=context,
-        initializer=_start_worker,
-        initargs=(os.getpid(), dict(os.environ)),
-    )
+    try:
+        return ProcessPoolExecutor(
+            workers,
+            mp_context=context,
+            initializer=_start_worker,
+            initargs=(os.getpid(), dict(os.environ)),
+        )
+    except OSError as error:  # of the semaphores, which lie in shared memory
+        raise UserError(
+            f"cannot start {workers} processes: {error.strerror or error}; free /dev/shm (a "
+            "container: --shm-size=1g), or set `execution: {runner: threads}` in params.yaml"
+        ) from error
 
 
 def _start_worker(pid: int, environment: Mapping[str, str]) -> None:

@@ -18,7 +18,7 @@ from av.error import FFmpegError
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
-from tasks.media.formats import HEIF_BRANDS, explain
+from tasks.media.formats import HEIF_BRANDS, cut_short, explain
 from tasks.media.opening import MAX_PIXELS, MediaFault, Medium
 from tasks.media.types import Problem
 
@@ -85,6 +85,8 @@ def open_tracks(medium: Medium) -> Iterator[Tracks]:
 def _choose(medium: Medium, container: InputContainer) -> Tracks:
     """Take the tracks a player would: default ones first, then the largest or clearest."""
     is_still = medium.head[4:8] == b"ftyp" and medium.head[8:12] in HEIF_BRANDS
+    if is_still and (cut := cut_short(medium)) is not None:  # what is lost would be shown as grey
+        raise MediaFault(Problem("truncated", f"{medium} {cut}"))
     if is_still and any(s.disposition & Disposition.dependent for s in container.streams.video):
         raise MediaFault(
             Problem("unsupported", f"{medium} is a HEIF picture made of tiles; convert it to JPEG")

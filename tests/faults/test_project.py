@@ -209,6 +209,32 @@ def test_a_disk_that_is_full(new, wanted, kib, tmp_path):
     check_recovers(new, wanted, FULL, was_refused=True)
 
 
+@needs_root
+def test_shared_memory_that_is_full(old, wanted):
+    """``/dev/shm`` is a full file system of this process alone."""
+    shutil.rmtree(old / "data/runs")
+    script = (
+        "mount -t tmpfs -o size=8k tmpfs /dev/shm && head -c 99999 /dev/zero > /dev/shm/x; "
+        f"'{sys.executable}' -m flows.cli.main run"
+    )
+    env = environment(old, AFFECTLOOM_EXECUTION__WORKERS="2")
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script],
+        cwd=old,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    if "mount" in said and "denied" in said:
+        pytest.skip("this machine lets nobody mount")
+    assert done.returncode == 1, said
+    check_sentence(said)
+    assert "free /dev/shm" in said
+    check_recovers(old, wanted, FULL, was_refused=True)
+
+
 @pytest.mark.parametrize(
     "what",
     ["data/corpora", "data/labels", "data/splits", "data/features", "data/runs", "data/reports"],

@@ -1,3 +1,4 @@
+import errno
 import io
 import os
 import signal
@@ -140,6 +141,15 @@ def test_a_worker_that_is_killed_ends_in_one_sentence():
     ctx = PlainContext(runner="processes", workers=2)
     with pytest.raises(WorkerDied, match=r"a worker process died.*execution.workers"):
         list(ctx.map(die, [0, 1, 0, 0], "x"))
+
+
+def test_shared_memory_that_is_full_is_one_sentence_with_a_remedy(monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("multiprocessing.synchronize._multiprocessing.SemLock", full)
+    with pytest.raises(UserError, match="cannot start 2 processes: No space left on device; free"):
+        make_pool("processes", 2)
 
 
 def test_a_shard_can_have_a_process_to_itself():

@@ -4,6 +4,7 @@ from PIL import Image
 
 from tasks.media.decoding import FrameSampling, Region, Span, decode, probe
 from tasks.media.pictures import EXIF_ORIENTATIONS
+from tests.tasks.heif_factory import write_heif
 from tests.tasks.media_factory import corner_names, corners
 
 EVERY = FrameSampling()
@@ -208,3 +209,27 @@ def test_an_animation_of_more_pixels_than_are_drawn_is_too_large_before_any_is(
 
 def test_the_limit_of_pictures_is_the_one_that_is_said():
     assert Image.MAX_IMAGE_PIXELS * 2 == 200_000_000
+
+
+def test_a_heif_picture_of_one_frame_is_read(tmp_path):
+    path = tmp_path / "p.heic"
+    write_heif(path, corners())
+    clip, media = pictures(path), probe(path)
+    assert (clip.status, clip.kind, media.kind) == ("ok", "image", "image")
+    assert clip.frames.shape == (1, 48, 64, 3)
+    assert corner_names(clip.frames[0]) == "rgbw"
+
+
+def test_a_heif_picture_of_tiles_is_refused_with_a_remedy(tmp_path):
+    path = tmp_path / "p.heic"
+    write_heif(path, corners(), tiles=2)
+    found = pictures(path).problems
+    assert reasons(pictures(path)) == reasons(probe(path)) == ["unsupported"]
+    assert found[0].detail == f"{path} is a HEIF picture made of tiles; convert it to JPEG"
+
+
+def test_a_heif_picture_that_is_cut_is_not_shown_in_grey(tmp_path):
+    path = tmp_path / "p.heic"
+    write_heif(path, corners())
+    path.write_bytes(path.read_bytes()[:-10])
+    assert reasons(pictures(path)) == reasons(probe(path)) == ["truncated"]
