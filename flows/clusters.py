@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from flows.execution import worker_count
 from models.errors import UserError
+from tasks.context import WorkerDied
 from tasks.params import ExecutionParams
 
 Out = TypeVar("Out")
@@ -41,7 +42,14 @@ def _dask(settings: ExecutionParams) -> Iterator[tuple[Executor, int]]:
         "dashboard_address": None,  # a port that nobody asked for
     }
     options = {"address": settings.address} if settings.address else local
-    with distributed.Client(**options) as client:
+    try:
+        opened = distributed.Client(**options)
+    except RuntimeError as error:  # what Dask makes of it
+        raise WorkerDied(
+            f"a worker of the Dask cluster died while it started ({error}); run the same command "
+            "again, with fewer execution.workers in params.yaml if it dies again"
+        ) from error
+    with opened as client:
         size = sum(client.nthreads().values())
         yield _Placed(client.get_executor(retries=RETRIES)), max(1, size)
 

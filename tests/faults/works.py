@@ -8,23 +8,20 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
 import soundfile
 
-from tests.faults.project import run_project, start
+from tests.faults.project import environment, run_project, start
 from tests.places import here
 from tests.tasks.corpus_factory import CORPUS, INPUTS, make_corpus
-
-if TYPE_CHECKING:
-    from tasks.context import Context
 
 Process = BaseProcess | subprocess.Popen[str]
 
@@ -102,28 +99,16 @@ def _extract() -> None:
     stage.run(EncoderParams.model_validate({"family": "prosody"}), Layout(), ctx, "toy", "prosody")
 
 
-def _train_with(ctx: "Context") -> None:
+def _train() -> None:
     from tasks.context import ForMethod
     from tasks.layout import Layout
+    from tasks.plain_context import PlainContext
     from tasks.train import stage
 
     entry = {"epochs": 40, "patience": 0, "lr": 0.01, "hidden": 8, "targets": ["category"]}
     asked = ForMethod(stage.TrainParams(seeds=[0, 1]), entry, INPUTS)
+    ctx = PlainContext("train", stream=io.StringIO())
     stage.run(asked, Layout(), ctx, CORPUS, "early_fusion")
-
-
-def _train() -> None:
-    from tasks.plain_context import PlainContext
-
-    _train_with(PlainContext("train", stream=io.StringIO()))
-
-
-def _train_on_cluster() -> None:
-    from flows.bridge import open_context
-    from tasks.params import ExecutionParams
-
-    with open_context("train", ExecutionParams(runner="dask", workers=2)) as ctx:
-        _train_with(ctx)
 
 
 def _make_sounds(root: Path, clips: int = 40) -> None:
@@ -166,8 +151,21 @@ def _make_run(folder: Path) -> None:
     shutil.copytree(run_project(), folder, symlinks=True, dirs_exist_ok=True)
 
 
-def _make_corpus(folds: int, folder: Path) -> None:
-    make_corpus(folds=folds).write(folder)
+def _make_corpus(folder: Path) -> None:
+    make_corpus(folds=1).write(folder)
+
+
+def _on_cluster(folder: Path) -> Process:
+    """Training on a Dask cluster of two workers."""
+    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    env = environment(folder, PYTHONPATH=path) | {
+        "AFFECTLOOM_EXECUTION__RUNNER": "dask",
+        "AFFECTLOOM_EXECUTION__WORKERS": "2",
+    }
+    command = [sys.executable, "-m", "flows.stage", "train", "--corpus=toy"]
+    return subprocess.Popen(
+        [*command, "--method=early_fusion"], cwd=folder, env=env, text=True, start_new_session=True
+    )
 
 
 def _cli(*words: str) -> Callable[[Path], Process]:
@@ -185,7 +183,7 @@ EXTRACTION = Work(
 TRAINING = Work(
     "training",
     30,
-    partial(_make_corpus, 1),
+    _make_corpus,
     partial(_forked, _train),
     (str(here().runs("tiny", "early_fusion")), "cache"),
     str(here().runs("tiny", "early_fusion")),
@@ -193,10 +191,10 @@ TRAINING = Work(
 WORKER = Work(
     "a cluster's worker",
     10,
-    partial(_make_corpus, 2),
-    partial(_forked, _train_on_cluster),
-    TRAINING.writes,
-    TRAINING.compared,
+    _make_run,
+    _on_cluster,
+    ("data/runs/*", ".cache/runs"),
+    "data/runs",
     strike_worker,
     strikes=3,  # as often as a shard whose worker died is sent to another
 )

@@ -8,6 +8,7 @@ import sys
 import threading
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,8 +16,9 @@ from flows import bridge, execution
 from flows.noting import Notes
 from flows.pipeline import only_one
 from flows.prefect import outbox
+from flows.stage import may_pass
 from models.errors import UserError
-from tasks.context import Progress
+from tasks.context import Progress, WorkerDied
 from tasks.params import ExecutionParams
 from tasks.plain_context import PlainContext
 
@@ -266,3 +268,17 @@ def test_a_wrong_variable_is_named(monkeypatch):
 def test_a_misspelt_key_of_execution_names_the_nearest():
     with pytest.raises(UserError, match=r"no key execution\.runer; did you mean 'runner'"):
         execution.execution({"execution": {"runer": "threads"}})
+
+
+def test_a_cluster_whose_worker_dies_at_its_start_is_tried_again(monkeypatch):
+    def start(**options):
+        raise RuntimeError("Nanny failed to start.")
+
+    distributed = SimpleNamespace(Client=start)
+    monkeypatch.setattr("flows.clusters._package", lambda name, runner: distributed)
+    with (
+        pytest.raises(WorkerDied, match="died while it started .Nanny failed") as died,
+        bridge.open_context("stage", ExecutionParams(runner="dask", workers=2)) as ctx,
+    ):
+        list(ctx.map(abs, [-1, -2], "shard"))
+    assert may_pass(died.value)
