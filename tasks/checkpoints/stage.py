@@ -18,7 +18,7 @@ import transformers as hf
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from models.errors import UserError
-from tasks.atomic import write_json
+from tasks.atomic import disk_error, write_json
 from tasks.checkpoints.params import CheckpointsParams, ForCheckpoints, Kind, TinyCheckpoint
 from tasks.checkpoints.wheels import Wanted, bring
 from tasks.context import Context
@@ -82,7 +82,15 @@ def make(params: CheckpointsParams, destination: Path) -> Path:
     hf.utils.logging.disable_progress_bar()
     for name, tiny in sorted(params.models.items()):
         with tempfile.TemporaryDirectory(dir=destination, prefix=f".{name}.", suffix=".tmp") as tmp:
-            made = make_checkpoint(tiny, params.seed, Path(tmp) / name)
+            try:
+                made = make_checkpoint(tiny, params.seed, Path(tmp) / name)
+            except Exception as error:
+                if (found := disk_error(error)) is None:
+                    raise
+                raise UserError(
+                    f"cannot write {destination / name}: {found.strerror}; free space or allow "
+                    "writing there"
+                ) from error
             target = destination / name
             target.mkdir(exist_ok=True)
             for old in target.iterdir():

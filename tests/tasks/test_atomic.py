@@ -1,7 +1,5 @@
 import errno
-import resource
 import shutil
-from contextlib import contextmanager
 
 import polars as pl
 import pytest
@@ -11,19 +9,9 @@ from safetensors.torch import save_file
 from models.errors import UserError
 from tasks.atomic import disk_error, replacing, why
 from tasks.train.saving import save_state
+from tests.places import small_files
 
 MANY = torch.arange(20_000.0)
-
-
-@contextmanager
-def small_files():
-    """No file grows beyond 4 kB meanwhile."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def replace_by(write):
