@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
+from http import HTTPStatus
 from typing import Any
 from urllib.error import HTTPError
 
@@ -110,8 +111,9 @@ class Outbox:
                 time.sleep(_PAUSE_S)
                 return False
             self._lose(error)
-            # a message that a living server cannot digest must not hold up the others for ever
-            return isinstance(error, HTTPError)
+            # a message that a living server cannot digest must not hold up the others for ever;
+            # 503 says that its database is busy, and what opens a run would be lost for good
+            return isinstance(error, HTTPError) and error.code != HTTPStatus.SERVICE_UNAVAILABLE
         self._failing_since = None
         return True
 

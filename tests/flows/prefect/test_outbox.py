@@ -100,6 +100,17 @@ def test_what_a_living_server_cannot_digest_does_not_hold_up_the_rest(answering)
     box.close()
 
 
+def test_what_a_busy_database_puts_off_is_kept(answering):
+    answering.set()
+    server, box = Server(HTTPError("", 503, "database is locked", {}, None)), Outbox()  # pyright: ignore
+    box.put(server.take("the run is opened"))
+    box.put(server.take("a shard of it"))
+    wait_for(lambda: server.asked > 20)  # given up more than once, and found again
+    server.error = None
+    box.close()
+    assert server.got == ["the run is opened", "a shard of it"]
+
+
 def test_a_long_absence_fills_no_memory_but_keeps_the_last_word(answering, monkeypatch):
     monkeypatch.setattr(outbox, "MOST", 3)
     server, box = Server(ConnectionError("gone")), Outbox()
