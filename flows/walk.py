@@ -164,7 +164,7 @@ class _Walker:
             if self.watcher.must_stop():
                 self.stop_all()
                 for address in waiting:
-                    self._end(Outcome(address, "stopped"))
+                    self._end(Outcome(address, "stopped", "before it began"))
                 break
             waiting = self._start_ready(waiting)
             self._collect()
@@ -237,11 +237,12 @@ class _Walker:
 
     def stop_all(self) -> None:
         """End every stage that is at work."""
-        groups = {address: child.process for address, child in self.running.items()}
-        stop_groups(list(groups.values()))
-        for address in groups:
+        children = dict(self.running)
+        stop_groups([child.process for child in children.values()])
+        for address, child in children.items():
             self.running.pop(address, None)
-            self._end(Outcome(address, "stopped"))
+            seconds = time.monotonic() - child.began
+            self._end(Outcome(address, "stopped", "while it was at work", seconds))
 
 
 def stop_groups(

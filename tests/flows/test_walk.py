@@ -207,6 +207,8 @@ def test_stopping_leaves_no_process_and_no_lock(tmp_path):
     root = make_project(tmp_path, {"slow": {"cmd": "sleep 987", "outs": ["never"]}})
     outcomes = walk(root, read_plan(root), _StopSoon(), jobs=1)
     assert states(outcomes) == {"slow": "stopped"}
+    assert outcomes[0].reason == "while it was at work"
+    assert outcomes[0].seconds > 2
     assert not _processes("sleep 987")
     lock = root / ".dvc" / "tmp" / "rwlock"
     held = json.loads(lock.read_text() or "{}") if lock.exists() else {}
