@@ -26,21 +26,31 @@ pytestmark = [
     pytest.mark.skipif(not shutil.which("initdb"), reason="PostgreSQL is not installed here"),
 ]
 #: PostgreSQL refuses to run as root.
-_USER = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
+_USER = "postgres" if os.geteuid() == 0 else None
+#: What is tried is the database, not how soon it answers.
+_PATIENT = PIPELINE.replace(
+    "stop_on_signal()\n",
+    "from flows.prefect import api, outbox\n"
+    "api.TIMEOUT_S = outbox.BUDGET_S = outbox.PATIENCE_S = 60.0\n"
+    "stop_on_signal()\n",
+    1,
+)
 
 
 @pytest.fixture
 def database():
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     if _USER:
-        shutil.chown(folder, **_USER)
+        shutil.chown(folder, _USER, _USER)
     port = free_port()
     command = ["initdb", "-D", folder / "data", "-U", "prefect", "-A", "trust", "--no-sync"]
-    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, **_USER)
+    subprocess.run(
+        command, cwd=folder, user=_USER, group=_USER, check=True, stdout=subprocess.DEVNULL
+    )
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             ["postgres", "-D", folder / "data", "-p", str(port), "-k", folder],
-            cwd=folder, stdout=log, stderr=log, **_USER,
+            cwd=folder, user=_USER, group=_USER, stdout=log, stderr=log,
         )  # fmt: skip
     ready = ["pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port), "-d", "postgres"]
     try:
@@ -58,7 +68,7 @@ def test_a_run_is_shown_by_a_server_on_postgresql(database, tmp_path):
     process, server = start_server(home, PREFECT_SERVER_DATABASE_CONNECTION_URL=database)
     try:
         root = make_project(tmp_path / "p", {"a": {"cmd": "echo one > a", "outs": ["a"]}})
-        done = run_python(PIPELINE, root, server)
+        done = run_python(_PATIENT, root, server)
         assert done.returncode == 0, done.stderr
         (run,) = pipeline_runs(server)
         assert run["state"]["type"] == "COMPLETED", done.stderr
