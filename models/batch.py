@@ -153,9 +153,22 @@ class Batch:
             images = images * present["video"][..., None, None, None].to(images.dtype)
         return replace(self, features=features, present=dict(present), frames=frames, images=images)
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes; its labels must not be hidden."""
+        return sum(_nbytes(getattr(self, f.name)) for f in fields(self))
+
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
         return replace(self, **{f.name: _move(getattr(self, f.name), device) for f in fields(self)})
+
+
+def _nbytes(value) -> int:
+    if isinstance(value, Tensor):
+        return value.nbytes
+    if isinstance(value, Frames):
+        return value.values.nbytes + value.mask.nbytes
+    return 0 if value is None else sum(_nbytes(item) for item in value.values())
 
 
 def _move(value, device):

@@ -20,6 +20,7 @@ from torch import Tensor
 from models.batch import Batch
 from models.errors import NotFinite, UserError
 from models.hiding import Masked, hide
+from models.kept import Kept
 from models.method import Data, Method, total
 from models.stepping import Steps
 from models.train_config import TrainConfig
@@ -97,7 +98,10 @@ def seed_everything(seed: int, epoch: int = 0, rank: int = 0) -> None:
     mixed = int(np.random.SeedSequence(source).generate_state(1, np.uint64)[0] >> 1)
     random.seed(mixed)
     np.random.seed(mixed % 2**32)
-    torch.manual_seed(mixed)
+    # torch.manual_seed does the same after noting, for devices that are not there, who called it
+    torch.default_generator.manual_seed(mixed)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(mixed)
 
 
 def fit(
@@ -135,7 +139,7 @@ def fit(
     if resume is None:
         seed_everything(seed)
         method.prepare(train)
-    shown = _as_shown(method, validation, config)
+    shown = _as_shown(method, Kept(validation), config)
     judge = _Judge(method, shown, score, config.batch_size, device, team)
     if not any(p.requires_grad for p in method.parameters()):
         return Fitted(_copy_state(method), 0, _checked(judge(), 0))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from safetensors import safe_open
 
+from models.kept import Kept
 from models.training import best_device, predict
 from tasks.batches.dataset import Dataset
 from tasks.batches.hiding import Hidden, draw_masks, subsets
@@ -79,10 +80,10 @@ def fill(
             left[cell] = there & observed[:, columns]
     cells = {CHOSEN: plain} | _predict_left(one, data, source.modalities, there, left, plain)
     chosen = {name: value.clone() for name, value in one.method.state_dict().items()}
-    epochs = []
+    epochs, shown = [], Kept(data)
     for state in _kept(one.folder):
         one.method.load_state_dict(state)
-        epochs.append(predict(one.method, data, device=best_device()))
+        epochs.append(predict(one.method, shown, device=best_device()))
     one.method.load_state_dict(chosen)
     truths = {target: scored_truth(data, target) for target in one.targets}
     grids.add(one.seed, truths, cells, epochs)
