@@ -6,6 +6,8 @@ carries ``"affectloom_trained": false``, which every table made with it repeats.
 the same bytes.
 """
 
+from __future__ import annotations  # naming a model imports it, in every run that reads parameters
+
 import json
 import string
 import tempfile
@@ -100,7 +102,7 @@ def make(params: CheckpointsParams, destination: Path) -> Path:
     return destination
 
 
-def _speech(config: type, model: type, norm: Literal["group", "layer"], **more: object) -> Callable:
+def _speech(family: str, norm: Literal["group", "layer"], **more: object) -> Callable:
     def make(tiny: TinyCheckpoint, folder: Path) -> hf.PreTrainedModel:
         sizes = dict(
             hidden_size=tiny.width,
@@ -119,7 +121,8 @@ def _speech(config: type, model: type, norm: Literal["group", "layer"], **more: 
             {"do_normalize": True, "feature_size": 1, "sampling_rate": 16000, "padding_value": 0.0},
             indent=2,
         )
-        return model(config(**(sizes | more)))
+        config = getattr(hf, f"{family}Config")(**(sizes | more))
+        return getattr(hf, f"{family}Model")(config)
 
     return make
 
@@ -258,15 +261,11 @@ def _save_tokenizer(folder: Path, has_types: bool) -> dict[str, int]:
 
 
 _MAKERS: dict[Kind, Callable[[TinyCheckpoint, Path], hf.PreTrainedModel]] = {
-    "wav2vec2": _speech(hf.Wav2Vec2Config, hf.Wav2Vec2Model, "group"),
-    "wav2vec2_layer_norm": _speech(
-        hf.Wav2Vec2Config, hf.Wav2Vec2Model, "layer", do_stable_layer_norm=True, conv_bias=True
-    ),
-    "hubert": _speech(hf.HubertConfig, hf.HubertModel, "group"),
-    "wavlm": _speech(hf.WavLMConfig, hf.WavLMModel, "layer", num_ctc_classes=8),
-    "data2vec_audio": _speech(
-        hf.Data2VecAudioConfig, hf.Data2VecAudioModel, "layer", conv_pos_kernel_size=9
-    ),
+    "wav2vec2": _speech("Wav2Vec2", "group"),
+    "wav2vec2_layer_norm": _speech("Wav2Vec2", "layer", do_stable_layer_norm=True, conv_bias=True),
+    "hubert": _speech("Hubert", "group"),
+    "wavlm": _speech("WavLM", "layer", num_ctc_classes=8),
+    "data2vec_audio": _speech("Data2VecAudio", "layer", conv_pos_kernel_size=9),
     "whisper": _whisper,
     "vit": _vit,
     "dinov2": _dinov2,
