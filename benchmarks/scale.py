@@ -1,18 +1,24 @@
 """How time and memory grow with the corpus: tables of any size, a process for each stage.
 
     python -m benchmarks.scale [SIZE ...] [--stages ingest labels ...] [--folder FOLDER] [--wide 64]
+                               [--kills 3]
 
 Sizes are utterances; 10,000 and 100,000 unless others are named. A corpus has no media: a CSV file
 of dialogues of 20 utterances that five raters judge on valence, arousal, dominance and category,
 with imported features of one modality. The stages run in a project of its own in FOLDER, by default
 a temporary one, with one worker. Prints processor seconds, how much of them is start-up (the
 interpreter and all imports), the peak of resident memory and, from the second size on, by what
-power of the size the seconds without start-up grow: 1 is linear.
+power of the size the seconds without start-up grow: 1 is linear. With ``--kills``, ``ingest`` and
+``labels`` are then killed so many times at moments spread over their time and run again: the outs
+must be what they were before, after the kill and after the next run.
 """
 
 import argparse
+import hashlib
 import math
 import os
+import signal
+import subprocess
 import sys
 import tempfile
 from itertools import pairwise
@@ -27,6 +33,8 @@ from benchmarks.pipeline import measure
 from benchmarks.project import ROOT, affectloom, make_project
 from tasks.corpora.imports.found import Block
 from tasks.corpora.imports.writing import write_features
+from tasks.layout import Layout
+from tasks.stages import STAGES as ROWS
 from tasks.targets import VAD
 
 CORPUS, RATERS, TURNS = "big", 5, 20
@@ -127,6 +135,37 @@ def measured(folder: Path, utterances: int, stages: list[str], width: int) -> di
     return found
 
 
+def outs(project: Path, stage: str) -> dict[str, str]:
+    """SHA-256 of every file that a stage writes."""
+    files = ROWS[stage].writes(Layout(project / "data"), corpus=CORPUS)
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def kill(project: Path, stage: str, took_s: float, kills: int) -> None:
+    """Kill a stage ``kills`` times, run it again, and compare bytes; stops at a difference."""
+    whole = outs(project, stage)
+    command = [sys.executable, "-m", "flows.stage", stage, f"--corpus={CORPUS}"]
+    for number in range(1, kills + 1):
+        after_s = took_s * number / (kills + 1)
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True) as child:
+            try:
+                child.wait(after_s)
+                print(f"{stage} ended before {after_s:.1f} s")
+            except subprocess.TimeoutExpired:
+                os.killpg(child.pid, signal.SIGKILL)
+        between = outs(project, stage)
+        left = [*(project / "data").rglob(".*.tmp")]
+        subprocess.run(command, stderr=subprocess.DEVNULL, check=True)
+        if between != whole or outs(project, stage) != whole:
+            raise SystemExit(f"{stage}, killed after {after_s:.1f} s: other bytes")
+        after = [*(project / "data").rglob(".*.tmp")]
+        print(
+            f"{stage} killed after {after_s:.1f} s: outs as before, {len(left)} temporary files; "
+            f"run again: the same bytes, {len(after)} temporary files",
+            flush=True,
+        )
+
+
 def show_growth(by_size: dict[int, dict[str, dict]]) -> None:
     """How seconds without start-up, and memory, grow from each size to the next."""
     sizes = sorted(by_size)
@@ -148,12 +187,18 @@ def main() -> None:
     parser.add_argument("--stages", nargs="*", choices=STAGES, default=list(STAGES))
     parser.add_argument("--folder", type=Path, help="keep the projects here")
     parser.add_argument("--wide", type=int, default=64, help="width of the features")
+    parser.add_argument("--kills", type=int, default=0, help="of ingest and labels")
     asked = parser.parse_args()
     os.environ["PYTHONPATH"] = str(ROOT)  # the child is this folder's; its code is the project's
     print(f"{'size':>9}  {'stage':10} {'cpu s':>8} {'start-up s':>10} {'peak MB':>8}")
     with tempfile.TemporaryDirectory() as temporary:
         folder = (asked.folder or Path(temporary)).resolve()
-        show_growth({n: measured(folder, n, asked.stages, asked.wide) for n in sorted(asked.sizes)})
+        found = {n: measured(folder, n, asked.stages, asked.wide) for n in sorted(asked.sizes)}
+        show_growth(found)
+        for size, took in found.items():
+            os.chdir(folder / str(size))
+            for stage in [name for name in ("ingest", "labels") if asked.kills and name in took]:
+                kill(folder / str(size), stage, took[stage]["clock_s"], asked.kills)
         os.chdir(ROOT)
 
 
