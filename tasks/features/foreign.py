@@ -22,6 +22,9 @@ from tasks.store.segments import Entry, Store
 from tasks.tables.parquet import read_table
 from tasks.tables.utterances import UTTERANCES
 
+#: Row groups that are held of vectors alone: where a file's order is not that of the table, its 16
+#: buckets are read side by side.
+_GROUPS = 32
 #: Stands for the corpus in the name of a file that several have.
 CORPUS = "{corpus}"
 
@@ -157,7 +160,7 @@ class _Together:
 
 
 class _FeaturesFile:
-    """Rows of a file of ``affectloom import`` by id; holds one row group at a time."""
+    """Rows of a file of ``affectloom import`` by id; holds one row group with frames, or a few."""
 
     def __init__(self, path: Path, corpus: str, sequence: bool) -> None:
         if not path.is_file():
@@ -182,7 +185,8 @@ class _FeaturesFile:
         self.heads = pl.DataFrame(pl.from_arrow(head)).with_row_index("place")
         sizes = [self.file.metadata.row_group(n).num_rows for n in range(self.file.num_row_groups)]
         self.ends = np.cumsum(sizes)
-        self.group, self.columns = -1, pa.table({})
+        self.columns = ["pooled", "sequence"] if sequence else ["pooled"]
+        self.groups: dict[int, pa.Table] = {}
 
     def rows(self, utterances: pl.Series, corpus: str) -> list[Row]:
         """Utterances' rows without their features; a key is a place in the file."""
@@ -210,13 +214,20 @@ class _FeaturesFile:
     def _entry(self, key: str) -> Entry:
         number = int(key)
         group = int(np.searchsorted(self.ends, number, side="right"))
-        if group != self.group:
-            self.columns = self.file.read_row_group(group, ["pooled", "sequence"])
-            self.group = group
+        found = self._group(group)
         place = number - (int(self.ends[group - 1]) if group else 0)
-        pooled = self.columns["pooled"][place].values.to_numpy(zero_copy_only=False)
+        pooled = found["pooled"][place].values.to_numpy(zero_copy_only=False)
         blobs: dict[str, bytes | memoryview] = {"pooled": pooled.astype("<f4").tobytes()}
-        frames = self.columns["sequence"][place].as_py()
-        if self.sequence and frames is not None:
+        if self.sequence and (frames := found["sequence"][place].as_py()) is not None:
             blobs["sequence"] = frames
         return Entry(key, {}, blobs)
+
+    def _group(self, number: int) -> pa.Table:
+        """A row group; those that were asked for longest ago make room."""
+        found = self.groups.pop(number, None)
+        if found is None:
+            while len(self.groups) >= (1 if self.sequence else _GROUPS):
+                del self.groups[next(iter(self.groups))]
+            found = self.file.read_row_group(number, self.columns)
+        self.groups[number] = found
+        return found

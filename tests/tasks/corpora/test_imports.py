@@ -147,6 +147,23 @@ def test_bucket_files_are_where_the_rest_of_the_project_looks():
         assert all(bucket_of(name, rows=4) == number for name in names)
 
 
+def test_a_file_in_another_order_than_the_table_gives_the_same_rows(monkeypatch):
+    monkeypatch.setattr("tasks.corpora.imports.writing.ROW_GROUP", 1)
+    monkeypatch.setattr("tasks.features.foreign._GROUPS", 2)
+    run(save(iemocap_tuple()))
+    Ready()
+    folder = here().features("toy", "toy_text")
+
+    def rows():
+        features("toy_text")
+        return pl.concat(map(pl.read_parquet, sorted(folder.iterdir()))).sort("utterance_id")
+
+    by_utterance, files = rows(), len(list(folder.iterdir()))
+    monkeypatch.setattr("tasks.store.buckets.BY_DIALOGUE", 1)
+    assert rows().equals(by_utterance)
+    assert len(list(folder.iterdir())) < files
+
+
 def test_the_same_file_gives_the_same_bytes():
     source = save(iemocap_tuple())
     run(source)
