@@ -30,7 +30,7 @@ from models.encoders.hidden import (
     to_numpy,
 )
 from models.errors import UserError
-from models.layers import efficientnet_lite, mini_xception
+from models.layers import efficientnet_b0, efficientnet_lite, mini_xception
 
 MODALITY = "video"
 FEATURE_VERSION = 1
@@ -41,6 +41,7 @@ CHUNK = 32
 _NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
     mini_xception.NAME: mini_xception.MiniXception,
     efficientnet_lite.NAME: efficientnet_lite.EfficientNetLite0,
+    efficientnet_b0.NAME: efficientnet_b0.EfficientNetB0,
 }
 
 

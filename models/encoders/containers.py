@@ -1,11 +1,13 @@
 """Tensors out of foreign files: safetensors, HDF5 of Keras, pickles of torch, CTranslate2.
 
 What a file is, its first bytes say. Nothing in a file is run: a pickle is read by torch's
-restricted reader, which makes tensors and plain containers only.
+restricted reader, which makes tensors and plain containers only, and one of a whole module by
+``pickled_modules``.
 """
 
 import pickle
 import struct
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
@@ -16,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from models.encoders.pickled_modules import read_module
 from models.encoders.records import first_line
 from models.errors import UserError
 
@@ -79,7 +82,12 @@ def _hdf5(file: Path) -> Tensors:
 
 
 def _pickle(file: Path) -> Tensors:
-    return dict(_flat(torch.load(file, map_location="cpu", weights_only=True)))
+    try:
+        return dict(_flat(torch.load(file, map_location="cpu", weights_only=True)))
+    except pickle.UnpicklingError:
+        if not zipfile.is_zipfile(file):
+            raise
+        return read_module(file)
 
 
 def _flat(content: object, prefix: str = "") -> Iterator[tuple[str, Tensor]]:

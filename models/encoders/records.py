@@ -17,6 +17,7 @@ RECORD = ".affectloom.json"
 
 #: Weights that are single files somewhere else than on a hub: name to address.
 FILES = {
+    "emotiefflib:enet_b0_8_best_vgaf": "https://github.com/sb-ai-lab/EmotiEffLib/raw/main/models/affectnet_emotions/enet_b0_8_best_vgaf.pt",
     "facenet:vggface2": "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt",
     "facenet:casia-webface": "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180408-102900-casia-webface.pt",
 }

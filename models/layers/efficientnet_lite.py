@@ -15,7 +15,7 @@ NAME = "efficientnet_lite0"
 #: Of what ``means`` gives.
 WIDTH = 1280
 #: Widths of the blocks: how many, kernel, stride of the first, expansion, channels.
-_STAGES = (
+STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
     (2, 5, 2, 6, 40),
@@ -42,7 +42,7 @@ class SameConv2d(nn.Conv2d):
         return super().forward(functional.pad(x, pads) if any(pads) else x)
 
 
-class _Normed(nn.Sequential):
+class Normed(nn.Sequential):
     """A convolution without bias, normed."""
 
     def __init__(self, channels: int, width: int, kernel: int, stride: int, groups: int) -> None:
@@ -58,9 +58,9 @@ class InvertedResidual(nn.Module):
     def __init__(self, channels: int, width: int, kernel: int, stride: int, wider: int) -> None:
         super().__init__()
         inner = wider * channels
-        self.expand = _Normed(channels, inner, 1, 1, 1) if wider > 1 else None
-        self.depth = _Normed(inner, inner, kernel, stride, inner)
-        self.project = _Normed(inner, width, 1, 1, 1)
+        self.expand = Normed(channels, inner, 1, 1, 1) if wider > 1 else None
+        self.depth = Normed(inner, inner, kernel, stride, inner)
+        self.project = Normed(inner, width, 1, 1, 1)
         self.is_residual = stride == 1 and channels == width
 
     def forward(self, x: Tensor) -> Tensor:
@@ -83,16 +83,16 @@ class EfficientNetLite0(nn.Module):
 
     def __init__(self, classes: int = 1000, dropout: float = 0.2) -> None:
         super().__init__()
-        self.stem = _Normed(3, _STEM, 3, 2, 1)
+        self.stem = Normed(3, _STEM, 3, 2, 1)
         blocks: list[nn.Module] = []
         channels = _STEM
-        for count, kernel, stride, wider, width in _STAGES:
+        for count, kernel, stride, wider, width in STAGES:
             for number in range(count):
                 step = 1 if number else stride
                 blocks.append(InvertedResidual(channels, width, kernel, step, wider))
                 channels = width
         self.blocks = nn.Sequential(*blocks)
-        self.head = _Normed(channels, WIDTH, 1, 1, 1)
+        self.head = Normed(channels, WIDTH, 1, 1, 1)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(WIDTH, classes)
 
