@@ -87,6 +87,8 @@ def download(address: str, cache: Path) -> Path:
         return kept
     with _asking(f"--model {address}"):
         info = _api().model_info(name, revision=revision, files_metadata=True)
+    if not is_pinned(str(info.sha)):  # it names a folder here
+        raise UserError(f"--model {address}: the hub names no commit; look at its address")
     kept = _kept(name, str(info.sha), cache)
     if kept.is_dir():
         return kept

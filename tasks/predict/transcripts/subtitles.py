@@ -10,8 +10,9 @@ from tasks.predict.transcripts.turns import Note, Row, parse_time
 
 _ARROW = re.compile(r"^\s*(\S+)\s+-->\s+(\S+)(?:\s.*)?$")
 _NO_CUE = re.compile(r"(?:WEBVTT|NOTE|STYLE|REGION)(?:\s|$)")
-_VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]*)>", re.IGNORECASE)
-_TAG = re.compile(r"</?[a-zA-Z0-9][^>]*>|\{\\[^}]*\}")
+# no tag holds what begins another: else a line of beginnings takes time by the square of its length
+_VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s++([^<>]*)>", re.IGNORECASE)
+_TAG = re.compile(r"</?[a-zA-Z0-9][^<>]*>|\{\\[^{}]*\}")
 #: As whisperX writes its speakers.
 _BRACKETED = re.compile(r"\[([^\]\n]{1,40})\]:\s*")
 
@@ -22,6 +23,8 @@ _LINE = re.compile(
 )
 _BEGINNING = re.compile(rf"\s*[\[(]?\s*({_TIME})\s*s?\s*[\])]?(?:\s*[-–\t]\s*|\s+)(.*)")
 _MARKED = re.compile(r"[:.,\t\[(>]")
+#: Which the patterns of lines would go over again and again.
+_MANY_BLANKS = re.compile(r"(\s{8})\s+")
 _NAMED = re.compile(r"(?:\[([^\]]{1,40})\]|([^\W\d_][^:\n]{0,39}?)):\s+")
 
 
@@ -141,6 +144,7 @@ def _spoken_by(words: str) -> tuple[str | None, str]:
 def _line_times(line: str) -> tuple[list[str], str]:
     """One or two times that a line begins with, and the words after them."""
     # whole numbers alone are no times: sentences begin with numbers and years
+    line = _MANY_BLANKS.sub(r"\1", line)
     if (found := _LINE.fullmatch(line)) and _MARKED.search(line[: found.start(3)]):
         return [found[1], found[2]], found[3]
     if (found := _BEGINNING.fullmatch(line)) and ":" in found[1]:

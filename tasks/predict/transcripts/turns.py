@@ -143,10 +143,15 @@ def _is_timed(name: str, row: Row) -> bool:
 def _turn(row: Row, length_s: float | None) -> Turn:
     assert row.end_s is not None
     end_s = row.end_s if length_s is None else min(row.end_s, length_s)
-    speaker = " ".join((row.speaker or "").split())
+    speaker = _writable(row.speaker or "")
     tag = (row.language or "").strip()
     language = tag if _TAG.fullmatch(tag) else None
-    return Turn(row.start_s, end_s, speaker or None, " ".join(row.text.split()), language)
+    return Turn(row.start_s, end_s, speaker or None, _writable(row.text), language)
+
+
+def _writable(text: str) -> str:
+    """Words with single blanks; halves of characters, as JSON may hold them, become '?'."""
+    return " ".join(text.split()).encode("utf-8", "replace").decode("utf-8")
 
 
 def _overlaps(turns: list[Turn]) -> int:

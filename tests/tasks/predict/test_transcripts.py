@@ -330,3 +330,30 @@ def test_languages_that_a_file_says_come_along(tmp_path):
     assert [turn.language for turn in read(tmp_path, text)] == ["de", "en-GB"]
     text = "start,end,text,language\n0,1,Hallo,de\n1,2,Hm,\n2,3,Hi,English of England\n"
     assert [turn.language for turn in read(tmp_path, text)] == ["de", None, None]
+
+
+@pytest.mark.parametrize(
+    ("head", "line", "words"),
+    [
+        ("WEBVTT\n\n00:00.000 --> 00:01.000\n", "<v ", "<v"),
+        ("1\n00:00:00,000 --> 00:00:01,000\n", "<a ", "<a"),
+        ("1\n00:00:00,000 --> 00:00:01,000\n", "{\\", "{\\"),
+        ("00:00 - 00:01 Anna: yes\n", " ", "yes x"),
+    ],
+    ids=["voices", "tags", "commands", "blanks"],
+)
+def test_a_line_of_beginnings_is_read_in_one_pass(tmp_path, head, line, words):
+    """By the square of its length this would take hours."""
+    path = tmp_path / "t.txt"
+    path.write_text(head + 300_000 * line + "x\n")
+    (turn,) = read_transcript(path)
+    assert turn.text.startswith(words)
+
+
+def test_half_a_character_is_written_as_a_question_mark(tmp_path):
+    path = tmp_path / "t.json"
+    path.write_text(
+        '{"segments": [{"start": 0, "end": 1, "text": "so \\ud800", "speaker": "\\udfff"}]}'
+    )
+    (turn,) = read_transcript(path)
+    assert (turn.text, turn.speaker) == ("so ?", "?")
