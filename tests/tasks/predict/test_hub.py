@@ -4,6 +4,7 @@ import filecmp
 import importlib.util
 import json
 import shutil
+from types import SimpleNamespace
 
 import huggingface_hub.constants
 import pytest
@@ -196,3 +197,14 @@ def test_strangers_and_silence_are_one_sentence(hub, exported, tmp_path, monkeyp
         download("hub:me/felt", tmp_path)
     with pytest.raises(UserError, match="write owner/name"):
         push(exported, "felt", is_bound=False)
+
+
+def test_a_hub_whose_commit_is_none_names_no_folder(tmp_path, monkeypatch):
+    class Api:
+        def model_info(self, name, **_):
+            return SimpleNamespace(sha="../../../away", siblings=[])
+
+    monkeypatch.setattr("tasks.predict.hub._api", Api)
+    with pytest.raises(UserError, match="hub:a/b: the hub names no commit"):
+        download("hub:a/b", tmp_path)
+    assert list(tmp_path.iterdir()) == []
