@@ -27,8 +27,8 @@ def load(name: str | Path, project: str | Path | None = None) -> "Model":
             ``corpus/method`` of a project.
         project: the project, or any folder inside it (default: the one around the current folder).
     """
-    from tasks.predict.folder import is_model, read_model
-    from tasks.predict.hub import PREFIX, folder_of
+    from tasks.predict.leaving.folder import is_model, read_model
+    from tasks.predict.leaving.hub import PREFIX, folder_of
     from tasks.predict.model import model_of_run
     from tasks.predict.outside import layout_for
 

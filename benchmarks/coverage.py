@@ -24,7 +24,7 @@ from tasks.layout import Layout
 from tasks.plain_context import PlainContext
 from tasks.predict.answering import COVERAGE, ENDS
 from tasks.predict.engine import Asked, predict
-from tasks.predict.folder import read_model
+from tasks.predict.leaving.folder import read_model
 from tasks.predict.media import find_media
 from tasks.predict.session import STARTER
 

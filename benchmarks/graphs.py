@@ -9,7 +9,14 @@ import tempfile
 from pathlib import Path
 
 from models.method import find_method, method_names
-from tasks.predict.graphs import GRAPH, NoGraph, difference_on, graph_of, open_graph, save_graph
+from tasks.predict.leaving.graphs import (
+    GRAPH,
+    NoGraph,
+    difference_on,
+    graph_of,
+    open_graph,
+    save_graph,
+)
 from tests.models.methods.test_conformance import prepared, toy
 
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks.predict import film
 from tasks.predict.answer import Answer, Face, Medium
-from tasks.predict.overlay import write_overlay
+from tasks.predict.output.overlay import write_overlay
 from tests.tasks.media_factory import tone
 from tests.tasks.predict.answers import answer
 

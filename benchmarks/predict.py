@@ -28,8 +28,8 @@ from flows.settings import read_params
 from tasks.layout import Layout
 from tasks.plain_context import PlainContext
 from tasks.predict.engine import Asked, predict
-from tasks.predict.folder import read_model
-from tasks.predict.listeners import find_listeners
+from tasks.predict.leaving.folder import read_model
+from tasks.predict.listening.listeners import find_listeners
 from tasks.predict.media import find_media
 from tasks.predict.session import STARTER, wheels_of
 

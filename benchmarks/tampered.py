@@ -7,9 +7,9 @@ folder what ``tests/tasks/predict/tampering.py`` lists.
 import tempfile
 from pathlib import Path
 
-from tasks.predict.export import export
+from tasks.predict.leaving.export import export
+from tests.tasks.predict.leaving.tampering import rows
 from tests.tasks.predict.projects import NAME, make_project
-from tests.tasks.predict.tampering import rows
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from tasks.media.decoding import media_sha256
 from tasks.params import Params
 from tasks.params_text import read_mapping
 from tasks.plain_context import PlainContext
-from tasks.predict.words import bring_transcriber, transcriber_named
+from tasks.predict.listening.words import bring_transcriber, transcriber_named
 from tasks.tables.parquet import read_table, write_table
 from tasks.tables.transcripts import TRANSCRIPTS
 from tasks.tables.utterances import UTTERANCES

@@ -56,8 +56,8 @@ def predict(
     from tasks.layout import Layout
     from tasks.plain_context import PlainContext
     from tasks.predict import session
-    from tasks.predict.hub import folder_of
-    from tasks.predict.publishing import Wanted
+    from tasks.predict.leaving.hub import folder_of
+    from tasks.predict.output.publishing import Wanted
 
     # the command settles in the repository's root; names were meant from where it was called
     base = Path(os.environ.get("PWD", "."))
@@ -124,8 +124,8 @@ def export(
     """Write a trained run as a folder that `predict --model` reads anywhere."""
     from flows.settings import read_params
     from tasks.layout import Layout
-    from tasks.predict.export import export as export_run
-    from tasks.predict.export import publish
+    from tasks.predict.leaving.export import export as export_run
+    from tasks.predict.leaving.export import publish
 
     base = Path(os.environ.get("PWD", "."))
     folder = export_run(run, Layout(), read_params(Path()), base / out, onnx=onnx)

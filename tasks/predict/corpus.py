@@ -14,10 +14,10 @@ from tasks.faces import stage as faces
 from tasks.features import stage as features
 from tasks.features.params import EncoderParams
 from tasks.layout import Layout
+from tasks.predict.listening.voices import tell_apart
 from tasks.predict.media import Found
 from tasks.predict.model import Part
 from tasks.predict.plan import Plan, Stretch
-from tasks.predict.voices import tell_apart
 from tasks.tables.labels import LABELS
 from tasks.tables.parquet import read_metadata, write_table
 from tasks.tables.splits import SPLIT

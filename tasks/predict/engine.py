@@ -28,16 +28,16 @@ from tasks.predict.corpus import (
     write_corpus,
 )
 from tasks.predict.growing import FIRST_S, Pace, beginning_of, beginnings
-from tasks.predict.hearing import hear, hear_beginning
-from tasks.predict.listeners import NONE, Listeners
+from tasks.predict.listening.hearing import hear, hear_beginning
+from tasks.predict.listening.listeners import NONE, Listeners
+from tasks.predict.listening.words import with_words
 from tasks.predict.media import Found
 from tasks.predict.model import Model
+from tasks.predict.output.portraits import portraits
 from tasks.predict.outputs import outputs_of
 from tasks.predict.plan import Plan, plan_of, plan_of_turns
-from tasks.predict.portraits import portraits
 from tasks.predict.reasons import seen_of
 from tasks.predict.transcripts import Turn, embedded_subtitles
-from tasks.predict.words import with_words
 from tasks.transcribe.params import AsrParams
 
 #: So much media is worth several processes: to start them takes seconds.

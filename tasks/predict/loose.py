@@ -21,12 +21,12 @@ from tasks.predict.answer import Utterance
 from tasks.predict.bare import of_features, of_texts
 from tasks.predict.engine import Asked
 from tasks.predict.engine import predict as answers
-from tasks.predict.listeners import find_listeners
+from tasks.predict.listening.listeners import find_listeners
 from tasks.predict.media import files_of, find_media
 from tasks.predict.model import Model
+from tasks.predict.output.writing import columns_of, row_of
 from tasks.predict.transcripts import read_transcript
 from tasks.predict.weights import bring_weights
-from tasks.predict.writing import columns_of, row_of
 
 #: Columns of text, also where every cell is empty.
 _TEXT = ("medium", "id", "speaker", "text", "words_from", "language", "far", "reason")

@@ -6,7 +6,7 @@ from typing import Literal
 
 from models.errors import UserError
 from tasks.predict.answer import Gap
-from tasks.predict.hearing import Heard
+from tasks.predict.listening.hearing import Heard
 from tasks.predict.media import Found
 from tasks.predict.transcripts import Turn
 

@@ -11,11 +11,12 @@ from tasks.context import Context
 from tasks.layout import Layout
 from tasks.params import Params
 from tasks.predict.engine import Asked, Result, predict
-from tasks.predict.folder import read_model
-from tasks.predict.listeners import find_listeners
+from tasks.predict.leaving.folder import read_model
+from tasks.predict.listening.listeners import find_listeners
+from tasks.predict.listening.words import bring_transcriber, transcriber_named
 from tasks.predict.media import Found, find_media
 from tasks.predict.model import Model, best_run, model_of_run, trained_runs
-from tasks.predict.publishing import (
+from tasks.predict.output.publishing import (
     Wanted,
     check_folder,
     write_answer,
@@ -24,7 +25,6 @@ from tasks.predict.publishing import (
 )
 from tasks.predict.transcripts import read_transcript
 from tasks.predict.weights import bring_weights
-from tasks.predict.words import bring_transcriber, transcriber_named
 
 #: A model that comes with the project.
 STARTER = Path("models/starter")

@@ -18,14 +18,14 @@ from tasks.atomic import write_json
 from tasks.layout import Layout
 from tasks.params import Params
 from tasks.predict.engine import Asked, MakeContext, Result, predict
-from tasks.predict.index import write_index
-from tasks.predict.listeners import find_listeners
+from tasks.predict.listening.listeners import find_listeners
+from tasks.predict.listening.words import bring_transcriber, transcriber_named
 from tasks.predict.media import TRANSCRIPTS, Found, find_media
-from tasks.predict.publishing import check_folder, write_answer, write_partial
+from tasks.predict.output.index import write_index
+from tasks.predict.output.publishing import check_folder, write_answer, write_partial
+from tasks.predict.output.writing import read_json
 from tasks.predict.session import Request, choose_model, told, wheels_of
 from tasks.predict.weights import bring_weights
-from tasks.predict.words import bring_transcriber, transcriber_named
-from tasks.predict.writing import read_json
 
 #: In the folder of the answers: file to its identity and what became of it.
 DONE = "watched.json"

@@ -102,7 +102,7 @@ def test_tables_that_do_not_fit_are_one_sentence(model, tables, change, expected
 
 
 def test_files_get_the_answers_of_the_command(made, model):
-    from tests.tasks.predict.test_folder import answer_of
+    from tests.tasks.predict.leaving.test_folder import answer_of
 
     file = made.medium(4)
     (made.root / "words.json").write_text(

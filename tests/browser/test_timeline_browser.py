@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tasks.predict.answer import Face, Medium
-from tasks.predict.timeline import write_timeline
+from tasks.predict.output.timeline import write_timeline
 from tests.browser.chromium import EXECUTABLE
 from tests.tasks import media_factory
 from tests.tasks.predict.answers import HOSTILE, answer, utterance

@@ -15,7 +15,7 @@ import yaml
 from benchmarks.project import ROOT, SHARED, make_project
 from tasks.layout import Layout, default_cache
 from tasks.params import Params
-from tasks.predict.words import bring_transcriber
+from tasks.predict.listening.words import bring_transcriber
 from tasks.store.segments import stats
 
 VOICES = SHARED / "ravdess_speech_16k.parquet"

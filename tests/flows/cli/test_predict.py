@@ -126,7 +126,7 @@ def test_a_model_that_was_given_away_answers_where_no_project_is(
 
 
 def test_an_export_is_pushed_where_that_is_asked_for(affectloom, monkeypatch, tmp_path):
-    from tasks.predict import export as exporting
+    from tasks.predict.leaving import export as exporting
 
     monkeypatch.setattr(exporting, "export", lambda name, *_, onnx: tmp_path / f"{name}-{onnx}")
     monkeypatch.setattr(exporting, "publish", lambda name, layout, folder, to: f"hub:{to}@1")

@@ -317,7 +317,7 @@ def test_the_face_of_an_utterance_is_a_small_picture(project, model, monkeypatch
         picture = Image.open(io.BytesIO(data))
         assert (picture.format, picture.size) == ("JPEG", (64, 64))
         assert np.asarray(picture).std() > 10
-    monkeypatch.setattr("tasks.predict.portraits.MOST", 2)
+    monkeypatch.setattr("tasks.predict.output.portraits.MOST", 2)
     (fewer,) = answer(project, model, path, turns=project.turns(4))
     assert sorted(fewer.portraits) == ["1"]
 

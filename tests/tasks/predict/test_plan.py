@@ -8,11 +8,17 @@ import pytest
 from models.speech_activity import FRAME, RATE_HZ
 from tasks.media.decoding import Media
 from tasks.predict.distance import Range, beyond, told
-from tasks.predict.hearing import LONGEST_S, SHORTEST_S, Heard, cut_at_quiet_places, joined
+from tasks.predict.listening.hearing import (
+    LONGEST_S,
+    SHORTEST_S,
+    Heard,
+    cut_at_quiet_places,
+    joined,
+)
+from tasks.predict.listening.voices import tell_apart
 from tasks.predict.media import Found
 from tasks.predict.plan import Unanswerable, gaps_between, plan_of, plan_of_turns, windows
 from tasks.predict.transcripts import Turn
-from tasks.predict.voices import tell_apart
 
 
 def found(length_s, *, sound=True, picture=False):

@@ -9,10 +9,10 @@ import pytest
 
 from models.errors import UserError
 from tasks.params import Params
-from tasks.predict.export import export
-from tasks.predict.publishing import Wanted
+from tasks.predict.leaving.export import export
+from tasks.predict.output.publishing import Wanted
+from tasks.predict.output.writing import read_json
 from tasks.predict.session import Request, choose_model, run
-from tasks.predict.writing import read_json
 from tests.places import QUIET
 from tests.tasks.predict.projects import CORPUS, NAME, RAW, write_talk
 
@@ -104,7 +104,7 @@ def test_what_cannot_be_drawn_is_said_and_the_answer_stays(project, call, tmp_pa
     def broken(*_, **__):
         raise UserError("no encoder for H.264")
 
-    monkeypatch.setattr("tasks.predict.publishing.write_overlay", broken)
+    monkeypatch.setattr("tasks.predict.output.publishing.write_overlay", broken)
     results, lines = call(project.medium(4), wanted=Wanted())
     assert results[0].answer
     assert lines[-1].endswith("note: overlay.mp4 is not there: no encoder for H.264")

@@ -11,7 +11,7 @@ from benchmarks.project import SHARED
 from tasks.layout import Layout
 from tasks.params import Params
 from tasks.predict.engine import Asked, predict
-from tasks.predict.folder import CARD, CONFIG, ENCODERS, WEIGHTS, read_model
+from tasks.predict.leaving.folder import CARD, CONFIG, ENCODERS, WEIGHTS, read_model
 from tasks.predict.media import find_media
 from tasks.predict.session import STARTER, Request, choose_model
 from tasks.predict.transcripts import Turn

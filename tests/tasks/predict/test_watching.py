@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from models.errors import UserError
-from tasks.predict.publishing import Wanted
+from tasks.predict.output.publishing import Wanted
 from tasks.predict.session import Request
 from tasks.predict.watching import DONE, Watch, watch
 from tests.places import QUIET

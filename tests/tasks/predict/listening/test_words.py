@@ -13,11 +13,11 @@ from tasks.features.params import EncoderParams
 from tasks.params import Params
 from tasks.predict.corpus import Prepared
 from tasks.predict.languages import foreign_words
+from tasks.predict.listening.words import transcriber_named, with_words
+from tasks.predict.output.publishing import Wanted
 from tasks.predict.plan import Plan, Stretch, plan_of_turns
-from tasks.predict.publishing import Wanted
 from tasks.predict.session import Request, run
 from tasks.predict.transcripts import Turn
-from tasks.predict.words import transcriber_named, with_words
 from tasks.transcribe import stage as transcribe
 from tests.places import QUIET, ROOT
 from tests.tasks.predict.projects import BERT, CORPUS, RAW, write_talk

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.errors import UserError
-from tasks.predict.folder import CALIBRATION, CONFIG, ENCODERS, WEIGHTS, read_model
-from tasks.predict.folder_sums import SUMS
+from tasks.predict.leaving.folder import CALIBRATION, CONFIG, ENCODERS, WEIGHTS, read_model
+from tasks.predict.leaving.folder_sums import SUMS
 
 Tampering = Callable[[Path], None]
 

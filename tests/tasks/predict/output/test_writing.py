@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from models.errors import UserError
 from tasks.predict.answer import Answer, Classes, Face, Gap, Medium, Seen, Utterance, Value
-from tasks.predict.writing import read_json, write_csv, write_json
+from tasks.predict.output.writing import read_json, write_csv, write_json
 from tests.tasks.predict.answers import answer, utterance
 
 _NUMBERS = st.floats(allow_nan=False, allow_infinity=False)

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from models.errors import UserError
 from tasks.layout import Layout
 from tasks.predict.engine import Asked, predict
-from tasks.predict.export import export
-from tasks.predict.folder import (
+from tasks.predict.leaving.export import export
+from tasks.predict.leaving.folder import (
     CALIBRATION,
     CARD,
     CONFIG,
@@ -23,12 +23,12 @@ from tasks.predict.folder import (
     KnotsFile,
     read_model,
 )
-from tasks.predict.folder_sums import SUMS
+from tasks.predict.leaving.folder_sums import SUMS
 from tasks.predict.media import find_media
-from tasks.predict.writing import write_csv
+from tasks.predict.output.writing import write_csv
 from tests.places import QUIET
+from tests.tasks.predict.leaving.tampering import change, network
 from tests.tasks.predict.projects import NAME
-from tests.tasks.predict.tampering import change, network
 
 VALUES = {"kind": "values", "names": ["a"]}
 
@@ -73,7 +73,7 @@ def test_the_card_is_one_that_hubs_read(exported):
 
 
 def test_the_card_tells_the_terms_of_the_data(project, model):
-    from tasks.predict.card import forbids_passing_on
+    from tasks.predict.leaving.card import forbids_passing_on
 
     assert not forbids_passing_on("generated, Apache-2.0 like the project")
     assert forbids_passing_on("USC's release form: academic use, no redistribution")

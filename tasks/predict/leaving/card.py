@@ -13,7 +13,7 @@ from models.encoders.weights import find_weights
 from models.encoders.wheels import is_wheel
 from tasks.features.params import EncoderParams
 from tasks.layout import Layout
-from tasks.predict.carried import CARRIED
+from tasks.predict.leaving.carried import CARRIED
 from tasks.predict.model import Part
 from tasks.tables.parquet import read_metadata
 

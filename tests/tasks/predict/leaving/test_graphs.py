@@ -8,10 +8,10 @@ import torch
 
 from models.errors import UserError
 from models.flat import batch_of, tensors_of
-from tasks.predict import graphs
-from tasks.predict.export import export
-from tasks.predict.folder import CARD, read_model
-from tasks.predict.graphs import GRAPH, NoGraph, difference_on, graph_of, save_graph
+from tasks.predict.leaving import graphs
+from tasks.predict.leaving.export import export
+from tasks.predict.leaving.folder import CARD, read_model
+from tasks.predict.leaving.graphs import GRAPH, NoGraph, difference_on, graph_of, save_graph
 from tests.models.methods.test_conformance import outputs, prepared, toy
 from tests.tasks.predict.projects import NAME
 

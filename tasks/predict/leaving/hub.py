@@ -1,7 +1,7 @@
 """Models on a model hub: a folder is pushed as it was exported, and read with the same suspicion.
 
 Only files that the format knows are downloaded, each named by what a model has, into a folder of
-the commit; ``tasks.predict.folder`` checks them like those of any other folder.
+the commit; ``tasks.predict.leaving.folder`` checks them like those of any other folder.
 """
 
 import os

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.predict.export import export
-from tasks.predict.publishing import Wanted
+from tasks.predict.leaving.export import export
+from tasks.predict.output.publishing import Wanted
 from tasks.predict.session import Request, run
 from tests.places import QUIET, ROOT
 from tests.tasks.predict.projects import NAME

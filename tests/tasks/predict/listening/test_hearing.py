@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.speech_activity import FRAME
-from tasks.predict import hearing
+from tasks.predict.listening import hearing
 from tests.places import QUIET
 from tests.tasks.media_factory import tone, write
 

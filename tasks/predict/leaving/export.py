@@ -10,9 +10,9 @@ from tasks.atomic import replacing, write_json
 from tasks.features.params import EncoderParams
 from tasks.layout import Layout
 from tasks.params import Params
-from tasks.predict.card import forbids_passing_on, terms_of, write_card
-from tasks.predict.carried import carry, is_local
-from tasks.predict.folder import (
+from tasks.predict.leaving.card import forbids_passing_on, terms_of, write_card
+from tasks.predict.leaving.carried import carry, is_local
+from tasks.predict.leaving.folder import (
     CALIBRATION,
     CARD,
     CONFIG,
@@ -21,9 +21,9 @@ from tasks.predict.folder import (
     WEIGHTS,
     check_source,
 )
-from tasks.predict.folder_sums import write_sums
-from tasks.predict.graphs import check_runtime, told, write_graphs
-from tasks.predict.hub import push
+from tasks.predict.leaving.folder_sums import write_sums
+from tasks.predict.leaving.graphs import check_runtime, told, write_graphs
+from tasks.predict.leaving.hub import push
 from tasks.predict.model import Part, part_of_run, trained_runs
 
 

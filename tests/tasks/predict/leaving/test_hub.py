@@ -13,9 +13,9 @@ import affectloom
 from models.errors import UserError
 from tasks.layout import Layout
 from tasks.params import Params
-from tasks.predict.export import export, publish
-from tasks.predict.folder import ENCODERS, WEIGHTS, read_model
-from tasks.predict.hub import download, folder_of, push
+from tasks.predict.leaving.export import export, publish
+from tasks.predict.leaving.folder import ENCODERS, WEIGHTS, read_model
+from tasks.predict.leaving.hub import download, folder_of, push
 from tests.hub_server import TOKEN, Repository, serving
 from tests.hub_storage import LARGE_BYTES, Pointer
 from tests.tasks.predict.projects import CORPUS, NAME, RAW, Project, fit
@@ -204,7 +204,7 @@ def test_a_hub_whose_commit_is_none_names_no_folder(tmp_path, monkeypatch):
         def model_info(self, name, **_):
             return SimpleNamespace(sha="../../../away", siblings=[])
 
-    monkeypatch.setattr("tasks.predict.hub._api", Api)
+    monkeypatch.setattr("tasks.predict.leaving.hub._api", Api)
     with pytest.raises(UserError, match="hub:a/b: the hub names no commit"):
         download("hub:a/b", tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tasks.predict.export import export
+from tasks.predict.leaving.export import export
 from tests.places import ROOT
+from tests.tasks.predict.leaving.tampering import TAMPERINGS, said
 from tests.tasks.predict.projects import NAME
-from tests.tasks.predict.tampering import TAMPERINGS, said
 
 DOCS = (ROOT / "docs/predict.md").read_text().splitlines()
 

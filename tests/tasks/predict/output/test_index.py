@@ -4,7 +4,7 @@ import re
 from html import unescape
 from html.parser import HTMLParser
 
-from tasks.predict.index import in_short, write_index
+from tasks.predict.output.index import in_short, write_index
 from tests.tasks.predict.answers import HOSTILE, answer, utterance
 
 

@@ -21,7 +21,7 @@ def write_index(entries: Iterable[tuple[str, Answer | None, str]], out: Path) ->
     """
     listed = list(entries)
     answered = sum(answer is not None for _, answer, _ in listed)
-    body = files("tasks.predict") / "page_assets" / "index.html"
+    body = files("tasks.predict.output") / "page_assets" / "index.html"
     parts = {
         "SUMMARY": f"{answered} of {len(listed)} files understood",
         "ROWS": "\n".join(_row(*entry) for entry in listed),

@@ -19,8 +19,8 @@ from tasks.media.choosing import Tracks, open_tracks
 from tasks.media.opening import MediaFault, Medium, open_medium
 from tasks.media.pictures import Converter, pixel_aspect
 from tasks.predict.answer import Answer, Utterance
-from tasks.predict.overlay.panels import Panels
-from tasks.predict.overlay.paths import FacePaths
+from tasks.predict.output.overlay.panels import Panels
+from tasks.predict.output.overlay.paths import FacePaths
 
 #: Ticks a second: whole for every usual frame rate, and for milliseconds.
 _CLOCK = 90_000

@@ -50,7 +50,7 @@ def write_timeline(
         out: the page, replaced whole.
         portraits: utterance to a JPEG of its face.
     """
-    ours = files("tasks.predict") / "page_assets"
+    ours = files("tasks.predict.output") / "page_assets"
     parts = {"SCRIPT": (ours / "timeline.js").read_text(encoding="utf-8")}
     content = _content(answer) | {"source": _source(answer, medium, out)}
     content["portraits"] = {one: _JPEG + _base64(data) for one, data in portraits.items()}

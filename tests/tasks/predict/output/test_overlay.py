@@ -9,9 +9,9 @@ import pytest
 from models.errors import UserError
 from tasks.media.decoding import FrameSampling, decode, probe
 from tasks.predict.answer import Face, Medium
-from tasks.predict.overlay import write_overlay
-from tasks.predict.overlay.lettering import drawable, font_for, wrapped
-from tasks.predict.overlay.paths import FacePaths
+from tasks.predict.output.overlay import write_overlay
+from tasks.predict.output.overlay.lettering import drawable, font_for, wrapped
+from tasks.predict.output.overlay.paths import FacePaths
 from tests.tasks import media_factory
 from tests.tasks.predict.answers import HOSTILE, answer, utterance
 

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.graphs import verdict
 from models.method import find_method, method_names
-from tasks.predict.graphs import TOLERANCE
+from tasks.predict.leaving.graphs import TOLERANCE
 from tests.places import ROOT
 
 

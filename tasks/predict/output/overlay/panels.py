@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from tasks.predict.answer import Answer, Utterance, Value
-from tasks.predict.overlay.lettering import drawable, font_for, wrapped
+from tasks.predict.output.overlay.lettering import drawable, font_for, wrapped
 
 Colour = tuple[int, int, int]
 

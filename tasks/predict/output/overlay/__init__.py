@@ -1,5 +1,5 @@
 """The video with what is said of it drawn in."""
 
-from tasks.predict.overlay.film import write_overlay
+from tasks.predict.output.overlay.film import write_overlay
 
 __all__ = ["write_overlay"]

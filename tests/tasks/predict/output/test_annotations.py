@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from models.errors import UserError
-from tasks.predict.annotations import write_eaf, write_srt, write_textgrid
+from tasks.predict.output.annotations import write_eaf, write_srt, write_textgrid
 from tasks.predict.transcripts import read_transcript
 from tests.tasks.predict.answers import HOSTILE, answer, utterance
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from models.errors import UserError
 from tasks.context import Context, Progress
-from tasks.predict.annotations import write_eaf, write_srt, write_textgrid
 from tasks.predict.engine import Result
-from tasks.predict.index import write_index
-from tasks.predict.overlay import write_overlay
-from tasks.predict.timeline import write_timeline
-from tasks.predict.writing import write_csv, write_json
+from tasks.predict.output.annotations import write_eaf, write_srt, write_textgrid
+from tasks.predict.output.index import write_index
+from tasks.predict.output.overlay import write_overlay
+from tasks.predict.output.timeline import write_timeline
+from tasks.predict.output.writing import write_csv, write_json
 
 #: One of these is in every folder that was written by an earlier call, and may be written again.
 _MARKS = ("predictions.json", "index.html")

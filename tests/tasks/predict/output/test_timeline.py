@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from tasks.predict import timeline
 from tasks.predict.answer import Face, Medium
-from tasks.predict.timeline import write_timeline
+from tasks.predict.output import timeline
+from tasks.predict.output.timeline import write_timeline
 from tests.tasks import media_factory
 from tests.tasks.predict.answers import HOSTILE, answer, utterance
 

@@ -1,0 +1,1 @@
+"""Who speaks when, and what: for media that come without a transcript."""

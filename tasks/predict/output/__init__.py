@@ -1,0 +1,1 @@
+"""What people and their tools get of an answer: files, pages, films."""
