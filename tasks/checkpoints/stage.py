@@ -189,7 +189,7 @@ def _dinov2(tiny: TinyCheckpoint, folder: Path) -> hf.PreTrainedModel:
     return hf.Dinov2Model(hf.Dinov2Config(**sizes, mlp_ratio=2))
 
 
-def _beside_text(config: Callable[..., Any], model: Callable[[Any], hf.PreTrainedModel]):
+def _beside_text(name: str) -> Callable[[TinyCheckpoint, Path], hf.PreTrainedModel]:
     """A network with a tower for pictures and one for texts, which nothing here reads."""
 
     def make(tiny: TinyCheckpoint, folder: Path) -> hf.PreTrainedModel:
@@ -201,6 +201,8 @@ def _beside_text(config: Callable[..., Any], model: Callable[[Any], hf.PreTraine
             num_hidden_layers=1,
             num_attention_heads=tiny.heads,
         )
+        config = getattr(hf, f"{name}Config")
+        model = getattr(hf, f"{name}Model")
         return model(config(vision_config=dict(_image_sizes(tiny)), text_config=text))
 
     return make
@@ -269,8 +271,8 @@ _MAKERS: dict[Kind, Callable[[TinyCheckpoint, Path], hf.PreTrainedModel]] = {
     "whisper": _whisper,
     "vit": _vit,
     "dinov2": _dinov2,
-    "clip": _beside_text(hf.CLIPConfig, hf.CLIPModel),
-    "siglip": _beside_text(hf.SiglipConfig, hf.SiglipModel),
+    "clip": _beside_text("CLIP"),
+    "siglip": _beside_text("Siglip"),
     "bert": _bert,
     "roberta": _roberta,
 }
