@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -232,7 +232,7 @@ def files(tensors: dict[str, Tensor]) -> Mapping[str, Mapping[str, object]]:
     return {"config.json": {"network": NAME, "trained_on": trained_on, **_sizes(found)}}
 
 
-def _sizes(tensors: dict[str, Tensor]) -> dict[str, object]:
+def _sizes(tensors: dict[str, Tensor]) -> dict[str, Any]:
     """Of a network, from the shapes of its weights by our names."""
     kernels = [tensors[f"waves.{i}.conv.weight"] for i in range(len(_STRIDES))]
     count = sum(name.startswith("positions.") and name.endswith(".weight") for name in tensors)
