@@ -587,12 +587,14 @@ def test_every_family_states_its_constants():
     assert encoder_families.families() == [
         "audio_vad",
         "cnn",
+        "emotion2vec",
         "facenet",
         "ge2e",
         "hf_audio",
         "hf_text",
         "hf_vision",
         "prosody",
+        "vox_profile",
     ]
     for name in encoder_families.families():
         family = encoder_families.family_constants(name)
