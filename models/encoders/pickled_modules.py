@@ -1,55 +1,30 @@
 """Tensors out of pickles that hold a whole module: its classes are not imported, nothing is run.
 
 Some authors publish ``torch.save(network)``. Such a file names the classes of its parts and, for
-each, its attributes. Here every class but tensors and plain containers is replaced by one that
-keeps the attributes and does nothing: parameters come out by the names they have in the network.
+each, its attributes. torch's restricted reader reads it, with one inert class in place of each name
+that it does not know: that keeps the attributes and does nothing, so parameters come out by the
+names they have in the network.
 """
 
 import pickle
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import SimpleNamespace
-from typing import IO, Any
 
 import torch
 from torch import Tensor
-
-#: All that may be called: they make tensors and containers of what the file holds.
-_ALLOWED = {
-    ("collections", "OrderedDict"), ("torch", "Size"), ("torch._utils", "_rebuild_parameter"),
-    ("torch._utils", "_rebuild_tensor_v2"), ("builtins", "set"),
-}  # fmt: skip
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 
 class _Inert:
     """Stands for an object, or the result of a function, of any kind."""
 
-    def __new__(cls, *_: object, **__: object) -> "_Inert":
-        return object.__new__(cls)
+    kept: object = None
 
-    def __init__(self, *_: object, **__: object) -> None:
-        self.kept: object = None
+    def __new__(cls, *_: object) -> "_Inert":
+        return object.__new__(cls)
 
     def __setstate__(self, state: object) -> None:
         self.kept = state
-
-    def __setitem__(self, *_: object) -> None:
-        """What a dictionary would be given."""
-
-    def append(self, *_: object) -> None:
-        """What a list would be given."""
-
-    extend = append
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        return super().find_class(module, name) if (module, name) in _ALLOWED else _Inert
-
-
-def _load(file: IO[bytes], **options: Any) -> Any:
-    return _Unpickler(file, **options).load()
 
 
 def read_module(file: Path) -> dict[str, Tensor]:
@@ -58,14 +33,12 @@ def read_module(file: Path) -> dict[str, Tensor]:
     Args:
         file: as ``torch.save`` writes one since version 1.6, a zip archive.
     """
-    with zipfile.ZipFile(file) as archive:
-        if any(name.endswith("/constants.pkl") for name in archive.namelist()):
-            raise pickle.UnpicklingError("it is a program of TorchScript")  # torch would run it
-    reader = SimpleNamespace(Unpickler=_Unpickler, load=_load, __name__="inert")
     try:
-        content = torch.load(file, map_location="cpu", weights_only=False, pickle_module=reader)
-    except (TypeError, AttributeError, IndexError) as error:  # of what makes tensors
-        raise pickle.UnpicklingError("its tensors are not as torch writes them") from error
+        unknown = get_unsafe_globals_in_checkpoint(file)
+        with safe_globals([(_Inert, name) for name in unknown]):
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except (TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        raise pickle.UnpicklingError(f"no module of torch can be read from it: {error}") from error
     found = dict(_tensors(content))
     if not found:
         raise pickle.UnpicklingError("it is no module of torch")
