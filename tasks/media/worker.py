@@ -229,7 +229,8 @@ class _Worker:
         self.deadline = time.monotonic() + _START_LIMIT_S
         # A worker that is already dead is noticed when its answer is read.
         with contextlib.suppress(ConnectionError):
-            self.connection.send_bytes(pickle.dumps((function, item, timeout_s + _ALARM_GRACE_S)))
+            order = (os.getcwd(), function, item, timeout_s + _ALARM_GRACE_S)
+            self.connection.send_bytes(pickle.dumps(order))
 
     def has_begun(self, timeout_s: float) -> bool:
         """Whether the message that lies there says that work on the item begins."""
@@ -300,7 +301,7 @@ def serve(connection_fd: int, lifeline_fd: int) -> None:
     is_confined = False
     while True:
         try:
-            function, item, alarm_s = pickle.loads(connection.recv_bytes())
+            folder, function, item, alarm_s = pickle.loads(connection.recv_bytes())
         except (EOFError, ConnectionError):
             os._exit(0)
         except Exception:  # the function cannot be imported here: the caller must be told
@@ -315,6 +316,7 @@ def serve(connection_fd: int, lifeline_fd: int) -> None:
         connection.send_bytes(_BEGUN)
         signal.setitimer(signal.ITIMER_REAL, alarm_s)
         try:
+            os.chdir(folder)  # paths may be relative, and the caller may have moved since the start
             answer = ("value", function(item))
         except UserError as error:
             answer = ("user_error", str(error))

@@ -31,6 +31,10 @@ def abort_on_three(number: int) -> int:
     return number
 
 
+def exists(path: str) -> bool:
+    return os.path.exists(path)
+
+
 def hang_on_two(number: int) -> int:
     if number == 2:
         time.sleep(1000)
@@ -156,6 +160,15 @@ def test_pools_work_side_by_side_in_threads():
     for thread in threads:
         thread.join()
     assert found == {base: [n * n for n in range(base, base + 5)] for base in (0, 100)}
+
+
+def test_a_relative_path_is_the_callers_of_that_moment(pool, tmp_path, monkeypatch):
+    """Programs that open one project after another keep their workers."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.txt").write_text(name)
+        monkeypatch.chdir(tmp_path / name)
+        assert [outcome.value for outcome in pool.map(exists, [f"{name}.txt"] * 4)] == [True] * 4
 
 
 def test_decoding_in_a_worker_equals_decoding_here(pool, tmp_path):
