@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -179,48 +180,12 @@ def test_files_that_may_not_grow(new, wanted, blocks):
     check_recovers(new, wanted, FULL, was_refused=True)
 
 
-@needs_root
-@pytest.mark.parametrize("kib", [64, 700])
-def test_a_disk_that_is_full(new, wanted, kib, tmp_path):
-    """``data`` lies on a file system of so many KiB beyond the media, of this process alone."""
-    kept = tmp_path / "kept"
-    shutil.move(new / "data", kept)
-    (new / "data").mkdir()
-    size = sum(file.stat().st_size for file in kept.rglob("*")) // 1024 + 200 + kib
-    script = (
-        f"mount -t tmpfs -o size={size}k tmpfs data && cp -r '{kept}/.' data && "
-        f"'{sys.executable}' -m flows.cli.main run"
-    )
+def refused_after(mounting: str, project: Path, env: dict[str, str]) -> str:
+    """What a run says that ends with 1 and a sentence, with file systems of its own."""
+    script = f"{mounting} && '{sys.executable}' -m flows.cli.main run"
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", script],
-        cwd=new,
-        env=environment(new),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    said = done.stdout + done.stderr
-    if "mount" in said and "denied" in said:
-        pytest.skip("this machine lets nobody mount")
-    assert done.returncode == 1, said
-    check_sentence(said)
-    shutil.rmtree(new / "data")
-    shutil.move(kept, new / "data")
-    check_recovers(new, wanted, FULL, was_refused=True)
-
-
-@needs_root
-def test_shared_memory_that_is_full(old, wanted):
-    """``/dev/shm`` is a full file system of this process alone."""
-    shutil.rmtree(old / "data/runs")
-    script = (
-        "mount -t tmpfs -o size=8k tmpfs /dev/shm && head -c 99999 /dev/zero > /dev/shm/x; "
-        f"'{sys.executable}' -m flows.cli.main run"
-    )
-    env = environment(old, AFFECTLOOM_EXECUTION__WORKERS="2")
-    done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script],
-        cwd=old,
+        cwd=project,
         env=env,
         capture_output=True,
         text=True,
@@ -231,6 +196,31 @@ def test_shared_memory_that_is_full(old, wanted):
         pytest.skip("this machine lets nobody mount")
     assert done.returncode == 1, said
     check_sentence(said)
+    return said
+
+
+@needs_root
+@pytest.mark.parametrize("kib", [64, 700])
+def test_a_disk_that_is_full(new, wanted, kib, tmp_path):
+    """``data`` lies on a file system of so many KiB beyond the media, of this process alone."""
+    kept = tmp_path / "kept"
+    shutil.move(new / "data", kept)
+    (new / "data").mkdir()
+    size = sum(file.stat().st_size for file in kept.rglob("*")) // 1024 + 200 + kib
+    mounted = f"mount -t tmpfs -o size={size}k tmpfs data && cp -r '{kept}/.' data"
+    refused_after(mounted, new, environment(new))
+    shutil.rmtree(new / "data")
+    shutil.move(kept, new / "data")
+    check_recovers(new, wanted, FULL, was_refused=True)
+
+
+@needs_root
+def test_shared_memory_that_is_full(old, wanted):
+    """``/dev/shm`` is a full file system of this process alone."""
+    shutil.rmtree(old / "data/runs")
+    shutil.rmtree(old / ".dvc/cache")  # from which it would only be restored
+    filled = "mount -t tmpfs -o size=8k tmpfs /dev/shm && ! dd if=/dev/zero of=/dev/shm/x"
+    said = refused_after(filled, old, environment(old, AFFECTLOOM_EXECUTION__WORKERS="2"))
     assert "free /dev/shm" in said
     check_recovers(old, wanted, FULL, was_refused=True)
 
