@@ -22,6 +22,7 @@ from flows.bridge import PIPELINE_PID
 from flows.lock_text import entries, write
 from flows.noting import Notes
 from flows.plan import Node, Plan
+from flows.warm import Process, Server
 
 log = logging.getLogger("affectloom")
 
@@ -30,6 +31,10 @@ State = Literal["cached", "reproduced", "restored", "failed", "upstream failed",
 _MISSING = re.compile(r"missing data 'source': (\S+)$")
 #: Seconds that a process group is given after each signal before the next, harder one.
 _SIGNALS = ((signal.SIGINT, 10.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
+
+#: Stages that import torch, and of how many on a processor saves time to import it once for all.
+_HEAVY = frozenset(("features", "search", "train", "evaluate"))
+_WORTH = 3
 
 
 @dataclass
@@ -89,7 +94,7 @@ def walk(
         walker.stop_all()
         raise
     finally:
-        walker.notes.close()
+        walker.close()
         if plan.maybe:  # else nobody wrote it, and reading thousands of lines takes long
             sort_lock(root)
 
@@ -97,22 +102,12 @@ def walk(
 class _Child:
     """A ``dvc repro`` process with the lines it printed."""
 
-    def __init__(self, address: str, command: list[str], root: Path, env: dict[str, str]) -> None:
-        self.address = address
-        self.before = _lock_entry(root, address)
+    def __init__(self, address: str, before: object, start: Callable[[], Process]) -> None:
+        self.address, self.before = address, before
         self.began = time.monotonic()
         self.lines: list[str] = []
         self._heard = 0
-        self.process = subprocess.Popen(
-            command,
-            cwd=root,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,  # so that the whole group can be signalled
-        )
+        self.process = start()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -131,7 +126,7 @@ class _Child:
     def end(self) -> tuple[int, float]:
         """Exit status and seconds, once it ended and all it printed is read."""
         self._reader.join(timeout=5)
-        return self.process.returncode, time.monotonic() - self.began
+        return self.process.returncode or 0, time.monotonic() - self.began
 
 
 class _Walker:
@@ -150,6 +145,7 @@ class _Walker:
         self.running: dict[str, _Child] = {}
         self.done: dict[str, Outcome] = {}
         self.maybe = set(plan.maybe)
+        self.server = self._serve()
         self.notes = Notes(root, plan.maybe)
 
     def run(self) -> list[Outcome]:
@@ -188,16 +184,47 @@ class _Walker:
         gpu_busy = any(self.plan.nodes[address].gpu for address in self.running)
         return len(self.running) < self.jobs and not (node.gpu and gpu_busy)
 
+    def _serve(self) -> Server | None:
+        """A server of warm processes, where enough stages import torch to be worth one."""
+        heavy = [address for address in self.maybe if address.partition("@")[0] in _HEAVY]
+        if len(heavy) < _WORTH or sys.platform != "linux":
+            return None
+        return Server(self.root, self.environment)
+
     def _start(self, address: str) -> None:
-        command = [
-            sys.executable, "-m", "flows.repro", "--wait-for-lock", "repro", "--single-item",
+        argv = [
+            "--wait-for-lock", "repro", "--single-item",
             *self.options, *(["--force"] if self.plan.nodes[address].is_forced else []), address,
         ]  # fmt: skip
         environment = {**self.environment, **self.variables()}
-        self.running[address] = _Child(address, command, self.root, environment)
+        before = _lock_entry(self.root, address)
+        self.running[address] = _Child(address, before, lambda: self._process(argv, environment))
         self.notes.started(address)
         self._tell("started", stage=address)
         self.watcher.started(address)
+
+    def _process(self, argv: list[str], environment: dict[str, str]) -> Process:
+        if self.server is not None and self.server.is_ready:
+            try:
+                return self.server.start(argv, environment)
+            except OSError as error:
+                log.debug("%s starts cold: %s", argv[-1], error)
+        return subprocess.Popen(
+            [sys.executable, "-m", "flows.repro", *argv],
+            cwd=self.root,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # so that the whole group can be signalled
+        )
+
+    def close(self) -> None:
+        """Leave nothing behind, once nothing is at work."""
+        self.notes.close()
+        if self.server is not None:
+            self.server.close()
 
     def _collect(self) -> None:
         for address, child in list(self.running.items()):
@@ -246,7 +273,7 @@ class _Walker:
 
 
 def stop_groups(
-    processes: Sequence[subprocess.Popen[str]],
+    processes: Sequence[Process],
     signals: Sequence[tuple[signal.Signals, float]] = _SIGNALS,
 ) -> None:
     """Signal every process group, harder each time, until none is left."""

@@ -209,7 +209,7 @@ def test_stopping_leaves_no_process_and_no_lock(tmp_path):
     assert states(outcomes) == {"slow": "stopped"}
     assert outcomes[0].reason == "while it was at work"
     assert outcomes[0].seconds > 2
-    assert not _processes("sleep 987")
+    assert not processes("sleep 987")
     lock = root / ".dvc" / "tmp" / "rwlock"
     held = json.loads(lock.read_text() or "{}") if lock.exists() else {}
     assert not any(held.values())
@@ -233,15 +233,15 @@ def test_interrupting_the_command_stops_its_stages(tmp_path):
         [sys.executable, "-c", code, str(ROOT)], cwd=root, stderr=subprocess.DEVNULL
     )
     end = time.monotonic() + 60
-    while not _processes("sleep 986") and time.monotonic() < end:
+    while not processes("sleep 986") and time.monotonic() < end:
         time.sleep(0.1)
-    assert _processes("sleep 986")
+    assert processes("sleep 986")
     process.send_signal(signal.SIGINT)
     process.wait(timeout=30)
-    assert not _processes("sleep 986")
+    assert not processes("sleep 986")
 
 
-def _processes(command: str) -> list[int]:
+def processes(command: str) -> list[int]:
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit() and int(folder.name) != os.getpid():
