@@ -77,7 +77,7 @@ def predict(
     )
 
     def context(what: str, is_long: bool) -> PlainContext:
-        return PlainContext(what, runner="processes", workers=workers if is_long else 1)
+        return PlainContext(what, runner="threads", workers=workers if is_long else 1)
 
     def say(line: str) -> None:
         print(line, file=sys.stderr if as_json else sys.stdout, flush=True)
