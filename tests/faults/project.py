@@ -1,6 +1,7 @@
 """A whole small project: a dozen sounds of a user's table, one encoder, one method."""
 
 import atexit
+import compileall
 import os
 import random
 import shutil
@@ -61,6 +62,8 @@ def make_project(root: Path, clips: int = 12) -> Path:
     for package in ("flows", "tasks", "models"):
         skipped = shutil.ignore_patterns("*.tmp", "starter")  # __pycache__ saves a run seconds
         shutil.copytree(ROOT / package, root / package, ignore=skipped)
+        # Python 3.11 keeps half of a compiled module where the disk is full, and fails on it later
+        compileall.compile_dir(root / package, quiet=2)
     shutil.copy(ROOT / ".dvcignore", root / ".dvcignore")
     (root / "params.yaml").write_text(_PARAMS)
     _write_clips(root / "data/raw" / CORPUS, clips)
