@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -104,8 +104,28 @@ def read_plan(root: Path, text: str | None = None, *, with_status: bool = True) 
 
 
 def _read(repo_class: Any, text: str | None, with_status: bool) -> Plan:
-    with repo_class(".") as repo:
+    with repo_class(".") as repo, _parameters_parsed_once():
         return _plan_of(_index(repo, text).graph, with_status)
+
+
+@contextlib.contextmanager
+def _parameters_parsed_once() -> Iterator[None]:
+    """Meanwhile DVC parses a file of parameters once, not for each stage; it changes none."""
+    from dvc.dependency import param
+
+    parse, known = param.load_path, {}
+
+    def once(path: str, fs: Any, **options: Any) -> Any:
+        key = (path, id(fs), *sorted(options.items()))
+        if key not in known:
+            known[key] = parse(path, fs, **options)
+        return known[key]
+
+    param.load_path = once
+    try:
+        yield
+    finally:
+        param.load_path = parse
 
 
 def _index(repo: Any, text: str | None) -> Any:
