@@ -1,6 +1,6 @@
 """How soon ``affectloom predict`` says something of a video, and the memory it takes for long ones.
 
-    python -m benchmarks.predict [--minutes 3 60 180] [--rate-hz 10]
+    python -m benchmarks.predict [--minutes 3 60 180] [--rate-hz 10] [--run sample/early_fusion]
 
 in the root of the repository, with the real data beside it (``../shared/data``, or
 ``AFFECTLOOM_SHARED``). The videos are a man who speaks, at 320x240 and 10 frames a second, over
@@ -8,7 +8,9 @@ and over; each is new to the store. Measured are the seconds from the first look
 first answer, in a process that answered of another file before, and, for each length, the largest
 proportional memory (PSS) of the command with all of its processes, and their processor seconds. The
 starter model answers. Most of the work is in faces, five a second: with ``--rate-hz 1`` a film has
-one to look at, as many utterances, and is done in a fraction of the time.
+one to look at, as many utterances, and is done in a fraction of the time. ``--run`` times one
+minute at 1280x720 and 30 frames a second instead, answered by a run of this project, without and
+with the overlay.
 """
 
 import argparse
@@ -38,11 +40,11 @@ WIDTH, HEIGHT = 320, 240
 _EVERY_S = 0.25
 
 
-def small(path: Path, rate_hz: int) -> Path:
+def small(path: Path, rate_hz: int, width: int = WIDTH, height: int = HEIGHT) -> Path:
     """The clip at few frames of few pixels, so that hours of it are a file of some 100 MB."""
     with av.open(str(CLIP)) as source, av.open(str(path), "w") as out:
         video = out.add_stream("libx264", rate=rate_hz, options={"preset": "veryfast"})
-        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         sound = out.add_stream("aac", rate=16000, layout="mono")
         resampler = av.AudioResampler("fltp", "mono", 16000)
         due = count()
@@ -51,7 +53,7 @@ def small(path: Path, rate_hz: int) -> Path:
             if isinstance(frame, av.AudioFrame):
                 out.mux([p for part in resampler.resample(frame) for p in sound.encode(part)])
             elif frame.time * rate_hz >= number:
-                picture = frame.reformat(WIDTH, HEIGHT, "yuv420p")
+                picture = frame.reformat(width, height, "yuv420p")
                 picture.pts, picture.time_base = number, video.codec_context.time_base
                 out.mux(video.encode(picture))
                 number = next(due)
@@ -104,10 +106,10 @@ def _processor_s() -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
-def peak_mb(path: Path, out: Path) -> tuple[float, float]:
+def peak_mb(path: Path, out: Path, *options: str) -> tuple[float, float]:
     """The largest memory of the command and all of its processes, and their processor seconds."""
     start, most = _processor_s(), 0
-    command = [sys.executable, "-m", "flows.cli.main", "predict", str(path), "--no-overlay"]
+    command = [sys.executable, "-m", "flows.cli.main", "predict", str(path), *options]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen([*command, "--out", str(out)], cwd=ROOT, **quiet) as process:
         while process.poll() is None:
@@ -129,11 +131,31 @@ def _memory_kb(pid: int) -> int:
     return own + sum(_memory_kb(int(child)) for child in below)
 
 
+def minute(run: str) -> None:
+    """Print what a minute of 720p takes."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        clip = small(folder / "clip.mp4", 30, 1280, 720)
+        for options in (["--no-overlay"], []):
+            path = film(clip, folder / f"minute{len(options)}.mp4", 60)
+            began = time.perf_counter()
+            most_mb, work_s = peak_mb(path, folder / f"out{len(options)}", "--run", run, *options)
+            print(
+                f"60 s of 720p {' '.join(options)}: {time.perf_counter() - began:.1f} s, "
+                f"{work_s:.1f} processor seconds, at most {most_mb:.0f} MB",
+                flush=True,
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--minutes", type=float, nargs="*", default=[3, 60, 180])
     parser.add_argument("--rate-hz", type=int, default=10, help="frames a second of the videos")
+    parser.add_argument("--run", help="of this project: answers a minute of 720p")
     asked = parser.parse_args()
+    if asked.run:
+        minute(asked.run)
+        return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         clip = small(folder / "clip.mp4", asked.rate_hz)
@@ -142,7 +164,7 @@ def main() -> None:
         print(f"first answer of 3 minutes: {wall_s:.1f} s, {work_s:.1f} processor seconds")
         for minutes in asked.minutes:
             path = film(clip, folder / f"{minutes:g}.mp4", 60 * minutes)
-            most_mb, work_s = peak_mb(path, folder / "out")
+            most_mb, work_s = peak_mb(path, folder / "out", "--no-overlay")
             page_mb = (folder / "out/timeline.html").stat().st_size / 1e6
             print(
                 f"{minutes:g} minutes: at most {most_mb:.0f} MB, {work_s:.0f} processor seconds, "
