@@ -19,7 +19,7 @@ from tests.flows.prefect.servers import (
     task_states,
     wait_for,
 )
-from tests.flows.test_walk import _processes
+from tests.flows.test_walk import processes
 
 pytestmark = [pytest.mark.prefect, pytest.mark.slow]
 
@@ -74,7 +74,7 @@ def test_sigterm_ends_a_run_whose_server_is_gone(own_server, tmp_path, number):
     pipeline.send_signal(signal.SIGTERM)
     pipeline.wait(timeout=180)
     assert pipeline.returncode != 0
-    assert not _processes("sleep 983")
+    assert not processes("sleep 983")
     assert "TerminationSignal" not in log.read_text()
 
 

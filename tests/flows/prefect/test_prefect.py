@@ -25,7 +25,7 @@ from tests.flows.prefect.servers import (
     task_states,
     wait_for,
 )
-from tests.flows.test_walk import _processes
+from tests.flows.test_walk import processes
 from tests.places import ROOT
 
 pytestmark = [pytest.mark.prefect, pytest.mark.slow]
@@ -164,7 +164,7 @@ def test_cancelling_in_the_ui_stops_the_stages(server, tmp_path):
     ask(server, f"flow_runs/{run}/set_state", state)
     process.wait(timeout=180)
     assert process.returncode == 1, log.read_text()
-    assert not _processes("sleep 985")
+    assert not processes("sleep 985")
     run = pipeline_runs(server)[-1]
     assert run["state"]["type"] == "CANCELLED", log.read_text()
     assert task_states(server, run["id"])["slow"][0] == "CANCELLED"
@@ -187,7 +187,7 @@ def test_a_signal_stops_the_stages(server, tmp_path, number):
     process, log = start_pipeline(root, server, root / "began")
     process.send_signal(number)
     process.wait(timeout=180)
-    assert not _processes("sleep 984")
+    assert not processes("sleep 984")
     assert process.returncode != 0
     assert pipeline_runs(server)[-1]["state"]["type"] == "CANCELLED", log.read_text()
 
