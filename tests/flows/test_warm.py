@@ -47,7 +47,7 @@ def project(root, command: str):
 
 @pytest.fixture
 def server(tmp_path):
-    root = make_project(tmp_path, {"one": {"cmd": "sleep 985", "outs": ["never"]}})
+    root = make_project(tmp_path, {"one": {"cmd": "sleep 982", "outs": ["never"]}})
     started = Server(root, stage_environment(1))
     while not started.is_ready:
         time.sleep(0.05)
@@ -79,28 +79,28 @@ def test_a_failure_and_the_variables_of_the_moment(tmp_path, started):
 
 
 def test_stopping_ends_what_began_warm(tmp_path, started):
-    root = project(tmp_path, "sleep 984; touch out-${item}")
+    root = project(tmp_path, "sleep 981; touch out-${item}")
 
     class Soon(Quiet):
         def must_stop(self) -> bool:
-            return len(processes("sleep 984")) == 2
+            return len(processes("sleep 981")) == 2
 
     outcomes = walk(root, read_plan(root), Soon(), jobs=2)
     assert set(states(outcomes).values()) == {"stopped"}
-    assert not processes("sleep 984")
+    assert not processes("sleep 981")
 
 
 def test_a_server_that_is_killed_takes_its_stages_along(server):
     process = server.start(ARGV, stage_environment(1))
     end = time.monotonic() + 60
-    while not processes("sleep 985") and time.monotonic() < end:
+    while not processes("sleep 982") and time.monotonic() < end:
         time.sleep(0.05)
     assert process.poll() is None
     server._process.kill()
-    while (process.poll() is None or processes("sleep 985")) and time.monotonic() < end:
+    while (process.poll() is None or processes("sleep 982")) and time.monotonic() < end:
         time.sleep(0.05)
     assert process.poll() == -signal.SIGKILL
-    assert not processes("sleep 985")
+    assert not processes("sleep 982")
     assert not server.is_ready
     with pytest.raises(ConnectionError):
         server.start(ARGV, stage_environment(1))
