@@ -12,7 +12,8 @@ import polars as pl
 
 from tasks.splits.groups import link
 
-#: Fewer groups tell nothing about fresh ones; dialogues are drawn then.
+#: Fewer groups tell nothing about fresh ones; dialogues are drawn then. Groups of unequal size
+#: count as so many equal ones as would have their sum of squares.
 FEWEST_GROUPS = 8
 #: Columns of utterances that ``clusters_of`` reads.
 COLUMNS = ("utterance_id", "dialogue_id", "speaker")
@@ -47,12 +48,17 @@ def clusters_of(rows: pl.DataFrame) -> Clusters:
     n_groups = len(np.unique(groups))
     if n_groups == n_dialogues:  # nobody speaks in two of them, or nobody is known
         return Clusters(dialogues, "dialogues", n_dialogues)
-    if n_groups >= FEWEST_GROUPS:
+    sizes = np.unique(groups, return_counts=True)[1]
+    worth = len(groups) ** 2 / (sizes**2).sum()
+    if worth >= FEWEST_GROUPS:
         return Clusters(groups, "speakers and dialogues", n_dialogues)
-    joined = (
-        "all share speakers"
-        if n_groups == 1
-        else f"form {n_groups} groups that share no speaker, fewer than {FEWEST_GROUPS}"
-    )
+    joined = "all share speakers"
+    if n_groups >= FEWEST_GROUPS:
+        joined = (
+            f"form {n_groups} groups that share no speaker, of which the largest has "
+            f"{sizes.max()} of {len(groups)} rows"
+        )
+    elif n_groups > 1:
+        joined = f"form {n_groups} groups that share no speaker, fewer than {FEWEST_GROUPS}"
     remark = f"speakers are ignored in intervals and tests: the {n_dialogues} dialogues {joined}"
     return Clusters(dialogues, "dialogues", n_dialogues, remark)

@@ -42,6 +42,17 @@ def test_with_few_groups_dialogues_are_drawn_and_the_report_says_so(speakers, se
     assert "speakers are ignored" in found.remark
 
 
+def test_groups_of_which_one_outweighs_all_others_are_few():
+    # sixteen dialogues of two people, as in a union, beside fifty of people who speak once
+    talks = [f"d{i // 20}" for i in range(320)] + [f"e{i}" for i in range(50)]
+    found = clusters_of(rows(talks, [f"s{i % 2}" for i in range(320)] + [None] * 50))
+    assert (found.by, found.n_dialogues) == ("dialogues", 66)
+    assert len(set(found.codes.tolist())) == 66
+    assert found.remark.endswith(
+        "form 51 groups that share no speaker, of which the largest has 320 of 370 rows"
+    )
+
+
 def test_unknown_speakers_share_nothing():
     found = clusters_of(rows([f"d{i}" for i in range(9)], [None] * 9))
     assert found.codes.tolist() == list(range(9))
