@@ -153,6 +153,7 @@ class Server:
             return None
         if code is None:
             self._alive.add(pid)
+            self._ended.pop(pid, None)  # of an earlier child, whose number the system gave anew
             return pid
         self._alive.discard(pid)
         self._ended[pid] = code
