@@ -149,7 +149,11 @@ def only_one(root: Path) -> Iterator[None]:
 
 
 def stop_on_signal() -> None:
-    """Let SIGTERM end the walk like Ctrl-C, so that no stage survives it."""
+    """Let SIGTERM end the walk like Ctrl-C, so that no stage survives it.
+
+    And let Ctrl-C interrupt a wait for a process: polars, when it is imported, has such calls begin
+    again instead.
+    """
     import signal
 
     def interrupt(number: int, frame: object) -> None:
@@ -157,3 +161,4 @@ def stop_on_signal() -> None:
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, interrupt)
+        signal.siginterrupt(signal.SIGINT, True)

@@ -241,6 +241,27 @@ def test_interrupting_the_command_stops_its_stages(tmp_path):
     assert not processes("sleep 986")
 
 
+def test_ctrl_c_interrupts_a_wait_although_polars_is_imported(tmp_path):
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\nimport subprocess\nimport polars\n"
+        "from flows.pipeline import stop_on_signal\nstop_on_signal()\n"
+        "child = subprocess.Popen(['sleep', '980'])\n"
+        "try:\n    child.wait()\nexcept KeyboardInterrupt:\n    child.kill()\n    sys.exit(7)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(ROOT)], cwd=tmp_path)
+    try:
+        end = time.monotonic() + 60
+        while not processes("sleep 980") and time.monotonic() < end:
+            time.sleep(0.1)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 7
+    finally:
+        for pid in processes("sleep 980"):
+            os.kill(pid, signal.SIGKILL)
+        process.kill()
+
+
 def processes(command: str) -> list[int]:
     found = []
     for folder in Path("/proc").iterdir():
