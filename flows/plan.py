@@ -1,6 +1,7 @@
 """DVC's graph and what is stale in it; DVC stays the only judge of that."""
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -113,15 +114,8 @@ def _parameters_parsed_once() -> Iterator[None]:
     """Meanwhile DVC parses a file of parameters once, not for each stage; it changes none."""
     from dvc.dependency import param
 
-    parse, known = param.load_path, {}
-
-    def once(path: str, fs: Any, **options: Any) -> Any:
-        key = (path, id(fs), *sorted(options.items()))
-        if key not in known:
-            known[key] = parse(path, fs, **options)
-        return known[key]
-
-    param.load_path = once
+    parse = param.load_path
+    param.load_path = functools.cache(parse)
     try:
         yield
     finally:

@@ -126,7 +126,7 @@ class _Child:
     def end(self) -> tuple[int, float]:
         """Exit status and seconds, once it ended and all it printed is read."""
         self._reader.join(timeout=5)
-        return self.process.returncode or 0, time.monotonic() - self.began
+        return self.process.returncode, time.monotonic() - self.began
 
 
 class _Walker:
