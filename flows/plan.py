@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from flows import unchanged
 from models.errors import UserError
 
 #: A stage that ends may be writing dvc.lock in the very moment in which it is read.
@@ -89,11 +91,15 @@ def read_plan(root: Path, text: str | None = None, *, with_status: bool = True) 
         text: dvc.yaml as it will be, where it is not yet what ``graph.render`` makes.
         with_status: look at what is stale; else only at the graph.
     """
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
     # DVC names stages relative to the current folder
     with contextlib.chdir(root):
+        is_whole = text is None and with_status
+        if is_whole and (known := unchanged.recall(Path())) is not None:
+            return Plan({each[0]: _node(*each) for each in known})
+
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo
+
         try:
             return _read(Repo, text, with_status)
         except DvcException:
@@ -106,7 +112,33 @@ def read_plan(root: Path, text: str | None = None, *, with_status: bool = True) 
 
 def _read(repo_class: Any, text: str | None, with_status: bool) -> Plan:
     with repo_class(".") as repo, _parameters_parsed_once():
-        return _plan_of(_index(repo, text).graph, with_status)
+        before = unchanged.Sight.of(Path(), *_looked_at(repo))
+        graph = _index(repo, text).graph
+        plan = _plan_of(graph, with_status)
+        if text is None and with_status and _is_all_here(graph):
+            nodes = plan.nodes.values()
+            answer = [(n.address, sorted(n.needs), n.reasons, n.gpu) for n in nodes]
+            unchanged.keep(Path(), before, answer)
+        return plan
+
+
+def _looked_at(repo: Any) -> tuple[list[str], str]:
+    """DVC's files of configuration, and where its objects lie."""
+    return [str(file) for file in repo.config.files.values()], str(repo.cache.local.path)
+
+
+def _is_all_here(graph: Any) -> bool:
+    """Whether all that stages read and write lies in the folder; else it changes unseen."""
+    here = os.getcwd() + os.sep
+    return all(
+        place.protocol == "local" and os.path.abspath(place.fs_path).startswith(here)
+        for stage in graph
+        for place in (*([] if stage.frozen else stage.deps), *stage.outs)
+    )
+
+
+def _node(address: str, needs: Sequence[str], reasons: Sequence[str], gpu: int) -> Node:
+    return Node(address, frozenset(needs), tuple(reasons), gpu)
 
 
 @contextlib.contextmanager

@@ -48,16 +48,16 @@ def _fingerprint(root: Path) -> str:
         file = root / name
         content = file.read_bytes() if file.exists() else b""
         digest.update(hashlib.sha256(content).digest())
-    for line in sorted(line for package in PACKAGES for line in _stamps(root / package)):
+    for line in sorted(line for package in PACKAGES for line in _stamps(root, package)):
         digest.update(line.encode())
     return digest.hexdigest()
 
 
-def _stamps(folder: Path) -> Iterable[str]:
+def _stamps(root: Path, package: str) -> Iterable[str]:
     """Path, size and time of change of every file; compiled ones come and go."""
-    for here, folders, names in os.walk(folder):
+    for here, folders, names in os.walk(root / package):
         folders[:] = [name for name in folders if name != "__pycache__"]
+        below = os.path.relpath(here, root)  # the root is said in more than one way
         for name in names:
-            path = os.path.join(here, name)
-            found = os.stat(path)
-            yield f"{path} {found.st_size} {found.st_mtime_ns}\n"
+            found = os.stat(os.path.join(here, name))
+            yield f"{below}/{name} {found.st_size} {found.st_mtime_ns}\n"
