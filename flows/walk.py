@@ -32,8 +32,9 @@ _MISSING = re.compile(r"missing data 'source': (\S+)$")
 #: Seconds that a process group is given after each signal before the next, harder one.
 _SIGNALS = ((signal.SIGINT, 10.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
 
-#: Stages that import torch, and of how many on a processor saves time to import it once for all.
+#: Stages that import torch.
 _HEAVY = frozenset(("features", "search", "train", "evaluate"))
+#: Of how many stages on it saves time to import once for all what they need.
 _WORTH = 3
 
 
@@ -185,11 +186,11 @@ class _Walker:
         return len(self.running) < self.jobs and not (node.gpu and gpu_busy)
 
     def _serve(self) -> Server | None:
-        """A server of warm processes, where enough stages import torch to be worth one."""
-        heavy = [address for address in self.maybe if address.partition("@")[0] in _HEAVY]
-        if len(heavy) < _WORTH or sys.platform != "linux":
+        """A server of warm processes, where there are enough stages to be worth one."""
+        if len(self.maybe) < _WORTH or sys.platform != "linux":
             return None
-        return Server(self.root, self.environment)
+        heavy = [address for address in self.maybe if address.partition("@")[0] in _HEAVY]
+        return Server(self.root, self.environment, is_heavy=len(heavy) >= _WORTH)
 
     def _start(self, address: str) -> None:
         argv = [

@@ -19,11 +19,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-#: What a child finds imported.
+#: What a child finds imported, and what more where it computes.
 _LIBRARIES = (
-    *("numpy", "polars", "pyarrow.parquet", "pydantic", "safetensors.torch", "torch", "yaml"),
-    *("scipy.optimize", "scipy.sparse", "scipy.stats"),
     *("dvc.cli", "dvc.cli.parser", "dvc.repo", "dvc.repo.reproduce", "dvc.commands.repro"),
+    *("numpy", "polars", "pydantic", "yaml"),
+)
+_HEAVY_LIBRARIES = (
+    *("pyarrow.parquet", "safetensors.torch", "torch"),
+    *("scipy.optimize", "scipy.sparse", "scipy.stats"),
 )
 _REQUEST_BYTES = 1 << 17
 
@@ -69,15 +72,16 @@ class Server:
     Args:
         root: of the project.
         environment: of the server; what libraries read when they are imported stands in it.
+        is_heavy: whether its children compute, with torch.
     """
 
-    def __init__(self, root: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, root: Path, environment: Mapping[str, str], is_heavy: bool) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._is_ready = False
         self._ended: dict[int, int] = {}
         self._alive: set[int] = set()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "flows.warm", str(theirs.fileno())],
+            [sys.executable, "-m", "flows.warm", str(theirs.fileno()), *["heavy"] * is_heavy],
             cwd=root,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
@@ -225,7 +229,7 @@ def _begin(argv: list[str], environment: dict[str, str], output: int) -> int:
 def main() -> int:
     """The server, and each of its children."""
     connection = socket.socket(fileno=int(sys.argv[1]))
-    for name in _LIBRARIES:
+    for name in (*_LIBRARIES, *(_HEAVY_LIBRARIES if "heavy" in sys.argv[2:] else ())):
         importlib.import_module(name)
     gc.freeze()  # else each child would walk and copy all of it
     try:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -24,8 +25,8 @@ def started(monkeypatch):
     found: list[str] = []
 
     class Patient(Server):
-        def __init__(self, *given):
-            super().__init__(*given)
+        def __init__(self, *given, **options):
+            super().__init__(*given, **options)
             end = time.monotonic() + 60
             while not self.is_ready and time.monotonic() < end:
                 time.sleep(0.05)
@@ -39,16 +40,28 @@ def started(monkeypatch):
     return found
 
 
-def project(root, command: str):
-    """Three trainings that need nothing, for DVC's eyes."""
+def project(root, command: str, stage: str = "train"):
+    """Three instances of a stage that need nothing, for DVC's eyes."""
     each = {"foreach": list(NAMES), "do": {"cmd": command, "outs": ["out-${item}"]}}
-    return make_project(root, {"train": each})
+    return make_project(root, {stage: each})
+
+
+@pytest.mark.parametrize(("stage", "is_heavy"), [("train", True), ("labels", False)])
+def test_only_where_stages_compute_torch_is_imported(tmp_path, stage, is_heavy):
+    root = project(tmp_path, "true", stage)
+    walker = walking._Walker(root, read_plan(root), Quiet(), 1, dict, [])
+    assert walker.server is not None
+    while not walker.server.is_ready:
+        time.sleep(0.05)
+    maps = Path(f"/proc/{walker.server._process.pid}/maps").read_text(encoding="utf-8")
+    walker.close()
+    assert ("libtorch" in maps) == is_heavy
 
 
 @pytest.fixture
 def server(tmp_path):
     root = make_project(tmp_path, {"one": {"cmd": "sleep 982", "outs": ["never"]}})
-    started = Server(root, stage_environment(1))
+    started = Server(root, stage_environment(1), is_heavy=False)
     while not started.is_ready:
         time.sleep(0.05)
     yield started
