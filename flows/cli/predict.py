@@ -49,11 +49,15 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")] = False,
 ) -> None:
     """Say what is felt in new videos, sounds and pictures, and how sure that is."""
+    from tasks.predict.memory import hold_little
+
+    hold_little()  # before anything imports Arrow
     from dataclasses import asdict
 
     from flows.execution import execution, worker_count
     from flows.settings import read_params
     from tasks.layout import Layout
+    from tasks.media.worker import thread_decoders
     from tasks.plain_context import PlainContext
     from tasks.predict import session
     from tasks.predict.leaving.hub import folder_of
@@ -77,6 +81,8 @@ def predict(
     )
 
     def context(what: str, is_long: bool) -> PlainContext:
+        if is_long:  # by threads, which have decoding processes of their own
+            thread_decoders().rest()
         return PlainContext(what, runner="threads", workers=workers if is_long else 1)
 
     def say(line: str) -> None:

@@ -28,16 +28,11 @@ from tasks.faces.windows import (
     windows,
 )
 from tasks.media.decoding import Media
-from tasks.media.worker import Decoders, Outcome
+from tasks.media.worker import Decoders, Outcome, thread_decoders
 from tasks.store.compute import Done, Keeper
 from tasks.store.passing import PASSING
 from tasks.store.segments import Entry, Json, Store
 from tasks.tables.faces import FACES
-
-#: What a clip may take to decode a window before its worker is stopped.
-_DECODE_TIMEOUT_S = 120.0
-
-_local = threading.local()
 
 
 @dataclass(frozen=True)
@@ -71,7 +66,7 @@ def detect_clips(params: FacesParams, clips: Sequence[ClipRequest]) -> Iterator[
     others.
     """
     with ExitStack() as stack:
-        decoders = _thread_decoders()
+        decoders = thread_decoders()
         stack.enter_context(_one_thread())
         media = _probe(decoders, clips)
         plans = [list(_windows(clip, media[_path(clip)], params)) for clip in clips]
@@ -95,13 +90,6 @@ def _collector(clip: ClipRequest, media: Media, params: FacesParams) -> ClipFace
     if params.detect == "whole":
         return WholeClip(clip, media, params)
     return ClipFaces(clip, media, detector(params.thresholds), params)
-
-
-def _thread_decoders() -> Decoders:
-    """This thread's decoding process; it serves one shard after the other."""
-    if not hasattr(_local, "decoders"):
-        _local.decoders = Decoders(workers=1, timeout_s=_DECODE_TIMEOUT_S)
-    return _local.decoders
 
 
 def _path(clip: ClipRequest) -> str:

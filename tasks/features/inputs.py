@@ -22,9 +22,10 @@ from models.encoders.encoder import Faces, Input, Sound, Text
 from models.encoders.faces_in_time import spread
 from models.errors import UserError
 from tasks.features.silence import trimmed
-from tasks.features.sound import decode_sound, thread_decoders
+from tasks.features.sound import decode_sound
 from tasks.layout import Layout
 from tasks.media.spans import Span
+from tasks.media.worker import thread_decoders
 from tasks.tables.faces import FACES
 from tasks.tables.parquet import read_table, table_files
 from tasks.tables.utterances import UTTERANCES

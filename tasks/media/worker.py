@@ -94,6 +94,12 @@ class Decoders:
             worker.kill()
         self._idle, self._busy = [], []
 
+    def rest(self) -> None:
+        """End the workers that have nothing to do; others begin when they are needed."""
+        for worker in self._idle:
+            worker.kill()
+        self._idle = []
+
     def map(
         self, function: Callable[[I], R], items: Iterable[I], timeout_s: float | None = None
     ) -> Iterator[Outcome[R]]:
@@ -194,6 +200,16 @@ class Decoders:
                 yield Clip.failed(outcome.problem or Problem("crashed", "no clip was returned"))
             else:
                 yield outcome.value
+
+
+_local = threading.local()
+
+
+def thread_decoders() -> Decoders:
+    """This thread's decoding process, kept from one piece of work to the next until it ends."""
+    if not hasattr(_local, "decoders"):
+        _local.decoders = Decoders(workers=1)
+    return _local.decoders
 
 
 class _Worker:

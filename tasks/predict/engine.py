@@ -40,10 +40,10 @@ from tasks.predict.reasons import seen_of
 from tasks.predict.transcripts import Turn, embedded_subtitles
 from tasks.transcribe.params import AsrParams
 
-#: So much media is worth several processes: to start them takes seconds.
+#: So much media is worth several threads, each of which begins a decoding process.
 _LONG_S = 300.0
 
-#: The context of a piece of work, by its name and whether it is worth several processes.
+#: The context of a piece of work, by its name and whether it is worth several threads.
 MakeContext = Callable[[str, bool], Context]
 
 

@@ -16,10 +16,11 @@ import numpy as np
 from models.speech_activity import FRAME, RATE_HZ, load, probabilities, stretches
 from tasks.atomic import write_json
 from tasks.context import Context, Progress
-from tasks.features.sound import decode_sound, thread_decoders
+from tasks.features.sound import decode_sound
 from tasks.media.decoding import Clip
 from tasks.media.hashes import hash_file
 from tasks.media.spans import Span
+from tasks.media.worker import thread_decoders
 
 #: Raised when the same sound gives other stretches.
 _VERSION = 1

@@ -16,7 +16,7 @@ import pytest
 from models.errors import UserError
 from tasks.media import worker
 from tasks.media.decoding import Clip, FrameSampling, Problem, decode
-from tasks.media.worker import Decoders, WorkerError
+from tasks.media.worker import Decoders, WorkerError, thread_decoders
 from tests.places import ROOT
 from tests.tasks.media_factory import tone, write
 
@@ -29,6 +29,10 @@ def abort_on_three(number: int) -> int:
     if number == 3:
         os.abort()
     return number
+
+
+def own_number(_: int) -> int:
+    return os.getpid()
 
 
 def exists(path: str) -> bool:
@@ -160,6 +164,25 @@ def test_pools_work_side_by_side_in_threads():
     for thread in threads:
         thread.join()
     assert found == {base: [n * n for n in range(base, base + 5)] for base in (0, 100)}
+
+
+def test_a_thread_keeps_its_worker_until_it_rests():
+    with thread_decoders() as kept:
+
+        def process() -> int | None:
+            (found,) = thread_decoders().map(own_number, [0])
+            return found.value
+
+        first = process()
+        assert process() == first
+        others = []
+        thread = threading.Thread(target=lambda: others.append(process()))
+        thread.start()
+        thread.join()
+        assert others[0] != first
+        kept.rest()
+        assert not psutil.pid_exists(first)
+        assert process() not in (first, None)
 
 
 def test_a_relative_path_is_the_callers_of_that_moment(pool, tmp_path, monkeypatch):

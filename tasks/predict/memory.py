@@ -1,0 +1,29 @@
+"""Memory that is free goes back to the system, so that hours of media hold what minutes do.
+
+Left alone, the C library learns from the largest buffer that was freed so far: buffers up to its
+size come from heaps from then on, of which every thread has one, and a heap keeps up to twice as
+much when all of it is free. Threads that come and go make more of them. Arrow's own pool keeps what
+any of its threads ever needed; the system's does not.
+"""
+
+import ctypes
+import os
+
+#: Larger buffers come straight from the system, and no heap keeps more than this at its end.
+_KEPT_BYTES = 1 << 20
+#: Settings of glibc: for processes begun from now on, and the number of the same for this one.
+_SETTINGS = {"MALLOC_TRIM_THRESHOLD_": -1, "MALLOC_MMAP_THRESHOLD_": -3}
+
+
+def hold_little() -> None:
+    """From now on keep no more than is in use, here and in decoders that are begun.
+
+    To be called before Arrow is imported. What the environment says already holds; C libraries that
+    have no such settings stay as they are.
+    """
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    settle = getattr(ctypes.CDLL(None), "mallopt", None)
+    for name, number in _SETTINGS.items():
+        if settle is not None and name not in os.environ:
+            os.environ[name] = str(_KEPT_BYTES)
+            settle(number, _KEPT_BYTES)
