@@ -35,24 +35,30 @@ def crossing(cls: T) -> T:
 
 def pack(value: object) -> tuple[bytes, list[memoryview]]:
     """The value without its arrays, and the bytes of these in order, as they lie in memory."""
-    arrays: list[memoryview] = []
+    beside = _Beside()
+    head: Any = msgpack.packb(value, default=beside)
+    return head, beside.arrays
 
-    def beside(part: Any) -> Any:
+
+class _Beside:
+    """Puts arrays aside; no function that calls itself by name, which would keep them for long."""
+
+    def __init__(self) -> None:
+        self.arrays: list[memoryview] = []
+
+    def __call__(self, part: Any) -> Any:
         if isinstance(part, np.ndarray):
             if part.dtype.kind not in _KINDS:
                 raise TypeError(f"an array of {part.dtype} cannot cross from a decoder")
-            arrays.append(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+            self.arrays.append(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
             return msgpack.ExtType(_ARRAY, msgpack.packb([part.dtype.str, part.shape]))
         if isinstance(part, np.generic):
             return part.item()
         if is_dataclass(part) and type(part).__name__ in _crossing:
             held = [getattr(part, field.name) for field in fields(part)]
             named = [type(part).__name__, held]
-            return msgpack.ExtType(_RECORD, msgpack.packb(named, default=beside))
+            return msgpack.ExtType(_RECORD, msgpack.packb(named, default=self))
         raise TypeError(f"{type(part).__name__} cannot cross from a decoder; mark it `crossing`")
-
-    head: Any = msgpack.packb(value, default=beside)
-    return head, arrays
 
 
 def unpack(head: bytes, arrays: Sequence[bytearray]) -> Any:

@@ -179,7 +179,8 @@ class SoundCollector:
         if not np.isfinite(kept).all():
             self.not_finite += int(np.count_nonzero(~np.isfinite(kept)))
             kept = np.nan_to_num(kept, nan=0.0, posinf=0.0, neginf=0.0)
-        self._chunks.append(kept)
+        if len(kept):  # an empty part of a frame would hold the frame
+            self._chunks.append(kept)
 
     def _plan(self, in_rate_hz: int) -> None:
         """Choose input samples so that the first one also lies on the output's time grid."""

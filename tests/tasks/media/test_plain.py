@@ -1,5 +1,7 @@
 import contextlib
+import gc
 import pickle
+import weakref
 
 import msgpack
 import numpy as np
@@ -30,6 +32,19 @@ def test_arrays_cross_whole(dtype, shape):
 def test_an_array_that_does_not_lie_in_one_piece_crosses():
     array = np.arange(24).reshape(4, 6)[::2, ::-1]
     assert (crossed(array) == array).all()
+
+
+def test_nothing_holds_an_array_that_has_crossed():
+    array = np.zeros(1000)
+    gone = weakref.ref(array)
+    gc.disable()  # arrays are few objects, so it would come only after many of them
+    try:
+        head, arrays = pack(["value", Clip(np.zeros((1, 2, 2, 3), np.uint8), array)])
+        assert len(arrays) == 2
+        del head, arrays, array
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_what_decoders_answer_crosses():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.media.decoding import Span, decode
-from tasks.media.sound import to_channels, to_mono
+from tasks.media.sound import SoundCollector, to_channels, to_mono
 from tests.tasks.media_factory import tone, write
 
 
@@ -248,3 +248,13 @@ def test_samples_that_are_no_numbers_are_told(tmp_path):
     clip = sound(write(tmp_path / "nan.wav", sound=data, audio_codec="pcm_f32le"))
     assert reasons(clip) == ["corrupt"]
     assert np.isfinite(clip.audio).all()
+
+
+def test_a_late_span_does_not_hold_what_was_decoded_before_it(ramp):
+    collector = SoundCollector(5.0, 5.5, 16000, 0)
+    with av.open(str(ramp[0])) as container:
+        for frame in container.decode(audio=0):
+            collector.add(frame)
+    held = {id(part.base): part.base for part in collector._chunks if part.base is not None}
+    assert sum(one.nbytes for one in held.values()) < 4 * 16000
+    assert (collector.result().samples == sound(ramp[0], 5.0, 5.5).audio).all()
