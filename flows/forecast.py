@@ -1,7 +1,7 @@
 """What a run has before it: how much data, what the store already has, how long it will take here.
 
 Nothing is computed for it. Times are those of this machine: what a clip cost an encoder, as the
-store notes it, and what each stage took last time.
+store notes it, what each stage took last time, or what a calibration found.
 """
 
 import heapq
@@ -14,12 +14,15 @@ from statistics import mean
 from typing import Any
 
 import polars as pl
+import pyarrow.parquet as pq
 
+from flows.calibration import Cost, longest_training, read_costs
 from flows.plan import Plan
 from flows.times import read_times
 from tasks.layout import Layout
 from tasks.params import Params
 from tasks.selection import seen_corpora
+from tasks.stages import STAGES
 from tasks.store.segments import Store
 from tasks.tables.parquet import read_metadata, read_table
 from tasks.tables.utterances import UTTERANCES
@@ -58,12 +61,14 @@ class Work:
         seconds: that it will take; None where nothing like it ran here.
         told_by: where the estimate is from.
         clips: of an encoder: clips that the store lacks, and all; None: not known yet.
+        is_guess: the estimate is of other instances of the stage, so that a try says more.
     """
 
     address: str
     seconds: float | None
     told_by: str
     clips: tuple[int, int] | None = None
+    is_guess: bool = False
 
 
 def amounts(params: Params, layout: Layout) -> list[Amount]:
@@ -73,8 +78,8 @@ def amounts(params: Params, layout: Layout) -> list[Amount]:
 
 def works(params: Params, layout: Layout, plan: Plan) -> list[Work]:
     """What is before a run, in order."""
-    times = read_times(layout)
-    return [_work(params, layout, plan, address, times) for address in plan.maybe]
+    times, costs = read_times(layout), read_costs(params, layout, plan)
+    return [_work(params, layout, plan, address, times, costs) for address in plan.maybe]
 
 
 def side_by_side_s(ahead: Sequence[Work], plan: Plan, jobs: int) -> float:
@@ -125,7 +130,12 @@ def _gigabytes(folder: Path) -> float | None:
 
 
 def _work(
-    params: Params, layout: Layout, plan: Plan, address: str, times: Mapping[str, float]
+    params: Params,
+    layout: Layout,
+    plan: Plan,
+    address: str,
+    times: Mapping[str, float],
+    costs: Mapping[str, Cost],
 ) -> Work:
     stage, _, rest = address.partition("@")
     if stage == "features":
@@ -135,10 +145,26 @@ def _work(
             return found
     if address in times:
         return Work(address, times[address], "its last run here")
+    if address in costs:
+        return _tried(params, layout, address, costs[address])
     alike = [seconds for other, seconds in times.items() if other.partition("@")[0] == stage]
     if alike:
-        return Work(address, mean(alike), f"{len(alike)} runs of {stage} here")
+        return Work(address, mean(alike), f"{len(alike)} runs of {stage} here", is_guess=True)
     return Work(address, None, "nothing like it ran here yet")
+
+
+def _tried(params: Params, layout: Layout, address: str, cost: Cost) -> Work:
+    """What a calibration found, for all clips of the corpus or all runs of the method."""
+    stage, _, rest = address.partition("@")
+    ids = next(i for i in STAGES[stage].instances_of(params.raw) if "-".join(i.values()) == rest)
+    if stage == "train":
+        runs, epochs = longest_training(params, layout, ids)
+        seconds = cost.start_s + runs * epochs * cost.unit_s
+        told_by = f"at most {runs} runs of {epochs} epochs, each {cost.unit_s:.2g} s when tried"
+        return Work(address, seconds, told_by)
+    clips = pq.read_metadata(layout.utterances(ids["corpus"])).num_rows
+    seconds = cost.start_s + clips * cost.unit_s
+    return Work(address, seconds, f"{clips:,} clips, each {cost.unit_s:.2g} s when tried")
 
 
 def _encoding(

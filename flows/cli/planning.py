@@ -1,6 +1,7 @@
 """The command `plan`: what a run has before it."""
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,9 +17,16 @@ def plan(
     stages: Annotated[
         list[str] | None, typer.Argument(help="Stages or instances; default: everything.")
     ] = None,
+    try_first: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate", help="First try on a little what nothing is known of: seconds for each."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Tell how much data there is, what the store has, and how long a run will take here."""
+    from flows.calibration import calibrate
     from flows.execution import execution, worker_count
     from flows.forecast import amounts, side_by_side_s, works
     from flows.settings import read_whole
@@ -29,6 +37,10 @@ def plan(
     if stages:
         found = found.upstream_of(found.match(stages))
     there, ahead = amounts(params, layout), works(params, layout, found)
+    if try_first:
+        known = {one.address for one in ahead if one.seconds is not None and not one.is_guess}
+        calibrate(params, layout, found, known, lambda line: print(line, file=sys.stderr))
+        ahead = works(params, layout, found)
     jobs = worker_count(execution(params.raw))
     seconds = side_by_side_s(ahead, found, jobs)
     if as_json:
@@ -46,6 +58,9 @@ def plan(
         f"{_minutes(seconds):>10}  in all, {jobs} stages at a time; {alone} one by one"
         + (f", and {unknown} stages that nothing is known of" if unknown else "")
     )
+    if unknown and not try_first:
+        more = "`affectloom plan --calibrate` tries encoders and methods on a little of the data"
+        print(more, file=sys.stderr)
 
 
 def _corpus(one: "Amount") -> str:
