@@ -29,6 +29,8 @@ from tasks.tables.utterances import UTTERANCES
 
 #: Seconds that an encoder's stage takes to start and to write its table.
 _START_S = 10.0
+#: Seconds that the process of a stage takes, and DVC around it, beside what was tried.
+_PROCESS_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -157,13 +159,14 @@ def _tried(params: Params, layout: Layout, address: str, cost: Cost) -> Work:
     """What a calibration found, for all clips of the corpus or all runs of the method."""
     stage, _, rest = address.partition("@")
     ids = next(i for i in STAGES[stage].instances_of(params.raw) if "-".join(i.values()) == rest)
+    start_s = _PROCESS_S + cost.start_s
     if stage == "train":
         runs, epochs = longest_training(params, layout, ids)
-        seconds = cost.start_s + runs * epochs * cost.unit_s
+        seconds = start_s + runs * epochs * cost.unit_s
         told_by = f"at most {runs} runs of {epochs} epochs, each {cost.unit_s:.2g} s when tried"
         return Work(address, seconds, told_by)
     clips = pq.read_metadata(layout.utterances(ids["corpus"])).num_rows
-    seconds = cost.start_s + clips * cost.unit_s
+    seconds = start_s + clips * cost.unit_s
     return Work(address, seconds, f"{clips:,} clips, each {cost.unit_s:.2g} s when tried")
 
 
