@@ -89,6 +89,9 @@ class Talk:
     def batches(self, groups, key=None):
         return (self.batch(group) for group in groups)
 
+    def truth(self, target: Target) -> Tensor:
+        return torch.cat([labels for _, _, labels in self.items])
+
 
 class Perceptron(Method):
     """Two hidden layers on all features of the real utterances."""
