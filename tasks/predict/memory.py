@@ -11,8 +11,13 @@ import os
 
 #: Larger buffers come straight from the system, and no heap keeps more than this at its end.
 _KEPT_BYTES = 1 << 20
-#: Settings of glibc: for processes begun from now on, and the number of the same for this one.
-_SETTINGS = {"MALLOC_TRIM_THRESHOLD_": -1, "MALLOC_MMAP_THRESHOLD_": -3}
+#: Settings of glibc: for processes begun from now on, the number of the same for this one, and what
+#: it becomes. A heap of its own for each thread, which the last holds back, would be free for most.
+_SETTINGS = {
+    "MALLOC_TRIM_THRESHOLD_": (-1, _KEPT_BYTES),
+    "MALLOC_MMAP_THRESHOLD_": (-3, _KEPT_BYTES),
+    "MALLOC_ARENA_MAX": (-8, 1),
+}
 
 
 def hold_little() -> None:
@@ -23,7 +28,7 @@ def hold_little() -> None:
     """
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     settle = getattr(ctypes.CDLL(None), "mallopt", None)
-    for name, number in _SETTINGS.items():
+    for name, (number, value) in _SETTINGS.items():
         if settle is not None and name not in os.environ:
-            os.environ[name] = str(_KEPT_BYTES)
-            settle(number, _KEPT_BYTES)
+            os.environ[name] = str(value)
+            settle(number, value)
