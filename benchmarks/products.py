@@ -29,7 +29,9 @@ class _Outline(NamedTuple):
     dtype: torch.dtype
 
     def filled(self) -> Tensor:
-        return torch.empty_strided(self.shape, self.stride, dtype=self.dtype).normal_()
+        reach = sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
+        numbers = torch.empty(1 + reach if 0 not in self.shape else 0, dtype=self.dtype).normal_()
+        return numbers.as_strided(self.shape, self.stride)  # a number may stand in many places
 
 
 class Products(TorchDispatchMode):
