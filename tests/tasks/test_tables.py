@@ -295,3 +295,15 @@ def test_what_a_killed_writer_left_is_removed_once_it_is_old(tmp_path):
         os.utime(path, (0, 0))
     sweep(tmp_path / "a[1].json")
     assert sorted(tmp_path.iterdir()) == sorted([young, other])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_rows_that_share_a_key_are_found_in_any_order(order):
+    rows = [(name, fold) for name in ("c/d0/u0", "c/d0/u1", "c/d0/u2") for fold in (0, 1)]
+    rows.insert(4, rows[2])
+    frame = SPLIT.frame(
+        [{"utterance_id": name, "fold": fold, "split": "test"} for name, fold in rows[::order]]
+    )
+    with pytest.raises(TableError, match="2 rows share a key; the first is c/d0/u1 / 0;"):
+        SPLIT.check(frame, "here")
+    SPLIT.check(frame.unique(["utterance_id", "fold"]), "here")
