@@ -1,12 +1,14 @@
 """The labels of a corpus as arrays: what is learnt, what is scored, how sure raters were."""
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 
 from models.batch import Target
+from tasks.batches.by_id import Part
 from tasks.label_rows import labels_in
 
 #: What raters said; values of other kinds are derived, and no truth to score against.
@@ -53,6 +55,49 @@ class Labels:
 
 def _columns(values: np.ndarray, old: Target, new: Target) -> np.ndarray:
     return values if new == old else values[:, [old.names.index(name) for name in new.names]]
+
+
+def labels_in_parts(
+    count: int, parts: Iterable[Part], targets: Sequence[Target], folds: Sequence[int]
+) -> dict[int, Labels]:
+    """``labels_by_fold`` of all ``count`` utterances, of which few are held as rows of a table."""
+    whole: dict[int, Labels] = {}
+    for part in parts:
+        found = labels_by_fold(part.ids, part.table, targets, folds)
+        if not whole:
+            whole = dict.fromkeys(folds, _room(next(iter(found.values())), count)) if found else {}
+        if _differ(found) and not _differ(whole):
+            whole = {fold: copy.deepcopy(labels) for fold, labels in whole.items()}
+        for fold in found if _differ(whole) else list(found)[:1]:
+            for room, arrays in zip(_arrays(whole[fold]), _arrays(found[fold]), strict=True):
+                room[part.rows] = arrays
+    return whole
+
+
+def _differ(by_fold: Mapping[int, Labels]) -> bool:
+    return len({id(labels) for labels in by_fold.values()}) > 1
+
+
+def _room(labels: Labels, count: int) -> Labels:
+    """Labels of so many utterances, of the same kinds as ``labels``, yet to be filled."""
+
+    def empty(array: np.ndarray) -> np.ndarray:
+        return np.empty((count, *array.shape[1:]), array.dtype)
+
+    def empties(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: empty(array) for name, array in arrays.items()}
+
+    return Labels(
+        values=empties(labels.values),
+        scored=empties(labels.scored),
+        soft=empties(labels.soft),
+        first=None if labels.first is None else empty(labels.first),
+    )
+
+
+def _arrays(labels: Labels) -> list[np.ndarray]:
+    first = [] if labels.first is None else [labels.first]
+    return [*labels.values.values(), *labels.scored.values(), *labels.soft.values(), *first]
 
 
 def labels_by_fold(

@@ -25,10 +25,10 @@ def read_pooled(ids: pl.Series, folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
     Nothing but the result and a few thousand rows is held.
     """
-    names = read_table(FEATURES, folder, ["utterance_id"]).get_column("utterance_id")
+    at = places(ids, read_table(FEATURES, folder, ["utterance_id"]).get_column("utterance_id"))
     values, present = _zeros((len(ids), _width(folder)), folder), np.zeros(len(ids), bool)
     is_bad, has_row = np.zeros(len(ids), bool), np.zeros(len(ids), bool)
-    at, begin = places(ids, names), 0
+    begin = 0
     for frame in read_batches(FEATURES, folder, ["pooled"], _ROWS):
         pooled = frame.get_column("pooled")
         place = at[begin : begin + frame.height]

@@ -4,7 +4,7 @@ Frames and pictures have modules of their own, which are imported by name: a met
 neither does not depend on their code.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,37 +16,22 @@ from models import registry
 from models.batch import MODALITIES, Target
 from models.errors import UserError
 from models.method import Level, Need, Spec
+from tasks.batches.by_id import ById, Part
 from tasks.batches.dataset import Dataset
-from tasks.batches.labels import Labels, labels_by_fold
+from tasks.batches.labels import Labels, labels_in_parts
 from tasks.batches.pooled import read_pooled
+from tasks.batches.targets import COLUMNS, find_targets
+from tasks.batches.turns import read_turns
 from tasks.inputs import Named, names_in
 from tasks.layout import Layout
 from tasks.recipes import Recipe
 from tasks.tables.labels import LABELS
-from tasks.tables.parquet import read_table
+from tasks.tables.parquet import read_batches
 from tasks.tables.splits import SPLIT
-from tasks.tables.utterances import UTTERANCES
-from tasks.targets import TARGETS, TargetRow
+from tasks.tables.words import SPLITS
 
-
-def find_targets(labels: pl.DataFrame) -> tuple[Target, ...]:
-    """Every target that the labels table has judgements for, with its classes or columns."""
-    found = [_target(row, labels) for row in TARGETS.values()]
-    return tuple(target for target in found if target is not None)
-
-
-def _target(row: TargetRow, labels: pl.DataFrame) -> Target | None:
-    """The target as this corpus has it; None without judgements, or with a single class."""
-    if row.kind == "values":
-        names = tuple(c for c in row.columns if labels.get_column(c).count())
-        return Target(row.name, "values", names, row.low, row.high) if names else None
-    (column,) = row.columns
-    given = labels.get_column(column).drop_nulls()
-    if row.kind == "labels":
-        given = given.explode().drop_nulls()
-    names = tuple(given.unique().sort().to_list())
-    least = 2 if row.kind == "category" else 1
-    return Target(row.name, row.kind, names) if len(names) >= least else None
+#: Rows of labels that are looked at together for what there is.
+_ROWS = 65_536
 
 
 @dataclass(frozen=True)
@@ -67,7 +52,7 @@ class Source:
         present: modality to (N,) bool.
         targets: every target of the corpus.
         judged: fold to the labels that hold in it.
-        splits: fold, utterance_id, split.
+        splits: fold to (N,) place of the row's split in ``SPLITS``; -1 where it has none.
         frames: modality to ``tasks.batches.sequences.Sequences``, for methods that need frames.
         pooled_only: modalities that come as one vector an utterance though frames were asked
             for, with the first encoder whose table has no sequences.
@@ -77,7 +62,7 @@ class Source:
         extra: further input to (N, D) float32; NaN where absent.
     """
 
-    ids: np.ndarray
+    ids: pl.Series
     dialogues: np.ndarray
     speakers: np.ndarray
     people: np.ndarray
@@ -86,7 +71,7 @@ class Source:
     present: Mapping[str, np.ndarray]
     targets: tuple[Target, ...]
     judged: Mapping[int, Labels]
-    splits: pl.DataFrame
+    splits: Mapping[int, np.ndarray]
     frames: Mapping[str, Any] = field(default_factory=dict)
     pooled_only: Mapping[str, str] = field(default_factory=dict)
     partial: Mapping[str, int] = field(default_factory=dict)
@@ -123,7 +108,7 @@ class Source:
     @property
     def folds(self) -> list[int]:
         """The folds of the splits table."""
-        return sorted(self.splits.get_column("fold").unique().to_list())
+        return sorted(self.splits)
 
     def notes(self) -> list[str]:
         """A line for a person for each modality that rows lose for want of one of its encoders."""
@@ -172,9 +157,7 @@ class Source:
         return Dataset(self, labels, people, rows, level, tuple(targets), labelled, seen)
 
     def _rows(self, fold: int, split: str) -> np.ndarray:
-        chosen = self.splits.filter((pl.col("fold") == fold) & (pl.col("split") == split))
-        ids = pl.Series(self.ids, dtype=pl.String)  # np.isin compares objects all with all
-        return np.flatnonzero(ids.is_in(chosen.get_column("utterance_id").implode()).to_numpy())
+        return np.flatnonzero(self.splits[fold] == SPLITS.index(split))
 
     def _met(self, fold: int) -> np.ndarray:
         """(N,) index of the speaker among those of the training rows of ``fold``; -1 for others."""
@@ -219,13 +202,12 @@ class Wanted:
 
     def source(self, layout: Layout, corpus: str) -> Source:
         """Read a corpus's tables and what methods need of it."""
-        utterances = _read_order(layout, corpus)
-        labels = read_table(LABELS, layout.labels(corpus))
-        splits = read_table(SPLIT, layout.splits(corpus))
-        ids = utterances.get_column("utterance_id")
-        _check_known(ids, labels, layout.labels(corpus))
-        _check_known(ids, splits, layout.splits(corpus))
-        targets = find_targets(labels)
+        turns = read_turns(layout, corpus)
+        ids, by_id = turns.ids, ById(turns.ids)
+        splits = _splits(len(ids), by_id.parts(SPLIT, layout.splits(corpus)))
+        targets = find_targets(read_batches(LABELS, layout.labels(corpus), COLUMNS, _ROWS))
+        labels = by_id.parts(LABELS, layout.labels(corpus))
+        judged = labels_in_parts(len(ids), labels, targets, list(splits))
         parts = self._parts(layout, corpus, ids)
         features = {modality: _side_by_side(found) for modality, found in parts.items()}
         present = {m: _of_all(found) for m, found in parts.items()}
@@ -234,7 +216,6 @@ class Wanted:
         frames, pooled_only = self._frames(layout, corpus, ids, features, present)
         if frames:
             present = {m: present[m] & (found.counts > 0) for m, found in frames.items()}
-        dataset = _names(utterances.get_column("dataset"))
         images = None
         if "images" in self.needs:
             face_images = registry.part("tasks.batches.face_images")
@@ -242,18 +223,16 @@ class Wanted:
             present["video"] = present.get("video", True) & images.present
             present = {name: present[name] for name in MODALITIES if name in present}
         return Source(
-            ids=ids.to_numpy(),
-            dialogues=_names(utterances.get_column("dialogue_id")),
-            speakers=_by_appearance(utterances),
-            people=_by_name(utterances.get_column("speaker")),
-            parts=dataset,
-            part_codes=_codes_of_parts(dataset),
+            ids=ids,
+            dialogues=turns.dialogues,
+            speakers=turns.speakers,
+            people=turns.people,
+            parts=turns.parts,
+            part_codes=turns.part_codes,
             features=features,
             present=present,
             targets=targets,
-            judged=labels_by_fold(
-                ids, labels, targets, splits.get_column("fold").unique().to_list()
-            ),
+            judged=judged,
             splits=splits,
             frames=frames,
             pooled_only=pooled_only,
@@ -316,20 +295,19 @@ class Wanted:
         return frames, pooled_only
 
 
-def _read_order(layout: Layout, corpus: str) -> pl.DataFrame:
-    """Who says the utterances of a corpus, in the order of the source; no word of what is said."""
-    columns = ["utterance_id", "dialogue_id", "turn", "speaker", "dataset"]
-    found = read_table(UTTERANCES, layout.utterances(corpus), columns)
-    # two may share a turn: their order is fixed too
-    ordered = found.sort("dialogue_id", "turn", "utterance_id")
-    return ordered.with_columns(pl.col("dataset").fill_null(corpus))
-
-
-def _names(column: pl.Series) -> np.ndarray:
-    """(N,) strings, each there once however many rows have it: a text of its own takes 60 bytes."""
-    names = column.unique(maintain_order=True)
-    places = column.replace_strict(names, pl.int_range(len(names), eager=True))
-    return names.to_numpy()[places.to_numpy()]
+def _splits(count: int, parts: Iterable[Part]) -> dict[int, np.ndarray]:
+    """Fold to (count,) place of each row's split in ``SPLITS``; -1 where it has none."""
+    found: dict[int, np.ndarray] = {}
+    for part in parts:
+        known = pl.DataFrame({"utterance_id": part.ids, "row": part.rows})
+        code = pl.col("split").replace_strict(
+            list(SPLITS), list(range(len(SPLITS))), return_dtype=pl.Int8
+        )
+        rows = part.table.join(known, on="utterance_id").select("fold", "row", code)
+        for (fold,), own in rows.group_by("fold"):
+            place = found.setdefault(int(str(fold)), np.full(count, -1, np.int8))
+            place[own.get_column("row").to_numpy()] = own.get_column("split").to_numpy()
+    return found
 
 
 def _of_all(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
@@ -346,42 +324,7 @@ def _side_by_side(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     return values
 
 
-def _by_appearance(utterances: pl.DataFrame) -> np.ndarray:
-    """(N,) index of the speaker within the dialogue by first appearance."""
-    speaker = pl.col("speaker").fill_null("?")
-    first_row = pl.col("row").min().over("dialogue_id", speaker)
-    speakers = utterances.with_row_index("row").select(
-        (first_row.rank("dense").over("dialogue_id") - 1).cast(pl.Int64)
-    )
-    return speakers.to_series().to_numpy()
-
-
-def _by_name(speakers: pl.Series) -> np.ndarray:
-    """(N,) index of each name among all names in order; -1 where there is none."""
-    names = speakers.drop_nulls().unique().sort().to_list()
-    codes = speakers.replace_strict(
-        names, list(range(len(names))), default=-1, return_dtype=pl.Int64
-    )
-    return codes.fill_null(-1).to_numpy()
-
-
-def _codes_of_parts(dataset: np.ndarray) -> np.ndarray | None:
-    """(N,) place of each part among all by name; None with one part."""
-    names, codes = np.unique(dataset, return_inverse=True)
-    return codes if len(names) > 1 else None
-
-
 def _read_extra(ids: pl.Series, folder: Path) -> np.ndarray:
     values, present = read_pooled(ids, folder)
     values[~present] = np.nan
     return values
-
-
-def _check_known(ids: pl.Series, table: pl.DataFrame, path: Path) -> None:
-    strangers = table.filter(~pl.col("utterance_id").is_in(ids.implode()))
-    if strangers.height:
-        first = strangers.get_column("utterance_id")[0]
-        raise UserError(
-            f"{path}: {strangers.height} rows belong to no utterance, e.g. {first}; "
-            "rerun stages ingest, labels and splits"
-        )

@@ -57,11 +57,11 @@ def outputs_of(part: Part, layout: Layout, silent: set[str]) -> Said:
     compute_steadily()
     sources = sources_of(layout, part.runs, CORPUS, part.inputs)
     sources = [
-        replace(one, present=without_sound(one.present, one.ids.tolist(), silent))
+        replace(one, present=without_sound(one.present, one.ids.to_list(), silent))
         for one in sources
     ]
     first = sources[0]  # ids and presence are the same in all
-    hashes = _hashes(layout, first.ids.tolist())
+    hashes = _hashes(layout, first.ids.to_list())
     outputs: dict[str, list[torch.Tensor]] = {}
     strange: dict[str, list[np.ndarray]] = {}
     for run, source in zip(part.runs, sources, strict=True):
@@ -71,7 +71,7 @@ def outputs_of(part: Part, layout: Layout, silent: set[str]) -> Said:
             outputs.setdefault(name, []).append(values)
             strange.setdefault(name, []).append(is_new)
     return Said(
-        tuple(first.ids.tolist()),
+        tuple(first.ids.to_list()),
         tuple(sorted(targets_of(part.runs), key=lambda one: list(TARGETS).index(one.name))),
         outputs,
         {name: _or_all(np.stack(rows)) for name, rows in strange.items()},

@@ -280,12 +280,12 @@ def _plain(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _shared_media(layout: Layout, corpus: str, onto: str, tested: np.ndarray) -> int:
+def _shared_media(layout: Layout, corpus: str, onto: str, tested: pl.Series) -> int:
     """Test rows of ``onto`` whose media ``corpus`` holds too: such a score is no transfer."""
     columns = ["utterance_id", "media_sha256", "start_s", "end_s"]
     mine, theirs = (
         read_table(UTTERANCES, layout.utterances(name), columns).drop_nulls("media_sha256")
         for name in (corpus, onto)
     )
-    theirs = theirs.filter(pl.col("utterance_id").is_in(tested.tolist()))
+    theirs = theirs.filter(pl.col("utterance_id").is_in(tested.implode()))
     return theirs.join(mine, on=columns[1:], how="semi", nulls_equal=True).height

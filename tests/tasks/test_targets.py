@@ -14,7 +14,7 @@ USE = """
 import json, sys
 from pathlib import Path
 import polars as pl
-from tasks.batches.source import find_targets
+from tasks.batches.targets import find_targets
 from tasks.labels.stage import Card, LabelsParams, merge
 from tasks.tables.annotations import ANNOTATIONS
 from tasks.tables.labels import LABELS
@@ -27,7 +27,7 @@ rows = ANNOTATIONS.frame([{
 known = pl.Series(["toy/d/a"])
 labels = merge(LabelsParams(), known, rows, Card({}, {})).labels
 path = write_table(LABELS, labels, Path(sys.argv[1]))
-(target,) = find_targets(read_table(LABELS, path))
+(target,) = find_targets([read_table(LABELS, path)])
 print(json.dumps([labels["arousal_now"].to_list(), target.name, target.lower, target.upper]))
 """
 

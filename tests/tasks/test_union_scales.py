@@ -169,7 +169,7 @@ def test_another_corpus_is_answered_on_the_scale_in_the_middle(raw):
     for corpus in ("joint", "calls"):
         (source,) = sources_of(here(), runs, corpus, INPUTS)
         data = part_of(source, runs[0], "test")
-        ids = source.ids[data.rows].tolist()
+        ids = source.ids[data.rows].to_list()
         said[corpus] = dict(zip(ids, predict(runs[0].method, data)["vad"].tolist(), strict=True))
     spec = runs[0].method.spec.parts
     assert spec is not None

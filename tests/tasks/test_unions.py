@@ -184,7 +184,7 @@ def shown_of(raw, balance: float) -> list[str]:
     recipe = resolve("linear", {"part_balance": balance})
     source = source_for(here(), recipe, "joint", {"text": "words"})
     train, _ = parts(here(), source, recipe, "joint", 0, ["vad", "sentiment"])
-    return source.ids[train.rows].tolist()
+    return source.ids[train.rows].to_list()
 
 
 def test_balance_without_parts_is_refused(raw, counted):

@@ -92,7 +92,7 @@ def test_frames_are_those_of_the_table(corpus, level, files):
     assert frames.values.shape[2] == max(len(found.get(n, ())) for n in source.ids[data.rows])
     assert not frames.values[~frames.mask].any()
     for (b, u), row in np.ndenumerate(batch.index.numpy()):
-        name = source.ids[data.rows[row]] if row >= 0 else None
+        name = source.ids[int(data.rows[row])] if row >= 0 else None
         expected = found.get(name, np.zeros((0, DIM), np.float16))
         mine = frames.values[b, u][frames.mask[b, u]].numpy()
         np.testing.assert_array_equal(mine, expected.astype(np.float32))
@@ -267,7 +267,7 @@ def test_frames_of_several_encoders_stand_side_by_side(corpus):
     data, batch = everything(source)
     frames = batch.frames["video"]
     for b, u in zip(*np.nonzero(batch.mask.numpy()), strict=True):
-        name = source.ids[data.rows[batch.index[b, u]]]
+        name = source.ids[int(data.rows[batch.index[b, u]])]
         mine = frames.values[b, u][frames.mask[b, u]].numpy()
         expected = found["eyes"].get(name, np.zeros((0, DIM), "<f2")).astype(np.float32)
         np.testing.assert_array_equal(mine, np.hstack([expected, 2 * expected]))

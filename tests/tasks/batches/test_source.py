@@ -39,7 +39,7 @@ def whole(source, fold=0, split="train", level="dialogue", *, labelled=False):
 
 
 def assert_same(one, other):
-    assert one.ids.tolist() == other.ids.tolist()
+    assert one.ids.to_list() == other.ids.to_list()
     assert one.speakers.tolist() == other.speakers.tolist()
     assert one.targets == other.targets
     for mine, theirs in (
@@ -81,7 +81,7 @@ def test_rows_of_one_turn_have_one_order_and_their_own_speakers(corpus):
     straight = load()
     corpus.write(order=2)
     assert_same(straight, load())
-    assert straight.ids.tolist() == sorted(straight.ids)
+    assert straight.ids.to_list() == sorted(straight.ids)
     assert straight.speakers[:5].tolist() == [0, 1, 0, 1, 0]
 
 
@@ -173,7 +173,7 @@ def test_truth_stands_in_the_order_of_predicted_rows(corpus):
     target = source.targets[0]
     by_row = batch.targets["category"][batch.mask][torch.argsort(batch.index[batch.mask])]
     assert torch.equal(data.truth(target), by_row)
-    assert source.ids[data.rows].tolist() == corpus.ids("test")
+    assert source.ids[data.rows].to_list() == corpus.ids("test")
 
 
 def test_targets_are_those_with_judgements(corpus):

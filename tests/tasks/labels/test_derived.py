@@ -180,7 +180,7 @@ def data_of(options):
 
 
 def validation_ids(data) -> np.ndarray:
-    return data._source.ids[data.rows].astype(str)
+    return data._source.ids[data.rows].to_numpy().astype(str)
 
 
 def shown(data) -> dict[str, int]:
