@@ -84,11 +84,16 @@ class Dataset:
     def __len__(self) -> int:
         return len(self._starts) - 1
 
+    @property
+    def starts(self) -> np.ndarray:
+        """(len + 1,) where the rows of each item begin in ``rows``, and how many rows there are."""
+        return self._starts
+
     def places(self, item: int) -> np.ndarray:
         """Where the rows of an item stand in ``rows``."""
         return np.arange(self._starts[item], self._starts[item + 1])
 
-    def again(self, items: Sequence[int]) -> Dataset:
+    def again(self, items: Sequence[int] | np.ndarray) -> Dataset:
         """A data set of these items, each as often as it is named: to be seen in several ways."""
         other = copy.copy(self)
         other._choose(np.asarray(items, np.int64))

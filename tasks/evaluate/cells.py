@@ -100,6 +100,47 @@ def _kept(run: Path) -> Iterator[dict[str, torch.Tensor]]:
             yield {name: stream.get_tensor(key) for _, name, key in found}
 
 
+class _Looks:
+    """What is seen of every item, and where its outputs stand among those of all looks.
+
+    Args:
+        starts: (items + 1,) where the rows of each item begin, and N.
+        there: (N, M) bool, what there is to see: the first look of every item.
+    """
+
+    def __init__(self, starts: np.ndarray, there: np.ndarray) -> None:
+        self._starts, self._sizes = starts, np.diff(starts)
+        self._known = [(there, starts[:-1])]
+        self._items, self._shown = [np.zeros(0, np.int64)], [there[:0]]
+        self._count = len(there)
+
+    @property
+    def items(self) -> np.ndarray:
+        """Items to be predicted beside those with all there is, once for every further look."""
+        return np.concatenate(self._items)
+
+    @property
+    def shown(self) -> np.ndarray:
+        """(rows of ``items``, M) bool, what is to be seen of them."""
+        return np.concatenate(self._shown)
+
+    def rows(self, seen: np.ndarray) -> np.ndarray:
+        """(N,) where the outputs of a cell stand that leaves (N, M) ``seen``."""
+        begins = np.full(len(self._sizes), -1)
+        for other, others in self._known:
+            same = np.logical_and.reduceat((other == seen).all(1), self._starts[:-1])
+            begins = np.where((begins < 0) & same, others, begins)
+        is_new = begins < 0
+        if is_new.any():
+            sizes = self._sizes[is_new]
+            begins[is_new] = self._count + np.cumsum(sizes) - sizes
+            self._known.append((seen, np.where(is_new, begins, -1)))
+            self._items.append(np.flatnonzero(is_new))
+            self._shown.append(seen[np.repeat(is_new, self._sizes)])
+            self._count += int(sizes.sum())
+        return np.repeat(begins - self._starts[:-1], self._sizes) + np.arange(len(seen))
+
+
 def _predict_left(
     one: Run,
     data: Dataset,
@@ -122,25 +163,12 @@ def _predict_left(
         left: cell to (N, M) bool, what it leaves of that.
         plain: outputs with nothing hidden; cells that hide nothing have these very objects.
     """
-    places = [data.places(item) for item in range(len(data))]
-    known = {(item, there[at].tobytes()): at for item, at in enumerate(places)}
-    items: list[int] = []
-    shown: list[np.ndarray] = []
-    count = len(there)  # rows of output so far: those of ``plain`` stand first
-    rows = {cell: np.empty(count, np.int64) for cell in left}
-    for cell, seen in left.items():
-        for item, at in enumerate(places):
-            look = item, seen[at].tobytes()
-            if look not in known:
-                items.append(item)
-                shown.append(seen[at])
-                known[look] = count + np.arange(len(at))
-                count += len(at)
-            rows[cell][at] = known[look]
+    looks = _Looks(data.starts, there)
+    rows = {cell: looks.rows(seen) for cell, seen in left.items()}
     every = plain
-    if items:
-        masks = dict(zip(modalities, np.concatenate(shown).T, strict=True))
-        found = predict(one.method, Hidden(data.again(items), masks), device=best_device())
+    if len(looks.items):
+        masks = dict(zip(modalities, looks.shown.T, strict=True))
+        found = predict(one.method, Hidden(data.again(looks.items), masks), device=best_device())
         every = {name: torch.cat([plain[name], found[name]]) for name in plain}
     same: dict[bytes, Outputs] = {np.arange(len(there)).tobytes(): plain}
     return {
