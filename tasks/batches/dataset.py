@@ -99,6 +99,12 @@ class Dataset:
         other._choose(np.asarray(items, np.int64))
         return other
 
+    def without_inputs(self) -> Dataset:
+        """The same rows to be scored, no more to be predicted: see ``Source.without_inputs``."""
+        other = copy.copy(self)
+        other._source = self._source.without_inputs()
+        return other
+
     @property
     def parts(self) -> np.ndarray:
         """The part of each of ``rows``; the corpus where it is no union."""

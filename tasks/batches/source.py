@@ -122,6 +122,10 @@ class Source:
         """The same corpus as networks see it that know none of its people and parts."""
         return replace(self, people=np.full_like(self.people, -1), part_codes=None)
 
+    def without_inputs(self) -> "Source":
+        """The same rows and labels with nothing to predict from, which takes most of the memory."""
+        return replace(self, features={}, frames={}, extra={}, images=None)
+
     def narrowed(self, recipe: Recipe) -> "Source":
         """The same corpus with no more of its targets than ``recipe`` predicts."""
         narrow = {t.name: (t, recipe.narrowed(t)) for t in self.targets}

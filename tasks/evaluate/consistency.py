@@ -22,13 +22,15 @@ from models.metrics.consistency import (
 from models.metrics.inputs import Metric, undefined
 
 _CLASSES: dict[ClassSource, str] = {"pred": "prediction_category", "true": "target_category"}
+#: Columns of the predictions that rates are computed of.
+COLUMNS = ("seed", "split", *_CLASSES.values(), *(f"prediction_{name}" for name in DIMENSIONS))
 
 
 def violation_rates(predictions: pl.DataFrame) -> dict[tuple[str, int], dict[str, Metric]]:
     """Split and seed to the violation rates of all its rows; empty without category or VAD.
 
     Args:
-        predictions: the predictions table of one method.
+        predictions: the predictions table of one method, ``COLUMNS`` of it at least.
     """
     active = [name for name in DIMENSIONS if f"prediction_{name}" in predictions.columns]
     if not active or not set(_CLASSES.values()) <= set(predictions.columns):

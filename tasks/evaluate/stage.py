@@ -1,5 +1,6 @@
 """Stage ``evaluate``: scores the runs of a method; the only stage that reads test labels."""
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,10 +10,11 @@ from models.metrics.scoring import CONVENTION
 from models.training import best_device, compute_steadily, predict
 from tasks.atomic import write_json
 from tasks.batches.hiding import subsets
+from tasks.batches.source import Source
 from tasks.context import Context, ForMethod, Progress
 from tasks.evaluate.calibration import calibrations, temperatures
 from tasks.evaluate.cells import Masks, fill
-from tasks.evaluate.consistency import violation_rates
+from tasks.evaluate.consistency import COLUMNS, violation_rates
 from tasks.evaluate.grids import CHOSEN, Grids
 from tasks.evaluate.networks import Run, load_runs, part_of, sources_of, targets_of
 from tasks.evaluate.predictions import SCORED_SPLITS, Predicted, write_predictions
@@ -24,6 +26,7 @@ from tasks.evaluate.scores import (
     spread,
     target_details,
 )
+from tasks.inputs import Named
 from tasks.layout import Layout
 from tasks.score_files import Details, Oracle, RunDetails, TargetDetails
 
@@ -73,28 +76,17 @@ def run(
         corpus: whose test rows.
         method: key under ``methods`` in params.yaml.
     """
-    params, inputs = asked.own, asked.inputs
+    params = asked.own
     compute_steadily()
     runs = load_runs(layout, corpus, method)
-    sources = sources_of(layout, runs, corpus, inputs)
-    source = sources[0]  # ids and modalities are the same in all
-    predicted: list[Predicted] = []
     grids = Grids()
     by_dialogue = params.hide_unit == "dialogue"
     masks = Masks(params.missing_rates, params.masks, params.mask_seed, by_dialogue)
-    for done, (one, seen) in enumerate(zip(runs, sources, strict=True)):
-        names = [m for m in MODALITIES if m in inputs or m in seen.present]
-        for split in SCORED_SPLITS:
-            data = part_of(seen, one, split)
-            if len(data):
-                found = predict(one.method, data, device=best_device())
-                predicted.append(Predicted(one, split, data, found))
-                if split == "test":
-                    fill(grids, masks, one, seen, names, data, found)
-        ctx.progress(Progress(done + 1, len(runs), "runs"))
+    source, predicted = _predicted(runs, asked.inputs, layout, ctx, corpus, masks, grids)
     targets = targets_of(runs)
     subset_names = ["+".join(subset) for subset in subsets(source.modalities)]
-    rates = violation_rates(write_predictions(layout, corpus, method, targets, predicted, source))
+    written = write_predictions(layout, corpus, method, targets, predicted, source, COLUMNS)
+    rates = violation_rates(written)
     scored: dict[str, TargetDetails] = {}
     for target in targets:
         heat = temperatures(target, predicted) if params.calibrate else {}
@@ -125,6 +117,31 @@ def run(
     write_json(layout.calibration(corpus, method), calibrations(targets, predicted))
     write_json(layout.details(corpus, method), details)
     write_json(layout.metrics(corpus, method), _summary(details))
+
+
+def _predicted(
+    runs: Sequence[Run],
+    inputs: Mapping[str, Named],
+    layout: Layout,
+    ctx: Context,
+    corpus: str,
+    masks: Masks,
+    grids: Grids,
+) -> tuple[Source, list[Predicted]]:
+    """What the networks say of every row, and ``grids`` filled; no input is held any more."""
+    sources = sources_of(layout, runs, corpus, inputs)
+    predicted: list[Predicted] = []
+    for done, (one, seen) in enumerate(zip(runs, sources, strict=True)):
+        names = [m for m in MODALITIES if m in inputs or m in seen.present]
+        for split in SCORED_SPLITS:
+            data = part_of(seen, one, split)
+            if len(data):
+                found = predict(one.method, data, device=best_device())
+                predicted.append(Predicted(one, split, data.without_inputs(), found))
+                if split == "test":
+                    fill(grids, masks, one, seen, names, data, found)
+        ctx.progress(Progress(done + 1, len(runs), "runs"))
+    return sources[0].without_inputs(), predicted  # ids and modalities are the same in all
 
 
 def _oracle(grids: Grids, target: Target) -> Oracle | None:

@@ -1,4 +1,5 @@
 import io
+import itertools
 import json
 from dataclasses import asdict
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from models.metrics.calibration import fit_temperature, tempered
 from models.training import predict
 from tasks.batches.hiding import Hidden, draw_masks, only
 from tasks.context import ForMethod
-from tasks.evaluate import cells, networks
+from tasks.evaluate import cells, networks, predictions
 from tasks.evaluate import stage as evaluate
 from tasks.evaluate.consistency import violation_rates
 from tasks.evaluate.stage import EvaluateParams
@@ -559,3 +560,45 @@ def test_without_runs_the_stage_to_run_is_named(project):
 def test_settings_without_sense_are_refused(values):
     with pytest.raises(ValidationError):
         EvaluateParams(**values)
+
+
+@pytest.mark.usefixtures("project")
+def test_predictions_are_written_some_utterances_at_a_time(monkeypatch):
+    files = [here().predictions(CORPUS, "linear"), here().details(CORPUS, "linear")]
+    whole = [file.read_bytes() for file in files]
+    monkeypatch.setattr(predictions, "_ROWS", 7)
+    params = ForMethod(EvaluateParams(missing_rates=RATES), {}, INPUTS)
+    evaluate.run(params, here(), PlainContext(stream=io.StringIO()), CORPUS, "linear")
+    assert [file.read_bytes() for file in files] == whole
+
+
+def naive_looks(starts, there, cells_left):
+    """What ``cells._Looks`` finds, item by item."""
+    places = [np.arange(a, b) for a, b in itertools.pairwise(starts)]
+    known = {(item, there[at].tobytes()): at for item, at in enumerate(places)}
+    items, count, rows = [], len(there), []
+    for seen in cells_left:
+        rows.append(np.empty(len(there), int))
+        for item, at in enumerate(places):
+            look = item, seen[at].tobytes()
+            if look not in known:
+                items.append(item)
+                known[look] = count + np.arange(len(at))
+                count += len(at)
+            rows[-1][at] = known[look]
+    return items, rows
+
+
+@pytest.mark.parametrize("sizes", [[1] * 40, [3, 1, 4, 1, 5, 9, 2, 6]])
+def test_an_item_that_looks_the_same_in_several_cells_is_predicted_once(sizes):
+    random = np.random.default_rng(0)
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    there = random.random((starts[-1], 3)) < 0.8
+    left = [there & (random.random(there.shape) < share) for share in (1, 0.9, 0.5, 0.5, 0)]
+    looks = cells._Looks(starts, there)
+    rows = [looks.rows(seen) for seen in left]
+    items, expected = naive_looks(starts, there, left)
+    assert looks.items.tolist() == items
+    np.testing.assert_array_equal(rows, expected)
+    every = np.concatenate([there, looks.shown])
+    np.testing.assert_array_equal([every[at] for at in rows], left)
