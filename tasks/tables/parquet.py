@@ -74,6 +74,7 @@ def write_ranges(
     ):
         for part in itertools.chain([first], parts):
             writer.write_table(part, row_group_size=table.row_group)
+    _give_back()
     return path
 
 
@@ -122,7 +123,10 @@ def _frame(file: Path, columns: Sequence[str] | None) -> pl.DataFrame:
         known = source.schema_arrow.names
         asked = known if columns is None else [name for name in columns if name in known]
         table = source.read(asked).select(asked).replace_schema_metadata(None)
-    return pl.DataFrame(pl.from_arrow(table))
+    frame = pl.DataFrame(pl.from_arrow(table))
+    del table
+    _give_back()
+    return frame
 
 
 def read_batches(
@@ -142,8 +146,14 @@ def read_batches(
                     first = frame.clear() if first is None else first
                     _check_alike(table, file, frame, files[0], first)
                     yield frame
+            _give_back()
     except (pa.ArrowInvalid, OSError) as error:
         raise _unreadable(table, path, error) from error
+
+
+def _give_back() -> None:
+    """Let the system have what Arrow needed to decode: its pool keeps a quarter of a table."""
+    pa.default_memory_pool().release_unused()
 
 
 def _check_alike(
@@ -192,6 +202,7 @@ def _ranges(table: Table, path: Path, file: pq.ParquetFile, rows: int) -> Iterat
                     rest = rest.filter(pl.col(first) == last)
     except (pa.ArrowInvalid, OSError) as error:
         raise _unreadable(table, path, error) from error
+    _give_back()
     yield table.completed(rest)
 
 
