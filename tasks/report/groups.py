@@ -114,22 +114,22 @@ def _of_target(
 def _grouping(
     by: str, target: TargetScores, rows: Rows, placed: pl.DataFrame, resamples: int, seed: int
 ) -> Grouping:
-    column = placed[f"by {by}"]
+    column = f"by {by}"
+    found = placed.with_row_index("row").drop_nulls(column).group_by(column)
+    sizes = found.agg("row", n_dialogues=pl.col("dialogue_id").n_unique()).sort(column)
     groups, too_small = [], []
-    for name in column.drop_nulls().unique().sort().to_list():
-        chosen = (column == name).fill_null(False).to_numpy()
-        own = placed.filter(pl.Series(chosen))
-        # a speaker is one group of people: what varies there is the dialogue
-        codes = link(own, ("dialogue_id",)) if by == "speaker" else clusters_of(own).codes
-        n_dialogues = own["dialogue_id"].n_unique()
-        if chosen.sum() < FEWEST_ROWS or n_dialogues < FEWEST_DIALOGUES:
+    for name, chosen, n_dialogues in sizes.iter_rows():
+        if len(chosen) < FEWEST_ROWS or n_dialogues < FEWEST_DIALOGUES:
             too_small.append(name)
             continue
-        columns, scores = scores_on(target, rows, chosen, codes, resamples, seed)
+        own, at = placed[chosen], np.array(chosen)
+        # a speaker is one group of people: what varies there is the dialogue
+        codes = link(own, ("dialogue_id",)) if by == "speaker" else clusters_of(own).codes
+        columns, scores = scores_on(target, rows, at, codes, resamples, seed)
         groups.append(
             Group(
                 name=name,
-                n=int(chosen.sum()),
+                n=len(at),
                 n_dialogues=n_dialogues,
                 columns=columns,
                 scores=scores,
@@ -141,7 +141,7 @@ def _grouping(
         "higher_is_better": target["higher_is_better"],
         "groups": groups,
         "too_small": too_small,
-        "unknown": column.null_count(),
+        "unknown": placed[column].null_count(),
         "gaps": _gaps(groups, target),
     }
 
@@ -159,7 +159,7 @@ def scores_on(
     Args:
         target: what it is.
         rows: the aligned rows.
-        chosen: (n,) which of them count.
+        chosen: (n,) places of those that count.
         codes: of each chosen row, the cluster it is drawn with.
         resamples: of the bootstrap.
         seed: of the bootstrap.
