@@ -602,3 +602,20 @@ def test_an_item_that_looks_the_same_in_several_cells_is_predicted_once(sizes):
     np.testing.assert_array_equal(rows, expected)
     every = np.concatenate([there, looks.shown])
     np.testing.assert_array_equal([every[at] for at in rows], left)
+
+
+@pytest.mark.usefixtures("project")
+def test_no_features_are_held_while_predictions_are_written(monkeypatch):
+    held = []
+
+    def noted(layout, corpus, method, targets, predicted, source, kept):
+        held.extend([source.features, *(one.data._source.features for one in predicted)])
+        return predictions.write_predictions(
+            layout, corpus, method, targets, predicted, source, kept
+        )
+
+    monkeypatch.setattr(evaluate, "write_predictions", noted)
+    params = ForMethod(EvaluateParams(missing_rates=RATES), {}, INPUTS)
+    evaluate.run(params, here(), PlainContext(stream=io.StringIO()), CORPUS, "linear")
+    assert len(held) > 1
+    assert not any(held)
