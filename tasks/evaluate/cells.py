@@ -164,14 +164,18 @@ def _predict_left(
         plain: outputs with nothing hidden; cells that hide nothing have these very objects.
     """
     looks = _Looks(data.starts, there)
-    rows = {cell: looks.rows(seen) for cell, seen in left.items()}
+    places = {np.arange(len(there)).tobytes(): 0}  # of outputs, once however many cells have them
+    cells = {
+        cell: places.setdefault(looks.rows(seen).tobytes(), len(places))
+        for cell, seen in left.items()
+    }
     every = plain
     if len(looks.items):
         masks = dict(zip(modalities, looks.shown.T, strict=True))
         found = predict(one.method, Hidden(data.again(looks.items), masks), device=best_device())
         every = {name: torch.cat([plain[name], found[name]]) for name in plain}
-    same: dict[bytes, Outputs] = {np.arange(len(there)).tobytes(): plain}
-    return {
-        cell: same.setdefault(at.tobytes(), {name: every[name][at] for name in plain})
-        for cell, at in rows.items()
-    }
+    outputs: list[Outputs] = [plain]
+    for place in [*places][1:]:
+        at = np.frombuffer(place, np.int64).copy()  # torch takes no array that is read only
+        outputs.append({name: every[name][at] for name in plain})
+    return {cell: outputs[number] for cell, number in cells.items()}

@@ -38,10 +38,10 @@ def violation_rates(predictions: pl.DataFrame) -> dict[tuple[str, int], dict[str
     values = [f"prediction_{name}" for name in active]
     found: dict[tuple[str, int], dict[str, Metric]] = {}
     for source, column in _CLASSES.items():
-        known = predictions.filter(pl.all_horizontal(pl.col(column, *values).is_not_null()))
+        known = predictions.select("split", "seed", column, *values).drop_nulls([column, *values])
         names = known.get_column(column).unique().sort()
         codes = pl.Series(class_rows(names.to_list()), dtype=pl.Int64)
-        rows = known.with_columns(code=pl.col(column).replace_strict(names, codes))
+        rows = known.with_columns(code=pl.col(column).replace_strict(names, codes)).drop(column)
         for (split, seed), part in rows.group_by("split", "seed", maintain_order=True):
             scores = _scores(part, source, active)
             found.setdefault((str(split), int(str(seed))), {}).update(scores)

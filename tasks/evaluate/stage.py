@@ -85,8 +85,9 @@ def run(
     source, predicted = _predicted(runs, asked.inputs, layout, ctx, corpus, masks, grids)
     targets = targets_of(runs)
     subset_names = ["+".join(subset) for subset in subsets(source.modalities)]
-    written = write_predictions(layout, corpus, method, targets, predicted, source, COLUMNS)
-    rates = violation_rates(written)
+    rates = violation_rates(
+        write_predictions(layout, corpus, method, targets, predicted, source, COLUMNS)
+    )
     scored: dict[str, TargetDetails] = {}
     for target in targets:
         heat = temperatures(target, predicted) if params.calibrate else {}
