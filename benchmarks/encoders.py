@@ -155,7 +155,7 @@ def compare(arguments: argparse.Namespace, root: Path) -> dict[str, object]:
         times["stage"].append(
             clock(
                 lambda cache=cache, ctx=ctx: features.run(
-                    params, Layout(root / "data", cache=cache), ctx, "c", "net"
+                    params, Layout(root / "data", cache=cache, project=root), ctx, "c", "net"
                 )
             )
         )
