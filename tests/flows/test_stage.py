@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -354,3 +355,14 @@ def test_a_mistake_is_not_tried_again(clone, monkeypatch, error):
     with pytest.raises(type(error)):
         stage.execute("sample", {})
     assert flaky.calls == 1
+
+
+def test_what_a_stage_freed_goes_back_to_the_system():
+    script = "import flows, os, pyarrow as pa; print(pa.default_memory_pool().backend_name)"
+    script += "; print(os.environ['_RJEM_MALLOC_CONF'])"
+    names = ("ARROW_DEFAULT_MEMORY_POOL", "_RJEM_MALLOC_CONF")
+    plain = {name: value for name, value in os.environ.items() if name not in names}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=plain, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["system", "dirty_decay_ms:0,muzzy_decay_ms:0"]
