@@ -305,7 +305,7 @@ def _check_inputs(
             known = [*MODALITIES, *extra]
             raise UserError(f"params.yaml: {where} names '{modality}'; {hint(modality, known)}")
         key = f"{where}.{modality}"
-        if not isinstance(named, str | list | tuple) or not named:
+        if not _names_encoders(named):
             raise UserError(
                 f"params.yaml: {key} is {named!r}, expected an encoder or a list of them"
             )
@@ -327,6 +327,12 @@ def _check_inputs(
         if len(set(names)) < len(names):
             raise UserError(f"params.yaml: {key} names an encoder twice; leave one out")
     check_modalities(raw, where, inputs or {})
+
+
+def _names_encoders(named: object) -> bool:
+    """Whether this is a name, or some: not whether there are such encoders."""
+    each = named if isinstance(named, list | tuple) else [named]
+    return bool(each) and all(isinstance(name, str) and name for name in each)
 
 
 def _extra_inputs() -> list[str]:

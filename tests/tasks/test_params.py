@@ -71,6 +71,8 @@ def test_a_misspelt_word_names_the_nearest(path, value, sentence):
     ("inputs/video", ["fer", "vit_tin"], "inputs.video is 'vit_tin', which is no key"),
     ("inputs/video", ["fer", "fer"], "inputs.video names an encoder twice; leave one out"),
     ("inputs/video", [], "inputs.video is [], expected an encoder or a list of them"),
+    ("inputs/audio", [["prosody"]], "inputs.audio is [['prosody']], expected an encoder or a list"),
+    ("inputs/text", [{"minilm": 1}], "expected an encoder or a list of them"),
     ("inputs/vad_teacher", ["fer", "prosody"], "is a list, but vad_teacher comes from one"),
     ("methods/linear", {"inputs": {"video": "ferr"}}, "linear.inputs.video is 'ferr', which is"),
     ("methods/linear", {"inputs": "fer"}, "methods.linear.inputs is 'fer', expected keys"),
