@@ -111,7 +111,7 @@ def test_any_values_anywhere_are_one_sentence_or_work(changes):
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=SLOW)
 @given(st.data())
 def test_any_bytes_of_the_file_are_one_sentence_or_keys_and_values(tmp_path_factory, data):
-    text = bytearray((ROOT / "params.yaml").read_bytes()[:3000])
+    text = bytearray((ROOT / "params.yaml").read_bytes())  # a part of it may be no YAML
     for _ in range(data.draw(st.integers(1, 8))):
         at = data.draw(st.integers(0, len(text) - 1))
         text[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=6))
