@@ -59,13 +59,11 @@ class Cost:
 
 def read_costs(params: Params, layout: Layout, plan: Plan) -> dict[str, Cost]:
     """What was found out about stages of the plan that are asked the same now."""
-    file = _file(layout)
-    if not file.exists():
+    try:
+        found = json.loads(_file(layout).read_text(encoding="utf-8"))
+        kept = {address: Cost(**cost) for address, cost in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError):  # never tried, or damaged: try again
         return {}
-    kept = {
-        address: Cost(**cost)
-        for address, cost in json.loads(file.read_text(encoding="utf-8")).items()
-    }
     return {
         address: kept[address]
         for address, name, ids in _tried(params, plan)
@@ -164,13 +162,11 @@ def _asked(params: Params, name: str, ids: Mapping[str, str]) -> str:
 def _beside(layout: Layout, folder: Path, borrowed: Sequence[str]) -> Layout:
     """An empty layout that reads the project's media, weights and some of its tables."""
     inside = Layout(folder / "data", layout.media_root.resolve(), folder / "cache", layout.project)
-    for there, here, names in (
-        (layout.cache, inside.cache, _OF_CACHE),
-        (layout.root, inside.root, borrowed),
-    ):
-        here.mkdir(parents=True)
-        for name in names:
-            _borrow(there / name, here / name)
+    for name in _OF_CACHE:  # what a try fetches is kept
+        (layout.cache / name).mkdir(parents=True, exist_ok=True)
+        _borrow(layout.cache / name, inside.cache / name)
+    for name in borrowed:
+        _borrow(layout.root / name, inside.root / name)
     return inside
 
 

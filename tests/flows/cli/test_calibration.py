@@ -10,23 +10,13 @@ import numpy as np
 import pytest
 import yaml
 
+from benchmarks.versions import PARAMS as RECORDINGS
 from flows import graph, stage
-from flows.calibration import _timed
+from flows.calibration import _beside, _timed
 from models.errors import UserError
+from tasks.layout import Layout
 
-PARAMS = {
-    "corpora": {
-        "mine": {
-            "adapter": "table",
-            "options": {
-                "file": "utterances.csv",
-                "columns": {"utterance": "id", "dialogue": "talk", "media": "file"},
-                "labels": {"targets": {"valence": {"column": "valence", "scale": [1, 9]}}},
-            },
-        }
-    },
-    "encoders": {"prosody": {"family": "prosody", "pooling": "mean_std"}},
-    "inputs": {"audio": "prosody"},
+PARAMS = RECORDINGS | {
     "splits": {"protocol": "group_kfold", "group": "dialogue", "folds": 3},
     "methods": {"linear": {"modalities": ["audio"], "epochs": 20}},
     "train": {"seeds": [3, 5]},
@@ -92,6 +82,22 @@ def test_a_try_counts_only_for_the_parameters_that_it_had(recordings, command):
     assert code == 0
     stages = {one["address"]: one for one in json.loads(out)["stages"]}
     assert stages["features@mine-prosody"]["seconds"] is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"features@mine-prosody": 3}'])
+def test_damaged_estimates_are_none(recordings, command, text):
+    file = recordings / ".cache/affectloom/calibration.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    code, out, _ = command("plan", "--json", "features")
+    assert code == 0
+    assert {one["seconds"] for one in json.loads(out)["stages"]} == {None}
+
+
+def test_what_a_try_fetches_is_kept(recordings):
+    inside = _beside(Layout(), recordings / "elsewhere", [])
+    (inside.cache / "weights" / "fetched").touch()
+    assert (recordings / ".cache/affectloom/weights/fetched").exists()
 
 
 def test_a_stage_that_cannot_be_tried_is_told_and_the_others_are_tried(
