@@ -51,7 +51,7 @@ def predict(
     """Say what is felt in new videos, sounds and pictures, and how sure that is."""
     from tasks.predict.memory import hold_little
 
-    hold_little()  # before anything imports Arrow
+    hold_little()  # before what is imported takes memory
     from dataclasses import asdict
 
     from flows.execution import execution, worker_count

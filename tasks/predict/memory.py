@@ -2,8 +2,8 @@
 
 Left alone, the C library learns from the largest buffer that was freed so far: buffers up to its
 size come from heaps from then on, of which every thread has one, and a heap keeps up to twice as
-much when all of it is free. Threads that come and go make more of them. Arrow's own pool keeps what
-any of its threads ever needed; the system's does not.
+much when all of it is free. Threads that come and go make more of them. What polars and Arrow keep
+is settled for every process, in ``flows``.
 """
 
 import ctypes
@@ -23,10 +23,8 @@ _SETTINGS = {
 def hold_little() -> None:
     """From now on keep no more than is in use, here and in decoders that are begun.
 
-    To be called before Arrow is imported. What the environment says already holds; C libraries that
-    have no such settings stay as they are.
+    What the environment says already holds; C libraries without such settings stay as they are.
     """
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     settle = getattr(ctypes.CDLL(None), "mallopt", None)
     for name, (number, value) in _SETTINGS.items():
         if settle is not None and name not in os.environ:
