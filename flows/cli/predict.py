@@ -68,7 +68,8 @@ def predict(
     layout, params = (
         (Layout(), read_params(Path())) if Path("params.yaml").exists() else _alone(model)
     )
-    workers = worker_count(execution(params.raw))
+    # beside each thread its decoding process is at work
+    threads = max(1, worker_count(execution(params.raw)) // 2)
     request = session.Request(
         tuple(media or ()),
         base,
@@ -81,9 +82,10 @@ def predict(
     )
 
     def context(what: str, is_long: bool) -> PlainContext:
-        if is_long:  # by threads, which have decoding processes of their own
+        workers = threads if is_long else 1
+        if workers > 1:  # this thread's own decoding process has nothing to do meanwhile
             thread_decoders().rest()
-        return PlainContext(what, runner="threads", workers=workers if is_long else 1)
+        return PlainContext(what, runner="threads", workers=workers)
 
     def say(line: str) -> None:
         print(line, file=sys.stderr if as_json else sys.stdout, flush=True)
