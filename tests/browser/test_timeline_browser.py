@@ -67,6 +67,7 @@ def until(tab, condition):
 
 
 def at(tab):
+    until(tab, "!document.querySelector('video')?.seeking")
     return tab.run("document.querySelector('video')?.currentTime ?? Number(seek.value)")
 
 
@@ -133,6 +134,21 @@ def test_keys_move_and_play(tab):
     press(tab, " ")
     assert tab.run("document.querySelector('video').paused")
     assert before != "translateX(0px)"
+
+
+def test_of_many_jumps_at_once_the_last_one_counts(tab):
+    tab.run(
+        "(() => { for (const s of [1, 9, 2, 8, 7, 3.5]) { seek.value = s;"
+        "seek.dispatchEvent(new Event('input')); } })()"
+    )
+    until(tab, "Math.abs(document.querySelector('video').currentTime - 3.5) < 0.05")
+    assert "utterance 4" in now(tab)
+
+
+def test_a_pause_before_it_has_begun_leaves_the_player(tab):
+    tab.run("(() => { for (const _ of [1, 2]) document.getElementById('play').click(); })()")
+    time.sleep(0.2)
+    assert tab.run("document.querySelector('video').paused")
 
 
 def test_zoom_shows_less_time_and_keeps_the_cursor_in_sight(tab):

@@ -49,15 +49,24 @@ const voice = (name) => name ?? "utterances";
 
 // The clock ---------------------------------------------------------------------------------
 let media = null, at_s = 0, isPlaying = false, since = 0;
-function time() { return media ? media.currentTime : at_s; }
+let wanted_s = null; // where to go when the jump under way has landed: browsers can stall on many at once
+function time() { return media ? wanted_s ?? media.currentTime : at_s; }
 function seek(s, reveal = true) {
   const to = Math.min(Math.max(0, s), length_s);
-  if (media) media.currentTime = to;
+  if (media?.seeking) wanted_s = to;
+  else if (media) media.currentTime = to;
   at_s = to;
   show(reveal, to);
 }
+function landed() {
+  const next = wanted_s;
+  wanted_s = null;
+  if (next === null) show(false, time());
+  else seek(next, false);
+}
 function play(on) {
-  if (media) { if (on) media.play().catch(() => unplayable()); else media.pause(); }
+  // a pause before it has begun interrupts it (AbortError), which is no fault of the medium
+  if (media) { if (on) media.play().catch((error) => { if (error.name === "NotSupportedError") unplayable(); }); else media.pause(); }
   else { isPlaying = on; since = performance.now(); paintPlay(); if (on) tick(); }
 }
 function paintPlay() { $("play").textContent = isPlaying ? "❚❚" : "▶"; $("play").setAttribute("aria-label", isPlaying ? "Pause" : "Play"); }
@@ -91,7 +100,7 @@ function drawPlayer() {
     media.addEventListener("error", unplayable);
     media.addEventListener("play", () => { isPlaying = true; paintPlay(); tick(); });
     media.addEventListener("pause", () => { isPlaying = false; paintPlay(); });
-    media.addEventListener("seeked", () => show(false, time()));
+    media.addEventListener("seeked", landed);
     media.addEventListener("timeupdate", () => { if (!isPlaying) show(false, time()); });
     media.addEventListener("click", () => { if (kind === "video") play(media.paused); });
     room.append(media);
