@@ -59,6 +59,43 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def replacing_folder(destination: Path) -> Iterator[Path]:
+    """A temporary folder beside ``destination`` that takes its place, whole, on success."""
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(
+            tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".tmp", dir=destination.parent)
+        )
+    except OSError as error:
+        raise UserError(
+            f"cannot write {destination}: {error.strerror or error}; free space or allow writing"
+        ) from error
+    try:
+        yield folder
+        folder.chmod(0o755)
+        _take_place(folder, destination)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _take_place(folder: Path, destination: Path) -> None:
+    """Put a complete folder where an old one may be."""
+    try:
+        if destination.exists():
+            old = folder.with_name(f"{folder.name}.old.tmp")
+            destination.rename(old)
+            folder.rename(destination)
+            shutil.rmtree(old)
+        else:
+            folder.rename(destination)
+    except OSError as error:
+        raise UserError(
+            f"cannot replace {destination} ({error.strerror or error}); is another run of the same "
+            "stage at work? Run the stage again"
+        ) from error
+
+
 def disk_error(error: BaseException | None) -> OSError | None:
     """The full, limited or failing disk behind an error.
 

@@ -6,8 +6,6 @@ read once and checked; only one row group is in memory at a time.
 """
 
 import hashlib
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +16,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from models.errors import UserError
-from tasks.atomic import replacing
+from tasks.atomic import replacing, replacing_folder
 from tasks.store.segments import Store
 from tasks.tables.features import FEATURES
 from tasks.tables.parquet import ROW_GROUP
@@ -89,23 +86,10 @@ def assemble(
     buckets: dict[int, list[Row]] = {} if rows else {0: []}
     for row in sorted(rows, key=lambda row: row.utterance_id):
         buckets.setdefault(bucket_of(row.utterance_id, len(rows)), []).append(row)
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(
-            tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".tmp", dir=destination.parent)
-        )
-    except OSError as error:
-        raise UserError(
-            f"cannot write {destination}: {error.strerror or error}; free space or allow writing"
-        ) from error
-    try:
+    with replacing_folder(destination) as folder:
         for number, members in sorted(buckets.items()):
             path = folder / f"bucket-{number:02d}.parquet"
             _write_bucket(store, members, schema, pooled_dim, dim, path)
-        folder.chmod(0o755)
-        _take_place(folder, destination)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def feature_schema(pooled_dim: int) -> pa.Schema:
@@ -170,20 +154,3 @@ def _row_group(
         ],
         schema=schema,
     )
-
-
-def _take_place(folder: Path, destination: Path) -> None:
-    """Put a complete folder where an old one may be."""
-    try:
-        if destination.exists():
-            old = folder.with_name(f"{folder.name}.old.tmp")
-            destination.rename(old)
-            folder.rename(destination)
-            shutil.rmtree(old)
-        else:
-            folder.rename(destination)
-    except OSError as error:
-        raise UserError(
-            f"cannot replace {destination} ({error.strerror or error}); is another run of the same "
-            "stage at work? Run the stage again"
-        ) from error
