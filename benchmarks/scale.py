@@ -1,7 +1,7 @@
 """How time and memory grow with the corpus: tables of any size, a process for each stage.
 
     python -m benchmarks.scale [SIZE ...] [--stages ingest labels ...] [--folder FOLDER] [--wide 64]
-                               [--kills 3]
+                               [--kills 3] [--changes]
 
 Sizes are utterances; 10,000 and 100,000 unless others are named. A corpus has no media: a CSV file
 of dialogues of 20 utterances that five raters judge on valence, arousal, dominance and category,
@@ -10,13 +10,15 @@ a temporary one, with one worker. Prints processor seconds, how much of them is 
 interpreter and all imports), the peak of resident memory and, from the second size on, by what
 power of the size the seconds without start-up grow: 1 is linear. With ``--kills``, ``ingest`` and
 ``labels`` are then killed so many times at moments spread over their time and run again: the outs
-must be what they were before, after the kill and after the next run.
+must be what they were before, after the kill and after the next run. With ``--changes``, one
+judgement is changed, then a dialogue added, and what of the tables is new is printed.
 """
 
 import argparse
 import hashlib
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -43,6 +45,8 @@ CATEGORIES = np.array(["angry", "happy", "neutral", "sad"])
 #: Rows that are drawn and written together.
 BLOCK = 50_000
 STAGES = ("ingest", "splits", "labels", "features", "train", "evaluate", "report")
+#: Stages that a change of the source reaches and that need no features.
+_CHANGED = ("ingest", "splits", "labels")
 FEATURES = f"data/raw/{CORPUS}/imported/voice.parquet"
 
 
@@ -137,8 +141,9 @@ def measured(folder: Path, utterances: int, stages: list[str], width: int) -> di
 
 def outs(project: Path, stage: str) -> dict[str, str]:
     """SHA-256 of every file that a stage writes."""
-    files = ROWS[stage].writes(Layout(project / "data"), corpus=CORPUS)
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    written = ROWS[stage].writes(Layout(project / "data"), corpus=CORPUS)
+    files = [each for out in written for each in (sorted(out.iterdir()) if out.is_dir() else [out])]
+    return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def kill(project: Path, stage: str, took_s: float, kills: int) -> None:
@@ -166,6 +171,45 @@ def kill(project: Path, stage: str, took_s: float, kills: int) -> None:
         )
 
 
+def change(project: Path) -> None:
+    """One judgement more or less, and a dialogue more: what of the tables is new."""
+    (source,) = (project / "data/raw" / CORPUS).glob("*.csv")
+    original = source.read_text()
+    head, *rows = original.splitlines()
+    middle = len(rows) // 2 // TURNS * TURNS
+    cells = rows[middle].split(",")
+    place = head.split(",").index(judgements_of(VAD[0])[0])
+    cells[place] = "1" if cells[place] != "1" else "5"
+    one = [*rows[:middle], ",".join(cells), *rows[middle + 1 :]]
+    dialogue = [
+        re.sub(r",(d\d+),", r",\1x,", row, count=1) for row in rows[middle : middle + TURNS]
+    ]
+    for what, changed in {
+        "one changed judgement": one,
+        f"a dialogue of {TURNS} more": [*one[:middle], *dialogue, *one[middle:]],
+    }.items():
+        known = {stage: outs(project, stage) for stage in _CHANGED}
+        source.write_text("\n".join([head, *changed]) + "\n")
+        print(f"{what} of {len(rows):,} utterances:")
+        for stage in _CHANGED:
+            command = [sys.executable, "-m", "flows.stage", stage, f"--corpus={CORPUS}"]
+            subprocess.run(command, stderr=subprocess.DEVNULL, check=True)
+            before, after = set(known[stage].values()), outs(project, stage)
+            tables: dict[Path, list[Path]] = {}
+            for file in map(Path, after):
+                table = file if file.parent.suffix != ".parquet" else file.parent
+                tables.setdefault(table, []).append(file)
+            for table, files in tables.items():
+                new = [file for file in files if after[str(file)] not in before]
+                kilobytes = sum(file.stat().st_size for file in new) / 1e3
+                print(
+                    f"  {table.relative_to(project / 'data')}: {len(new)} of {len(files)} files "
+                    f"new, {kilobytes:,.0f} KB",
+                    flush=True,
+                )
+    source.write_text(original)
+
+
 def show_growth(by_size: dict[int, dict[str, dict]]) -> None:
     """How seconds without start-up, and memory, grow from each size to the next."""
     sizes = sorted(by_size)
@@ -188,6 +232,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="keep the projects here")
     parser.add_argument("--wide", type=int, default=64, help="width of the features")
     parser.add_argument("--kills", type=int, default=0, help="of ingest and labels")
+    parser.add_argument("--changes", action="store_true", help="of one judgement, of a dialogue")
     asked = parser.parse_args()
     os.environ["PYTHONPATH"] = str(ROOT)  # the child is this folder's; its code is the project's
     print(f"{'size':>9}  {'stage':10} {'cpu s':>8} {'start-up s':>10} {'peak MB':>8}")
@@ -199,6 +244,8 @@ def main() -> None:
             os.chdir(folder / str(size))
             for stage in [name for name in ("ingest", "labels") if asked.kills and name in took]:
                 kill(folder / str(size), stage, took[stage]["clock_s"], asked.kills)
+            if asked.changes:
+                change(folder / str(size))
         os.chdir(ROOT)
 
 

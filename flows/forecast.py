@@ -24,7 +24,7 @@ from tasks.params import Params
 from tasks.selection import seen_corpora
 from tasks.stages import STAGES
 from tasks.store.segments import Store
-from tasks.tables.parquet import read_metadata, read_table
+from tasks.tables.parquet import files_of, read_metadata, read_table
 from tasks.tables.utterances import UTTERANCES
 
 #: Seconds that an encoder's stage takes to start and to write its table.
@@ -165,7 +165,8 @@ def _tried(params: Params, layout: Layout, address: str, cost: Cost) -> Work:
         seconds = start_s + runs * epochs * cost.unit_s
         told_by = f"at most {runs} runs of {epochs} epochs, each {cost.unit_s:.2g} s when tried"
         return Work(address, seconds, told_by)
-    clips = pq.read_metadata(layout.utterances(ids["corpus"])).num_rows
+    files = files_of(layout.utterances(ids["corpus"]))
+    clips = sum(pq.read_metadata(file).num_rows for file in files)
     seconds = start_s + clips * cost.unit_s
     return Work(address, seconds, f"{clips:,} clips, each {cost.unit_s:.2g} s when tried")
 

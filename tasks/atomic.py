@@ -38,8 +38,7 @@ def replacing(path: Path) -> Iterator[Path]:
         ) from error
     temporary = Path(name)
     try:
-        with contextlib.suppress(OSError):  # not every file system has locks: age tells there
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with this process
+        _marked(descriptor)
         yield temporary
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
@@ -71,22 +70,31 @@ def replacing_folder(destination: Path) -> Iterator[Path]:
         raise UserError(
             f"cannot write {destination}: {error.strerror or error}; free space or allow writing"
         ) from error
+    descriptor = _marked(os.open(folder, os.O_RDONLY))
     try:
         yield folder
         folder.chmod(0o755)
         _take_place(folder, destination)
     finally:
+        os.close(descriptor)
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _marked(descriptor: int) -> int:
+    """Lock what is open as this process's own, which ends with it."""
+    with contextlib.suppress(OSError):  # not every file system has locks: age tells there
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
 def _take_place(folder: Path, destination: Path) -> None:
-    """Put a complete folder where an old one may be."""
+    """Put a complete folder where an old one, or a file, may be."""
     try:
         if destination.exists():
             old = folder.with_name(f"{folder.name}.old.tmp")
             destination.rename(old)
             folder.rename(destination)
-            shutil.rmtree(old)
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
         else:
             folder.rename(destination)
     except OSError as error:
@@ -129,19 +137,21 @@ def sweep(path: Path) -> None:
     """
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         with contextlib.suppress(FileNotFoundError):  # its writer ends in this moment
-            if left.is_file() and _is_left(left):
-                left.unlink()
+            if _is_left(left):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def _is_left(temporary: Path) -> bool:
     age = time.time() - temporary.stat().st_mtime
     if age > STALE_S or age < _MARKED_S:
         return age > STALE_S
-    with temporary.open("rb") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return False
+    descriptor = os.open(temporary, os.O_RDONLY)  # of a folder, too
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
     return True
 
 

@@ -23,9 +23,12 @@ from tasks.dvc_lock import Locked, read_lock
 from tasks.layout import Layout
 from tasks.report.tested import Tested, check_tested
 from tasks.selection import methods_of
+from tasks.tables.parquet import files_of
 
 #: Path to content, or None where it does not exist.
 Reader = Callable[[Path], bytes | None]
+#: Path of a table to its files, none where it does not exist.
+Lister = Callable[[Path], list[Path]]
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Ref:
         method: restricts to this method.
         seeds: restricts to these seeds.
         targets: restricts to these targets.
+        files: finds the files of a table as of then.
     """
 
     label: str
@@ -49,6 +53,7 @@ class Ref:
     method: str | None = None
     seeds: tuple[int, ...] | None = None
     targets: tuple[str, ...] | None = None
+    files: Lister = files_of
 
     def params(self) -> dict:
         """Content of params.yaml as of then."""
@@ -94,10 +99,12 @@ class Ref:
 
     def places(self, corpus: str) -> pl.DataFrame:
         """utterance_id, dialogue_id and speaker of every utterance as of then."""
-        found = self.read(self.layout.utterances(corpus))
-        if found is None:
-            raise UserError(f"{self.label}: {self.layout.utterances(corpus)} does not exist")
-        return pl.read_parquet(io.BytesIO(found), columns=list(COLUMNS))
+        table = self.layout.utterances(corpus)
+        found = [self.read(file) for file in self.files(table)]
+        parts = [pl.read_parquet(io.BytesIO(part), columns=list(COLUMNS)) for part in found if part]
+        if not parts:
+            raise UserError(f"{self.label}: {table} does not exist")
+        return pl.concat(parts)
 
     def lock(self) -> dict[str, Locked]:
         """dvc.lock as of then."""
@@ -128,10 +135,10 @@ def resolve(layout: Layout, text: str) -> Ref:
     if found := _named(text, here):
         return found
     revision, colon, name = text.partition(":")
-    read = _reader_at(revision)
-    if read is None:
+    readers = _readers_at(revision)
+    if readers is None:
         _unknown(text, here)
-    there = Ref(text, read, layout)
+    there = Ref(text, readers[0], layout, files=readers[1])
     if not colon:
         return there
     if found := _named(name, there):
@@ -167,8 +174,8 @@ def _run_folder(layout: Layout, text: str) -> Ref:
     return Ref(text, _read_here, layout, corpus, method, seeds, targets)
 
 
-def _reader_at(revision: str) -> Reader | None:
-    """Reads the project as of a revision; None if there is no such revision."""
+def _readers_at(revision: str) -> tuple[Reader, Lister] | None:
+    """What reads the project as of a revision; None if there is no such revision."""
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
     from dvc.scm import SCMError
@@ -194,7 +201,13 @@ def _reader_at(revision: str) -> Reader | None:
             ) from error
         return found.encode() if isinstance(found, str) else found
 
-    return read
+    def listed(path: Path) -> list[Path]:
+        if files.isdir(str(path)):
+            names = files.ls(str(path), detail=False)
+            return sorted(path / Path(name).name for name in names if name.endswith(".parquet"))
+        return [path] * files.exists(str(path))
+
+    return read, listed
 
 
 def _unknown(text: str, here: Ref) -> NoReturn:

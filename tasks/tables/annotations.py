@@ -21,6 +21,7 @@ ANNOTATIONS = Table(
     },
     key=("utterance_id", "rater", "target", "label"),
     made_by="stage ingest",
+    part_rows=131_072,
     is_unique=False,  # raters do judge a clip twice; the stage labels decides what that means
     checks=(
         RowRule(

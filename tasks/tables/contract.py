@@ -40,7 +40,9 @@ class Table:
 
     Rows are sorted by ``key`` on writing; unless ``is_unique`` is False, no two may share one.
     Parquet keeps ``row_group`` rows together: many of a long table that is read whole, few where a
-    row is heavy and its neighbours are not wanted.
+    row is heavy and its neighbours are not wanted. A table of over one and a half times
+    ``part_rows`` is a folder of files of about so many (0: never), so that a change in it changes
+    one of them (``tasks.tables.parts``).
     """
 
     name: str
@@ -50,6 +52,7 @@ class Table:
     checks: tuple["RowRule", ...] = ()
     is_unique: bool = True
     row_group: int = 8_192
+    part_rows: int = 0
 
     @property
     def schema(self) -> dict[str, pl.DataType | type[pl.DataType]]:

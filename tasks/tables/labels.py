@@ -52,4 +52,5 @@ LABELS = Table(
     },
     key=("utterance_id", "fold"),
     made_by="stage labels",
+    part_rows=32_768,
 )

@@ -1,6 +1,7 @@
 """Tables as Parquet files: checked, sorted, written whole, read with their metadata."""
 
 import itertools
+import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.atomic import replacing
+from tasks.atomic import replacing, replacing_folder
 from tasks.tables.contract import Table, TableError
+from tasks.tables.parts import in_parts
 from tasks.tables.sorting import in_groups
 
 #: Rows in a row group of features or faces: small enough to read one without its neighbours.
@@ -27,8 +29,7 @@ def write_table(
     said = [n for n, c in table.columns.items() if not c.optional or _has_values(frame, n)]
     ordered = frame.select(said).sort([name for name in table.key if name in said], nulls_last=True)
     arrow = ordered.to_arrow(compat_level=pl.CompatLevel.oldest())
-    write_arrow(arrow.replace_schema_metadata(_encoded(metadata)), path, table.row_group)
-    return path
+    return _write(table, iter([arrow]), path, _encoded(metadata))
 
 
 def write_ranges(
@@ -61,21 +62,47 @@ def write_ranges(
                 if last is not None and ordered.row(0)[0] <= last:
                     raise RuntimeError(f"{path}: ranges are not in the order of {key[0]}")
                 last = ordered[key[0]][-1]
-            arrow = ordered.to_arrow(compat_level=pl.CompatLevel.oldest())
-            yield arrow.replace_schema_metadata(_encoded(metadata))
+            yield ordered.to_arrow(compat_level=pl.CompatLevel.oldest())
 
-    parts = in_groups(checked(), table.row_group)
-    first = next(parts)
-    with (
-        replacing(path) as temporary,
-        pq.ParquetWriter(
-            temporary, first.schema, compression="zstd", compression_level=1
-        ) as writer,
-    ):
-        for part in itertools.chain([first], parts):
-            writer.write_table(part, row_group_size=table.row_group)
+    _write(table, checked(), path, _encoded(metadata))
     _give_back()
     return path
+
+
+def _write(
+    table: Table, rows: Iterator[pa.Table], path: Path, metadata: dict[str, str] | None
+) -> Path:
+    """Write rows in their order: as a file, or as a folder of files where the table is long."""
+    if not table.part_rows:
+        _write_file(in_groups(rows, table.row_group), path, table.row_group, metadata)
+        return path
+    parts = in_parts(rows, table.part_rows)
+    first, second = next(parts), next(parts, None)
+    if second is None:
+        _write_file(iter([first.combine_chunks()]), path, table.row_group, metadata)
+        return path
+    with replacing_folder(path) as folder:
+        # by itself, since it counts rows: none of the others changes with it
+        _write_file(iter([first.slice(0, 0)]), folder / "about.parquet", 1, metadata)
+        for number, part in enumerate(itertools.chain([first, second], parts)):
+            name, whole = f"part-{number:04d}.parquet", part.combine_chunks()
+            _write_file(iter([whole]), folder / name, whole.num_rows, None)
+    return path
+
+
+def _write_file(
+    tables: Iterator[pa.Table], path: Path, row_group: int, metadata: dict[str, str] | None
+) -> None:
+    tables = (table.replace_schema_metadata(metadata) for table in tables)
+    first = next(tables)
+    with replacing(path) as temporary:
+        with pq.ParquetWriter(
+            temporary, first.schema, compression="zstd", compression_level=1
+        ) as writer:
+            for table in itertools.chain([first], tables):
+                writer.write_table(table, row_group_size=row_group)
+        if path.is_dir():
+            shutil.rmtree(path)  # of a table that was longer
 
 
 def _encoded(metadata: Mapping[str, str] | None) -> dict[str, str] | None:
@@ -86,16 +113,8 @@ def _has_values(frame: pl.DataFrame, name: str) -> bool:
     return name in frame.columns and frame.get_column(name).null_count() < frame.height
 
 
-def write_arrow(arrow: pa.Table, path: Path, row_group: int = ROW_GROUP) -> None:
-    """Write an Arrow table the one way this project does: zstd, fixed row groups, atomic."""
-    with replacing(path) as temporary:
-        pq.write_table(
-            arrow, temporary, compression="zstd", compression_level=1, row_group_size=row_group
-        )
-
-
 def read_table(table: Table, path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """Read and check a table; ``path`` is one file or a folder of bucket files.
+    """Read and check a table; ``path`` is one file or a folder of files.
 
     Args:
         table: the contract to hold the file to.
@@ -167,42 +186,33 @@ def _check_alike(
 
 
 def read_ranges(table: Table, path: Path, rows: int) -> Iterator[pl.DataFrame]:
-    """A file's rows in its order, about ``rows`` at a time, each part checked; at least one part.
+    """A table's rows in its order, about ``rows`` at a time, each part checked; at least one part.
 
-    Rows that agree in the first column of the key, which the file is sorted by, are in one part.
+    Rows that agree in the first column of the key, which the table is sorted by, are in one part.
     """
-    (source,) = table_files(path, table)
-    try:
-        file = pq.ParquetFile(source)  # now, so that a broken file shows before anything is read
+    files = table_files(path, table)
+    try:  # now, so that a broken file shows before anything is read
+        schemas = [pq.read_schema(file) for file in files]
     except (pa.ArrowInvalid, OSError) as error:
         raise _unreadable(table, path, error) from error
-    return _ranges(table, path, file, rows)
+    return _ranges(table, path, schemas[0], rows)
 
 
-def _ranges(table: Table, path: Path, file: pq.ParquetFile, rows: int) -> Iterator[pl.DataFrame]:
+def _ranges(table: Table, path: Path, schema: pa.Schema, rows: int) -> Iterator[pl.DataFrame]:
     first = table.key[0]
-    rest = pl.DataFrame(pl.from_arrow(file.schema_arrow.remove_metadata().empty_table()))
+    rest = pl.DataFrame(pl.from_arrow(schema.remove_metadata().empty_table()))
     table.check(rest, str(path))
     last = None
-    try:
-        with file:
-            for batch in file.iter_batches(rows):
-                frame = pl.DataFrame(pl.from_arrow(batch))
-                table.check(frame, str(path))
-                ids = frame.get_column(first)
-                if not ids.is_sorted() or (last is not None and ids[0] < last):
-                    raise TableError(
-                        f"{path}: rows are not sorted by {first}; rerun {table.made_by}"
-                    )
-                last = ids[-1]
-                rest = pl.concat([rest, frame])
-                done = rest.filter(pl.col(first) != last)
-                if done.height:
-                    yield table.completed(done)
-                    rest = rest.filter(pl.col(first) == last)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise _unreadable(table, path, error) from error
-    _give_back()
+    for frame in read_batches(table, path, schema.names, rows):
+        ids = frame.get_column(first)
+        if not ids.is_sorted() or (last is not None and ids[0] < last):
+            raise TableError(f"{path}: rows are not sorted by {first}; rerun {table.made_by}")
+        last = ids[-1]
+        rest = pl.concat([rest, frame])
+        done = rest.filter(pl.col(first) != last)
+        if done.height:
+            yield table.completed(done)
+            rest = rest.filter(pl.col(first) == last)
     yield table.completed(rest)
 
 
@@ -212,8 +222,8 @@ def _unreadable(table: Table, path: Path, error: Exception) -> TableError:
 
 def read_metadata(path: Path) -> dict[str, str]:
     """What a table's writer recorded in the schema: encoder, weights, versions, parameters."""
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    if not files or not files[0].exists():
+    files = files_of(path)
+    if not files:
         raise TableError(f"{path}: no such table; run the stage that writes it first")
     found = pq.read_schema(files[0]).metadata or {}
     return {key.decode(): value.decode() for key, value in found.items() if key != b"ARROW:schema"}
@@ -221,7 +231,12 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 def table_files(path: Path, table: Table) -> list[Path]:
     """The Parquet files of a table, or an error that says which stage makes them."""
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    if not files or not files[0].exists():
+    files = files_of(path)
+    if not files:
         raise TableError(f"{path}: no such table; run {table.made_by} first")
     return files
+
+
+def files_of(path: Path) -> list[Path]:
+    """The Parquet files of a table in their order; none if it is not there."""
+    return sorted(path.glob("*.parquet")) if path.is_dir() else [path] * path.exists()

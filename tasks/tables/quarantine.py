@@ -16,4 +16,5 @@ QUARANTINE = Table(
     },
     key=("utterance_id", "stage", "reason", "detail"),
     made_by="stage ingest or labels",
+    part_rows=32_768,
 )

@@ -14,4 +14,5 @@ SPLIT = Table(
     },
     key=("utterance_id", "fold"),
     made_by="stage splits",
+    part_rows=131_072,
 )

@@ -39,6 +39,7 @@ UTTERANCES = Table(
     },
     key=("utterance_id",),
     made_by="stage ingest",
+    part_rows=32_768,
     checks=(
         RowRule(
             "end_s must be after start_s",

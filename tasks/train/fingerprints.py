@@ -9,13 +9,15 @@ from models.errors import UserError
 from tasks.inputs import Named
 from tasks.layout import Layout
 from tasks.recipes import Recipe
+from tasks.tables.parquet import files_of
 
 
 def fingerprint_inputs(
     layout: Layout, corpus: str, recipe: Recipe, inputs: Mapping[str, Named]
 ) -> dict[str, str]:
     """SHA-256 of every table that training ``recipe`` reads, and of local weights."""
-    files = [layout.utterances(corpus), layout.labels(corpus), layout.splits(corpus)]
+    tables = [layout.utterances(corpus), layout.labels(corpus), layout.splits(corpus)]
+    files = [file for table in tables for file in files_of(table)]
     mine = recipe.inputs(inputs)
     encoders = [name for modality in MODALITIES for name in mine.get(modality, ())]
     for encoder in dict.fromkeys([*encoders, *recipe.extra(inputs).values()]):

@@ -12,11 +12,12 @@ import polars as pl
 from tasks.tables.contract import Table
 from tasks.tables.features import FEATURES
 from tasks.tables.labels import LABELS
-from tasks.tables.parquet import write_arrow, write_table
+from tasks.tables.parquet import write_table
 from tasks.tables.splits import SPLIT
 from tasks.tables.utterances import UTTERANCES
 from tasks.targets import VAD
 from tests.places import here
+from tests.tasks.arrow_files import write_arrow
 
 CORPUS = "tiny"
 CLASSES = ("angry", "happy", "neutral")

@@ -14,13 +14,14 @@ from tasks.evaluate.calibration import reliability
 from tasks.evaluate.scores import spread
 from tasks.tables.faces import FACES
 from tasks.tables.labels import LABELS
-from tasks.tables.parquet import write_arrow, write_table
+from tasks.tables.parquet import write_table
 from tasks.tables.predictions import predictions_table
 from tasks.tables.quarantine import QUARANTINE
 from tasks.tables.splits import SPLIT
 from tasks.tables.utterances import UTTERANCES
 from tasks.targets import EMI, VAD
 from tests.places import here
+from tests.tasks.arrow_files import write_arrow
 
 CLASSES = ("angry", "happy", "neutral", "sad")
 MODALITIES = ("audio", "video", "text")

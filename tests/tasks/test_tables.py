@@ -178,7 +178,7 @@ def forbidden(*_, **__):
 
 @pytest.mark.parametrize(("owner", "name", "fault", "reason"), [
     (os, "fsync", full, "No space left on device"),
-    (pq, "write_table", full, "No space left on device"),
+    (pq.ParquetWriter, "write_table", full, "No space left on device"),
     (tempfile, "mkstemp", forbidden, "Permission denied"),
 ])  # fmt: skip
 def test_a_failed_write_leaves_the_old_file_and_says_so(

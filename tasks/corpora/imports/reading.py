@@ -282,7 +282,7 @@ def _match(layout: Layout, found: Found, corpus: str) -> dict[str, str | None]:
     same last part where only one utterance of the corpus has it."""
     table = layout.utterances(corpus)
     brought = folder(layout, corpus) / "utterances.parquet"
-    if table.is_file():
+    if table.exists():
         ids = read_table(UTTERANCES, table, ["utterance_id"])["utterance_id"]
         known = [name.removeprefix(f"{corpus}/") for name in ids]
     elif brought.is_file():

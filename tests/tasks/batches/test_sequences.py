@@ -12,8 +12,8 @@ from tasks.batches import sequences
 from tasks.batches.sequences import Sequences, read_sequences
 from tasks.batches.source import Wanted
 from tasks.tables.features import FEATURES
-from tasks.tables.parquet import write_arrow
 from tests.places import here
+from tests.tasks.arrow_files import write_arrow
 from tests.tasks.corpus_factory import CORPUS, DIMS, INPUTS, features_frame, make_corpus
 
 DIM = 6
