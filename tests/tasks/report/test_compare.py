@@ -1,5 +1,6 @@
 import json
 import subprocess
+from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -8,7 +9,7 @@ import yaml
 from models.errors import UserError
 from tasks.dvc_lock import cause_of, read_lock
 from tasks.report.compare import compare_refs, to_json, to_text
-from tasks.tables.parquet import read_table
+from tasks.tables.parquet import files_of, read_table, write_table
 from tasks.tables.utterances import UTTERANCES
 from tests.places import here
 from tests.tasks.report_factory import Scene, make_project
@@ -207,6 +208,18 @@ def test_a_method_is_compared_with_itself_in_another_revision(revisions):
     found = one("HEAD~1:corect", "corect")
     assert (found.first, found.second) == ("HEAD~1:corect", "corect")
     assert [c.kind for c in found.causes].count("code") == 1
+
+
+def test_a_long_table_is_read_in_every_revision(revisions):
+    by_file = [one(first, "corect") for first in ("HEAD:linear", "linear")]
+    table = read_table(UTTERANCES, here().utterances("toy"))
+    write_table(replace(UTTERANCES, part_rows=20), table, here().utterances("toy"))
+    assert len(files_of(here().utterances("toy"))) > 2
+    git("add", ".")
+    git("commit", "-qm", "three")
+    assert [one(first, "corect").targets for first in ("HEAD:linear", "linear")] == [
+        each.targets for each in by_file
+    ]
 
 
 def test_unknown_names_get_a_hint(revisions):
