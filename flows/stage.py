@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import logging
 import os
+import signal
 import sys
 import time
 import uuid
@@ -175,6 +176,9 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point; prints one sentence and returns 1 when something is wrong."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # what a script starts with & begins so; Cancel in the UI and a stopped run want to be heard
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         os.chdir(find_root())
         name, ids = parse_arguments(sys.argv[1:] if argv is None else argv)

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import logging
+import signal
 import os
 import subprocess
 import sys
@@ -258,14 +259,18 @@ def test_a_stage_tells_which_stages_a_plain_dvc_repro_leaves_out(edit, clone, ca
     assert "run `affectloom sync`" in caplog.text
 
 
-def test_an_interruption_ends_with_130(say, monkeypatch):
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN])  # of a script's &
+def test_an_interruption_ends_with_130(say, monkeypatch, handler):
     def interrupt(*args: object) -> None:
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(stage, "run_stage", interrupt)
-    assert say(*LABELS_STAGE, code=130) == (
-        "stopped; run the same command again to go on from here"
-    )
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        said = say(*LABELS_STAGE, code=130)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert said == "stopped; run the same command again to go on from here"
 
 
 def test_a_defect_keeps_its_traceback(clone, monkeypatch):
