@@ -143,8 +143,10 @@ def sweep(path: Path) -> None:
 
 def _is_left(temporary: Path) -> bool:
     age = time.time() - temporary.stat().st_mtime
-    if age > STALE_S or age < _MARKED_S:
-        return age > STALE_S
+    if age > STALE_S:
+        return True
+    if age < _MARKED_S:
+        time.sleep(_MARKED_S)  # its writer may be about to lock it
     descriptor = os.open(temporary, os.O_RDONLY)  # of a folder, too
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -285,15 +285,20 @@ def test_where_files_cannot_be_locked_an_hour_decides(tmp_path, monkeypatch):
     assert path.read_text() == "whole"
 
 
-def test_what_a_killed_writer_left_is_removed_once_it_is_old(tmp_path):
-    old, young, other = (
-        tmp_path / f".{n}.tmp" for n in ("a[1].json.x1", "a[1].json.x2", "b.json.x3")
+def test_a_young_file_is_left_to_a_writer_that_locks_it_in_time(tmp_path, monkeypatch):
+    old, young, killed, other = (
+        tmp_path / f".{n}.tmp"
+        for n in ("a[1].json.x1", "a[1].json.x2", "a[1].json.x3", "b.json.x4")
     )
-    for path in (old, young, other):
+    for path in (old, young, killed, other):
         path.write_text("half")
     for path in (old, other):
         os.utime(path, (0, 0))
-    sweep(tmp_path / "a[1].json")
+    with young.open("rb") as stream:
+        monkeypatch.setattr(
+            atomic.time, "sleep", lambda _: atomic.fcntl.flock(stream, atomic.fcntl.LOCK_EX)
+        )
+        sweep(tmp_path / "a[1].json")
     assert sorted(tmp_path.iterdir()) == sorted([young, other])
 
 
