@@ -4,8 +4,8 @@ import errno
 import hashlib
 import json
 import logging
-import signal
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
