@@ -1,9 +1,11 @@
 """Versions of a corpus under DVC: what a new one costs, and that going back computes nothing.
 
-    python -m benchmarks.versions FOLDER --clips 10000
+    python -m benchmarks.versions FOLDER --clips 10000 [--linked]
 
 Makes a project in FOLDER with so many short recordings, puts them under ``dvc add``, measures them
 with the encoder ``prosody``, changes one recording in a hundred and adds as many, and goes back.
+With ``--linked`` the corpus is a link to a folder beside FOLDER, as to a network disk, without
+``dvc add``; going back is putting the old recordings there.
 """
 
 import argparse
@@ -139,9 +141,14 @@ class Versions:
         return done.stdout + done.stderr
 
 
-def measure(root: Path, clips: int) -> list[Step]:
+def measure(root: Path, clips: int, is_linked: bool = False) -> list[Step]:
     """The life of a corpus of so many recordings."""
     project = Versions(root)
+    if is_linked:
+        disk = root.with_name(f"{root.name}.disk")
+        disk.mkdir()
+        project.corpus.parent.mkdir(parents=True, exist_ok=True)
+        project.corpus.symlink_to(disk)
     share = max(1, clips // 100)
     steps: list[Step] = []
 
@@ -154,16 +161,26 @@ def measure(root: Path, clips: int) -> list[Step]:
         steps.append(Step(name, seconds, project.computed() - before, size))
         print(f"{name:32} {seconds:8.1f} s {steps[-1].computed:7} clips {size:8.1f} MB", flush=True)
 
+    def keep(version: str, what: str) -> None:
+        if not is_linked:
+            step(f"dvc add{what}", project.keep, version)
+
     project.record(0, clips, seed=0)
-    step("dvc add", project.keep, "v1")
+    keep("v1", "")
     step("features of version 1", project.repro)
     project.commit("v1")
     step("repro with nothing to do", project.repro)
     project.record(0, share, seed=1)
     project.record(clips, clips + share, seed=0)
-    step(f"dvc add, {share} changed, {share} new", project.keep, "v2")
-    step("features of version 2", project.repro)
+    keep("v2", f", {share} changed, {share} new")
+    step(f"features of version 2, {share} + {share}", project.repro)
     project.commit("v2")
+    if is_linked:
+        for number in range(clips, clips + share):
+            (project.corpus / f"{number:06d}.wav").unlink()
+        project.record(0, share, seed=0)
+        step("the recordings of version 1 again", project.repro)
+        return steps
     step("git and dvc checkout of version 1", project.go_to, "v1")
     step("repro of version 1", project.repro)
     step("git and dvc checkout of version 2", project.go_to, "v2")
@@ -175,8 +192,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--clips", type=int, default=10_000)
+    parser.add_argument("--linked", action="store_true", help="instead of under `dvc add`")
     asked = parser.parse_args()
-    measure(asked.folder.resolve(), asked.clips)
+    measure(asked.folder.resolve(), asked.clips, asked.linked)
 
 
 if __name__ == "__main__":
