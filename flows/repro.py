@@ -28,6 +28,7 @@ from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import dump_yaml
 
 from flows.lock_text import entries, write
+from tasks import dvc_lock
 
 log = logging.getLogger("dvc")
 
@@ -40,7 +41,7 @@ _STAGE = ["python", "-m", "flows.stage"]
 def dump_stages(lock: Lockfile, stages: Sequence[Any], **options: Any) -> None:
     """In place of ``Lockfile.dump_stages``; a file that is not as DVC writes it is left to DVC."""
     file = Path(lock.path)
-    known = entries(file.read_text(encoding="utf-8")) if file.exists() else None
+    known = entries(dvc_lock.read_text(file))
     fresh: dict[str, str] = {}
     for stage in stages:
         fresh |= _entries_of(to_lockfile(stage, **options))

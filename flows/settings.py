@@ -8,6 +8,7 @@ from typing import Any
 from flows import graph
 from flows.execution import execution
 from models.errors import UserError
+from tasks import dvc_lock
 from tasks.corpora.raw_folders import check_folder
 from tasks.layout import Layout
 from tasks.params import Params
@@ -44,8 +45,7 @@ def check_whole(raw: Mapping[str, Any], root: Path) -> None:
 
     Entries and comments may go; a section goes by being left empty.
     """
-    lock = root / "dvc.lock"
-    known = _locked_sections(lock.read_text(encoding="utf-8")) if lock.exists() else set()
+    known = _locked_sections(dvc_lock.read_text(root / "dvc.lock"))
     missing = sorted((known | {_LAST}) - {str(key) for key in raw})
     if missing:
         names = ", ".join(missing)

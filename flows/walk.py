@@ -23,6 +23,7 @@ from flows.lock_text import entries, write
 from flows.noting import Notes
 from flows.plan import Node, Plan
 from flows.warm import Process, Server
+from tasks import dvc_lock
 
 log = logging.getLogger("affectloom")
 
@@ -337,8 +338,7 @@ def _lock_entry(root: Path, address: str) -> object:
     """What DVC noted of a stage, or of data that ``dvc add`` watches over."""
     if address.endswith(".dvc"):
         return (root / address).read_bytes()
-    file = root / "dvc.lock"
-    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    text = dvc_lock.read_text(root / "dvc.lock")
     known = entries(text)
     return text if known is None else known.get(address)
 
@@ -346,6 +346,6 @@ def _lock_entry(root: Path, address: str) -> object:
 def sort_lock(root: Path) -> None:
     """Put the entries of ``dvc.lock`` in one order, whatever order the stages ended in."""
     file = root / "dvc.lock"
-    known = entries(file.read_text(encoding="utf-8")) if file.exists() else None
+    known = entries(dvc_lock.read_text(file))
     if known is not None and list(known) != sorted(known):
         write(file, [text for _, text in sorted(known.items())])

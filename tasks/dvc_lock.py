@@ -3,9 +3,12 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+
+from models.errors import UserError
 
 Cause = Literal["code", "features", "split", "data"]
 
@@ -48,6 +51,23 @@ def cause_of(path: str) -> Cause:
         if path.startswith(folder):
             return cause
     return "data"
+
+
+def read_text(file: Path) -> str:
+    """What stands in a ``dvc.lock``; nothing where there is none."""
+    return decoded(file.read_bytes(), str(file)) if file.exists() else ""
+
+
+def decoded(content: bytes, name: str) -> str:
+    """The text of a ``dvc.lock`` that is called so."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{name}: byte {error.start + 1} is no UTF-8 text, so the file is damaged; bring it "
+            "back (`git checkout dvc.lock`), or remove it: each stage then runs anew, or is "
+            "restored from DVC's cache"
+        ) from error
 
 
 def read_lock(text: str) -> dict[str, Locked]:

@@ -19,7 +19,7 @@ import yaml
 
 from models.errors import UserError, hint
 from tasks.clusters import COLUMNS
-from tasks.dvc_lock import Locked, read_lock
+from tasks.dvc_lock import Locked, decoded, read_lock
 from tasks.layout import Layout
 from tasks.report.tested import Tested, check_tested
 from tasks.selection import methods_of
@@ -109,7 +109,7 @@ class Ref:
     def lock(self) -> dict[str, Locked]:
         """dvc.lock as of then."""
         found = self.read(Path("dvc.lock"))
-        return read_lock(found.decode()) if found else {}
+        return read_lock(decoded(found, f"{self.label}: dvc.lock")) if found else {}
 
     def options(self, corpus: str, method: str, targets: Sequence[str]) -> dict:
         """All options of a training, defaults included, as its first report.json has them."""

@@ -62,3 +62,9 @@ def test_a_project_that_never_ran_only_needs_the_last_section(tmp_path):
     check_whole({"execution": {}}, tmp_path)
     with pytest.raises(UserError, match=r"`execution: \{\}`"):
         check_whole({"corpora": {}}, tmp_path)
+
+
+def test_a_damaged_lock_is_told_in_a_sentence(tmp_path):
+    (tmp_path / "dvc.lock").write_bytes(b"schema: '2.0'\nstages:\n  \xa0port:\n")
+    with pytest.raises(UserError, match=r"dvc\.lock: byte 25 is no UTF-8 text.*git checkout"):
+        check_whole({}, tmp_path)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks.dvc_lock import flatten, read_lock
+from tasks.dvc_lock import flatten, read_lock, read_text
 from tasks.inputs import names_in
 from tasks.method_reads import method_reads
 from tasks.score_files import Provenance
@@ -53,9 +53,6 @@ def _read(raw: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _methods() -> list[dict[str, str]]:
     """Short hashes of what each training read, from dvc.lock."""
-    file = Path("dvc.lock")
-    if not file.exists():
-        return []
     return [
         {
             "run": address.removeprefix("train@"),
@@ -64,6 +61,6 @@ def _methods() -> list[dict[str, str]]:
             "split": locked.digest("split")[:10],
             "data": locked.digest("data")[:10],
         }
-        for address, locked in sorted(read_lock(file.read_text(encoding="utf-8")).items())
+        for address, locked in sorted(read_lock(read_text(Path("dvc.lock"))).items())
         if address.startswith("train@")
     ]
