@@ -140,7 +140,7 @@ def test_a_stage_depends_on_the_contracts_of_its_own_tables_only():
         "train": read,
         "evaluate": read | {"predictions"},
     }
-    mechanics = {"contract", "parquet", "sorting", "words"}
+    mechanics = {"contract", "parquet", "parts", "sorting", "words"}
     for address, _, listed in _instances():
         stage = address.partition("@")[0]
         if stage in known:
