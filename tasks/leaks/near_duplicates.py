@@ -35,14 +35,14 @@ def near_pairs(texts: list[str], threshold: float = 0.7) -> np.ndarray:
     if not len(pairs):
         return pairs
     # only texts in some pair are compared, which are few
-    paired, place = np.unique(pairs, return_inverse=True)
+    paired = _distinct(pairs.ravel())
     owner, shingle = _shingles([texts[row] for row in paired])
-    _, code = np.unique(shingle, return_inverse=True)
+    begins = np.searchsorted(owner, np.arange(len(paired) + 1))
     table = sparse.csr_array(
-        (np.ones(len(code), dtype=np.int32), (owner, code)),
-        shape=(len(paired), int(code.max()) + 1),
+        (np.ones(len(shingle), dtype=np.int32), shingle.astype(np.int64), begins),
+        shape=(len(paired), 2**32),
     )
-    place = place.reshape(pairs.shape)
+    place = np.searchsorted(paired, pairs)
     sizes = np.diff(table.indptr)
     kept = [np.empty((0, 2), dtype=np.int64)]
     for begin in range(0, len(pairs), _PAIR_BLOCK):
@@ -85,12 +85,12 @@ def _band_keys(texts: list[str]) -> np.ndarray:
     count = _BANDS * _ROWS
     factor = rng.integers(1, 2**32, count, dtype=np.uint32) | np.uint32(1)
     shift = rng.integers(0, 2**32, count, dtype=np.uint32)
-    keys = np.zeros((_BANDS, len(texts)), dtype=np.uint64)
+    keys = np.empty((_BANDS, len(texts)), dtype=np.uint64)
     for begin in range(0, len(texts), _BLOCK):
         block = texts[begin : begin + _BLOCK]
         owner, shingle = _shingles(block)
         start = np.searchsorted(owner, np.arange(len(block)))
-        part = keys[:, begin : begin + _BLOCK]
+        part = np.zeros((_BANDS, len(block)), dtype=np.uint64)
         for number in range(count):
             mixed = shingle * factor[number] + shift[number]
             mixed ^= mixed >> np.uint32(15)
@@ -102,6 +102,7 @@ def _band_keys(texts: list[str]) -> np.ndarray:
                 band += least
             else:
                 band[:] = least
+        keys[:, begin : begin + _BLOCK] = part
     return keys
 
 
@@ -109,9 +110,14 @@ def _candidates(keys: np.ndarray) -> np.ndarray:
     """Pairs (P, 2) of rows i < j that agree in at least one band, each once."""
     n = keys.shape[1]
     pairs, fresh, count = np.empty(0, dtype=np.int64), [], 0
+    # a key and its row in one number are sorted many times faster than rows by their keys; what of
+    # the key gives way to the row is told apart below as any other chance
+    bits = np.uint64((n - 1).bit_length())
+    low = (np.uint64(1) << bits) - np.uint64(1)
+    rows = np.arange(n, dtype=np.uint64)
     for key in keys:
-        order = np.argsort(key, kind="stable")
-        ordered = key[order]
+        both = np.sort((key & ~low) | rows)
+        order, ordered = (both & low).astype(np.int64), both >> bits
         for step in range(1, min(_FOLLOWERS, n - 1) + 1):
             equal = np.flatnonzero(ordered[step:] == ordered[:-step])
             if not len(equal):
@@ -119,6 +125,12 @@ def _candidates(keys: np.ndarray) -> np.ndarray:
             fresh.append(order[equal] * n + order[equal + step])
             count += len(equal)
         if count > max(len(pairs), _FRESH):  # not in each band: sorting all pairs takes longer
-            pairs, fresh, count = np.unique(np.concatenate([pairs, *fresh])), [], 0
-    pairs = np.unique(np.concatenate([pairs, *fresh]))
+            pairs, fresh, count = _distinct(np.concatenate([pairs, *fresh])), [], 0
+    pairs = _distinct(np.concatenate([pairs, *fresh]))
     return np.column_stack([pairs // n, pairs % n])
+
+
+def _distinct(values: np.ndarray) -> np.ndarray:
+    """``np.unique``, which is slower by far where it counts by a table of hashes."""
+    ordered = np.sort(values)
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
