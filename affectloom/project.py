@@ -9,7 +9,7 @@ from tasks.layout import Layout, find_root
 if TYPE_CHECKING:  # slow to import
     import polars as pl
 
-    from tasks.params import Params
+    from tasks.params.model import Params
 
 
 class Project:
@@ -31,8 +31,8 @@ class Project:
     @cached_property
     def params(self) -> "Params":
         """``params.yaml``, checked."""
-        from tasks.params import Params
-        from tasks.params_text import read_mapping
+        from tasks.params.model import Params
+        from tasks.params.text import read_mapping
 
         return Params(read_mapping(self.root / "params.yaml"))
 

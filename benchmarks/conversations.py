@@ -41,8 +41,8 @@ from benchmarks import project
 from benchmarks.planted import FILE as PLANTED
 from benchmarks.planted import LOPSIDED, lopsided, planted
 from benchmarks.project import ROOT, SHARED
-from tasks.inputs import names_in
 from tasks.layout import Layout
+from tasks.params.inputs import names_in
 
 FILES = {
     "mosi": "mosi_bclstm.parquet", "iemocap": "iemocap_text.parquet", "planted": PLANTED,

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 _STAGE = """
 import sys, time
 from flows.bridge import open_context
-from tasks.params import ExecutionParams
+from tasks.params.model import ExecutionParams
 name, shards, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 with open_context(name, ExecutionParams(runner="threads", workers=2)) as ctx:
     list(ctx.map(time.sleep, [seconds] * shards, "shard"))

@@ -20,7 +20,7 @@ import polars as pl
 from benchmarks.corpora import EMOBANK, IEMOCAP, MOSI
 from models.metrics.regression import ccc
 from tasks.layout import Layout
-from tasks.params import Params
+from tasks.params.model import Params
 from tasks.plain_context import PlainContext
 from tasks.stages import STAGES
 

@@ -22,8 +22,8 @@ import soundfile
 from benchmarks.project import SHARED
 from tasks.layout import Layout, default_cache
 from tasks.media.decoding import media_sha256
-from tasks.params import Params
-from tasks.params_text import read_mapping
+from tasks.params.model import Params
+from tasks.params.text import read_mapping
 from tasks.plain_context import PlainContext
 from tasks.predict.listening.words import bring_transcriber, transcriber_named
 from tasks.tables.parquet import read_table, write_table

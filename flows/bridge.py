@@ -15,7 +15,7 @@ from flows.execution import worker_count
 from flows.noting import current
 from flows.prefect.home import has_api
 from tasks.context import Context, Progress
-from tasks.params import ExecutionParams
+from tasks.params.model import ExecutionParams
 from tasks.plain_context import PlainContext, in_order, make_pool, progress_line
 
 if TYPE_CHECKING:

@@ -24,14 +24,14 @@ from models.errors import UserError
 from tasks.atomic import write_json
 from tasks.context import Progress
 from tasks.layout import Layout
-from tasks.params import Params
+from tasks.params.model import Params
+from tasks.params.recipes import resolve
+from tasks.params.unions import parts_of
 from tasks.plain_context import PlainContext
-from tasks.recipes import resolve
 from tasks.stages import STAGES, outs_of
 from tasks.tables.parquet import read_table, write_table
 from tasks.tables.splits import SPLIT
 from tasks.tables.utterances import UTTERANCES
-from tasks.unions import parts_of
 
 #: Stages that go through the utterances one by one.
 _BY_CLIP = ("transcribe", "faces", "features")

@@ -10,7 +10,7 @@ PACKAGES = ("flows", "tasks", "models")
 #: Who steers and computes nothing: where files lie, which stages there are, how they are asked.
 #: A path or a stage that is added changes no result, so no stage depends on these files.
 STEERING = frozenset(
-    Path("tasks", f"{name}.py") for name in ("layout", "params", "stages", "wiring")
+    Path("tasks", f"{name}.py") for name in ("layout", "params/model", "stages", "wiring")
 )
 
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from flows.execution import worker_count
 from models.errors import UserError
 from tasks.context import WorkerDied
-from tasks.params import ExecutionParams
+from tasks.params.model import ExecutionParams
 
 Out = TypeVar("Out")
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.errors import UserError
-from tasks.params import ExecutionParams, parse
+from tasks.params.model import ExecutionParams, parse
 
 _PREFIX = "AFFECTLOOM_EXECUTION__"
 

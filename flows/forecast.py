@@ -20,7 +20,7 @@ from flows.calibration import Cost, longest_training, read_costs
 from flows.plan import Plan
 from flows.times import read_times
 from tasks.layout import Layout
-from tasks.params import Params
+from tasks.params.model import Params
 from tasks.selection import seen_corpora
 from tasks.stages import STAGES
 from tasks.store.segments import Store

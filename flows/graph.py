@@ -17,7 +17,7 @@ from flows.closure import closure, file_of
 from models.errors import UserError
 from tasks.atomic import replacing
 from tasks.layout import Layout
-from tasks.params_text import read_mapping
+from tasks.params.text import read_mapping
 from tasks.selection import methods_on
 from tasks.stages import STAGES, Stage
 

@@ -11,7 +11,7 @@ from models.errors import UserError
 from tasks import dvc_lock
 from tasks.corpora.raw_folders import check_folder
 from tasks.layout import Layout
-from tasks.params import Params
+from tasks.params.model import Params
 
 #: Sections whose entries are named by the user.
 _NAMED = ("corpora", "encoders", "methods")

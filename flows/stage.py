@@ -30,7 +30,7 @@ from tasks import failures
 from tasks.atomic import sweep
 from tasks.context import Context, WorkerDied
 from tasks.layout import Layout, find_root
-from tasks.params import Params
+from tasks.params.model import Params
 from tasks.plain_context import end_with
 from tasks.stages import STAGES, Stage
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from models import encoders, registry
 from models.errors import UserError
-from tasks.inputs import Named, names_in
-from tasks.method_reads import method_reads
-from tasks.unions import parts_of, share_rows
+from tasks.params.inputs import Named, names_in
+from tasks.params.method_reads import method_reads
+from tasks.params.unions import parts_of, share_rows
 
 
 def registered(raw: Mapping[str, Any], corpus: str) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks import wiring
 from tasks.layout import Layout
+from tasks.params.unions import parts_of
 from tasks.selection import (
     extractable,
     features_of,
@@ -20,10 +21,9 @@ from tasks.selection import (
     seen_corpora,
     transfers_of,
 )
-from tasks.unions import parts_of
 
 if TYPE_CHECKING:
-    from tasks.params import Params
+    from tasks.params.model import Params
 
 Raw = Mapping[str, Any]
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models.encoders.wheels import folder_name, is_wheel, joined
-from tasks.inputs import Named
 from tasks.layout import Layout
-from tasks.method_reads import method_modules, method_reads
+from tasks.params.inputs import Named
+from tasks.params.method_reads import method_modules, method_reads
+from tasks.params.unions import parts_of
 from tasks.selection import (
     encoders_of,
     heard_corpora,
@@ -23,7 +24,6 @@ from tasks.selection import (
     transfers_of,
 )
 from tasks.tables.words import MODALITIES
-from tasks.unions import parts_of
 
 Raw = Mapping[str, Any]
 

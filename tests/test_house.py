@@ -11,7 +11,7 @@ import yaml
 
 from flows import graph
 from models.method import find_method, method_names
-from tasks.params import Params
+from tasks.params.model import Params
 from tests.places import ROOT
 
 
@@ -43,7 +43,7 @@ def test_dvc_can_read_what_it_writes_for_an_experiment(tmp_path):
 def test_orchestration_is_no_dependency_of_any_stage(raw):
     text = (ROOT / "dvc.yaml").read_text()
     assert not re.search(r"- flows/", text)
-    assert "tasks/params.py" not in text
+    assert "tasks/params/model.py" not in text
 
 
 def test_every_method_file_has_a_method_of_its_name():

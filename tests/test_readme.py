@@ -12,7 +12,7 @@ from flows import graph
 from flows.cli.main import app
 from tasks.ingest import stage as ingest
 from tasks.labels import stage as labels
-from tasks.params import Params
+from tasks.params.model import Params
 from tasks.plain_context import PlainContext
 from tasks.splits import stage as splits
 from tasks.tables.labels import LABELS

@@ -161,7 +161,7 @@ def _pin(entries: dict[str, Any]) -> None:
     from models.encoders.records import FILES, is_pinned
     from models.encoders.wheels import is_wheel
     from tasks.atomic import replacing
-    from tasks.params_text import with_revision
+    from tasks.params.text import with_revision
 
     file = Path("params.yaml")
     for name, entry in entries.items():

@@ -12,7 +12,7 @@ from models.errors import UserError
 
 if TYPE_CHECKING:  # slow to import
     from tasks.layout import Layout
-    from tasks.params import Params
+    from tasks.params.model import Params
 
 EPILOG = "Example: affectloom predict talk.mp4 --transcript talk.srt --out answers"
 EXPORT_EPILOG = "Example: affectloom export iemocap/mmgcn --out mmgcn_model"
@@ -111,7 +111,7 @@ def predict(
 def _alone(model: str | None) -> "tuple[Layout, Params]":
     """Where no project is, a model that was given away is all that can answer."""
     from tasks.layout import find_root
-    from tasks.params import Params
+    from tasks.params.model import Params
     from tasks.predict.outside import layout_outside
 
     if model is None:

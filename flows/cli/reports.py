@@ -29,7 +29,7 @@ def report(
     """Draw index.html again from the tracked files, or print tables for a paper."""
     from flows import graph
     from tasks.layout import Layout
-    from tasks.params import Params
+    from tasks.params.model import Params
     from tasks.report.stage import draw_page
 
     if times:
@@ -95,7 +95,7 @@ def compare(
     """Test whether two methods, runs or revisions differ, and say what differs between them."""
     from flows import graph
     from tasks.layout import Layout
-    from tasks.params import Params
+    from tasks.params.model import Params
     from tasks.report.compare import compare_refs, to_json, to_text
 
     settings = Params(graph.read_raw_params(Path())).section("report")

@@ -6,9 +6,9 @@ from dataclasses import astuple, dataclass, field
 from uuid import uuid4
 
 from tasks.batches.source import Source, Wanted
-from tasks.inputs import Named
 from tasks.layout import Layout
-from tasks.recipes import Recipe
+from tasks.params.inputs import Named
+from tasks.params.recipes import Recipe
 
 _LOCK = threading.Lock()
 #: The last source that this process read, by what was wanted of which call.

@@ -9,7 +9,7 @@ import polars as pl
 
 from models.batch import Target
 from tasks.batches.by_id import Part
-from tasks.label_rows import labels_in
+from tasks.tables.label_rows import labels_in
 
 #: What raters said; values of other kinds are derived, and no truth to score against.
 SCORED_KINDS = ("rated", "self_report")

@@ -22,9 +22,9 @@ from tasks.batches.labels import Labels, labels_in_parts
 from tasks.batches.pooled import read_pooled
 from tasks.batches.targets import COLUMNS, find_targets
 from tasks.batches.turns import read_turns
-from tasks.inputs import Named, names_in
 from tasks.layout import Layout
-from tasks.recipes import Recipe
+from tasks.params.inputs import Named, names_in
+from tasks.params.recipes import Recipe
 from tasks.tables.labels import LABELS
 from tasks.tables.parquet import read_batches
 from tasks.tables.splits import SPLIT

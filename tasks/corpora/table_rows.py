@@ -10,7 +10,7 @@ import polars as pl
 from tasks.corpora.files import ROW, blank_to_null, is_no_number, set_aside, to_number
 from tasks.corpora.table_files import LIST_MARK, read_table_parts
 from tasks.corpora.table_options import TableField, TableOptions
-from tasks.row_checks import RowCheck, judge
+from tasks.tables.row_checks import RowCheck, judge
 
 #: Fields of judgements that are read together.
 CELLS = 1 << 18

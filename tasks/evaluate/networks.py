@@ -14,9 +14,9 @@ from models.method import Method, Spec
 from models.part_scales import PartSpec
 from tasks.batches.dataset import Dataset
 from tasks.batches.source import Source, source_for
-from tasks.inputs import Named
 from tasks.layout import Layout
-from tasks.recipes import Recipe, build, resolve
+from tasks.params.inputs import Named
+from tasks.params.recipes import Recipe, build, resolve
 
 
 @dataclass(frozen=True)

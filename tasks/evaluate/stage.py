@@ -26,8 +26,8 @@ from tasks.evaluate.scores import (
     spread,
     target_details,
 )
-from tasks.inputs import Named
 from tasks.layout import Layout
+from tasks.params.inputs import Named
 from tasks.score_files import Details, Oracle, RunDetails, TargetDetails
 
 #: What `dvc metrics` and the columns of `dvc exp show` have beside the headline and its deviation;

@@ -7,8 +7,8 @@ import polars as pl
 
 from models.errors import UserError
 from tasks.corpora.adapter import ProtocolCard
-from tasks.row_checks import RowCheck, is_blank, judge
 from tasks.tables.contract import Table
+from tasks.tables.row_checks import RowCheck, is_blank, judge
 from tasks.tables.utterances import SEXES, UTTERANCES
 from tasks.tables.words import SPLITS
 

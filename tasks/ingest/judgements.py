@@ -5,10 +5,10 @@ from pathlib import Path
 
 import polars as pl
 
-from tasks.row_checks import JUDGEMENT, RowCheck, judge
 from tasks.tables.annotations import ANNOTATIONS
 from tasks.tables.parquet import write_ranges
 from tasks.tables.quarantine import QUARANTINE
+from tasks.tables.row_checks import JUDGEMENT, RowCheck, judge
 from tasks.tables.sorting import SortedRows, items_near, with_items
 from tasks.targets import FAMILIES
 

@@ -13,11 +13,11 @@ import polars as pl
 from models.errors import UserError
 from tasks.context import Context
 from tasks.layout import Layout
+from tasks.params.unions import UnionParams
 from tasks.tables.annotations import ANNOTATIONS
 from tasks.tables.parquet import read_metadata, read_table, write_table
 from tasks.tables.quarantine import QUARANTINE
 from tasks.tables.utterances import UTTERANCES
-from tasks.unions import UnionParams
 
 
 def run(params: UnionParams, layout: Layout, ctx: Context, corpus: str) -> Path:

@@ -11,8 +11,8 @@ import polars as pl
 
 from models.errors import UserError
 from tasks.labels.scales import Scale, to_unit
-from tasks.row_checks import JUDGEMENT, RowCheck, is_blank, judge
 from tasks.tables.quarantine import QUARANTINE
+from tasks.tables.row_checks import JUDGEMENT, RowCheck, is_blank, judge
 from tasks.targets import FAMILIES, WORDS
 
 #: Reasons in the order in which they are looked for; the first that holds is given.

@@ -17,7 +17,6 @@ import polars as pl
 from models.errors import UserError
 from tasks.atomic import write_json
 from tasks.context import Context
-from tasks.label_rows import labels_in
 from tasks.labels.card import Card, read_card
 from tasks.labels.combine import combine, count_by
 from tasks.labels.derived import derive
@@ -28,6 +27,7 @@ from tasks.labels.report import describe, sign_flags
 from tasks.labels.tables import count_kinds
 from tasks.layout import Layout
 from tasks.tables.annotations import ANNOTATIONS
+from tasks.tables.label_rows import labels_in
 from tasks.tables.labels import LABELS
 from tasks.tables.parquet import read_metadata, read_ranges, read_table, write_table
 from tasks.tables.quarantine import QUARANTINE

@@ -14,17 +14,17 @@ import polars as pl
 from models.errors import UserError
 from tasks.atomic import write_json
 from tasks.context import Context
-from tasks.label_rows import labels_in
 from tasks.labels.combine import check_spelling
 from tasks.labels.tables import count_kinds
 from tasks.layout import Layout
+from tasks.params.unions import UnionParams
+from tasks.tables.label_rows import labels_in
 from tasks.tables.labels import LABELS
 from tasks.tables.parquet import read_table, write_table
 from tasks.tables.quarantine import QUARANTINE
 from tasks.tables.splits import SPLIT
 from tasks.tables.utterances import UTTERANCES
 from tasks.targets import FAMILIES, NUMBERS
-from tasks.unions import UnionParams
 
 
 def run(params: UnionParams, layout: Layout, ctx: Context, corpus: str) -> Path:

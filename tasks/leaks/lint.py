@@ -3,7 +3,6 @@
 import polars as pl
 
 from tasks.batches.pooled import read_pooled
-from tasks.label_rows import labels_in
 from tasks.layout import Layout
 from tasks.leaks.findings import (
     Finding,
@@ -13,6 +12,7 @@ from tasks.leaks.findings import (
     trained_on_corpus,
 )
 from tasks.tables.features import FEATURES
+from tasks.tables.label_rows import labels_in
 from tasks.tables.labels import LABELS
 from tasks.tables.parquet import read_metadata, read_table
 from tasks.tables.splits import SPLIT

@@ -3,7 +3,7 @@
 import polars as pl
 
 from tasks.leaks.finding import Finding, finding, plural
-from tasks.people import GROUPED_BY
+from tasks.tables.people import GROUPED_BY
 
 #: New speakers are what a split by speaker is for.
 _BY = tuple(name for name in GROUPED_BY if name != "speaker")

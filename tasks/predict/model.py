@@ -17,11 +17,11 @@ from tasks.checkpoints.wheels import WheelFile
 from tasks.evaluate.networks import Run, load_runs
 from tasks.faces.params import FacesParams
 from tasks.features.params import EncoderParams
-from tasks.inputs import Named
 from tasks.layout import Layout
-from tasks.params import Params
+from tasks.params.inputs import Named
+from tasks.params.model import Params
+from tasks.params.recipes import Recipe
 from tasks.predict.distance import Range
-from tasks.recipes import Recipe
 from tasks.tables.parquet import read_metadata, read_table
 from tasks.tables.splits import SPLIT
 from tasks.tables.utterances import UTTERANCES

@@ -9,7 +9,7 @@ from models.errors import UserError
 from tasks.checkpoints.wheels import WheelFile
 from tasks.context import Context
 from tasks.layout import Layout
-from tasks.params import Params
+from tasks.params.model import Params
 from tasks.predict.engine import Asked, Result, predict
 from tasks.predict.leaving.folder import read_model
 from tasks.predict.listening.listeners import find_listeners

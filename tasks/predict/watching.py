@@ -16,7 +16,7 @@ from typing import Any
 from models.errors import UserError
 from tasks.atomic import write_json
 from tasks.layout import Layout
-from tasks.params import Params
+from tasks.params.model import Params
 from tasks.predict.engine import Asked, MakeContext, Result, predict
 from tasks.predict.listening.listeners import find_listeners
 from tasks.predict.listening.words import bring_transcriber, transcriber_named

@@ -18,11 +18,11 @@ from models.statistics.resampling import resamplable
 from tasks.clusters import COLUMNS as PLACE_COLUMNS
 from tasks.clusters import clusters_of
 from tasks.layout import Layout
-from tasks.people import COLUMNS, GROUPED_BY
 from tasks.report.tested import Loaded, Rows, Tested, align
 from tasks.score_files import TargetScores
 from tasks.splits.groups import link
 from tasks.tables.parquet import read_table
+from tasks.tables.people import COLUMNS, GROUPED_BY
 from tasks.tables.utterances import UTTERANCES
 
 #: Smaller groups are too small to be scored.

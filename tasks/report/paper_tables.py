@@ -15,7 +15,6 @@ import polars as pl
 
 from models.statistics.bootstrap import Resamples, compare_all, resample
 from models.statistics.resampling import Resamplable, resamplable
-from tasks.label_rows import labels_in
 from tasks.labels.card import read_card, rules_of
 from tasks.labels.params import LabelsParams
 from tasks.labels.scales import Scale
@@ -25,6 +24,7 @@ from tasks.report.table_text import Cell, PaperTable
 from tasks.report.tested import SELECTED, Rows, Tested, align, check_seeds, load_tested, read_places
 from tasks.score_files import Cell as GridCell
 from tasks.score_files import TargetScores
+from tasks.tables.label_rows import labels_in
 from tasks.tables.labels import LABELS
 from tasks.tables.parquet import read_metadata, read_table
 

@@ -19,12 +19,12 @@ from models.statistics.resampling import resamplable
 from models.statistics.significance import holm
 from tasks.clusters import clusters_of
 from tasks.layout import Layout
+from tasks.params.unions import parts_of
 from tasks.report.groups import GroupScore, plain
 from tasks.report.tested import Loaded, Tested, columns_of, encode, read_places
 from tasks.score_files import TargetScores, TransferCell
 from tasks.tables.parquet import read_table
 from tasks.tables.splits import SPLIT
-from tasks.unions import parts_of
 
 _KEYS = ("utterance_id", "fold", "seed")
 JOINT, ALONE = "joint", "alone"

@@ -38,9 +38,9 @@ from tasks.batches.held import Reader
 from tasks.batches.hiding import only, subsets
 from tasks.batches.source import Source
 from tasks.context import Context, WorkerDied
-from tasks.inputs import Named
 from tasks.layout import Layout
-from tasks.recipes import Recipe, build, resolve
+from tasks.params.inputs import Named
+from tasks.params.recipes import Recipe, build, resolve
 from tasks.train.runs import fitness, parts, score
 
 Status = Literal["ok", "diverged", "failed", "late"]

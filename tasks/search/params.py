@@ -23,7 +23,7 @@ from pydantic import (
 from models.errors import UserError
 from models.evolution import GenomeSpace
 from models.method import Method
-from tasks.recipes import resolve
+from tasks.params.recipes import resolve
 
 #: Keys of an entry that decide which code and data are read: a search cannot change them.
 _FIXED = (

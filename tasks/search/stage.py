@@ -26,7 +26,7 @@ from tasks.atomic import write_json
 from tasks.batches.held import Reader
 from tasks.context import Context, ForMethod, Progress
 from tasks.layout import Layout
-from tasks.recipes import Recipe, resolve
+from tasks.params.recipes import Recipe, resolve
 from tasks.search.candidate import Job, Outcome, Trainer, evaluate_all, train
 from tasks.search.params import GenomeSearch, SearchParams
 from tasks.search.samplers import Candidate, make_proposer

@@ -12,17 +12,17 @@ import polars as pl
 from models.errors import UserError
 from tasks.atomic import write_json
 from tasks.context import Context
-from tasks.label_rows import labels_in
 from tasks.layout import Layout
 from tasks.leaks.findings import find_leaks
 from tasks.leaks.near_duplicates import near_pairs
 from tasks.leaks.texts import LONG_WORDS, normalised
+from tasks.params.unions import UnionParams
 from tasks.splits.fingerprint import fingerprint
+from tasks.tables.label_rows import labels_in
 from tasks.tables.labels import LABELS
 from tasks.tables.parquet import read_metadata, read_table, write_table
 from tasks.tables.splits import SPLIT
 from tasks.tables.utterances import UTTERANCES
-from tasks.unions import UnionParams
 
 #: A row gives way to a copy of a higher rank in another part.
 _RANK = {"train": 0, "validation": 1, "test": 2}

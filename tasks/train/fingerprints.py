@@ -6,9 +6,9 @@ from pathlib import Path
 
 from models.batch import MODALITIES
 from models.errors import UserError
-from tasks.inputs import Named
 from tasks.layout import Layout
-from tasks.recipes import Recipe
+from tasks.params.inputs import Named
+from tasks.params.recipes import Recipe
 from tasks.tables.parquet import files_of
 
 

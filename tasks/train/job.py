@@ -11,9 +11,9 @@ from tasks.batches.dataset import Dataset
 from tasks.batches.held import Reader
 from tasks.batches.source import Source
 from tasks.layout import Layout
-from tasks.recipes import Recipe, build, resolve
+from tasks.params.recipes import Recipe, build, resolve
 from tasks.train.runs import parts
-from tasks.warm_start import warm_start
+from tasks.train.warm_start import warm_start
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from models.training import Fitted
 from tasks.atomic import write_json
 from tasks.train.job import Job, Setup
-from tasks.warm_start import WEIGHTS
+from tasks.train.warm_start import WEIGHTS
 
 
 def write_run(

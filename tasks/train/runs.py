@@ -20,7 +20,7 @@ from tasks.batches.dataset import Dataset, is_labelled
 from tasks.batches.part_scales import fit_parts
 from tasks.batches.source import Source
 from tasks.layout import Layout
-from tasks.recipes import Recipe
+from tasks.params.recipes import Recipe
 
 
 def entries_of(

@@ -23,12 +23,12 @@ from tasks.batches.held import Reader
 from tasks.batches.source import Source
 from tasks.context import Context, ForMethod, Progress
 from tasks.layout import Layout
-from tasks.recipes import Recipe, resolve
+from tasks.params.recipes import Recipe, resolve
 from tasks.train.fingerprints import fingerprint_inputs, sha256
 from tasks.train.fitting import train_one
 from tasks.train.job import Common, Job, run_folder
 from tasks.train.runs import entries_of, parts
-from tasks.warm_start import WEIGHTS, find_start
+from tasks.train.warm_start import WEIGHTS, find_start
 
 
 class TrainParams(BaseModel):

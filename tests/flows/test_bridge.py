@@ -19,7 +19,7 @@ from flows.prefect import outbox
 from flows.stage import may_pass
 from models.errors import UserError
 from tasks.context import Progress, WorkerDied
-from tasks.params import ExecutionParams
+from tasks.params.model import ExecutionParams
 from tasks.plain_context import PlainContext
 
 THREADS = ExecutionParams(runner="threads", workers=2)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from flows import bridge
-from tasks.params import ExecutionParams
+from tasks.params.model import ExecutionParams
 from tests.places import ROOT
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ import yaml
 
 from flows import graph
 from models.errors import UserError
-from tasks.params import Params
+from tasks.params.model import Params
 from tasks.stages import STAGES
 from tests.places import ROOT, here
 

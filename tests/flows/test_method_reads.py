@@ -6,8 +6,8 @@ import yaml
 from flows import graph
 from models.errors import UserError
 from models.method import find_method, method_names
-from tasks.method_reads import Reads, method_level, method_reads
-from tasks.params import Params
+from tasks.params.method_reads import Reads, method_level, method_reads
+from tasks.params.model import Params
 from tests.places import ROOT
 
 FACES = "data/faces/sample.parquet"

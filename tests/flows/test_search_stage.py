@@ -7,7 +7,7 @@ import yaml
 
 from flows import graph
 from flows.closure import closure
-from tasks.params import Params
+from tasks.params.model import Params
 from tasks.stages import STAGES
 from tests.places import ROOT
 

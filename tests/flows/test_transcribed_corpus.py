@@ -14,7 +14,7 @@ import yaml
 
 from benchmarks.project import ROOT, SHARED, make_project
 from tasks.layout import Layout, default_cache
-from tasks.params import Params
+from tasks.params.model import Params
 from tasks.predict.listening.words import bring_transcriber
 from tasks.store.segments import stats
 

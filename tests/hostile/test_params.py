@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from flows.settings import check_before_graph
 from models.errors import UserError
-from tasks.params import Params
-from tasks.params_text import read_mapping
+from tasks.params.model import Params
+from tasks.params.text import read_mapping
 from tests.places import ROOT
 from tests.tally import trial
 

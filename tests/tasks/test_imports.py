@@ -20,7 +20,7 @@ def test_a_stage_without_networks_imports_no_torch(stage):
 def test_checking_parameters_loads_no_library_of_a_stage():
     asked = """if True:
         import sys
-        from tasks.params import Params
+        from tasks.params.model import Params
         raw = {"corpora": {"c": {"adapter": "sample"}}, "methods": {"linear": {}}}
         Params(raw).check_everything()
         print(*sys.modules)

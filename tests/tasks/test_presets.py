@@ -20,8 +20,8 @@ from tasks.faces.whole import WholeClip
 from tasks.faces.windows import ClipRequest, Window
 from tasks.features.families import families
 from tasks.media.decoding import Media, Span
-from tasks.params import Params
-from tasks.recipes import build, resolve
+from tasks.params.model import Params
+from tasks.params.recipes import build, resolve
 from tasks.selection import encoders_of, read_by
 from tasks.stages import STAGES
 from tasks.targets import VAD

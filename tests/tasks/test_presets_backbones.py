@@ -5,7 +5,7 @@ import yaml
 
 from models.method import find_method
 from models.plugin import backbone_names
-from tasks.recipes import resolve
+from tasks.params.recipes import resolve
 from tests.places import ROOT
 
 ENTRIES = yaml.safe_load((ROOT / "params/backbones.yaml").read_text())["methods"]

@@ -19,7 +19,7 @@ from models.encoders.records import FILES, is_pinned
 from models.encoders.weights import Weights
 from tasks.features.families import family_constants, load_encoder
 from tasks.features.params import make_settings
-from tasks.params import Params
+from tasks.params.model import Params
 from tests.places import ROOT
 
 RAW = yaml.safe_load((ROOT / "params" / "full.yaml").read_text(encoding="utf-8"))

@@ -9,8 +9,8 @@ from models.batch import Target
 from models.method import Spec
 from models.methods.haemsa.genome import DEFAULT
 from models.methods.haemsa.method import Haemsa
-from tasks.params import Params
-from tasks.recipes import build, resolve
+from tasks.params.model import Params
+from tasks.params.recipes import build, resolve
 from tasks.search.params import GenomeSearch
 from tests.places import ROOT
 

@@ -11,7 +11,7 @@ from models.errors import UserError
 from models.training import predict
 from tasks.batches.source import source_for
 from tasks.evaluate.networks import load_runs, part_of, sources_of
-from tasks.recipes import resolve
+from tasks.params.recipes import resolve
 from tasks.tables.labels import LABELS
 from tasks.tables.parquet import read_table, write_table
 from tasks.train.runs import parts

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tasks.params import Params
+from tasks.params.model import Params
 from tasks.stages import STAGES
 from tests.places import QUIET, here
 

@@ -9,7 +9,7 @@ from models.errors import UserError, hint
 from tasks.atomic import replacing, write_json
 from tasks.features.params import EncoderParams
 from tasks.layout import Layout
-from tasks.params import Params
+from tasks.params.model import Params
 from tasks.predict.leaving.card import forbids_passing_on, terms_of, write_card
 from tasks.predict.leaving.carried import carry, is_local
 from tasks.predict.leaving.folder import (

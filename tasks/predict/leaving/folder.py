@@ -25,7 +25,7 @@ from tasks.checkpoints.wheels import WheelFile
 from tasks.evaluate.networks import Run, network_of
 from tasks.faces.params import FacesParams
 from tasks.features.params import EncoderParams
-from tasks.inputs import Named
+from tasks.params.inputs import Named
 from tasks.predict.answering import ENDS
 from tasks.predict.distance import Range
 from tasks.predict.leaving.carried import CARRIED, read_carried

@@ -8,7 +8,7 @@ import yaml
 
 from models.errors import UserError, hint
 from tasks.layout import Layout
-from tasks.params import Params, parse
+from tasks.params.model import Params, parse
 from tasks.predict.corpus import CORPUS, Contexts, Prepared, utterance_id, write_corpus
 from tasks.predict.weights import bring
 from tasks.tables.parquet import read_table

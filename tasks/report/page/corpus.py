@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tasks.label_rows import labels_in
 from tasks.layout import Layout
 from tasks.score_files import Account
+from tasks.tables.label_rows import labels_in
 from tasks.tables.labels import LABELS
 from tasks.tables.parquet import read_table
 from tasks.tables.quarantine import QUARANTINE

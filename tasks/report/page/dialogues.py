@@ -15,11 +15,11 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
-from tasks.label_rows import labels_in
 from tasks.layout import Layout
 from tasks.report.tested import Tested
 from tasks.score_files import TargetDetails
 from tasks.tables.faces import FACES
+from tasks.tables.label_rows import labels_in
 from tasks.tables.labels import LABELS
 from tasks.tables.parquet import read_table
 from tasks.tables.utterances import UTTERANCES

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks.dvc_lock import flatten, read_lock, read_text
-from tasks.inputs import names_in
-from tasks.method_reads import method_reads
+from tasks.params.inputs import names_in
+from tasks.params.method_reads import method_reads
 from tasks.score_files import Provenance
 from tasks.selection import inputs_of, methods_on, read_by
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from tasks.method_reads import method_level, method_reads
+from tasks.params.method_reads import method_level, method_reads
 from tasks.score_files import Against, Entry
 from tasks.selection import methods_of, read_by
 

@@ -141,7 +141,7 @@ def test_entries_and_comments_that_were_taken_out_are_no_cut(command, clone):
 
 
 def test_a_sound_params_file_is_looked_through_once(command, monkeypatch, edit):
-    from tasks.params import Params
+    from tasks.params.model import Params
 
     asked = []
     whole = Params.check_everything

@@ -13,7 +13,7 @@ import pytest
 from flows import bridge
 from flows.prefect.api import Api
 from flows.prefect.reporting import FlowReport, reconcile_zombies
-from tasks.params import ExecutionParams
+from tasks.params.model import ExecutionParams
 from tests.flows.prefect.servers import (
     PIPELINE,
     ask,
@@ -35,7 +35,7 @@ _STAGE = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from flows.bridge import open_context
-from tasks.params import ExecutionParams
+from tasks.params.model import ExecutionParams
 with open_context("work", ExecutionParams(runner="threads", workers=2)) as ctx:
     print(list(ctx.map(abs, [-1, -2, -3], "shard")), file=open("out", "w"))
 """

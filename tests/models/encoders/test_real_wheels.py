@@ -22,7 +22,7 @@ from models.encoders.hf_audio import HfAudio
 from models.encoders.weights import Weights, find_weights
 from models.errors import UserError
 from models.transcription.transcriber import Transcriber
-from tasks.params import Params
+from tasks.params.model import Params
 from tests.places import ROOT
 
 pytestmark = pytest.mark.slow

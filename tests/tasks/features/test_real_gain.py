@@ -24,7 +24,7 @@ from models.encoders.prosody import Prosody
 from models.encoders.weights import find_weights
 from models.errors import UserError
 from models.metrics.regression import ccc
-from tasks.params import Params
+from tasks.params.model import Params
 from tests.places import ROOT
 
 pytestmark = [

@@ -16,8 +16,8 @@ from models.method import known_weight, target_loss
 from tasks.batches.source import source_for
 from tasks.labels.derived import fill
 from tasks.labels.lexicon import read_lexicon, vad_of_texts
-from tasks.params import Params
-from tasks.recipes import resolve
+from tasks.params.model import Params
+from tasks.params.recipes import resolve
 from tasks.selection import encoders_of
 from tasks.tables.features import FEATURES
 from tasks.tables.labels import LABELS

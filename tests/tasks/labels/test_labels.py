@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from models.errors import UserError
-from tasks.label_rows import labels_in
 from tasks.labels.checks import REASONS
 from tasks.labels.merge import merge_numbers, rater_correlations
 from tasks.labels.scales import SCALES, SIGNS, from_unit, to_unit
 from tasks.labels.stage import Card, LabelsParams, Result, merge, run
 from tasks.tables.annotations import ANNOTATIONS
+from tasks.tables.label_rows import labels_in
 from tasks.tables.labels import LABELS
 from tasks.tables.parquet import read_table, write_table
 from tasks.tables.quarantine import QUARANTINE

@@ -9,7 +9,7 @@ import soundfile
 import torch
 
 from tasks.batches.source import source_for
-from tasks.recipes import resolve
+from tasks.params.recipes import resolve
 from tasks.tables.features import FEATURES
 from tasks.tables.labels import LABELS
 from tasks.tables.parquet import read_table

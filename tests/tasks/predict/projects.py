@@ -13,7 +13,7 @@ from tasks.faces import stage as faces
 from tasks.features import stage as features
 from tasks.layout import Layout
 from tasks.media.decoding import media_sha256
-from tasks.params import Params
+from tasks.params.model import Params
 from tasks.predict.transcripts import Turn
 from tasks.tables.labels import LABELS
 from tasks.tables.parquet import write_table

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import UserError
-from tasks.params import Params
+from tasks.params.model import Params
 from tasks.predict.leaving.export import export
 from tasks.predict.output.publishing import Wanted
 from tasks.predict.output.writing import read_json

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from benchmarks import starter
 from benchmarks.project import SHARED
 from tasks.layout import Layout
-from tasks.params import Params
+from tasks.params.model import Params
 from tasks.predict.engine import Asked, predict
 from tasks.predict.leaving.folder import CARD, CONFIG, ENCODERS, WEIGHTS, read_model
 from tasks.predict.media import find_media

@@ -5,11 +5,11 @@ import polars as pl
 import pytest
 
 from models.metrics.scoring import score_target
-from tasks.people import age_band
 from tasks.report.groups import by_group
 from tasks.report.stage import ForReport, ReportParams, run
 from tasks.report.tested import load_tested
 from tasks.tables.parquet import read_table, write_table
+from tasks.tables.people import age_band
 from tasks.tables.utterances import UTTERANCES
 from tests.places import here
 from tests.tasks.report_factory import Scene, Silent, make_project

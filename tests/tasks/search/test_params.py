@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from models.errors import UserError
 from models.methods.haemsa.genome import DEFAULT, decode
-from tasks.params import Params
+from tasks.params.model import Params
 from tasks.search.params import GenomeSearch, SpaceSearch
 from tests.places import ROOT
 

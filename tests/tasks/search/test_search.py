@@ -16,8 +16,8 @@ from models.training import NotFinite, fit
 from tasks.batches.source import source_for
 from tasks.context import ForMethod
 from tasks.evaluate import stage as evaluate
+from tasks.params.recipes import resolve
 from tasks.plain_context import PlainContext
-from tasks.recipes import resolve
 from tasks.search import stage as search
 from tasks.search.candidate import FAILED, Outcome, thinned
 from tasks.search.candidate import train as trained

@@ -16,9 +16,9 @@ from tasks.batches import face_images, sequences
 from tasks.context import ForMethod
 from tasks.evaluate import stage as evaluate
 from tasks.evaluate.stage import EvaluateParams
-from tasks.params import Params
+from tasks.params.model import Params
+from tasks.params.recipes import resolve
 from tasks.plain_context import PlainContext
-from tasks.recipes import resolve
 from tasks.train import stage as train
 from tasks.train.stage import TrainParams
 from tests.places import here

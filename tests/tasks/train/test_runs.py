@@ -12,8 +12,8 @@ from models.errors import UserError
 from models.method import Spec
 from tasks.batches.source import source_for
 from tasks.context import ForMethod
+from tasks.params.recipes import build, resolve
 from tasks.plain_context import PlainContext
-from tasks.recipes import build, resolve
 from tasks.train import runs as train_run
 from tasks.train import stage as train
 from tasks.train.stage import TrainParams

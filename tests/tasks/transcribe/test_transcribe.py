@@ -14,7 +14,7 @@ from models.transcription.transcriber import Transcriber, Word, Written
 from tasks.features import heard, inputs
 from tasks.features.stage import EncoderParams
 from tasks.layout import Layout
-from tasks.params import Params
+from tasks.params.model import Params
 from tasks.plain_context import PlainContext
 from tasks.stages import STAGES
 from tasks.tables.features import FEATURES

@@ -12,7 +12,7 @@ import pytest
 import affectloom
 from models.errors import UserError
 from tasks.layout import Layout
-from tasks.params import Params
+from tasks.params.model import Params
 from tasks.predict.leaving.export import export, publish
 from tasks.predict.leaving.folder import ENCODERS, WEIGHTS, read_model
 from tasks.predict.leaving.hub import download, folder_of, push

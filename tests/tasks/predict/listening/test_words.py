@@ -10,7 +10,7 @@ import pytest
 from models.errors import UserError
 from models.transcription.transcriber import Word, Written
 from tasks.features.params import EncoderParams
-from tasks.params import Params
+from tasks.params.model import Params
 from tasks.predict.corpus import Prepared
 from tasks.predict.languages import foreign_words
 from tasks.predict.listening.words import transcriber_named, with_words

@@ -3,7 +3,7 @@
 import pytest
 
 from models.errors import UserError
-from tasks.params_text import read_mapping, with_revision
+from tasks.params.text import read_mapping, with_revision
 
 _HASH = "a" * 40
 BLOCK = """\

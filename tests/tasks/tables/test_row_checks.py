@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from tasks.row_checks import RowCheck, is_blank, judge
+from tasks.tables.row_checks import RowCheck, is_blank, judge
 
 CHECKS = [
     RowCheck("blank", is_blank("name"), pl.lit("no name")),

@@ -2,7 +2,7 @@ import pytest
 
 from models.batch import Target
 from models.errors import UserError
-from tasks.recipes import resolve
+from tasks.params.recipes import resolve
 
 CATEGORY = Target("category", "category", ("a", "b"))
 VAD_TARGET = Target("vad", "values", ("valence", "arousal", "dominance"))

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from models.errors import UserError
-from tasks.params_secrets import check_secrets
+from tasks.params.secrets import check_secrets
 
 
 class _Strict(yaml.SafeLoader):

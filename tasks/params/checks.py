@@ -10,13 +10,13 @@ from models.encoders.weights import check_local
 from models.encoders.wheels import joined
 from models.errors import UserError, hint
 from tasks.corpora.adapter import check_options
-from tasks.inputs import names_in
 from tasks.layout import Layout
+from tasks.params.inputs import names_in
+from tasks.params.unions import UNION
 from tasks.selection import methods_of, modality_of, read_by, registered
 from tasks.tables.labels import LABELS
 from tasks.tables.words import MODALITIES
 from tasks.targets import TARGETS
-from tasks.unions import UNION
 
 #: A name becomes a folder, a key of DVC and a word on command lines.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")

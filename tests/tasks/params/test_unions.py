@@ -8,8 +8,8 @@ import pytest
 
 from models.errors import UserError
 from tasks.batches.source import source_for
-from tasks.params import Params
-from tasks.recipes import resolve
+from tasks.params.model import Params
+from tasks.params.recipes import resolve
 from tasks.selection import transfers_of
 from tasks.splits.union import copies_of_tested
 from tasks.tables.features import FEATURES

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from models.errors import UserError
 from models.method import Method
 from tasks.layout import Layout
-from tasks.starts import start_of
+from tasks.params.starts import start_of
 
 WEIGHTS = "weights.safetensors"
 

@@ -14,19 +14,19 @@ from pydantic_core import ErrorDetails
 from models.encoders.wheels import folder_name, is_wheel
 from models.errors import UserError, hint
 from tasks.context import ForMethod
-from tasks.inputs import Named, names_in
-from tasks.params_checks import (
+from tasks.params.checks import (
     check_encoders,
     check_modalities,
     check_names,
     check_outside,
     check_targets,
 )
+from tasks.params.inputs import Named, names_in
+from tasks.params.starts import start_of
+from tasks.params.unions import UNION, UnionParams, check_unions, parts_of
 from tasks.selection import inputs_of, methods_of, registered
 from tasks.stages import STAGES
-from tasks.starts import start_of
 from tasks.tables.words import MODALITIES
-from tasks.unions import UNION, UnionParams, check_unions, parts_of
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -242,7 +242,7 @@ class Params:
         for name in self.raw.get("encoders") or {}:
             self.encoder(name)
         self.pretrained()
-        from tasks.recipes import resolve
+        from tasks.params.recipes import resolve
 
         for name in self.raw.get("methods") or {}:
             resolve(name, self.method(name))

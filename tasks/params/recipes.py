@@ -16,8 +16,8 @@ from models.errors import UserError, hint
 from models.hiding import most_hidden
 from models.method import Method, Spec, configure, find_method
 from models.training import TrainConfig
-from tasks.inputs import Named, names_in
-from tasks.warm_start import check_init_from
+from tasks.params.inputs import Named, names_in
+from tasks.train.warm_start import check_init_from
 
 #: Keys of an entry that belong to neither the network nor the trainer.
 _OWN_KEYS = (

@@ -6,7 +6,7 @@ import re
 import pytest
 import yaml
 
-from tasks.recipes import resolve
+from tasks.params.recipes import resolve
 from tests.places import ROOT
 
 FILE = ROOT / "params/grid.yaml"

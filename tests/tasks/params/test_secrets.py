@@ -2,8 +2,8 @@ import pytest
 import yaml
 
 from models.errors import UserError
-from tasks.params_secrets import check_secrets
-from tasks.params_text import read_mapping
+from tasks.params.secrets import check_secrets
+from tasks.params.text import read_mapping
 from tests.places import ROOT
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789ABCD"

@@ -6,7 +6,7 @@ import yaml
 from models.errors import UserError
 from tasks.corpora.adapter import check_options
 from tasks.labels.params import LabelsParams
-from tasks.params import OVERRIDABLE, Params, parse
+from tasks.params.model import OVERRIDABLE, Params, parse
 from tasks.stages import STAGES
 from tests.places import ROOT
 
