@@ -45,7 +45,7 @@ def verdict(lock: str, answer: Mapping[str, Any]) -> tuple[list[str], str]:
     return holes, f"{lock}: {len(known)} packages looked up, {unknown} unknown, {len(holes)} holes"
 
 
-def _run(*command: str) -> subprocess.CompletedProcess[str]:
+def run_tool(*command: str) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
             command, capture_output=True, text=True, timeout=_LIMIT_S, check=False
@@ -59,11 +59,11 @@ def _last_words(text: str) -> str:
     return re.sub(r"\S+://\S+", "an address", lines[-1].strip())[:300]
 
 
-def _tool(folder: Path) -> str:
+def tool_in(folder: Path) -> str:
     """pip-audit in an environment of its own."""
     venv.create(folder, with_pip=True)
     python = str(folder / "bin" / "python")
-    done = _run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", _TOOL)
+    done = run_tool(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", _TOOL)
     if done.returncode:
         raise NothingLearned(f"{_TOOL} could not be installed ({_last_words(done.stderr)})")
     return python
@@ -71,7 +71,9 @@ def _tool(folder: Path) -> str:
 
 def _ask(python: str, lock: str, out: Path) -> Mapping[str, Any]:
     options = ("--disable-pip", "--require-hashes", "--progress-spinner", "off", "--format", "json")
-    done = _run(python, "-m", "pip_audit", *options, "--output", str(out), "--requirement", lock)
+    done = run_tool(
+        python, "-m", "pip_audit", *options, "--output", str(out), "--requirement", lock
+    )
     if not out.exists() or not out.stat().st_size:
         raise NothingLearned(f"its data base gave no answer ({_last_words(done.stderr)})")
     return json.loads(out.read_text(encoding="utf-8"))
@@ -81,7 +83,7 @@ def main(locks: Sequence[str] = LOCKS) -> int:
     holes: list[str] = []
     try:
         with tempfile.TemporaryDirectory() as folder:
-            python = _tool(Path(folder) / "venv")
+            python = tool_in(Path(folder) / "venv")
             for number, lock in enumerate(locks):
                 found, line = verdict(lock, _ask(python, lock, Path(folder) / f"{number}.json"))
                 print(line)

@@ -34,7 +34,7 @@ def cluster_pool(settings: ExecutionParams) -> Iterator[tuple[Executor, int]]:
 
 @contextmanager
 def _dask(settings: ExecutionParams) -> Iterator[tuple[Executor, int]]:
-    distributed = _package("distributed", settings.runner)
+    distributed = runner_package("distributed", settings.runner)
     logging.getLogger("distributed").setLevel(logging.WARNING)  # dozens of lines a stage else
     local = {
         "n_workers": worker_count(settings),
@@ -58,7 +58,7 @@ def _dask(settings: ExecutionParams) -> Iterator[tuple[Executor, int]]:
 def _ray(settings: ExecutionParams) -> Iterator[tuple[Executor, int]]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")  # half a minute fails under load
-    ray = _package("ray", settings.runner)
+    ray = runner_package("ray", settings.runner)
     local = {"num_cpus": worker_count(settings), "include_dashboard": False}
     ray.init(**({"address": settings.address} if settings.address else local))
     try:
@@ -108,7 +108,8 @@ def _call_in(
     return fn(*args, **kwargs)
 
 
-def _package(name: str, runner: str) -> Any:
+def runner_package(name: str, runner: str) -> Any:
+    """The library that a runner needs, or what to install."""
     try:
         return importlib.import_module(name)
     except ImportError as error:

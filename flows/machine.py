@@ -58,7 +58,7 @@ def _decodes(av: Any, name: str) -> bool:
 def threads() -> Finding:
     """Whether each process would start more threads than there are cores."""
     cores, asked = len(os.sched_getaffinity(0)), os.environ.get("OMP_NUM_THREADS", "")
-    limit = _quota()
+    limit = cpu_quota()
     detail = f"{cores} cores" + (f", a limit of {limit:.1f}" if limit and limit < cores else "")
     detail += f", OMP_NUM_THREADS={asked}" if asked else ""
     if asked.isdigit() and int(asked) > cores:
@@ -75,7 +75,7 @@ def threads() -> Finding:
     return Finding("threads", True, detail)
 
 
-def _quota(file: Path = Path("/sys/fs/cgroup/cpu.max")) -> float | None:
+def cpu_quota(file: Path = Path("/sys/fs/cgroup/cpu.max")) -> float | None:
     """Cores that the container may use; None without a limit."""
     if not file.exists():
         return None

@@ -17,7 +17,7 @@ Word = Literal["refused", "survived", "lost", "wrong"]
 #: Names a file for the counts of a run of pytest.
 VARIABLE = "AFFECTLOOM_TALLY"
 
-_found: dict[str, Counter[str]] = {}
+FOUND: dict[str, Counter[str]] = {}
 
 
 class Trial:
@@ -53,6 +53,6 @@ def note(kind: str, word: Word, count: int = 1) -> None:
 
     At once, not when pytest ends: trials take hours, and what was tried before an end counts.
     """
-    _found.setdefault(kind, Counter())[word] += count
+    FOUND.setdefault(kind, Counter())[word] += count
     if file := os.environ.get(VARIABLE):
-        Path(file).write_text(json.dumps(_found), encoding="utf-8")
+        Path(file).write_text(json.dumps(FOUND), encoding="utf-8")

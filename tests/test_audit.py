@@ -42,8 +42,8 @@ def test_only_a_hole_fails(monkeypatch, capsys, packages, code, said):
         words = "Traceback\nno route to https://ann:secret@packages.example/x\n"
         return audit.subprocess.CompletedProcess(command, 1, "", words)
 
-    monkeypatch.setattr(audit, "_run", answer)
-    monkeypatch.setattr(audit, "_tool", lambda folder: "python")
+    monkeypatch.setattr(audit, "run_tool", answer)
+    monkeypatch.setattr(audit, "tool_in", lambda folder: "python")
     assert audit.main(["x.lock"]) == code
     told = capsys.readouterr().out
     assert said in told

@@ -8,7 +8,7 @@ from tests import tally
 
 @pytest.fixture(autouse=True)
 def empty(monkeypatch):
-    monkeypatch.setattr(tally, "_found", {})
+    monkeypatch.setattr(tally, "FOUND", {})
 
 
 def lose():

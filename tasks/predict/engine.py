@@ -203,7 +203,9 @@ class _Call:
 
     def _together(self, media: Sequence[Prepared], length_s: float) -> list[Result]:
         contexts = self.contexts(length_s)
-        return _together(media, self.model, self.project, contexts, self.asked, self.listeners)
+        return answer_together(
+            media, self.model, self.project, contexts, self.asked, self.listeners
+        )
 
 
 def _plan(
@@ -233,7 +235,7 @@ def _plan(
     return plan_of(found, heard)
 
 
-def _together(
+def answer_together(
     group: Sequence[Prepared],
     model: Model,
     project: Layout,

@@ -140,7 +140,7 @@ def _shards(todo: Sequence[Item], size_mb: float, workers: int) -> Iterator[Sequ
 def listen(job: Job) -> Done:
     """Write down a shard's clips into the store, chunk by chunk."""
     keeper = Keeper(Store(job.layout.store, job.identity))
-    writer = _writer(job.checkpoint, job.tokenizer)
+    writer = transcriber_for(job.checkpoint, job.tokenizer)
     loader = inputs.Loader(
         "audio", _RATE_HZ, job.layout.media_root, job.layout.faces(job.corpus), max_faces=1
     )
@@ -153,7 +153,7 @@ _loading = threading.Lock()
 _loaded: dict[tuple[Path, Path | None], "Transcriber"] = {}
 
 
-def _writer(checkpoint: Path, tokenizer: Path | None) -> "Transcriber":
+def transcriber_for(checkpoint: Path, tokenizer: Path | None) -> "Transcriber":
     """The network, kept for the next shard of this process."""
     from models.transcription.transcriber import Transcriber
 

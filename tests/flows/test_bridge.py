@@ -275,7 +275,7 @@ def test_a_cluster_whose_worker_dies_at_its_start_is_tried_again(monkeypatch):
         raise RuntimeError("Nanny failed to start.")
 
     distributed = SimpleNamespace(Client=start)
-    monkeypatch.setattr("flows.clusters._package", lambda name, runner: distributed)
+    monkeypatch.setattr("flows.clusters.runner_package", lambda name, runner: distributed)
     with (
         pytest.raises(WorkerDied, match=r"died while it started \(Nanny failed") as died,
         bridge.open_context("stage", ExecutionParams(runner="dask", workers=2)) as ctx,

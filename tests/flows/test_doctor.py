@@ -131,24 +131,24 @@ def test_a_full_disk_is_a_finding_with_a_remedy(clone, monkeypatch):
 
 
 def test_more_threads_than_cores_are_a_finding(monkeypatch):
-    monkeypatch.setattr(machine, "_quota", lambda: None)
+    monkeypatch.setattr(machine, "cpu_quota", lambda: None)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert machine.threads().is_ok
     monkeypatch.setenv("OMP_NUM_THREADS", "4096")
     assert "unset OMP_NUM_THREADS" in machine.threads().remedy
     monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setattr(machine.os, "sched_getaffinity", lambda pid: range(8))
-    monkeypatch.setattr(machine, "_quota", lambda: 2.5)
+    monkeypatch.setattr(machine, "cpu_quota", lambda: 2.5)
     assert "workers: 2" in machine.threads().remedy
 
 
 def test_the_limit_of_a_container_is_read(tmp_path):
     limit = tmp_path / "cpu.max"
-    assert machine._quota(limit) is None
+    assert machine.cpu_quota(limit) is None
     limit.write_text("max 100000\n")
-    assert machine._quota(limit) is None
+    assert machine.cpu_quota(limit) is None
     limit.write_text("150000 100000\n")
-    assert machine._quota(limit) == 1.5
+    assert machine.cpu_quota(limit) == 1.5
 
 
 def test_little_memory_is_a_finding(tmp_path):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models.batch import Batch
 from models.method import Method, Spec, find_method
-from tasks.params.model import recipes as methods
+from tasks.params import recipes as methods
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def push(folder: Path, name: str, *, is_bound: bool) -> str:
     if not re.fullmatch(_REPOSITORY, name):
         raise UserError(f"--push {name}: write owner/name, as the hub has it")
     with _asking(f"--push {name}"):
-        api = _api()
+        api = hub_api()
         api.create_repo(name, private=True, exist_ok=True)
         if is_bound and not api.model_info(name).private:
             raise UserError(
@@ -86,7 +86,7 @@ def download(address: str, cache: Path) -> Path:
     if is_pinned(revision) and (kept := _kept(name, revision, cache)).is_dir():
         return kept
     with _asking(f"--model {address}"):
-        info = _api().model_info(name, revision=revision, files_metadata=True)
+        info = hub_api().model_info(name, revision=revision, files_metadata=True)
     if not is_pinned(str(info.sha)):  # it names a folder here
         raise UserError(f"--model {address}: the hub names no commit; look at its address")
     kept = _kept(name, str(info.sha), cache)
@@ -130,7 +130,8 @@ def _endpoint() -> str | None:
     return os.environ.get("HF_ENDPOINT") or None
 
 
-def _api() -> Any:
+def hub_api() -> Any:
+    """The hub's client, which only publishing needs."""
     from huggingface_hub import HfApi
 
     return HfApi(endpoint=_endpoint())

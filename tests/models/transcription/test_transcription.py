@@ -33,9 +33,9 @@ def whisper(tmp_path_factory):
 def test_it_writes_what_transformers_writes(whisper, seed):
     folder, model = whisper
     writer = Transcriber(folder, device="cpu")
-    states = writer._states(np.pad(sound(2.0, seed), (0, 28 * RATE_HZ)))
+    states = writer.states_of(np.pad(sound(2.0, seed), (0, 28 * RATE_HZ)))
     prompt = writer.vocabulary.prompt("de")
-    tokens, certainty = writer._greedy(states, prompt)
+    tokens, certainty = writer.greedy(states, prompt)
     settings = GenerationConfig.from_pretrained(str(folder))
     steering = [*writer.vocabulary.never]
     settings.suppress_tokens = steering
@@ -60,8 +60,8 @@ def test_it_writes_what_transformers_writes(whisper, seed):
 def test_the_language_is_the_likeliest_token_after_the_first(whisper):
     folder, model = whisper
     writer = Transcriber(folder, device="cpu")
-    states = writer._states(np.pad(sound(1.0), (0, 29 * RATE_HZ)))
-    language, confidence, silent = writer._beginning(states)
+    states = writer.states_of(np.pad(sound(1.0), (0, 29 * RATE_HZ)))
+    language, confidence, silent = writer.beginning(states)
     settings = GenerationConfig.from_pretrained(str(folder))
     found = model.detect_language(
         encoder_outputs=BaseModelOutput(states), generation_config=settings
@@ -76,14 +76,14 @@ def test_a_network_for_one_language_is_told_no_language(tmp_path):
     writer = Transcriber(tmp_path, device="cpu")
     vocabulary = writer.vocabulary
     assert vocabulary.prompt(None) == [vocabulary.start, vocabulary.plain]
-    assert writer._beginning(writer._states(sound(1.0)))[0] is None
+    assert writer.beginning(writer.states_of(sound(1.0)))[0] is None
 
 
 def test_words_lie_in_the_sound_one_after_the_other(whisper, monkeypatch):
-    monkeypatch.setattr(transcriber, "_repeats", lambda text: False)
+    monkeypatch.setattr(transcriber, "repeats_itself", lambda text: False)
     writer = Transcriber(whisper[0], device="cpu")
     spelt = list(b" no, nein")
-    monkeypatch.setattr(writer, "_greedy", lambda *_: (tokens_of(writer, spelt), [-0.1] * 10))
+    monkeypatch.setattr(writer, "greedy", lambda *_: (tokens_of(writer, spelt), [-0.1] * 10))
     writer.longest = 99
     found = writer.write(sound(40.0))  # two pieces
     assert [word.text for word in found.words] == ["no,", "nein"] * 2
@@ -106,11 +106,11 @@ def tokens_of(writer: Transcriber, content: list[int]) -> list[int]:
 def test_words_that_repeat_without_end_are_heard_again_and_not_believed(whisper, monkeypatch):
     writer = Transcriber(whisper[0], device="cpu")
     heard: list[int] = []
-    first = writer._states
-    monkeypatch.setattr(writer, "_states", lambda x: heard.append(len(x)) or first(x))
+    first = writer.states_of
+    monkeypatch.setattr(writer, "states_of", lambda x: heard.append(len(x)) or first(x))
     tokens = tokens_of(writer, list(b" door" * 30))
     writer.longest = 500
-    monkeypatch.setattr(writer, "_greedy", lambda *_: (tokens, [-0.1] * (len(tokens) + 1)))
+    monkeypatch.setattr(writer, "greedy", lambda *_: (tokens, [-0.1] * (len(tokens) + 1)))
     found = writer.write(sound(2.0))
     assert (found.words, found.reason) == ((), "unclear_speech")
     assert heard == [6 * RATE_HZ, 30 * RATE_HZ]
@@ -119,10 +119,10 @@ def test_words_that_repeat_without_end_are_heard_again_and_not_believed(whisper,
 def test_nothing_is_written_where_nobody_surely_speaks(whisper, monkeypatch):
     writer = Transcriber(whisper[0], device="cpu")
     tokens = tokens_of(writer, list(b" you"))
-    monkeypatch.setattr(writer, "_greedy", lambda *_: (tokens, [-2.0] * 5))
-    monkeypatch.setattr(writer, "_beginning", lambda *_: ("en", 0.4, 0.9))
+    monkeypatch.setattr(writer, "greedy", lambda *_: (tokens, [-2.0] * 5))
+    monkeypatch.setattr(writer, "beginning", lambda *_: ("en", 0.4, 0.9))
     assert writer.write(sound(1.0)).reason == "no_speech"
-    monkeypatch.setattr(writer, "_beginning", lambda *_: ("en", 0.4, 0.1))
+    monkeypatch.setattr(writer, "beginning", lambda *_: ("en", 0.4, 0.1))
     assert writer.write(sound(1.0)).text == "you"
     assert writer.write(np.zeros(0, np.float32)).reason == "no_speech"
 

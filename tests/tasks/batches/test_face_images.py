@@ -170,7 +170,7 @@ def test_neither_order_nor_threads_change_what_an_item_shows(corpus, monkeypatch
     items = list(range(len(data)))
     straight = all_pictures(data, [items], 2**62 - 1)
     other = part(load(), level)
-    monkeypatch.setattr(face_images, "_threads", lambda: 7)
+    monkeypatch.setattr(face_images, "reading_threads", lambda: 7)
     backwards = items[::-1]
     assert (
         all_pictures(other, [backwards[:3], backwards[3:4], backwards[4:]], 2**62 - 1) == straight
@@ -328,7 +328,7 @@ def test_the_crops_are_mapped_and_copied_once(corpus, monkeypatch):
     write_faces(faces_of(corpus))
     source = load()
     assert isinstance(source.images._spool.data, np.memmap)
-    monkeypatch.setattr(face_images, "_chunks", lambda table: pytest.fail("read again"))
+    monkeypatch.setattr(face_images, "read_pictures", lambda table: pytest.fail("read again"))
     load()
     assert len(list((here().cache / "pictures").glob("*.bin"))) == 1
 

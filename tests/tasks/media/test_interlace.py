@@ -74,7 +74,7 @@ def test_what_is_marked_progressive_stays_as_it_is(tmp_path):
 
 
 def test_progressive_frames_meet_no_filter(tmp_path, monkeypatch):
-    monkeypatch.setattr("tasks.media.interlace._graph", lambda frame: pytest.fail("filtered"))
+    monkeypatch.setattr("tasks.media.interlace.deinterlacer", lambda frame: pytest.fail("filtered"))
     path = write(tmp_path / "p.mp4", times_s=np.arange(10) / 25)
     clip = decode(path, audio_rate_hz=None, frame_times=FrameSampling())
     assert numbers(clip.frames) == list(range(10))

@@ -167,14 +167,14 @@ def test_what_is_written_stays_when_somebody_stops_the_rest(project, call, tmp_p
     write_talk(tmp_path / "late.mp4", 2.0, hz=410)
     from tasks.predict import engine
 
-    whole = engine._together
+    whole = engine.answer_together
 
     def stopped(group, *others):
         if group[0].found.name == "late":
             raise KeyboardInterrupt
         return whole(group, *others)
 
-    monkeypatch.setattr(engine, "_together", stopped)
+    monkeypatch.setattr(engine, "answer_together", stopped)
     monkeypatch.setattr(engine, "FIRST_S", 1.0)
     with pytest.raises(KeyboardInterrupt):
         call(project.medium(4), "late.mp4")
@@ -191,7 +191,7 @@ def test_what_was_answered_of_a_long_medium_stays_when_somebody_stops_the_rest(
     (tmp_path / "words.srt").write_text(
         SRT + SRT.replace("00,000", "02,000").replace("2,000\n", "3,500\n")
     )
-    whole = engine._together
+    whole = engine.answer_together
 
     def stopped(group, *others):
         if group[0].plan.looked_s is None:
@@ -199,7 +199,7 @@ def test_what_was_answered_of_a_long_medium_stays_when_somebody_stops_the_rest(
         return whole(group, *others)
 
     monkeypatch.setattr(engine, "FIRST_S", 1.0)
-    monkeypatch.setattr(engine, "_together", stopped)
+    monkeypatch.setattr(engine, "answer_together", stopped)
     with pytest.raises(KeyboardInterrupt):
         call("long.mp4", transcript=tmp_path / "words.srt")
     out = tmp_path / "out"
@@ -211,7 +211,7 @@ def test_what_was_answered_of_a_long_medium_stays_when_somebody_stops_the_rest(
         "not looked at yet",
     )
     assert {"predictions.csv", "timeline.html"} <= {file.name for file in out.iterdir()}
-    monkeypatch.setattr(engine, "_together", whole)
+    monkeypatch.setattr(engine, "answer_together", whole)
     _, lines = call("long.mp4", transcript=tmp_path / "words.srt")
     assert lines[1] == f"long.mp4: 1 utterance so far (2 of 4 s) in {out}"
     assert lines[2].startswith(f"long.mp4: 2 utterances in {out}")

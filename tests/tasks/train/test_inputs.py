@@ -285,7 +285,7 @@ def test_pictures_are_hidden_where_masks_of_the_corpus_say_so(pictured):
 def test_the_number_of_threads_changes_no_weight(pictured, monkeypatch, tmp_path, threads):
     usual = run("image_toy", CATEGORY | {"epochs": 3}, {})
     monkeypatch.setenv("AFFECTLOOM_CACHE", str(tmp_path / "other"))
-    monkeypatch.setattr(face_images, "_threads", lambda: threads)
+    monkeypatch.setattr(face_images, "reading_threads", lambda: threads)
     monkeypatch.setattr(face_images, "_ITEMS", threads)
     assert run("image_toy", CATEGORY | {"epochs": 3}, {}) == usual
 

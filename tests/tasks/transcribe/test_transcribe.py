@@ -46,7 +46,7 @@ class Listener:
 @pytest.fixture
 def listener(monkeypatch) -> Listener:
     found = Listener()
-    monkeypatch.setattr(stage, "_writer", lambda *_: found)
+    monkeypatch.setattr(stage, "transcriber_for", lambda *_: found)
     return found
 
 

@@ -204,7 +204,7 @@ def test_a_hub_whose_commit_is_none_names_no_folder(tmp_path, monkeypatch):
         def model_info(self, name, **_):
             return SimpleNamespace(sha="../../../away", siblings=[])
 
-    monkeypatch.setattr("tasks.predict.leaving.hub._api", Api)
+    monkeypatch.setattr("tasks.predict.leaving.hub.hub_api", Api)
     with pytest.raises(UserError, match="hub:a/b: the hub names no commit"):
         download("hub:a/b", tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -41,7 +41,7 @@ class Listener:
 def listener(monkeypatch):
     words = (Word("ich", 0.1, 0.5, 0.9), Word("auch", 0.5, 0.9, 0.8))
     found = Listener(Written(words, "ich auch", "de", 0.97, 0.85))
-    monkeypatch.setattr(transcribe, "_writer", lambda *_: found)
+    monkeypatch.setattr(transcribe, "transcriber_for", lambda *_: found)
     return found
 
 
