@@ -38,9 +38,9 @@ def _train_one(job: Job) -> str:
     else:
         parallel.check(setup.method, job.common.method)
         fitted = parallel.launch(job.common.devices, partial(_fit_share, job))
-    write_run(work / "run.tmp", job, setup, fitted)
-    keeper.write(work / "run.tmp")
-    (work / "run.tmp").replace(final)
+    write_run(job.unfinished, job, setup, fitted)
+    keeper.write(job.unfinished)
+    job.unfinished.replace(final)
     _state_file(job).unlink(missing_ok=True)
     shutil.rmtree(keeper.folder, ignore_errors=True)
     return job.key

@@ -74,6 +74,11 @@ class Job:
         """Where the finished run waits to be published."""
         return self.common.layout.cache / "runs" / self.key / "run"
 
+    @property
+    def unfinished(self) -> Path:
+        """Where it is written and removed: whatever lies there is no finished run."""
+        return self.cached.with_name("run.tmp")
+
 
 def run_folder(
     layout: Layout, corpus: str, method: str, seed: int, fold: int | None, targets: Sequence[str]

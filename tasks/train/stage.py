@@ -6,6 +6,7 @@ or half finished wait in the cache folder, outside DVC's outs, so a killed stage
 was and ends with the same bytes.
 """
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -86,7 +87,7 @@ def run(
     _train_all(jobs, ctx, common)
     _publish(layout.runs(corpus, method), jobs)
     for job in jobs:
-        shutil.rmtree(job.cached.parent, ignore_errors=True)
+        _forget(job)
 
 
 def _jobs(
@@ -169,6 +170,14 @@ def _publish(out: Path, jobs: Sequence[Job]) -> None:
         raise UserError(
             f"cannot write {out}: {why(error)}; free space or allow writing there"
         ) from error
+
+
+def _forget(job: Job) -> None:
+    """Remove a run from the cache; half of one must never pass for a run that is finished."""
+    shutil.rmtree(job.unfinished, ignore_errors=True)
+    with contextlib.suppress(OSError):  # what stays there is a whole run of the same key
+        job.cached.rename(job.unfinished)
+        shutil.rmtree(job.cached.parent)
 
 
 def train_shard(jobs: Sequence[Job]) -> list[str]:

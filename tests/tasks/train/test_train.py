@@ -214,6 +214,29 @@ def test_a_killed_run_goes_on_to_the_same_bytes(corpus, tmp_path, monkeypatch, c
     assert not list((tmp_path / "disturbed/cache/runs").iterdir())
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_run_killed_while_it_is_tidied_away_does_not_pass_for_a_whole_one(
+    corpus, tmp_path, monkeypatch, count
+):
+    corpus.write()
+    undisturbed = run()
+    remove, removed = os.unlink, []
+
+    def deadly(path, *, dir_fd=None):
+        remove(path, dir_fd=dir_fd)
+        folder = "" if dir_fd is None else os.readlink(f"/proc/self/fd/{dir_fd}")
+        removed.extend([path] * folder.startswith(str(tmp_path / "project/cache/runs")))
+        if len(removed) == count:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", deadly)
+        with pytest.raises(Killed):
+            run()
+    assert run() == undisturbed
+    assert not list((tmp_path / "project/cache/runs").iterdir())
+
+
 def test_a_half_finished_run_of_other_options_is_not_taken_up(corpus, monkeypatch):
     corpus.write()
     with monkeypatch.context() as patch:
