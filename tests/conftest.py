@@ -6,3 +6,9 @@ import os
 # spend most of their time waiting for one another
 for _name in ("OMP_NUM_THREADS", "POLARS_MAX_THREADS"):
     os.environ.setdefault(_name, "1")
+
+from hypothesis import settings  # noqa: E402
+
+# how long an example takes says what else the machine does
+settings.register_profile("here")
+settings.load_profile("here")

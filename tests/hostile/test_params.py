@@ -95,7 +95,7 @@ TREES = st.recursive(
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=EXAMPLES, suppress_health_check=SLOW)
 @given(st.lists(st.tuples(st.sampled_from(PATHS), TREES), min_size=1, max_size=3))
 def test_any_values_anywhere_are_one_sentence_or_work(changes):
     raw = copy.deepcopy(GOOD)
@@ -108,7 +108,7 @@ def test_any_values_anywhere_are_one_sentence_or_work(changes):
     judge(raw)
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=EXAMPLES, suppress_health_check=SLOW)
 @given(st.data())
 def test_any_bytes_of_the_file_are_one_sentence_or_keys_and_values(tmp_path_factory, data):
     text = bytearray((ROOT / "params.yaml").read_bytes())  # a part of it may be no YAML

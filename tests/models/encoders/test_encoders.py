@@ -315,7 +315,7 @@ def test_windows_cover_a_long_sound_without_seam_or_gap(checkpoints):
 
 
 @given(samples=st.integers(0, 400_000), max_s=st.floats(1, 9), share=st.floats(0.21, 0.5))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_windows_hold_each_frame_once_and_in_order(samples, max_s, share):
     encoder = HfAudio.__new__(HfAudio)
     encoder.is_whisper, encoder.hop, encoder.receptive = False, 320, 400
@@ -494,7 +494,7 @@ def test_prosody_hears_no_voice_in_noise(prosody, sounds):
 
 
 @given(length=st.integers(1, 3000), scale=st.sampled_from([0.0, 1e-6, 0.3, 1.0]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_prosody_is_finite_for_the_shortest_sounds(length, scale):
     rng = np.random.default_rng(length)
     sound = Sound((scale * rng.standard_normal(length)).astype(np.float32), RATE_HZ)

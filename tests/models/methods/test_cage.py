@@ -201,7 +201,7 @@ def test_the_values_loss_has_unbiased_spread():
     assert float(losses.ccc_loss(output, truth, 0.0)) == pytest.approx(-float(expected), abs=1e-7)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     values=st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=6),
     shift=st.floats(-1, 1, width=32),
@@ -250,7 +250,7 @@ def test_errors_on_the_scale_of_emotic_shrink_by_two_ninths():
     np.testing.assert_allclose(scaled, [0.255556, 0.268667, 0.259778], atol=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     classes=st.lists(st.integers(-1, 3), min_size=1, max_size=60).filter(lambda c: max(c) >= 0),
     seed=st.integers(0, 1000),

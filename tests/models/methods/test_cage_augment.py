@@ -23,7 +23,7 @@ def generator(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     name=st.sampled_from(augment.LISTS),
     seed=st.integers(0, 2**32 - 1),
@@ -179,7 +179,7 @@ def test_elastic_shifts_smoothly_and_little():
     assert np.abs(np.diff(shift_px, axis=0)).max() < 0.3
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 2**32 - 1), side=st.integers(16, 64))
 def test_erasing_fills_one_rectangle_of_the_right_area(seed, side):
     pixels = np.full((3, side, side), 7.0, np.float32)

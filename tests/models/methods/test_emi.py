@@ -99,7 +99,7 @@ def test_the_losses_of_the_method_are_those_of_the_worked_example():
 
 
 @given(scale=st.floats(0.2, 3.0), shift=st.floats(-1.0, 1.0), seed=st.integers(0, 1000))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_correlation_ignores_scale_and_shift(scale, shift, seed):
     draw = torch.rand(2, 12, 3, generator=torch.Generator().manual_seed(seed))
     known = torch.ones(12, 3, dtype=torch.bool)

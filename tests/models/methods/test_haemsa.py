@@ -266,7 +266,7 @@ def test_an_utterance_with_nothing_gets_a_finite_answer():
         torch.testing.assert_close(found[0], found[1])
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(genomes)
 def test_any_genome_makes_a_network_that_learns(found):
     found = (0, *found[1:])

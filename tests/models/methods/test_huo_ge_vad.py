@@ -125,7 +125,7 @@ signed = st.one_of(st.just(0.0), st.floats(0.02, 1.0), st.floats(-1.0, -0.02))
     table=st.sampled_from(list(COST_TABLES)),
     zero_tol=st.sampled_from([0.0, 0.1]),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_at_low_temperature_the_loss_is_the_mean_of_the_paper_s_cost(
     classes, values, table, zero_tol
 ):
@@ -139,7 +139,6 @@ def test_at_low_temperature_the_loss_is_the_mean_of_the_paper_s_cost(
 
 
 @given(x=st.floats(-1, 1), temperature=st.floats(0.01, 0.9))
-@settings(deadline=None)
 def test_relaxed_costs_lie_in_0_1_and_softplus_tends_to_the_violation(x, temperature):
     value = torch.tensor(x, dtype=torch.float64)
     found = relaxed_costs(value, temperature)
@@ -207,7 +206,7 @@ def test_orthogonality_is_that_of_the_specification():
     outputs=st.integers(1, 5), inputs=st.integers(1, 4), seed=st.integers(0, 999),
     stride=st.sampled_from([1, 2]), padding=st.sampled_from([1, 2]),
 )  # fmt: skip
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_kernel_distance_equals_the_convolution_of_the_kernel_with_itself(
     outputs, inputs, seed, stride, padding
 ):

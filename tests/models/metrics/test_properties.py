@@ -30,7 +30,7 @@ label_pairs = st.integers(1, 25).flatmap(
         arrays(np.bool_, (n, N_CLASSES)), arrays(np.float64, (n, N_CLASSES), elements=tied_scores)
     )
 )
-fast = settings(max_examples=40, deadline=None)
+fast = settings(max_examples=40)
 
 
 def same(a: dict[str, float], b: dict[str, float]) -> bool:

@@ -435,7 +435,7 @@ class TestNumbers:
         assert adjusted[[0, 2]] == pytest.approx([0.02, 0.02])
         assert math.isnan(adjusted[1])
 
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
     def test_holm_keeps_order_and_lies_between_p_and_bonferroni(self, p_values: list[float]):
         adjusted, p = holm(p_values), np.asarray(p_values)

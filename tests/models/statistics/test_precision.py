@@ -40,7 +40,7 @@ def test_equals_leaving_out_one_by_one(monkeypatch, short, levels, sizes):
 rows = st.lists(st.tuples(st.booleans(), st.integers(0, 4), st.integers(0, 5)), min_size=1)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(rows)
 def test_equals_leaving_out_one_by_one_whatever_the_rows(drawn):
     positive, score, codes = (np.array(column) for column in zip(*drawn, strict=True))

@@ -43,7 +43,7 @@ def test_of_two_modalities_the_other_stays_with_one_minus_twice_the_rate():
     assert (draw_masks(ROWS, 0.7, seed=0, modalities=2).sum(1) == 1).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 60), st.floats(0, 1), st.integers(0, 9), st.integers(1, 3))
 def test_masks_repeat_and_never_hide_all(count, rate, seed, modalities):
     first = draw_masks(count, rate, seed, modalities)

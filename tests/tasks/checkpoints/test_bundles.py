@@ -137,7 +137,7 @@ def test_what_is_no_bundle_is_one_sentence(tmp_path, content):
         import_bundle(tmp_path / "absent.tar", tmp_path / "cache")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), cut=st.booleans())
 def test_a_flipped_bit_or_a_cut_never_brings_other_weights(
     bundle, tmp_path_factory, place, bit, cut

@@ -209,9 +209,7 @@ def test_damaged_files_are_one_sentence():
         load(save(claims))
 
 
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=60))
 def test_random_bytes_never_do_anything_but_fail_or_yield_plain_data(content):
     try:
@@ -234,17 +232,13 @@ PLAIN = st.recursive(
 )  # fmt: skip
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(PLAIN, st.integers(0, 5))
 def test_plain_data_come_out_as_they_went_in(value, protocol):
     assert through(value, protocol) == value
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     hnp.arrays(
         st.sampled_from(["f2", "<f4", ">f4", "f8", "i1", ">i8", "u2", "?", "c8", "S3", "U4"]),

@@ -393,7 +393,7 @@ words = st.text(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(cells=st.lists(st.tuples(words, words), min_size=1, max_size=5))
 def test_text_survives_reading_unchanged(tmp_path, cells):
     path = tmp_path / "t.csv"

@@ -28,7 +28,7 @@ def placed(scale: float, turn_deg: float, x: float, y: float) -> tuple[np.ndarra
     return points, np.array([x - half, y - half, x + half, y + half], np.float32)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.floats(20, 400), st.floats(-45, 45), st.floats(0, 500), st.floats(0, 500), st.floats(0, 0.4)
 )
@@ -113,7 +113,7 @@ def test_thinning_keeps_a_single_face_and_none_of_none():
     assert thin([], np.zeros(0), np.zeros(0), 16, 0.5) == []
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 40), st.integers(1, 10))
 def test_thinning_never_keeps_more_than_wanted_and_keeps_the_order(count, wanted):
     rng = np.random.default_rng(count)

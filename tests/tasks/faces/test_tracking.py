@@ -27,7 +27,7 @@ boxes_in_frame = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(boxes_in_frame, min_size=1, max_size=6))
 def test_every_box_of_a_track_lies_inside_the_frame(per_frame):
     tracker = Tracker(max_gap_s=5.0)
@@ -41,7 +41,7 @@ def test_every_box_of_a_track_lies_inside_the_frame(per_frame):
             assert (face.box_px[2:] > face.box_px[:2]).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(boxes_in_frame, min_size=1, max_size=5), st.randoms(use_true_random=False))
 def test_tracks_do_not_depend_on_the_order_of_faces(per_frame, random):
     ordered, shuffled = Tracker(), Tracker()
@@ -56,7 +56,7 @@ def test_tracks_do_not_depend_on_the_order_of_faces(per_frame, random):
         np.testing.assert_array_equal(ours.boxes_px, theirs.boxes_px)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.floats(-8, 8), st.floats(-8, 8), st.lists(st.floats(0.01, 0.2), min_size=8, max_size=8))
 def test_interpolation_is_exact_for_linear_motion_at_uneven_times(speed_x, speed_y, steps):
     times = np.concatenate([[0.0], np.cumsum(steps)])

@@ -259,7 +259,7 @@ def test_mean_and_median_and_their_spread():
     assert mean["n_raters"].to_list() == [3, 1, 0, 0, 0, 0]
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(st.data())
 def test_rater_order_and_row_order_change_nothing(data):
     ratings = data.draw(
@@ -504,7 +504,7 @@ def test_unknown_scales_and_targets_are_named(scales):
         merged([number("a", 2)], scales=scales)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(
         st.builds(

@@ -1,6 +1,6 @@
 """Pairs of nearly equal texts, against comparing all with all."""
 
-from hypothesis import assume, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tasks.leaks.near_duplicates import SHINGLE, near_pairs
@@ -25,7 +25,7 @@ def _jaccard(first, second):
     return len(first & second) / len(first | second)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(CHANGED, min_size=1, max_size=12), st.sampled_from([0.5, 0.7, 0.9, 1.0]))
 @example([(["a"], 0, "b")], 0.7)
 def test_nothing_below_the_threshold_is_found(changed, threshold):
@@ -35,10 +35,10 @@ def test_nothing_below_the_threshold_is_found(changed, threshold):
         assert _jaccard(texts[a], texts[b]) >= threshold
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(CHANGED)
 def test_what_just_reaches_the_threshold_is_found(changed):
     texts = sorted(_with_one_word_changed(*changed))
     jaccard = _jaccard(*texts) if len(texts) == 2 else 0.0
-    assume(jaccard >= 0.75)  # of less equal ones some share no band: one in 3,000 at .7
-    assert near_pairs(texts, jaccard).tolist() == [[0, 1]]
+    if jaccard >= 0.75:  # of less equal ones some share no band: one in 3,000 at .7
+        assert near_pairs(texts, jaccard).tolist() == [[0, 1]]

@@ -12,7 +12,7 @@ LETTERS = np.random.default_rng(0).choice(list("abcdefghijklmnop"), (6, 4, 7))
 SENTENCES = [" ".join("".join(word) for word in words) for words in LETTERS]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.sets(st.integers(0, 5), min_size=3), min_size=4, max_size=12))
 def test_the_training_dialogue_that_shares_most_is_named(said):
     names = [f"c/d{i:02}" for i in range(len(said))]

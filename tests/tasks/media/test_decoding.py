@@ -109,7 +109,7 @@ def test_variable_frame_times_are_honoured(tmp_path):
     assert clip.times_s.tolist() == pytest.approx([0, 0.08, 0.5, 0.52], abs=1e-3)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_a_seek_gives_the_frames_that_decoding_everything_gives(film, data):
     start_s = data.draw(st.floats(0, 7.5))

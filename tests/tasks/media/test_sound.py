@@ -54,7 +54,7 @@ def voices(tmp_path_factory):
 NAMES = ["a.wav", "b.flac", "c.mp3", "d.m4a", "e.mkv", "f.webm", "g.wav", "h.aac", "i.mkv"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(first=st.integers(0, 95000), length=st.integers(1, 4000))
 def test_a_span_gives_exactly_its_samples(ramp, first, length):
     path, values = ramp
@@ -65,7 +65,7 @@ def test_a_span_gives_exactly_its_samples(ramp, first, length):
     assert clip.audio_start_s == first / 16000
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_neighbouring_spans_join_to_the_whole(voices, data):
     name = data.draw(st.sampled_from(NAMES))

@@ -196,7 +196,7 @@ def test_each_dimension_changes_its_part_of_the_face(
     assert inside > 5_000
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 99),
     cues=st.tuples(*[st.floats(-1.5, 1.5)] * 3),
@@ -213,7 +213,7 @@ def test_any_expression_can_be_drawn(
     assert picture.dtype == np.uint8
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     text=st.text(min_size=0, max_size=60),
     cues=st.tuples(*[st.floats(-1.5, 1.5)] * 3),

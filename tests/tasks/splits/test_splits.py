@@ -80,7 +80,7 @@ PROTOCOLS = [
 ]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.sampled_from(PROTOCOLS),
     st.integers(0, 5),
@@ -302,7 +302,7 @@ def test_splits_need_no_labels_and_do_not_follow_how_raters_are_weighed(tmp_path
 # groups -------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(st.sampled_from("abcdef"), st.none() | st.sampled_from("uvwxyz")),
@@ -328,7 +328,7 @@ def test_link_finds_the_groups_that_merging_step_by_step_finds(rows):
     assert found[0] == 0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.lists(st.integers(0, 9), min_size=2, max_size=2), min_size=4, max_size=12))
 def test_no_part_stays_empty(counts):
     shares = np.array([0.05, 0.05, 0.1, 0.8])

@@ -91,7 +91,7 @@ def test_the_same_entries_make_the_same_segment_whatever_their_order(tmp_path):
 
 
 @given(place=st.integers(0, 10**6), bit=st.integers(0, 7))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_flipped_bit_anywhere_is_never_served(tmp_path_factory, place, bit):
     root = tmp_path_factory.mktemp("store")
     Store(root, ABOUT).write([entry(number) for number in (1, 2)])

@@ -36,7 +36,7 @@ def labels(**values):
     return LABELS.frame([{"utterance_id": "c/d0/u0", "n_raters": 1, **values}])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(order=st.permutations(range(12)))
 def test_the_same_rows_give_the_same_bytes_in_any_order(order):
     with tempfile.TemporaryDirectory() as folder:

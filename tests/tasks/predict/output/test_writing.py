@@ -42,9 +42,7 @@ _ANSWERS = st.builds(
 )  # fmt: skip
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_ANSWERS)
 def test_json_gives_back_the_same_answer(tmp_path, found):
     write_json(found, tmp_path / "p.json", faces=True)

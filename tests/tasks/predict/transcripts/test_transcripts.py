@@ -307,9 +307,7 @@ def test_a_file_that_is_no_medium_has_no_subtitles_and_says_so(tmp_path):
         embedded_subtitles(tmp_path / "a.mp4")
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(sorted(FORMS)), st.data())
 def test_damaged_transcripts_are_turns_or_one_sentence(tmp_path, form, data):
     content = FORMS[form].encode()
