@@ -1,7 +1,7 @@
 """How time and memory grow with the corpus: tables of any size, a process for each stage.
 
     python -m benchmarks.scale [SIZE ...] [--stages ingest labels ...] [--folder FOLDER] [--wide 64]
-                               [--kills 3] [--changes]
+                               [--kills 3] [--changes] [--again]
 
 Sizes are utterances; 10,000 and 100,000 unless others are named. A corpus has no media: a CSV file
 of dialogues of 20 utterances that five raters judge on valence, arousal, dominance and category,
@@ -11,7 +11,9 @@ interpreter and all imports), the peak of resident memory and, from the second s
 power of the size the seconds without start-up grow: 1 is linear. With ``--kills``, ``ingest`` and
 ``labels`` are then killed so many times at moments spread over their time and run again: the outs
 must be what they were before, after the kill and after the next run. With ``--changes``, one
-judgement is changed, then a dialogue added, and what of the tables is new is printed.
+judgement is changed, then a dialogue added, and what of the tables is new is printed. With
+``--again``, ``affectloom run`` makes everything, and then what ``dvc repro``, ``affectloom run``
+and ``affectloom status`` cost with nothing to do is printed.
 """
 
 import argparse
@@ -23,6 +25,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -210,6 +213,33 @@ def change(project: Path) -> None:
     source.write_text(original)
 
 
+def again(project: Path) -> None:
+    """What the commands cost that find nothing to do, with the processes they start."""
+    affectloom(project, "run")
+    environment = os.environ | {
+        "PYTHONPATH": str(project),
+        "AFFECTLOOM_CACHE": str(project / ".cache"),
+    }
+    for what in ("dvc repro", "affectloom run", "affectloom status"):
+        command = what.replace("affectloom", "flows.cli.main", 1).split()
+        began = time.monotonic()
+        child = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=project,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+        )
+        _, status, used = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode != 0:
+            raise SystemExit(f"{what} ended with {child.returncode}")
+        print(
+            f"{what} with nothing to do: {used.ru_utime + used.ru_stime:.1f} s of CPU, "
+            f"{time.monotonic() - began:.1f} s",
+            flush=True,
+        )
+
+
 def show_growth(by_size: dict[int, dict[str, dict]]) -> None:
     """How seconds without start-up, and memory, grow from each size to the next."""
     sizes = sorted(by_size)
@@ -233,6 +263,7 @@ def main() -> None:
     parser.add_argument("--wide", type=int, default=64, help="width of the features")
     parser.add_argument("--kills", type=int, default=0, help="of ingest and labels")
     parser.add_argument("--changes", action="store_true", help="of one judgement, of a dialogue")
+    parser.add_argument("--again", action="store_true", help="with nothing to do")
     asked = parser.parse_args()
     os.environ["PYTHONPATH"] = str(ROOT)  # the child is this folder's; its code is the project's
     print(f"{'size':>9}  {'stage':10} {'cpu s':>8} {'start-up s':>10} {'peak MB':>8}")
@@ -246,6 +277,8 @@ def main() -> None:
                 kill(folder / str(size), stage, took[stage]["clock_s"], asked.kills)
             if asked.changes:
                 change(folder / str(size))
+            if asked.again:
+                again(folder / str(size))
         os.chdir(ROOT)
 
 
