@@ -194,6 +194,9 @@ class Method(nn.Module):
     is_joint: ClassVar[bool] = False
     #: Share of cells that it hides itself in training, and is to be chosen by.
     missing_rate: float = 0.0
+    #: How it hides them: the settings of training, which ``fit`` sets.
+    hide_rate: Literal["fixed", "random"] = "fixed"
+    hide_unit: Literal["utterance", "dialogue"] = "utterance"
     #: Of several targets the one whose fitness chooses the epoch; None = the mean over all of them.
     main: Target | None = None
     #: Hyperparameters of the network and losses; a frozen dataclass of plain values.

@@ -136,6 +136,7 @@ def fit(
     team = None if isinstance(where, torch.device | str) else where
     device = where if isinstance(where, torch.device | str) else where.device
     method.to(device)
+    method.hide_rate, method.hide_unit = config.hide_rate, config.hide_unit
     if resume is None:
         seed_everything(seed)
         method.prepare(train)

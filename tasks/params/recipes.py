@@ -51,22 +51,29 @@ _LIMITS = {
 _AT_LEAST_ONE = ("hidden", "layers", "heads")
 
 #: Trainer settings that count only beside another one: what it takes, and whether it is there.
-_COUNTS_WITH: Mapping[str, tuple[str, Callable[[TrainConfig], bool]]] = {
+_COUNTS_WITH: Mapping[str, tuple[str, Callable[["Recipe"], bool]]] = {
     **dict.fromkeys(
         ("plateau_on", "plateau_factor", "plateau_patience"),
-        ("scheduler: plateau", lambda train: train.scheduler == "plateau"),
+        ("scheduler: plateau", lambda own: own.train.scheduler == "plateau"),
     ),
     **dict.fromkeys(
         ("step_factor", "step_every", "step_from", "step_unit"),
-        ("scheduler: step", lambda train: train.scheduler == "step"),
+        ("scheduler: step", lambda own: own.train.scheduler == "step"),
     ),
-    "t_max": ("scheduler: cosine", lambda train: train.scheduler == "cosine"),
+    "t_max": ("scheduler: cosine", lambda own: own.train.scheduler == "cosine"),
     "warmup": (
         "scheduler: cosine and t_max: training",
-        lambda train: (train.scheduler, train.t_max) == ("cosine", "training"),
+        lambda own: (own.train.scheduler, own.train.t_max) == ("cosine", "training"),
     ),
-    "ema_warmup": ("ema_decay above 0", lambda train: train.ema_decay > 0),
-    "hide_rate": ("modality_dropout above 0", lambda train: train.modality_dropout > 0),
+    "ema_warmup": ("ema_decay above 0", lambda own: own.train.ema_decay > 0),
+    "hide_rate": ("modality_dropout or missing_rate above 0", lambda own: own.hides > 0),
+    **dict.fromkeys(
+        ("hide_unit", "validation_masks"),
+        (
+            "modality_dropout, missing_rate or validation_rate above 0",
+            lambda own: max(own.hides, own.train.validation_rate) > 0,
+        ),
+    ),
 }
 
 
@@ -98,6 +105,11 @@ class Recipe:
         """Most frames of a sequence that the method is shown; 0 = all."""
         return getattr(self.config, "max_frames", 0)
 
+    @property
+    def hides(self) -> float:
+        """The share of cells that training hides, whoever hides them."""
+        return max(self.train.modality_dropout, getattr(self.config, "missing_rate", 0.0))
+
     def narrowed(self, target: Target) -> Target:
         """The target with no more than what this method predicts of it."""
         return replace(target, names=self.method.columns(target, self.config))
@@ -114,7 +126,7 @@ class Recipe:
         """
         searched = (entry.get("search") or {}).get("space", {})
         for key, (needed, is_there) in _COUNTS_WITH.items():
-            if key in entry and not is_there(self.train) and not searched:
+            if key in entry and not is_there(self) and not searched:
                 raise UserError(
                     f"params.yaml: methods.{self.name}.{key} has no effect without {needed}; "
                     "add that, or leave it out"

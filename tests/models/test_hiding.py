@@ -127,3 +127,19 @@ def test_training_hides_the_share(monkeypatch, settings, share):
     config = replace(SHORT, batch_size=3000, validation_rate=0.0, **settings)
     fit(method, train, TRAIN, lambda _: 0.5, config, seed=0)
     assert math.fsum(shares) == pytest.approx(share, abs=0.03)
+
+
+@pytest.mark.parametrize("unit", ["utterance", "dialogue"])
+def test_mi_cga_hides_by_what_training_is_told(monkeypatch, unit):
+    kind = find_method("mi_cga")
+    method = kind(Spec(DIMS, (CATEGORY,)), kind.config_type(missing_rate=0.5))
+    masks, plain = [], method.hide
+
+    def noted(present, dialogues):
+        masks.append(plain(present, dialogues))
+        return masks[-1]
+
+    monkeypatch.setattr(method, "hide", noted)
+    train = ToyData(lengths=(200,), seed=1)
+    fit(method, train, TRAIN, lambda _: 0.5, replace(SHORT, epochs=1, hide_unit=unit), seed=0)
+    assert bool((masks[0] == masks[0][:1]).all()) == (unit == "dialogue")

@@ -40,7 +40,14 @@ from models.layers.speakers import Speakers, SpeakerVectors, check_speakers
 from models.method import Method, Spec, target_loss
 from models.methods.mi_cga.attention import CrossModalAttention, GraphAttention
 from models.methods.mi_cga.estimation import FeatureEstimation, smooth, symmetric_normalise
-from models.methods.mi_cga.missing import ErrorKind, cell_errors, masked_mean, sample_observed
+from models.methods.mi_cga.missing import (
+    ErrorKind,
+    cell_errors,
+    dialogue_of,
+    in_dialogues,
+    masked_mean,
+    sample_observed,
+)
 from models.options import Idle, refuse_idle
 
 #: Dialogues of similar length that are attended over together; a matter of speed only.
@@ -284,7 +291,7 @@ class MiCga(Method):
         """The target's loss with cells hidden, and the error of what was estimated for them."""
         ragged = Ragged(batch.mask, GROUP_SIZE)
         present = self.presence(batch, ragged)
-        observed = self.hide(present) if self.training else present
+        observed = self.hide(present, dialogue_of(batch, ragged)) if self.training else present
         stages = self.stages(batch, observed, ragged)
         losses = {
             target.name: target_loss(target, ragged.unpack(stages.outputs[target.name]), batch)
@@ -306,12 +313,24 @@ class MiCga(Method):
         """(L, M) bool."""
         return torch.stack([ragged.pack(batch.present[m]) for m in self.spec.modalities], 1)
 
-    def hide(self, present: Tensor) -> Tensor:
-        """(L, M) bool: the cells observed in this training step."""
+    def hide(self, present: Tensor, dialogues: Tensor) -> Tensor:
+        """(L, M) bool: the cells observed in this training step.
+
+        Args:
+            present: (L, M) bool; what there is.
+            dialogues: (L,) index of the dialogue of each.
+        """
         seed = np.random.SeedSequence([self.config.mask_seed, int(self.step)])
         generator = torch.Generator().manual_seed(int(seed.generate_state(1, np.uint32)[0]))
         self.step += 1
-        return sample_observed(present, self.config.missing_rate, generator)
+        by_dialogue = self.hide_unit == "dialogue"
+        there = in_dialogues(present, dialogues) if by_dialogue else present
+        rate: float | Tensor = self.config.missing_rate
+        if self.hide_rate == "random":
+            rate = rate * torch.rand(int(dialogues.max()) + 1, 1, generator=generator)
+            rate = rate.to(present.device) if by_dialogue else rate.to(present.device)[dialogues]
+        observed = sample_observed(there, rate, generator)
+        return observed[dialogues] & present if by_dialogue else observed
 
     def stages(self, batch: Batch, observed: Tensor, ragged: Ragged) -> Stages:
         """The whole network.

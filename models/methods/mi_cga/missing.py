@@ -8,17 +8,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from models.batch import Batch
 from models.hiding import kept_cells
+from models.layers.ragged import Ragged
 
 ErrorKind = Literal["mse", "kl"]
 
 
-def sample_observed(present: Tensor, rate: float, generator: torch.Generator) -> Tensor:
+def sample_observed(present: Tensor, rate: float | Tensor, generator: torch.Generator) -> Tensor:
     """Hide cells so that a share ``rate`` is missing on average: see ``models.hiding``.
 
     Args:
         present: (L, M) bool; what there is.
-        rate: wanted share of missing cells.
+        rate: wanted share of missing cells, one or (L, 1).
         generator: on the CPU.
 
     Returns:
@@ -26,6 +28,23 @@ def sample_observed(present: Tensor, rate: float, generator: torch.Generator) ->
     """
     order, draws = torch.rand(2, *present.shape, generator=generator).to(present.device)
     return kept_cells(present, rate, order, draws)
+
+
+def dialogue_of(batch: Batch, ragged: Ragged) -> Tensor:
+    """(L,) index of the dialogue in the batch of each real utterance."""
+    places = torch.arange(len(batch.mask), device=batch.mask.device)
+    return ragged.pack(places.unsqueeze(1).expand_as(batch.mask))
+
+
+def in_dialogues(present: Tensor, dialogues: Tensor) -> Tensor:
+    """(B, M) bool: whether any utterance of a dialogue has a modality.
+
+    Args:
+        present: (L, M) bool.
+        dialogues: (L,) index of the dialogue of each.
+    """
+    counts = present.new_zeros(int(dialogues.max()) + 1, present.shape[1], dtype=torch.long)
+    return counts.index_add_(0, dialogues, present.long()) > 0
 
 
 def cell_errors(kind: ErrorKind, estimate: Tensor, truth: Tensor) -> Tensor:

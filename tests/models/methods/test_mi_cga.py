@@ -201,14 +201,40 @@ def test_reconstruction_does_not_move_the_encoders_through_its_target():
 
 def test_masks_follow_the_step_counter_and_survive_a_restart():
     first = build("mi_cga", missing_rate=0.4, **SMALL)
-    present = torch.ones(30, 3, dtype=torch.bool)
-    masks = [first.hide(present) for _ in range(3)]
+    present, talk = torch.ones(30, 3, dtype=torch.bool), torch.zeros(30, dtype=torch.long)
+    masks = [first.hide(present, talk) for _ in range(3)]
     assert not torch.equal(masks[0], masks[1])
     resumed = build("mi_cga", seed=1, missing_rate=0.4, **SMALL)
     resumed.load_state_dict(first.state_dict())
-    assert torch.equal(resumed.hide(present), first.hide(present))
+    assert torch.equal(resumed.hide(present, talk), first.hide(present, talk))
     other = build("mi_cga", missing_rate=0.4, mask_seed=1, **SMALL)
-    assert not torch.equal(other.hide(present), masks[0])
+    assert not torch.equal(other.hide(present, talk), masks[0])
+
+
+def test_a_modality_is_hidden_from_a_whole_dialogue():
+    method = build("mi_cga", missing_rate=0.5, **SMALL)
+    method.hide_unit = "dialogue"
+    talks = torch.arange(400) // 4
+    present = torch.rand(400, 3, generator=torch.Generator().manual_seed(0)) < 0.9
+    seen = method.hide(present, talks)
+    assert not (seen & ~present).any()
+    for modality in range(3):
+        for mine, had in zip(
+            seen[:, modality].split(4), present[:, modality].split(4), strict=True
+        ):
+            assert torch.equal(mine, had) or not mine.any()
+    assert (present & ~seen).sum() / present.sum() == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_random_rate_is_one_for_each_dialogue():
+    method = build("mi_cga", missing_rate=0.6, **SMALL)
+    method.hide_rate = "random"
+    talks = torch.arange(9000) // 300
+    hidden = ~method.hide(torch.ones(9000, 3, dtype=torch.bool), talks)
+    shares = hidden.float().reshape(30, -1).mean(1)
+    assert shares.mean() == pytest.approx(0.3, abs=0.06)
+    assert shares.min() < 0.1
+    assert shares.max() > 0.5
 
 
 def test_a_lone_single_utterance_trains():

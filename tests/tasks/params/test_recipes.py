@@ -168,7 +168,9 @@ def test_a_share_that_cannot_be_hidden_is_told():
     ({"t_max": "code"}, "scheduler: cosine"),
     ({"warmup": 0.1, "scheduler": "cosine", "t_max": "code"}, "scheduler: cosine and t_max"),
     ({"ema_warmup": False}, "ema_decay above 0"),
-    ({"hide_rate": "random"}, "modality_dropout above 0"),
+    ({"hide_rate": "random"}, "modality_dropout or missing_rate above 0"),
+    ({"hide_unit": "dialogue"}, "modality_dropout, missing_rate or validation_rate above 0"),
+    ({"validation_masks": 2}, "modality_dropout, missing_rate or validation_rate above 0"),
 ], ids=str)  # fmt: skip
 def test_settings_without_effect_are_refused(entry, needed):
     with pytest.raises(UserError, match=f"has no effect without {needed}"):
@@ -179,6 +181,14 @@ def test_settings_without_effect_are_refused(entry, needed):
         resolve("linear", entry | beside).refuse_idle(entry | beside)
     searched = {"search": {"space": {"scheduler": ["none", "plateau"]}}}
     resolve("linear", entry).refuse_idle(entry | searched)
+
+
+def test_how_mi_cga_hides_cells_counts_where_it_hides_some():
+    entry = {"missing_rate": 0.5, "hide_rate": "random", "hide_unit": "dialogue"}
+    resolve("mi_cga", entry).refuse_idle(entry)
+    entry["missing_rate"] = 0.0
+    with pytest.raises(UserError, match="has no effect without"):
+        resolve("mi_cga", entry).refuse_idle(entry)
 
 
 def test_encoders_for_what_a_method_does_not_read_are_refused():
