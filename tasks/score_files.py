@@ -62,6 +62,7 @@ class SplitScores(TypedDict):
         by_seed: seed to every metric.
         undefined: seed to the metrics without a value, and why.
         derived: labels that nobody gave, and that are not scored.
+        kinds: of values: how many of the scored labels raters gave, and how many the speakers.
         reliability: of the classes on test.
     """
 
@@ -70,6 +71,7 @@ class SplitScores(TypedDict):
     by_seed: dict[str, dict[str, float | None]]
     undefined: dict[str, dict[str, str]]
     derived: NotRequired[int]
+    kinds: NotRequired[dict[str, int]]
     reliability: NotRequired[Reliability]
 
 

@@ -169,6 +169,10 @@ class Dataset:
         """Bool in the shape of ``truth``: labelled cells that raters or the speakers gave."""
         return self._labels.scored[target.name][self.rows]
 
+    def own(self, target: Target) -> np.ndarray:
+        """(N, K) bool for a target of values: labelled cells that the speakers gave themselves."""
+        return self._labels.own[target.name][self.rows]
+
     def truth_to_select_by(self, target: Target) -> np.ndarray:
         """``truth`` without the values that are derived, unless there are no others."""
         truth = self.truth(target).numpy()

@@ -13,6 +13,8 @@ from tasks.tables.label_rows import labels_in
 
 #: What raters said; values of other kinds are derived, and no truth to score against.
 SCORED_KINDS = ("rated", "self_report")
+#: Of these, what the speakers said of themselves.
+OWN_KINDS = ("self_report",)
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class Labels:
 
     Attributes:
         values: target name to (N,) int64, (N, K) or (N, C) float32 as ``Batch.targets`` has them.
-        scored: target name to bool of the same shape: labelled cells that come from raters.
+        scored: target name to bool of the same shape: labelled cells that raters or speakers gave.
+        own: target of values to (N, K) bool: labelled cells that speakers gave of themselves.
         soft: target name to (N, C) float32 share of votes of each class, or (N, K) standard
             deviation over raters; NaN where unknown. Only targets whose table knows either.
         first: (N,) index of the label of ``categories`` that was listed first, -1 = unknown; None
@@ -30,6 +33,7 @@ class Labels:
 
     values: Mapping[str, np.ndarray]
     scored: Mapping[str, np.ndarray]
+    own: Mapping[str, np.ndarray]
     soft: Mapping[str, np.ndarray]
     first: np.ndarray | None
 
@@ -49,7 +53,11 @@ class Labels:
             return {name: _columns(values, *narrow[name]) for name, values in arrays.items()}
 
         return replace(
-            self, values=some(self.values), scored=some(self.scored), soft=some(self.soft)
+            self,
+            values=some(self.values),
+            scored=some(self.scored),
+            own=some(self.own),
+            soft=some(self.soft),
         )
 
 
@@ -90,6 +98,7 @@ def _room(labels: Labels, count: int) -> Labels:
     return Labels(
         values=empties(labels.values),
         scored=empties(labels.scored),
+        own=empties(labels.own),
         soft=empties(labels.soft),
         first=None if labels.first is None else empty(labels.first),
     )
@@ -97,7 +106,8 @@ def _room(labels: Labels, count: int) -> Labels:
 
 def _arrays(labels: Labels) -> list[np.ndarray]:
     first = [] if labels.first is None else [labels.first]
-    return [*labels.values.values(), *labels.scored.values(), *labels.soft.values(), *first]
+    kept = (labels.values, labels.scored, labels.own, labels.soft)
+    return [*(array for arrays in kept for array in arrays.values()), *first]
 
 
 def labels_by_fold(
@@ -120,7 +130,14 @@ def _labels(ids: pl.Series, table: pl.DataFrame, targets: Sequence[Target]) -> L
     soft = {target.name: _soft(target, table, row) for target in targets}
     return Labels(
         values=values,
-        scored={t.name: _known(t, values[t.name]) & _is_rated(t, table, row) for t in targets},
+        scored={
+            t.name: _known(t, values[t.name]) & _is_of(SCORED_KINDS, t, table, row) for t in targets
+        },
+        own={
+            t.name: _known(t, values[t.name]) & _is_of(OWN_KINDS, t, table, row)
+            for t in targets
+            if t.kind == "values"
+        },
         soft={name: found for name, found in soft.items() if found is not None},
         first=None if many is None else _codes("first_category", many, table, row),
     )
@@ -161,17 +178,18 @@ def _known(target: Target, values: np.ndarray) -> np.ndarray:
     return values >= 0 if target.kind == "category" else ~np.isnan(values)
 
 
-def _is_rated(target: Target, table: pl.DataFrame, row: pl.Series) -> np.ndarray:
+def _is_of(kinds: Sequence[str], target: Target, table: pl.DataFrame, row: pl.Series) -> np.ndarray:
     """() or (N, K) bool; a column without kinds, and a cell without one, counts as rated."""
+    rated = "rated" in kinds
     if target.kind != "values":
-        return np.array(True)
-    rated = [
-        (pl.col(f"{name}_kind").is_null() | pl.col(f"{name}_kind").is_in(SCORED_KINDS)).alias(name)
+        return np.array(rated)
+    found = [
+        pl.col(f"{name}_kind").is_in(kinds).fill_null(rated).alias(name)
         if f"{name}_kind" in table.columns
-        else pl.repeat(True, pl.len()).alias(name)
+        else pl.repeat(rated, pl.len()).alias(name)
         for name in target.names
     ]
-    return _taken(table, rated, row, True)
+    return _taken(table, found, row, rated)
 
 
 def _soft(target: Target, table: pl.DataFrame, row: pl.Series) -> np.ndarray | None:

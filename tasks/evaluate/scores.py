@@ -1,7 +1,7 @@
 """Every metric of a target over the folds of a seed together, and its spread over seeds."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -111,24 +111,35 @@ def target_details(
                 for seed, found in scores.items()
                 if undefined_reasons(found)
             },
-            "derived": _derived(target, split, predicted),
+            "derived": _cells(target, split, predicted, lambda data: _derived(data, target)),
         }
+        if target.kind == "values":
+            own = _cells(target, split, predicted, lambda data: data.own(target))
+            scored = _cells(target, split, predicted, lambda data: data.scored(target))
+            found["kinds"] = {"rated": scored - own, "self_report": own}
         if bins:
             found["reliability"] = bins
         details[split] = found
     return details
 
 
-def _derived(target: Target, split: Split, predicted: Sequence[Predicted]) -> int:
-    """Labels of a split that nobody gave, and that are not scored: of one seed, all its folds."""
+def _cells(
+    target: Target,
+    split: Split,
+    predicted: Sequence[Predicted],
+    which: Callable[[Dataset], np.ndarray],
+) -> int:
+    """Labels of a split of which ``which`` is true: of one seed, all its folds."""
     mine = [one for one in predicted if one.split == split and target.name in one.outputs]
-    total = 0
-    for one in mine:
-        if one.run.seed == mine[0].run.seed:
-            truth = one.data.truth(target).numpy()
-            labelled = truth >= 0 if target.kind == "category" else ~np.isnan(truth)
-            total += int((labelled & ~one.data.scored(target)).sum())
-    return total
+    first = [one.data for one in mine if one.run.seed == mine[0].run.seed]
+    return sum(int(which(data).sum()) for data in first)
+
+
+def _derived(data: Dataset, target: Target) -> np.ndarray:
+    """Labelled cells that nobody gave, and that are not scored."""
+    truth = data.truth(target).numpy()
+    labelled = truth >= 0 if target.kind == "category" else ~np.isnan(truth)
+    return labelled & ~data.scored(target)
 
 
 def _pooled(

@@ -217,9 +217,12 @@ def _remarks(case: _Case) -> tuple[str, ...]:
     """What has to be known of every score of a target."""
     metric, n_folds = case.target["headline"], len(np.unique(case.rows.folds))
     is_averaged = n_folds > 1 and metric in (*AVERAGED, "map")
-    derived = next(iter(case.tested.values())).scores(case.name).get("derived", 0)
+    scores = next(iter(case.tested.values())).scores(case.name)
+    derived, kinds = scores.get("derived", 0), scores.get("kinds", {})
+    own, scored = kinds.get("self_report", 0), sum(kinds.values())
     return (
         f"{metric} is the mean over {n_folds} folds" if is_averaged else "",
+        f"{own} of {scored} scored labels are the speakers' own, not raters'" if own else "",
         f"{derived} labels that were derived, not given, are not scored" if derived else "",
         case.rows.clusters.remark if case.is_test else SELECTED,
     )

@@ -44,7 +44,7 @@ def test_labels_are_the_same_wherever_parts_are_cut(tmp_path, monkeypatch, rows,
     expected = labels_by_fold(IDS, LABELS.frame(rows), targets, folds)
     assert (found[0] is found[1]) == (expected[0] is expected[1]) == (rows is SHARED)
     for fold, labels in expected.items():
-        for name in ("values", "scored", "soft"):
+        for name in ("values", "scored", "own", "soft"):
             mine, theirs = getattr(found[fold], name), getattr(labels, name)
             assert list(mine) == list(theirs)
             for target, values in theirs.items():

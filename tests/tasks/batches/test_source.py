@@ -322,6 +322,13 @@ def test_derived_values_are_learnt_but_not_scored():
     assert found.values["vad"][1, 0] == pytest.approx(0.2)
 
 
+def test_what_speakers_say_of_themselves_is_scored_and_told_apart():
+    table = table_of(valence=[0.1, 0.2, 0.3], valence_kind=["self_report", "rated", "proxy"])
+    found = labels_by_fold(IDS, table, [VAD_TARGET], [0])[0]
+    assert found.own["vad"][:, 0].tolist() == [True, False, False]
+    assert found.scored["vad"][:, 0].tolist() == [True, True, False]
+
+
 def test_shares_of_votes_are_those_among_the_classes():
     target = Target("category", "category", ("angry", "happy"))
     table = table_of(

@@ -27,6 +27,11 @@ class Data:
         found[:2, 1] = False
         return found
 
+    def own(self, target):
+        found = np.zeros((6, 2), bool)
+        found[3:, 0] = True
+        return found
+
 
 def test_derived_values_are_no_truth():
     truth = scored_truth(Data(), VAD)
@@ -50,6 +55,7 @@ def test_scores_are_of_what_was_given_and_the_others_are_counted():
     assert found["by_seed"]["0"]["mae/arousal"] == pytest.approx(0.25)
     assert found["by_seed"]["0"]["n/arousal"] == 4
     assert found["derived"] == 2
+    assert found["kinds"] == {"rated": 7, "self_report": 3}
 
 
 CLASSES = Target("category", "category", ("a", "b"))

@@ -93,6 +93,22 @@ def test_the_file_is_what_its_type_says(tmp_path, monkeypatch):
     assert {"failed" in entry for entry in board.corpora["toy"]["vad"]} == {True, False}
 
 
+@pytest.mark.usefixtures("project")
+def test_a_score_says_whose_labels_are_scored_and_counts_the_others():
+    file = here().details("toy", "linear")
+    details = json.loads(file.read_text())
+    details["targets"]["vad"]["test"] |= {"derived": 7, "kinds": {"rated": 5, "self_report": 2}}
+    file.write_text(json.dumps(details))
+    judged = judge(here(), "toy", ["linear"], resamples=100, seed=0)
+    said = (
+        "2 of 7 scored labels are the speakers' own, not raters'; "
+        "7 labels that were derived, not given, are not scored"
+    )
+    assert {name: said in one.entries[0]["remark"] for name, one in judged.items()} == {
+        name: name == "vad" for name in judged
+    }
+
+
 def together(target):
     return judge(here(), "toy", ["linear"], resamples=100, seed=0)[target].entries[0]["ensemble"]
 
