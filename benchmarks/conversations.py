@@ -95,6 +95,7 @@ def settings(method: str) -> dict[str, Any]:
     own: dict[str, Any] = {"lr": RATE[method]} if method in RATE else {}
     if method == "mi_cga":
         own["batch_size"] = 8  # of 32 published: MOSI has 53 dialogues to train on
+        own["missing_rate"] = 0.0  # nothing is hidden from the others either
     return COMMON | own
 
 
@@ -146,7 +147,7 @@ def main_table(corpus: str) -> Iterator[Cell]:
     if corpus == "planted":  # why these two gain less from context than the others
         for method, name, label, option in (
             ("ada2i", "ada2i_lstm", "ada2i with an order: BiLSTM encoders", {"encoder": "lstm"}),
-            ("mi_cga", "mi_cga_whole", "mi_cga, nothing hidden", {"missing_rate": 0.0}),
+            ("mi_cga", "mi_cga_hidden", "mi_cga, 30 % hidden in training", {"missing_rate": 0.3}),
         ):
             entry = {"method": method, **settings(method), **option}
             yield _cell("main", corpus, name, (label,), entry)
@@ -156,7 +157,7 @@ def missing_table(corpus: str) -> Iterator[Cell]:
     """Trained with the same share of cells hidden; each is judged at every rate."""
     for rate in RATES[1:] if corpus == "mosi" else ():
         percent = round(rate * 100)
-        entry = {"method": "mi_cga", "missing_rate": rate, **settings("mi_cga")}
+        entry = {"method": "mi_cga", **settings("mi_cga"), "missing_rate": rate}
         yield _cell("missing", corpus, f"mi_cga_{percent}", ("mi_cga", f"{rate:g}"), entry)
         entry = {"method": "late_fusion", "modality_dropout": rate}
         entry |= settings("late_fusion")
@@ -505,9 +506,10 @@ def _missing_rows(rows: list[dict], found: list[dict]) -> list[str]:
     """Test at each rate; a network trained at that rate, and one trained at one rate."""
     by_key = {row["key"]: row for row in found}
     lines = {
-        "mi_cga, trained at 0.3": lambda rate: by_key.get("mosi_mi_cga"),
+        "mi_cga, trained whole": lambda rate: by_key.get("mosi_mi_cga"),
+        "mi_cga, trained at 0.3": lambda rate: by_key.get("mosi_mi_cga_30"),
         "mi_cga, trained at the same rate": lambda rate: by_key.get(
-            f"mosi_mi_cga_{round(100 * rate)}"
+            f"mosi_mi_cga_{round(100 * rate)}" if rate else "mosi_mi_cga"
         ),
         "late_fusion, trained whole": lambda rate: by_key.get("mosi_late_fusion"),
         "late_fusion, trained at the same rate": lambda rate: by_key.get(
