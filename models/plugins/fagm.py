@@ -17,7 +17,12 @@ What we changed and why:
     - which module is whose is decided once, before epoch 1, and kept in a buffer;
     - Adam nearly undoes a factor that stays the same: ``fagm_scale: update`` can put it on the step
       instead of the gradient;
-    - recurrent weight matrices (hidden to hidden) are never modulated by neuron.
+    - recurrent weight matrices (hidden to hidden) are never modulated by neuron;
+    - activations with and without a modality are both taken without dropout; the code takes the
+      first with it;
+    - factors slow neurons of the input, as the paper says; the code keeps the weights of MMGCN's and
+      MM-DFN's graph layers with inputs in rows, where its factors slow neurons of the output;
+    - a module that is called more than once counts by the mean of its calls, in the code by the last.
 """
 
 from collections.abc import Iterator
