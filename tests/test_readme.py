@@ -41,6 +41,17 @@ def test_every_file_that_the_readme_and_the_docs_name_exists():
     assert [path for path in sorted(code | pages) if not (ROOT / path).exists()] == []
 
 
+def test_every_test_that_the_docs_name_exists():
+    text = "".join(page.read_text() for page in sorted((ROOT / "docs").glob("*.md")))
+    named = set(re.findall(r"`(tests/[\w/]+\.py)::(?:\w+::)?(\w+)`", text))
+    assert len(named) > 50
+    assert [
+        (file, name)
+        for file, name in sorted(named)
+        if f"def {name}(" not in (ROOT / file).read_text()
+    ] == []
+
+
 def test_make_targets_in_the_readme_exist():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"^make ([a-z]+)", TEXT, re.MULTILINE)) <= targets

@@ -1,11 +1,8 @@
 """Headers name papers by their published titles, so that readers find them."""
 
-import ast
-from pathlib import Path
-
 import pytest
 
-import models
+from tests.models.methods.test_headers import header
 
 #: File of a method or plug-in to the title that stands on its paper.
 TITLES = {
@@ -32,7 +29,5 @@ TITLES = {
 
 @pytest.mark.parametrize("file", TITLES)
 def test_a_header_has_the_papers_title(file):
-    text = (Path(str(models.__file__)).parent / file).read_text(encoding="utf-8")
-    header = " ".join(str(ast.get_docstring(ast.parse(text))).split())
     # sentence case is as good as the title case of a proceedings' page
-    assert f'"{TITLES[file]}"'.lower() in header.lower()
+    assert f'"{TITLES[file]}"'.lower() in header(file).lower()
