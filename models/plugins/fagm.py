@@ -20,9 +20,10 @@ What we changed and why:
     - recurrent weight matrices (hidden to hidden) are never modulated by neuron;
     - activations with and without a modality are both taken without dropout; the code takes the
       first with it;
-    - factors slow neurons of the input, as the paper says; the code keeps the weights of MMGCN's and
-      MM-DFN's graph layers with inputs in rows, where its factors slow neurons of the output;
-    - a module that is called more than once counts by the mean of its calls, in the code by the last.
+    - factors slow neurons of the input, as the paper says; the code keeps weights of the graph
+      layers of MMGCN and MM-DFN with inputs in rows, and so slows neurons of the output;
+    - a module that is called more than once counts by the mean of its calls; in the code the last
+      one counts.
 """
 
 from collections.abc import Iterator
