@@ -10,5 +10,5 @@ for _name in ("OMP_NUM_THREADS", "POLARS_MAX_THREADS"):
 from hypothesis import settings  # noqa: E402
 
 # how long an example takes says what else the machine does
-settings.register_profile("here")
+settings.register_profile("here", deadline=None)
 settings.load_profile("here")

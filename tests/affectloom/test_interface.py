@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
+from polars.testing import assert_frame_equal
 
 import affectloom
 from affectloom import Sound, Text, UserError
@@ -163,5 +164,6 @@ def test_a_wave_file_is_heard_as_the_array_in_it(model, tmp_path):
         file.setparams((1, 2, 16000, 0, "NONE", ""))
         file.writeframes(samples.tobytes())
     said = model.predict([tmp_path / "tone.wav", Sound(samples / np.float32(32768), 16000)])
-    one, other = said.drop("medium").to_dicts()
-    assert one == other
+    told = said.drop("medium")
+    # some processors round otherwise where an array lies elsewhere in memory
+    assert_frame_equal(told[:1], told[1:], rel_tol=1e-3, abs_tol=1e-6)
