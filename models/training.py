@@ -9,7 +9,7 @@ import copy
 import math
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -186,20 +186,19 @@ def predict(
     """
     was_training = method.training
     method.to(device).eval()
-    rows: dict[str, list[Tensor]] = {}
-    order: list[Tensor] = []
+    rows: dict[str, _Rows] = {}
+    order = _Rows()
     with torch.no_grad():
         for batch in data.batches(_in_order(data, batch_size)):
             batch = method.normalise(batch.to(device)).without_labels()
             outputs = method.answers(batch)
-            order.append(batch.index[batch.mask].cpu())
+            order.add(batch.index[batch.mask].cpu())
             for name, values in outputs.items():
-                rows.setdefault(name, []).append(values[batch.mask].float().cpu())
+                rows.setdefault(name, _Rows()).add(values[batch.mask].float().cpu())
     method.train(was_training)
-    _, place, count = torch.cat(order).unique(return_inverse=True, return_counts=True)
+    _, place, count = order.all().unique(return_inverse=True, return_counts=True)
     found = {
-        name: _mean_rows(torch.cat(parts), place, count.unsqueeze(1))
-        for name, parts in rows.items()
+        name: _mean_rows(parts.all(), place, count.unsqueeze(1)) for name, parts in rows.items()
     }
     for name, values in found.items():  # the largest of logits that are no numbers is a class too
         broken = int((~values.isfinite()).any(1).sum())
@@ -216,6 +215,25 @@ def _in_order(data: Data, batch_size: int) -> list[range]:
         range(start, min(start + batch_size, len(data)))
         for start in range(0, len(data), batch_size)
     ]
+
+
+class _Rows:
+    """Rows that come a few at a time: a tensor takes 650 bytes beside them, so few are held."""
+
+    def __init__(self) -> None:
+        self._long: list[Tensor] = []
+        self._short: list[Tensor] = []
+
+    def add(self, rows: Tensor) -> None:
+        """Take the next ones."""
+        self._short.append(rows)
+        if len(self._short) == 256:
+            self._long.append(torch.cat(self._short))
+            self._short.clear()
+
+    def all(self) -> Tensor:
+        """All of them in the order in which they came."""
+        return torch.cat([*self._long, *self._short])
 
 
 def _mean_rows(values: Tensor, place: Tensor, count: Tensor) -> Tensor:
@@ -238,12 +256,12 @@ def _train_epoch(
     """One pass over the items of an epoch in a random order; returns mean losses by name."""
     method, config = steps.method, steps.config
     chosen = method.on_epoch(epoch, train)
-    items = list(range(len(train))) if chosen is None else list(chosen)
-    groups = list(_batches(items, config))
+    items = np.arange(len(train)) if chosen is None else np.asarray(chosen)
+    groups = _Groups(items[torch.randperm(len(items)).numpy()], config)
     steps.begin(epoch, len(groups))
     method.train()
     key = int(torch.randint(2**62, ()))
-    mine = groups
+    mine: Sequence[Sequence[int]] = groups
     if team is not None:
         mine = [team.share(group) for group in groups]
         seed_everything(seed, epoch, team.rank)
@@ -267,14 +285,25 @@ def _train_epoch(
     return {name: value / max(len(groups), 1) for name, value in sums.items()}
 
 
-def _batches(items: list[int], config: TrainConfig) -> Iterator[Sequence[int]]:
-    order = [items[i] for i in torch.randperm(len(items)).tolist()]
-    size = config.batch_size
-    for start in range(0, len(order), size):
-        part = order[start : start + size]
-        if config.drop_last and start and len(part) < size:
-            return
-        yield part
+class _Groups(Sequence[list[int]]):
+    """The items of each batch, listed when they are asked for: a million take 60 MB.
+
+    Args:
+        order: of all items.
+        config: how large a batch is, and whether a smaller one counts after others.
+    """
+
+    def __init__(self, order: np.ndarray, config: TrainConfig) -> None:
+        self._order, self._size = order, config.batch_size
+        whole, rest = divmod(len(order), self._size)
+        self._count = whole + (rest > 0 and not (config.drop_last and whole))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, number):
+        begin = range(0, self._count * self._size, self._size)[number]
+        return self._order[begin : begin + self._size].tolist()
 
 
 def is_half(precision: str, kind: str) -> bool:

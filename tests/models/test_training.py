@@ -1,5 +1,6 @@
 import copy
 import math
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -247,6 +248,36 @@ def test_the_cosine_ends_with_the_training_however_few_items_an_epoch_takes(opti
     assert fitted.history[-1]["lr"] == pytest.approx(0.01 * config.lr)
 
 
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("chosen", [None, [7, 1, 4, 1, 0, 9, 3], [2]], ids=str)
+def test_an_epoch_shows_each_chosen_item_once_in_batches(chosen, drop_last, monkeypatch):
+    data, seen = ToyData(lengths=(1,) * 10), []
+    batches = data.batches
+
+    def noted(groups, key=None):
+        if key is not None:
+            seen.append([list(group) for group in groups])
+        return batches(groups, key)
+
+    monkeypatch.setattr(data, "batches", noted)
+    method = build("early_fusion")
+    monkeypatch.setattr(method, "on_epoch", lambda epoch, train: chosen)
+    config = replace(CONFIG, epochs=2, batch_size=3, drop_last=drop_last)
+    fit(method, data, VALIDATION, accuracy(VALIDATION), config, seed=5)
+    wanted = sorted(range(10) if chosen is None else chosen)
+    for groups in seen:
+        shown = [item for group in groups for item in group]
+        sizes = [len(group) for group in groups]
+        if drop_last and len(wanted) > 3:
+            assert sizes == [3] * (len(wanted) // 3)
+            assert not Counter(shown) - Counter(wanted)
+        else:
+            assert sizes == [3] * (len(wanted) // 3) + [len(wanted) % 3] * (len(wanted) % 3 > 0)
+            assert sorted(shown) == wanted
+    assert len(seen) == 2
+    assert len(wanted) < 3 or seen[0] != seen[1]
+
+
 def test_step_schedule_lowers_the_rate_every_so_many_steps():
     config = replace(CONFIG, scheduler="step", step_every=6, step_factor=0.5, accumulate=2)
     rates = [record["lr"] for record in train(config).history]  # 4 batches make 2 steps an epoch
@@ -390,10 +421,11 @@ def test_averaged_weights_differ_from_the_last_ones_and_are_the_ones_kept():
     assert any(not torch.equal(plain.state[n], averaged.state[n]) for n in plain.state)
 
 
-def test_predictions_stand_in_the_order_of_rows_whatever_the_batches():
+@pytest.mark.parametrize("data", [TRAIN, ToyData(lengths=(1, 2) * 300)], ids=len)
+def test_predictions_stand_in_the_order_of_rows_whatever_the_batches(data):
     method = build("early_fusion")
-    method.prepare(TRAIN)
-    one, many = predict(method, TRAIN, 1), predict(method, TRAIN, 10)
+    method.prepare(data)
+    one, many = predict(method, data, 1), predict(method, data, 1000)
     torch.testing.assert_close(one["category"], many["category"], atol=1e-5, rtol=1e-4)
 
 
