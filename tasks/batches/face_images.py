@@ -24,7 +24,7 @@ from PIL import Image
 
 from models.errors import UserError
 from tasks.layout import Layout
-from tasks.store.spool import Chunk, Spool, by_row_group, file_hashes, open_spool, places
+from tasks.store.spool import Chunk, Places, Spool, by_row_group, file_hashes, open_spool
 from tasks.tables.faces import FACES
 from tasks.tables.parquet import ROW_GROUP, read_table
 
@@ -78,7 +78,7 @@ class FaceImages:
     ) -> None:
         self._spool, self._ids, self._table = spool, ids, table
         if spool.index.height:
-            row = places(ids, spool.index.get_column("utterance_id"))
+            row = Places(ids).of(spool.index.get_column("utterance_id"))
             quality = spool.index.get_column("quality").fill_null(0.0).to_numpy()
         else:
             row, quality = np.zeros(0, np.int64), np.zeros(0, np.float32)

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.errors import UserError
-from tasks.store.spool import places
+from tasks.store.spool import Places
+from tasks.tables.contract import TableError
 from tasks.tables.features import FEATURES
-from tasks.tables.parquet import read_batches, read_table, table_files
+from tasks.tables.parquet import read_batches, table_files
 
 #: Rows that are read together.
 _ROWS = 8_192
@@ -25,14 +26,18 @@ def read_pooled(ids: pl.Series, folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
     Nothing but the result and a few thousand rows is held.
     """
-    at = places(ids, read_table(FEATURES, folder, ["utterance_id"]).get_column("utterance_id"))
+    places = Places(ids)
     values, present = _zeros((len(ids), _width(folder)), folder), np.zeros(len(ids), bool)
     is_bad, has_row = np.zeros(len(ids), bool), np.zeros(len(ids), bool)
-    begin = 0
-    for frame in read_batches(FEATURES, folder, ["pooled"], _ROWS):
-        pooled = frame.get_column("pooled")
-        place = at[begin : begin + frame.height]
-        begin += frame.height
+    for frame in read_batches(FEATURES, folder, ["utterance_id", "pooled"], _ROWS):
+        names, pooled = frame.get_column("utterance_id"), frame.get_column("pooled")
+        place = places.of(names)
+        again = has_row[place] & (place >= 0)
+        if again.any():
+            raise TableError(
+                f"{folder}: rows share a key; the first is {names[int(again.argmax())]}; "
+                "keep one row per utterance_id (made by stage features)"
+            )
         has_row[place[place >= 0]] = True
         is_used = (place >= 0) & pooled.is_not_null().to_numpy()
         if is_used.any():

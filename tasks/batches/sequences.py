@@ -15,7 +15,7 @@ import torch
 
 from models.batch import Frames
 from models.errors import UserError
-from tasks.store.spool import Chunk, by_row_group, file_hashes, open_spool, places
+from tasks.store.spool import Chunk, Places, by_row_group, file_hashes, open_spool
 from tasks.tables.features import FEATURES
 from tasks.tables.parquet import ROW_GROUP, read_table, table_files
 
@@ -144,7 +144,7 @@ def read_sequences(
     spool = open_spool(cache, "sequences", [_VERSION, hashes], lambda: _chunks(files))
     _check_all_there(head, spool.index, folder)
     dim = int(spool.index.get_column("dim")[0])
-    row = places(ids, spool.index.get_column("utterance_id"))
+    row = Places(ids).of(spool.index.get_column("utterance_id"))
     starts, counts = np.zeros(len(ids), np.int64), np.zeros(len(ids), np.int64)
     is_known = row >= 0
     starts[row[is_known]] = spool.starts[:-1][is_known] // (2 * dim)

@@ -112,11 +112,25 @@ def _sha256(file: Path, _inode: int, _size: int, _modified_ns: int) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def places(ids: pl.Series, found: pl.Series) -> np.ndarray:
-    """Position in ``ids`` of each entry of ``found``, (N,) int64; -1 where it is none of them."""
-    known = pl.DataFrame({"id": ids}).with_row_index("place")
-    joined = pl.DataFrame({"id": found}).join(known, on="id", how="left", maintain_order="left")
-    return joined.get_column("place").cast(pl.Int64).fill_null(-1).to_numpy()
+class Places:
+    """Where names stand in a list of them; asked for a few at a time it takes no memory but theirs.
+
+    Args:
+        ids: the list, each name once.
+    """
+
+    def __init__(self, ids: pl.Series) -> None:
+        self._order = None if ids.is_sorted() else ids.arg_sort()
+        self._ids = ids if self._order is None else ids.gather(self._order)
+
+    def of(self, found: pl.Series) -> np.ndarray:
+        """(N,) position in ``ids`` of each entry of ``found``; -1 where it is none of them."""
+        if not len(self._ids):
+            return np.full(len(found), -1)
+        at = self._ids.search_sorted(found).clip(upper_bound=len(self._ids) - 1)
+        is_there = (self._ids.gather(at) == found).to_numpy()
+        place = at if self._order is None else self._order.gather(at)
+        return np.where(is_there, place.cast(pl.Int64).to_numpy(), -1)
 
 
 def by_row_group(batches: Iterable[pl.DataFrame], column: str) -> Iterator[Chunk]:
