@@ -164,9 +164,9 @@ def _predict_left(
         plain: outputs with nothing hidden; cells that hide nothing have these very objects.
     """
     looks = _Looks(data.starts, there)
-    places = {np.arange(len(there)).tobytes(): 0}  # of outputs, once however many cells have them
+    places = {np.arange(len(there), dtype=np.int32).tobytes(): CHOSEN}  # to the first such cell
     cells = {
-        cell: places.setdefault(looks.rows(seen).tobytes(), len(places))
+        cell: places.setdefault(looks.rows(seen).astype(np.int32).tobytes(), cell)
         for cell, seen in left.items()
     }
     every = plain
@@ -174,8 +174,28 @@ def _predict_left(
         masks = dict(zip(modalities, looks.shown.T, strict=True))
         found = predict(one.method, Hidden(data.again(looks.items), masks), device=best_device())
         every = {name: torch.cat([plain[name], found[name]]) for name in plain}
-    outputs: list[Outputs] = [plain]
-    for place in [*places][1:]:
-        at = np.frombuffer(place, np.int64).copy()  # torch takes no array that is read only
-        outputs.append({name: every[name][at] for name in plain})
-    return {cell: outputs[number] for cell, number in cells.items()}
+    outputs: dict[str, Outputs] = {cell: _Picked(every, place) for place, cell in places.items()}
+    outputs[CHOSEN] = plain
+    return {cell: outputs[first] for cell, first in cells.items()}
+
+
+class _Picked(Mapping[str, torch.Tensor]):
+    """Some rows of outputs, taken when they are asked for: of many cells they would be gigabytes.
+
+    Args:
+        outputs: of all looks.
+        rows: which of them, as the bytes of int32.
+    """
+
+    def __init__(self, outputs: Outputs, rows: bytes) -> None:
+        self._outputs, self._rows = outputs, rows
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        rows = np.frombuffer(self._rows, np.int32).astype(np.int64)
+        return self._outputs[name][torch.from_numpy(rows)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._outputs)
+
+    def __len__(self) -> int:
+        return len(self._outputs)

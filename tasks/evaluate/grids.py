@@ -6,7 +6,7 @@ over seeds. So the cell with nothing hidden is the score of the leaderboard.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -57,8 +57,8 @@ class _Fold:
     """Test rows of one run: labels, outputs by cell, and outputs of every kept epoch."""
 
     truth: np.ndarray
-    cells: dict[str, torch.Tensor] = field(default_factory=dict)
-    epochs: list[torch.Tensor] = field(default_factory=list)
+    cells: Mapping[str, Outputs]
+    epochs: list[torch.Tensor]
 
 
 class Grids:
@@ -83,11 +83,7 @@ class Grids:
             epochs: outputs of every kept epoch.
         """
         for target, truth in truths.items():
-            fold = _Fold(
-                truth,
-                {cell: outputs[target.name] for cell, outputs in cells.items()},
-                [outputs[target.name] for outputs in epochs],
-            )
+            fold = _Fold(truth, cells, [outputs[target.name] for outputs in epochs])
             self._folds.setdefault(target.name, {}).setdefault(seed, []).append(fold)
 
     def scores(
@@ -110,7 +106,8 @@ class Grids:
                 outputs = [fold.cells[cell] for fold in parts]
                 same = tuple(map(id, outputs))
                 if same not in known:
-                    truth, output, numbers = _together(parts, outputs)
+                    own = [every[target.name] for every in outputs]
+                    truth, output, numbers = _together(parts, own)
                     has_label = is_labelled(target, truth).any()
                     known[same] = score(target, truth, output, numbers) if has_label else {}
                 found.setdefault(cell, []).append(known[same])
@@ -127,7 +124,7 @@ class Grids:
         for _, folds in sorted(self._folds.get(target.name, {}).items()):
             if not any(fold.epochs for fold in folds):
                 continue
-            best = [fold.cells[chosen] for fold in folds]
+            best = [fold.cells[chosen][target.name] for fold in folds]
             score = _pooled(target, folds, best)
             for place, fold in enumerate(folds):
                 for output in fold.epochs:
