@@ -14,6 +14,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+#: What a tensor takes beside its values.
+_OBJECT_BYTES = 650
+
 MODALITIES = ("audio", "video", "text")
 
 Kind = Literal["category", "values", "labels"]
@@ -165,9 +168,9 @@ class Batch:
 
 def _nbytes(value) -> int:
     if isinstance(value, Tensor):
-        return value.nbytes
+        return value.nbytes + _OBJECT_BYTES
     if isinstance(value, Frames):
-        return value.values.nbytes + value.mask.nbytes
+        return _nbytes(value.values) + _nbytes(value.mask)
     return 0 if value is None else sum(_nbytes(item) for item in value.values())
 
 

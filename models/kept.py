@@ -7,7 +7,7 @@ from models.hiding import View
 from models.method import Data
 
 #: What a data set of batches may take; a larger one makes them anew for each look.
-_MOST_BYTES = 1 << 28
+_MOST_BYTES = 1 << 25
 
 
 class Kept(View):
@@ -45,6 +45,8 @@ class Kept(View):
             room -= batch.nbytes
             if room >= 0:
                 made.append(batch)
+            else:
+                made.clear()
             yield batch
         if room >= 0:
             self._groups, self._batches = groups, made

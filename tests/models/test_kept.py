@@ -75,11 +75,12 @@ def test_a_look_that_was_broken_off_keeps_nothing(data):
 def test_a_batch_takes_what_its_tensors_take(data):
     (batch,) = data.batches([range(5)])
     told = [getattr(batch, field.name) for field in fields(batch)]
-    own = sum(value.nbytes for value in told if isinstance(value, torch.Tensor))
+    alone = [value for value in told if isinstance(value, torch.Tensor)]
     groups = [value for value in told if isinstance(value, dict)]
     inner = [value for group in groups for value in group.values()]
-    assert batch.nbytes == own + sum(value.nbytes for value in inner)
-    assert batch.nbytes > sum(values.nbytes for values in batch.features.values())
+    tensors = [*alone, *inner]
+    values = sum(tensor.nbytes for tensor in tensors)
+    assert values + 500 * len(tensors) < batch.nbytes < values + 1000 * len(tensors)
 
 
 def test_outputs_are_those_of_the_data(data):
