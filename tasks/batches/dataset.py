@@ -102,7 +102,7 @@ class Dataset:
     def without_inputs(self) -> Dataset:
         """The same rows to be scored, no more to be predicted: see ``Source.without_inputs``."""
         other = copy.copy(self)
-        other._source = self._source.without_inputs()
+        other._source, other._people = self._source.without_inputs(), np.zeros(0, np.int32)
         return other
 
     @property
@@ -305,8 +305,8 @@ class Dataset:
         }
         return Batch(
             mask=mask,
-            speakers=torch.from_numpy(source.speakers[at]) * mask,
-            people=torch.from_numpy(self._people[at]).masked_fill(~mask, -1),
+            speakers=torch.from_numpy(source.speakers[at]).long() * mask,
+            people=torch.from_numpy(self._people[at]).long().masked_fill(~mask, -1),
             parts=None if codes is None else torch.from_numpy(codes[at]).masked_fill(~mask, -1),
             features=features,
             present=present,

@@ -165,9 +165,11 @@ class Source:
 
     def _met(self, fold: int) -> np.ndarray:
         """(N,) index of the speaker among those of the training rows of ``fold``; -1 for others."""
-        met = np.unique(self.people[self._rows(fold, "train")])
-        met = met[met >= 0]
-        return np.where(np.isin(self.people, met), np.searchsorted(met, self.people), -1)
+        is_met = np.zeros(self.people.max(initial=-1) + 2, bool)
+        is_met[self.people[self._rows(fold, "train")]] = True
+        is_met[-1] = False  # the place of nobody
+        index = np.where(is_met, np.cumsum(is_met) - 1, -1).astype(np.int32)
+        return index[self.people]
 
 
 def source_for(layout: Layout, recipe: Recipe, corpus: str, inputs: Mapping[str, Named]) -> Source:
@@ -207,11 +209,8 @@ class Wanted:
     def source(self, layout: Layout, corpus: str) -> Source:
         """Read a corpus's tables and what methods need of it."""
         turns = read_turns(layout, corpus)
-        ids, by_id = turns.ids, ById(turns.ids)
-        splits = _splits(len(ids), by_id.parts(SPLIT, layout.splits(corpus)))
-        targets = find_targets(read_batches(LABELS, layout.labels(corpus), COLUMNS, _ROWS))
-        labels = by_id.parts(LABELS, layout.labels(corpus))
-        judged = labels_in_parts(len(ids), labels, targets, list(splits))
+        ids = turns.ids
+        splits, targets, judged = _judged(layout, corpus, ids)
         parts = self._parts(layout, corpus, ids)
         features = {modality: _side_by_side(found) for modality, found in parts.items()}
         present = {m: _of_all(found) for m, found in parts.items()}
@@ -297,6 +296,17 @@ class Wanted:
             else:
                 frames[modality] = sequences.side_by_side(parts, present[modality], ids, modality)
         return frames, pooled_only
+
+
+def _judged(
+    layout: Layout, corpus: str, ids: pl.Series
+) -> tuple[dict[int, np.ndarray], tuple[Target, ...], dict[int, Labels]]:
+    """``Source.splits``, ``Source.targets`` and ``Source.judged``."""
+    by_id = ById(ids)
+    splits = _splits(len(ids), by_id.parts(SPLIT, layout.splits(corpus)))
+    targets = find_targets(read_batches(LABELS, layout.labels(corpus), COLUMNS, _ROWS))
+    labels = by_id.parts(LABELS, layout.labels(corpus))
+    return splits, targets, labels_in_parts(len(ids), labels, targets, list(splits))
 
 
 def _splits(count: int, parts: Iterable[Part]) -> dict[int, np.ndarray]:

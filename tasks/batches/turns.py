@@ -45,10 +45,15 @@ def read_turns(layout: Layout, corpus: str) -> Turns:
 
 
 def _names(column: pl.Series) -> np.ndarray:
-    """(N,) strings, each there once however many rows have it: a text of its own takes 60 bytes."""
+    """(N,) strings, each there once however many rows have it: a text of its own takes 60 bytes.
+
+    Where all rows have the same the array cannot be written to: it is one entry long in memory.
+    """
     known: dict[str, str] = {}
     firsts = column.filter(column.ne_missing(column.shift()))
     names = np.array([known.setdefault(name, name) for name in firsts], object)
+    if len(names) == 1:
+        return np.broadcast_to(names, len(column))
     return names[column.rle_id().to_numpy()]
 
 
@@ -56,7 +61,7 @@ def _by_appearance(dialogues: pl.Series, people: np.ndarray) -> np.ndarray:
     """(N,) index of the speaker within the dialogue by first appearance."""
     first_row = pl.col("row").min().over("dialogue", "who")
     rows = pl.DataFrame({"dialogue": dialogues, "who": people}).with_row_index("row")
-    speakers = rows.select((first_row.rank("dense").over("dialogue") - 1).cast(pl.Int64))
+    speakers = rows.select((first_row.rank("dense").over("dialogue") - 1).cast(pl.Int32))
     return speakers.to_series().to_numpy()
 
 
@@ -64,7 +69,7 @@ def _by_name(speakers: pl.Series) -> np.ndarray:
     """(N,) index of each name among all names in order; -1 where there is none."""
     names = speakers.drop_nulls().unique().sort().to_list()
     codes = speakers.replace_strict(
-        names, list(range(len(names))), default=-1, return_dtype=pl.Int64
+        names, list(range(len(names))), default=-1, return_dtype=pl.Int32
     )
     return codes.fill_null(-1).to_numpy()
 
