@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize_scalar
 
 from models.errors import MetricInputError
 from models.metrics.inputs import Floats
@@ -28,6 +27,8 @@ def fit_temperature(truth: ArrayLike, probabilities: ArrayLike) -> float:
         truth: class indices (n,), all known.
         probabilities: (n, C).
     """
+    from scipy.optimize import minimize_scalar  # 40 MB, wanted when networks have predicted
+
     t = np.asarray(truth)
     if len(t) == 0:
         raise MetricInputError("There is no row to fit a temperature on.")

@@ -29,6 +29,7 @@ from tasks.evaluate.scores import (
 from tasks.layout import Layout
 from tasks.params.inputs import Named
 from tasks.score_files import Details, Oracle, RunDetails, TargetDetails
+from tasks.tables.parquet import give_back
 
 #: What `dvc metrics` and the columns of `dvc exp show` have beside the headline and its deviation;
 #: more would be unreadable there, and the details file has all.
@@ -141,6 +142,7 @@ def _predicted(
                 predicted.append(Predicted(one, split, data.without_inputs(), found))
                 if split == "test":
                     fill(grids, masks, one, seen, names, data, found)
+        give_back()
         ctx.progress(Progress(done + 1, len(runs), "runs"))
     return sources[0].without_inputs(), predicted  # ids and modalities are the same in all
 

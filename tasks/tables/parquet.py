@@ -65,7 +65,7 @@ def write_ranges(
             yield ordered.to_arrow(compat_level=pl.CompatLevel.oldest())
 
     _write(table, checked(), path, _encoded(metadata))
-    _give_back()
+    give_back()
     return path
 
 
@@ -144,7 +144,7 @@ def _frame(file: Path, columns: Sequence[str] | None) -> pl.DataFrame:
         table = source.read(asked).select(asked).replace_schema_metadata(None)
     frame = pl.DataFrame(pl.from_arrow(table))
     del table
-    _give_back()
+    give_back()
     return frame
 
 
@@ -165,13 +165,16 @@ def read_batches(
                     first = frame.clear() if first is None else first
                     _check_alike(table, file, frame, files[0], first)
                     yield frame
-            _give_back()
+            give_back()
     except (pa.ArrowInvalid, OSError) as error:
         raise _unreadable(table, path, error) from error
 
 
-def _give_back() -> None:
-    """Let the system have what Arrow needed to decode: its pool keeps a quarter of a table."""
+def give_back() -> None:
+    """Let the system have what is free: Arrow's pool keeps a quarter of a table that it decoded.
+
+    In a process of ``flows`` the pool is the C library's, so what arrays and tensors left goes too.
+    """
     pa.default_memory_pool().release_unused()
 
 

@@ -9,6 +9,7 @@ import torch
 
 from models import parallel
 from models.training import Fitted, Hooks, best_device, fit
+from tasks.tables.parquet import give_back
 from tasks.train.job import Job, Setup, set_up
 from tasks.train.record import write_run
 from tasks.train.runs import EpochClock, score
@@ -29,6 +30,7 @@ def _train_one(job: Job) -> str:
     final = job.cached
     if final.exists():
         return job.key
+    give_back()  # what the last run left
     setup = set_up(job)
     work = final.parent
     work.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validat
 from models import registry
 from models.errors import UserError
 from tasks.atomic import why
-from tasks.batches.held import Reader
+from tasks.batches.held import Reader, forget
 from tasks.batches.source import Source
 from tasks.context import Context, ForMethod, Progress
 from tasks.layout import Layout
@@ -85,6 +85,7 @@ def run(
         if job.seed == params.seeds[0]:
             parts(layout, source, recipe, corpus, job.fold, job.targets)
     _train_all(jobs, ctx, common)
+    forget()
     _publish(layout.runs(corpus, method), jobs)
     for job in jobs:
         _forget(job)

@@ -1,3 +1,4 @@
+import gc
 import hashlib
 import io
 import json
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -109,8 +111,9 @@ def test_the_corpus_is_read_once_however_many_runs_there_are(tmp_path, monkeypat
     reads, plain = [], Wanted.source
 
     def counted(self, *where):
-        reads.append(self)
-        return plain(self, *where)
+        found = plain(self, *where)
+        reads.append(weakref.ref(found))
+        return found
 
     monkeypatch.setattr(Wanted, "source", counted)
     quick = {**ENTRY, "epochs": 1, "targets": ["category", "vad"]}
@@ -118,6 +121,8 @@ def test_the_corpus_is_read_once_however_many_runs_there_are(tmp_path, monkeypat
     assert len(reads) == 1
     run({**quick, "lr": 0.02})
     assert len(reads) == 2  # another call of the stage: tables may have changed
+    gc.collect()
+    assert not any(held() for held in reads)  # nothing is held when a stage has ended
 
 
 def test_the_planted_signal_is_learnt(corpus):
