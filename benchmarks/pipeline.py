@@ -91,7 +91,7 @@ def measure(argv: list[str], workers: int) -> dict[str, float]:
             "clock_s": clock_s,
             "cpu_s": cpu_s,
             "startup_s": json.loads(told.read_text()),
-            "peak_mb": used.ru_maxrss / 1e3,
+            "peak_mb": used.ru_maxrss * 1024 / 1e6,
         }
 
 
