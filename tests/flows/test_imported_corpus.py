@@ -193,7 +193,7 @@ def test_a_dialogue_pickle_goes_from_import_to_report_under_dvc(project):
     assert float(row["mean"]) > 0.5
     assert (project / "data/reports/index.html").stat().st_size > 100_000
     again = command(project, "flows.cli.main", "run", "report")
-    assert "0 of 10 stages to look at" in again.stderr
+    assert "0 of 9 stages to look at" in again.stderr
 
 
 @pytest.mark.slow
