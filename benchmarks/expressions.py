@@ -197,6 +197,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=0, help="default: 2 for fer2013, else 5")
     parser.add_argument("--epochs", type=int, default=0, help="of the methods on FER2013")
     parser.add_argument("--methods", nargs="*", help="these entries alone; default: all")
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        help="of the networks on FER2013; float32 is faster where a processor lacks bfloat16",
+    )
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -223,7 +228,12 @@ def main() -> None:
     project.affectloom(folder, "run", "ingest")  # features join a corpus that is there
     for name, part in parts.items():
         wanted = arguments.methods or part["methods"]
-        params["methods"] |= {key: part["methods"][key] for key in part["methods"] if key in wanted}
+        entries = {key: part["methods"][key] for key in part["methods"] if key in wanted}
+        if arguments.precision and name == "fer2013":
+            entries = {
+                key: one | {"precision": arguments.precision} for key, one in entries.items()
+            }
+        params["methods"] |= entries
         for modality, table in part.get("features", {}).items():
             place = project.import_columns(folder, name, table, modality)
             params["encoders"][f"{name}_{modality}"] = {
