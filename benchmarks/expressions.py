@@ -8,7 +8,7 @@ seeds of the test score of the epoch that validation chose.
 
 * FER2013 subset: 5,601 faces of 48 px, trained from scratch (HOG + SVM reach 41.8 % accuracy).
   ``cage_resnet18`` and ``--methods huo_ge_vad --epochs 170`` take more than an hour each;
-  where a processor lacks bfloat16, ``--precision float32`` is faster, and ``--epochs 50`` enough.
+  where a processor lacks bfloat16, ``--precision float32`` is faster.
   ``cage_lite0`` begins from ImageNet instead, with weights out of a package index.
 * RAVDESS: 360 clips, six folds by actor (logistic regression on both modalities reaches 75.8 %).
 * CMU-MOSI: sentiment as a number, three modalities (ridge regression on the text: r = 0.61).
